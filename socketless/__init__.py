@@ -1,0 +1,45 @@
+"""HTTP tests without sockets: the app runs in a worker, and requests reach it over pipes.
+
+The public names are loaded when they are first used, so that a worker does not pay for a client library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from socketless.host.process import IpcProcess
+    from socketless.switch import reset_ipc_state, switch_to_ipc_connection
+    from socketless.transport import IpcAsyncTransport, IpcTransport
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "IpcAsyncTransport",
+    "IpcProcess",
+    "IpcTransport",
+    "__version__",
+    "reset_ipc_state",
+    "switch_to_ipc_connection",
+]
+
+_HOMES = {
+    "IpcAsyncTransport": "socketless.transport",
+    "IpcProcess": "socketless.host.process",
+    "IpcTransport": "socketless.transport",
+    "reset_ipc_state": "socketless.switch",
+    "switch_to_ipc_connection": "socketless.switch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,139 @@
+"""Every error that socketless raises by itself.
+
+An exception that the *app* lets through is not in this tree: it is raised in the test as its own type.
+
+    SocketlessError
+    ├── WorkerStartError      RuntimeError   the worker could not start: import, lifespan, time
+    ├── WorkerDied            RuntimeError   the worker exited, or was killed, while it was needed
+    ├── StateError            RuntimeError   used after close(), in a forked child, two switches at once
+    ├── TransferError         TypeError      something cannot cross to the worker; nothing was sent
+    ├── AppError              RuntimeError   the app raised something that cannot cross; its traceback as text
+    ├── AppProtocolError      RuntimeError   the app broke PEP 3333 or the ASGI specification
+    └── ExchangeTimeout       TimeoutError
+        ├── PoolTimeout                      every channel stayed busy
+        ├── WriteTimeout                     the worker did not take the request
+        └── ReadTimeout                      the app did not answer
+
+A transport raises each of them as the client library's own error *as well*: what `IpcTransport` raises for a dead
+worker is a `WorkerDied` and an `httpx.ReadError`. All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+import signal
+
+__all__ = [
+    "AppError",
+    "AppProtocolError",
+    "ExchangeTimeout",
+    "PoolTimeout",
+    "ReadTimeout",
+    "SocketlessError",
+    "StateError",
+    "TransferError",
+    "WorkerDied",
+    "WorkerStartError",
+    "WriteTimeout",
+]
+
+
+class SocketlessError(Exception):
+    """Base of every error in this module."""
+
+
+class WorkerStartError(SocketlessError, RuntimeError):
+    """The worker could not start. No process and no file descriptor is left.
+
+    The text holds the app's own traceback, or the stack that the start is stuck in, and what the worker printed.
+    Where the app's exception could cross, it is the `__cause__`.
+    """
+
+
+class WorkerDied(SocketlessError, RuntimeError):
+    """The worker's process ended while a request needed it. The request was not sent again.
+
+    The next request starts a new worker, as long as `max_restarts` allows.
+
+    Args:
+        what: what was under way, for example ``"GET /users"``.
+        pid: the process id of the worker.
+        exitcode: its exit code; minus the signal's number if a signal killed it (as in `subprocess`);
+            `None` if nobody could tell.
+        stderr: the last lines of the worker's standard error.
+    """
+
+    def __init__(self, what: str, pid: int, exitcode: int | None, stderr: str = "") -> None:
+        super().__init__(what, pid, exitcode, stderr)
+        self.what = what
+        self.pid = pid
+        self.exitcode = exitcode
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        text = f"{self.what}: the worker (pid {self.pid}) {describe_exit(self.exitcode)}"
+        if self.stderr.strip():
+            text += f"; the end of its stderr:\n{self.stderr.rstrip()}"
+        return text
+
+
+class StateError(SocketlessError, RuntimeError):
+    """The call does not fit the state that the object is in. Nothing was changed."""
+
+
+class TransferError(SocketlessError, TypeError):
+    """An object cannot be pickled for the worker. Nothing was sent; the worker stays usable."""
+
+
+class AppError(SocketlessError, RuntimeError):
+    """The app raised an exception that cannot be pickled, or not be rebuilt here.
+
+    Args:
+        summary: the exception's type and text, as the last line of a traceback.
+        traceback: the worker's traceback.
+    """
+
+    def __init__(self, summary: str, traceback: str = "") -> None:
+        super().__init__(summary, traceback)
+        self.summary = summary
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        if not self.traceback:
+            return self.summary
+        return f"{self.summary}\n\nThe worker's traceback:\n{self.traceback.rstrip()}"
+
+
+class AppProtocolError(SocketlessError, RuntimeError):
+    """The app broke a rule of PEP 3333 or of the ASGI specification; the text names the rule."""
+
+
+class ExchangeTimeout(SocketlessError, TimeoutError):
+    """Base of the time limits of one exchange."""
+
+
+class PoolTimeout(ExchangeTimeout):
+    """Every channel stayed busy for the whole pool timeout; the text says with what.
+
+    Raise `max_connections`, or close the responses that are no longer needed.
+    """
+
+
+class WriteTimeout(ExchangeTimeout):
+    """The worker did not take the request in time; it may be stopped."""
+
+
+class ReadTimeout(ExchangeTimeout):
+    """The app did not answer in time. Its channel is set aside until it does; the others stay usable."""
+
+
+def describe_exit(exitcode: int | None) -> str:
+    """Say in words how a process ended, from its exit code in the manner of `subprocess`."""
+    if exitcode is None:
+        return "has ended"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    return f"was killed by {name}"

@@ -1,0 +1,10 @@
+"""Starts, watches, restarts and stops workers, and carries exchanges. May import: `socketless.wire`,
+`socketless.errors`; `socketless.worker` only to name its entry point and to read an import string.
+"""
+
+import sys
+
+if sys.platform == "win32":
+    raise ImportError(
+        "socketless runs apps in workers over POSIX pipes, which Windows does not have; use it on Linux or macOS, or in WSL"
+    )

@@ -1,0 +1,102 @@
+"""How an app, or a reset hook, reaches its worker.
+
+In this order: by name, where the object is an attribute of a module that the worker can import; as it is, where the
+worker is forked; by value (cloudpickle), which is the last resort: the worker then has a copy that shares nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from types import ModuleType
+from typing import Any
+
+from socketless.errors import TransferError, WorkerStartError
+from socketless.wire import codec
+from socketless.wire.messages import AppSource, ImportSource, InheritedSource, PickledSource
+from socketless.worker.loading import LoadError, parse_path
+
+logger = logging.getLogger("socketless")
+
+
+def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
+    """Choose the way for `value`, an import string or an object; `what` is "app" or "reset hook" in errors.
+
+    Raises:
+        WorkerStartError: a string that is no import string.
+        TransferError: an object that cannot reach a spawned worker; the text names the ways out.
+    """
+    if isinstance(value, str):
+        try:
+            parse_path(value)
+        except LoadError as error:
+            raise WorkerStartError(f"the {what} is not usable: {error}") from None
+        return ImportSource(value)
+    if forked:
+        return InheritedSource(value, f"the {what} object")
+    path = find_import_path(value)
+    if path is not None:
+        logger.debug("the worker imports the %s as %r", what, path)
+        return ImportSource(path)
+    try:
+        pickled = codec.dumps(value)
+    except TransferError as error:
+        raise TransferError(
+            f"the {what} {_shorten(repr(value))} cannot reach a spawned worker: it is no attribute of a module that "
+            f"the worker can import, and by value it does not go: {error}.\n"
+            f"Give an import string ('package.module:{what.split()[0]}'), or a factory that makes it, or use "
+            "start_method='fork', which takes any object."
+        ) from error
+    logger.debug("the %s %s is no attribute of an importable module and is sent by value", what, _shorten(repr(value)))
+    return PickledSource(pickled, f"the {what} object")
+
+
+def find_import_path(value: Any) -> str | None:
+    """Return `module:attribute` under which a fresh interpreter finds this very object, or `None`."""
+    found = []
+    for position, (name, module) in enumerate(list(sys.modules.items())):
+        try:
+            attributes = list(vars(module).items()) if isinstance(module, ModuleType) else []
+        except Exception:
+            continue  # a lazy module that does not load
+        for attribute, other in attributes:
+            if other is value:
+                found.append((_rank(value, name), position, name, attribute))
+    for _, _, name, attribute in sorted(found):
+        if _is_importable(name):
+            return f"{name}:{attribute}"
+    return None
+
+
+def _rank(value: Any, module_name: str) -> int:
+    # The module that made the object comes first; a test's module last, since it is imported for the test's own ends.
+    if module_name in (getattr(value, "import_name", None), getattr(value, "__module__", None)):
+        return 0
+    last = module_name.rpartition(".")[2]
+    return 2 if last == "conftest" or last.startswith("test") or last.endswith("_test") else 1
+
+
+def _is_importable(name: str) -> bool:
+    if name in ("__main__", "__mp_main__"):
+        return False  # the worker never runs the host's script again
+    module = sys.modules[name]
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is None or getattr(module, "__spec__", None) is None:
+            return False
+        # find_spec() answers from sys.modules; only the path finders say what a fresh interpreter would find.
+        parent = sys.modules.get(name.rpartition(".")[0])
+        search = getattr(parent, "__path__", None)
+        fresh = None
+        for finder in sys.meta_path:
+            fresh = finder.find_spec(name, search, None) if hasattr(finder, "find_spec") else None
+            if fresh is not None:
+                break
+    except Exception:
+        return False
+    return fresh is not None and fresh.origin == module.__spec__.origin  # type: ignore[union-attr]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,86 @@
+"""`start_method="fork"`: a copy of this process, which has the app in its memory, whatever the app is."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from socketless.host.output import WorkerOutput
+from socketless.wire.channel import Channel
+from socketless.wire.messages import Start
+
+
+class Forked:
+    """A worker process that was forked."""
+
+    needs_start_message = False
+
+    def __init__(
+        self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None
+    ) -> None:
+        # What Python has buffered would be written twice otherwise.
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be_worker(ends, start, output, env or {})
+
+    def wait(self) -> int:
+        """Wait for the process's end and return its exit code, minus the signal if one killed it."""
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def abandon(self) -> None:
+        """Forget the process: this is a forked child of the host, and the process is not its own."""
+
+
+def _be_worker(ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str]) -> None:
+    # Runs in the child. It never returns: the frames below belong to the host.
+    code = 1
+    try:
+        os.setsid()
+        os.environ.update(env)
+        _take_standard_streams(output)
+        _forget_loops()
+        from socketless.worker.main import run_worker
+
+        run_worker(ends[0], ends[1:], start)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def _take_standard_streams(output: WorkerOutput) -> None:
+    stdin = os.open(os.devnull, os.O_RDONLY)
+    for fd, number in ((stdin, 0), *zip(output.fileno(), (1, 2))):
+        os.dup2(fd, number)
+    # New objects: the host's may be pytest's, and hold text that the host has yet to write.
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False))  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False))  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, "wb", closefd=False))  # type: ignore[misc]
+
+
+def _forget_loops() -> None:
+    # The host may have forked inside a running loop, or with asgiref's thread in use; neither exists here.
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is not None:
+        asyncio._set_running_loop(None)
+        asyncio.set_event_loop(None)
+    sync: Any = sys.modules.get("asgiref.sync")
+    if sync is not None:
+        sync.SyncToAsync.single_thread_executor = sync.ThreadPoolExecutor(max_workers=1)
+        sync.AsyncToSync.executors = sync.Local()
+        sync.AsyncToSync.loop_thread_executors = {}

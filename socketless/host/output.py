@@ -1,0 +1,81 @@
+"""What a worker prints.
+
+The worker's standard output and standard error are two files without a name. Files need no thread that empties them,
+a worker never waits for one, and what was printed before a response is there when the response is: `forward()` writes
+it to this process's `sys.stdout` and `sys.stderr`, where pytest's `capsys` sees it. The end of it is there even when the
+worker was killed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+import tempfile
+import threading
+from typing import TextIO
+
+_TAIL_SIZE = 4096  # bytes of stderr that an error shows
+_PIECE_SIZE = 64 * 1024
+
+
+class _Stream:
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)
+        self._position = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def forward(self, target: TextIO | None) -> None:
+        while data := os.pread(self._file.fileno(), _PIECE_SIZE, self._position):
+            self._position += len(data)
+            try:
+                if target is not None:
+                    target.write(self._decoder.decode(data))
+                    target.flush()
+            except (ValueError, OSError):
+                pass  # the host has closed its own
+
+    def tail(self) -> str:
+        size = os.fstat(self._file.fileno()).st_size
+        data = os.pread(self._file.fileno(), _TAIL_SIZE, max(0, size - _TAIL_SIZE))
+        text = data.decode("utf-8", "replace")
+        return text if size <= _TAIL_SIZE else "..." + text.partition("\n")[2]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class WorkerOutput:
+    """The two files of one worker. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = False  # guarded by _lock
+        self._stdout = _Stream()
+        self._stderr = _Stream()
+
+    def fileno(self) -> tuple[int, int]:
+        """The descriptors to be the worker's 1 and 2."""
+        return self._stdout.fileno(), self._stderr.fileno()
+
+    def forward(self) -> None:
+        """Write what has come since the last call to `sys.stdout` and `sys.stderr`."""
+        with self._lock:
+            if not self._closed:
+                self._stdout.forward(sys.stdout)
+                self._stderr.forward(sys.stderr)
+
+    def tail(self) -> str:
+        """Return the last lines of standard error."""
+        with self._lock:
+            return "" if self._closed else self._stderr.tail()
+
+    def close(self) -> None:
+        """Forget what is there. May be called twice."""
+        with self._lock:
+            self._closed = True
+            self._stdout.close()
+            self._stderr.close()

@@ -1,0 +1,393 @@
+"""`IpcProcess`: an app in a worker process."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from socketless.errors import (
+    ExchangeTimeout,
+    ReadTimeout,
+    StateError,
+    TransferError,
+    WorkerDied,
+    WorkerStartError,
+    WriteTimeout,
+    describe_exit,
+)
+from socketless.host import apps
+from socketless.wire.drivers import deadline_after, run_blocking
+from socketless.host.failures import exception_of
+from socketless.host.pool import ChannelPool
+from socketless.host.run import LAUNCHERS, Run
+from socketless.wire.channel import Channel, Steps, Wait
+from socketless.wire.messages import Failed, Message, Request, Reset, Response, Start
+from socketless.worker import loading
+
+__all__ = ["IpcProcess", "Timeouts"]
+
+logger = logging.getLogger("socketless")
+
+
+class Timeouts(NamedTuple):
+    """The time limits of one exchange, in seconds; `None` means for ever.
+
+    `pool` is for a free channel, `write` and `read` for each time that the pipe is waited for.
+    """
+
+    pool: float | None = None
+    write: float | None = None
+    read: float | None = None
+
+
+class IpcProcess:
+    """An app in a worker process, reached over pipes. It is started at once and is a context manager.
+
+    Any thread may use it, and any number of clients may share it.
+
+    Args:
+        app: an import string (``"package.module:attribute"``, ``"package.module:create_app()"``), an app object, or a
+            callable that takes no argument and returns the app.
+        reset_hook_path: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
+            awaited.
+        app_kind: ``"auto"``, ``"wsgi"`` (PEP 3333) or ``"asgi"`` (ASGI 2 and 3).
+        startup_timeout: seconds until the app must be loaded and its lifespan started.
+        start_method: ``"spawn"``, a fresh interpreter that imports the app, or ``"fork"``, a copy of this process,
+            which starts faster and takes any app object, but copies the state of this process with it.
+        max_connections: how many exchanges there can be at the same time.
+        max_restarts: how often a worker that died is replaced, over the life of this object.
+        env: environment variables for the worker, added to those of this process.
+        shutdown_timeout: seconds that the worker may take to shut its lifespan down before it is killed.
+        debug: write what happens to `sys.stderr`.
+
+    Raises:
+        WorkerStartError: the app cannot be imported, is no app, its lifespan failed, or it took too long.
+        TransferError: the app object can be neither imported by the worker nor pickled.
+        ValueError: an argument is none of its possible values.
+        StateError: called at import time by a module that a worker is just importing.
+    """
+
+    def __init__(
+        self,
+        app: str | Callable[..., Any],
+        *,
+        reset_hook_path: str | Callable[[], Any] | None = None,
+        app_kind: str = "auto",
+        startup_timeout: float = 30.0,
+        start_method: str = "spawn",
+        max_connections: int = 32,
+        max_restarts: int = 1,
+        env: Mapping[str, str] | None = None,
+        shutdown_timeout: float = 5.0,
+        debug: bool = False,
+    ) -> None:
+        self._lock = threading.Lock()  # taken before the pool's own, never after it
+        self._closed = True  # guarded by _lock; true until there is something to close
+        _check_choice("app_kind", app_kind, loading.KINDS)
+        _check_choice("start_method", start_method, tuple(LAUNCHERS))
+        if max_connections < 1:
+            raise ValueError(f"max_connections must be at least 1, not {max_connections!r}")
+        if loading.is_loading():
+            raise StateError(
+                "a worker is importing this module to find its app, and the module starts a worker itself; start it in "
+                "a function (a fixture, setUpModule) or under `if __name__ == '__main__':`"
+            )
+        forked = start_method == "fork"
+        self._start_message = Start(
+            apps.source_of(app, what="app", forked=forked),
+            app_kind,
+            None if reset_hook_path is None else apps.source_of(reset_hook_path, what="reset hook", forked=forked),
+        )
+        self._startup_timeout = startup_timeout
+        self._start_method = start_method
+        self._max_connections = max_connections
+        self._max_restarts = max_restarts
+        self._env = env
+        self._shutdown_timeout = shutdown_timeout
+        self._debug = debug
+        self._owner_pid = os.getpid()
+        self._pool = ChannelPool()
+        self._run: Run | None = None  # guarded by _lock, like all below
+        self._starting = False
+        self._restarts = 0
+        self._app_kind = ""
+        self._closed = False
+        _live.add(self)
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        run = self._run
+        state = "closed" if self._closed else "ended" if run is None or run.has_ended else f"pid {run.pid}"
+        return f"<IpcProcess {self._start_message.app.description}, {self._start_method}, {state}>"
+
+    @property
+    def app_kind(self) -> str:
+        """``"wsgi"`` or ``"asgi"``."""
+        return self._app_kind
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the worker; `None` after `close()`. A restart changes it."""
+        run = self._run
+        return None if run is None else run.pid
+
+    def start(self) -> None:
+        """Start the worker again if it has died, whatever `max_restarts` says. Does nothing while it runs.
+
+        Raises:
+            WorkerStartError: it could not start.
+            StateError: it is closed, or belongs to another process.
+        """
+        if self._claim_start(None):
+            run_blocking(self._start())
+
+    def reset(self) -> None:
+        """Call the reset hook in the worker and wait for it. Without a hook, does nothing.
+
+        Raises:
+            Exception: what the hook raised.
+        """
+        self._check_usable()
+        if self._start_message.reset_hook is None:
+            return
+        self._trace("reset")
+        answer = run_blocking(self.exchange(Reset()))
+        if isinstance(answer, Failed):
+            raise exception_of(answer)
+
+    def exchange(self, message: Message, timeouts: Timeouts = Timeouts()) -> Steps[Message]:
+        """Carry one message to the worker and its answer back; a driver of `socketless.wire.drivers` runs the steps.
+
+        A worker that has died is started again first. What the worker printed until the answer is printed here before
+        it is returned.
+
+        Raises:
+            PoolTimeout, WriteTimeout, ReadTimeout: one of the time limits has passed.
+            WorkerDied: the worker ended before it had answered, or too often. The message is not sent again.
+            WorkerStartError: it could not be started again.
+            TransferError: the message cannot be pickled; nothing was sent.
+            StateError: the worker is closed, or belongs to another process.
+        """
+        label = getattr(message, "label", type(message).__name__)
+        deadline = deadline_after(timeouts.pool)
+        self._trace_request(label, message)
+        while True:
+            run, channel = yield from self._check_out(label, deadline)
+            answer = yield from self._carry(run, channel, label, message, timeouts)
+            if answer is not None:
+                run.output.forward()
+                self._trace_answer(label, answer)
+                return answer
+
+    def _check_out(self, label: str, deadline: float | None) -> Steps[tuple[Run, Channel]]:
+        while True:
+            if self._claim_start(label):
+                yield from self._start()
+            run = self._run
+            channel = yield from self._pool.check_out(label, deadline)
+            if channel is not None and run is not None:
+                return run, channel
+
+    def _carry(
+        self, run: Run, channel: Channel, label: str, message: Message, timeouts: Timeouts
+    ) -> Steps[Message | None]:
+        # Returns None if the worker was gone before anything was sent: then sending again does no harm.
+        steps = _send_and_receive(channel, message)
+        wait: Wait | None = None
+        try:
+            wait = next(steps)
+            while True:
+                timeout = timeouts.write if wait.writes else timeouts.read
+                ready = yield Wait((*wait.reads, run.sentinel), wait.writes, deadline_after(timeout))
+                if not ready:
+                    raise _timeout_error(label, wait, timeout)
+                if ready == [run.sentinel]:
+                    raise EOFError
+                wait = steps.send(ready)
+        except StopIteration as stop:
+            self._pool.give_back(channel)
+            answer: Message = stop.value
+            return answer
+        except TransferError:
+            self._pool.give_back(channel)
+            raise
+        except (EOFError, BrokenPipeError) as error:
+            self._pool.discard(channel)
+            run.wait_for_end()
+            if wait is None and isinstance(error, BrokenPipeError):
+                return None
+            run.output.forward()
+            raise WorkerDied(label, run.pid, run.exitcode, run.output.tail()) from None
+        except BaseException:  # given up: a timeout, a cancelled task, Ctrl-C
+            if wait is not None and steps.gi_frame is not None:
+                self._pool.park(channel, steps, wait)
+            elif not self._pool.discard(channel):
+                run.kill(signal.SIGKILL)  # that was its last channel; the next exchange starts another worker
+            run.output.forward()
+            raise
+
+    def _claim_start(self, label: str | None) -> bool:
+        # True: the caller must run _start(). `label` is what needs the worker; None starts it whatever max_restarts says.
+        self._check_usable()
+        with self._lock:
+            if self._closed:
+                raise StateError("the worker has been closed")
+            run = self._run
+            if self._starting or (run is not None and not run.has_ended):
+                return False
+            if label is not None:
+                if self._restarts >= self._max_restarts:
+                    what = f"{label}: not started again, after {self._restarts} of max_restarts={self._max_restarts}"
+                    pid, code, tail = (run.pid, run.exitcode, run.output.tail()) if run is not None else (0, None, "")
+                    raise WorkerDied(what, pid, code, tail)
+                self._restarts += 1
+            self._starting = True
+            self._pool.expect()
+            return True
+
+    def _start(self) -> Steps[None]:
+        # Must be called after _claim_start(), or first of all.
+        began = time.monotonic()
+        old, run = self._run, None
+        if old is not None:
+            self._trace(f"restart: the worker (pid {old.pid}) {describe_exit(old.exitcode)}\n{old.output.tail()}".rstrip())
+            old.stop(0)
+        try:
+            try:
+                run = Run.launch(self._start_method, self._start_message, self._max_connections, self._env)
+            except OSError as error:
+                raise WorkerStartError(f"the worker's process could not be started: {error}") from error
+            run.watch(_weak_callback(self, run))
+            self._trace(f"started {self._start_message.app.description} by {self._start_method} (pid {run.pid})")
+            self._app_kind = yield from run.handshake(self._start_message, self._startup_timeout)
+            self._trace(f"ready: {self._app_kind} app, after {time.monotonic() - began:.3f} s")
+            run.output.forward()
+            with self._lock:
+                if self._closed:
+                    raise StateError("the worker has been closed while it was starting")
+                self._run, self._starting = run, False
+                if run.has_ended:
+                    self._pool.drain()
+                else:
+                    self._pool.fill(run.channels)
+        except BaseException:
+            if run is not None:
+                run.stop(0)
+                run.close_channels()
+            with self._lock:
+                self._run, self._starting = None, False
+                self._pool.drain()
+            raise
+
+    def _on_end(self, run: Run) -> None:
+        # Runs in the thread socketless-watch-PID.
+        with self._lock:
+            if self._run is run:
+                self._pool.drain()
+
+    def close(self) -> None:
+        """Stop the worker: it shuts its lifespan down, and is killed after `shutdown_timeout` seconds.
+
+        No process, thread or file descriptor is left. Requests in flight get `WorkerDied`. May be called twice.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            run, self._run = self._run, None
+        _live.discard(self)
+        if os.getpid() != self._owner_pid:
+            return  # forked: the worker is the parent's
+        if run is not None:
+            self._trace(f"stopping (pid {run.pid})")
+            run.stop(self._shutdown_timeout)
+        self._pool.drain()
+
+    def __enter__(self) -> IpcProcess:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._owner_pid:
+            raise StateError(
+                f"this worker belongs to process {self._owner_pid}, and this is a fork of it ({os.getpid()}); "
+                "start a worker of its own here"
+            )
+
+    def _trace(self, text: str) -> None:
+        logger.debug("%s", text)
+        if self._debug:
+            print(f"[socketless] {text}", file=sys.stderr, flush=True)
+
+    def _trace_request(self, label: str, message: Message) -> None:
+        if isinstance(message, Request) and (self._debug or logger.isEnabledFor(logging.DEBUG)):
+            self._trace(f"> {label} ({len(message.headers)} headers, {len(message.body)} bytes)")
+
+    def _trace_answer(self, label: str, answer: Message) -> None:
+        if not self._debug and not logger.isEnabledFor(logging.DEBUG):
+            return
+        if isinstance(answer, Response):
+            self._trace(f"< {label}: {answer.status} ({len(answer.headers)} headers, {len(answer.body)} bytes)")
+        elif isinstance(answer, Failed):
+            self._trace(f"< {label}: raised {answer.summary}")
+
+
+def _send_and_receive(channel: Channel, message: Message) -> Steps[Message]:
+    yield from channel.send(message)
+    return (yield from channel.receive())
+
+
+def _timeout_error(label: str, wait: Wait, timeout: float | None) -> ExchangeTimeout:
+    if wait.writes:
+        return WriteTimeout(f"{label}: the worker did not take the request within {timeout:g} s")
+    return ReadTimeout(f"{label}: the app did not answer within {timeout:g} s")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def _weak_callback(process: IpcProcess, run: Run) -> Callable[[], None]:
+    # The thread that watches a worker must not keep its owner from being dropped.
+    reference = weakref.ref(process)
+
+    def on_end() -> None:
+        owner = reference()
+        if owner is not None:
+            owner._on_end(run)
+
+    return on_end
+
+
+_live: weakref.WeakSet[IpcProcess] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    # A worker would notice the end of this process by itself, but then it may not take its time to leave.
+    for process in list(_live):
+        process.close()

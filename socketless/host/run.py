@@ -1,0 +1,231 @@
+"""One life of a worker process: launched, ready, ended. A worker that is restarted has a new one.
+
+    host                                           worker process
+    launch ── makes the pipes, spawns or forks ──▶ loads the app
+    handshake ── Start ──────────────────────────▶
+              ◀──────────── Ready or Failed ────── serves
+    watcher thread: waits for the process; when it has ended
+      closes the sentinel, which wakes whoever waits for an answer
+    stop ── Stop, then SIGTERM, then SIGKILL ────▶ leaves
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Pipe
+
+from socketless.errors import WorkerStartError, describe_exit
+from socketless.wire.drivers import deadline_after, run_blocking
+from socketless.host.failures import exception_of
+from socketless.host.fork import Forked
+from socketless.host.output import WorkerOutput
+from socketless.host.spawn import Spawned
+from socketless.wire.channel import Channel, Steps, Wait, make_channel
+from socketless.wire.messages import Failed, GetStacks, Message, Ready, Stacks, Start, Stop
+from socketless.worker.loading import LoadError
+
+LAUNCHERS: Mapping[str, type[Spawned] | type[Forked]] = {"spawn": Spawned, "fork": Forked}
+
+_STACK_SECONDS = 2.0  # how long a worker that is late may take to say where it is
+_TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
+
+_live: weakref.WeakSet[Run] = weakref.WeakSet()
+_launching = threading.Lock()  # no fork may happen between the making of pipes and their entry in _live
+
+
+class Run:
+    """A worker process with its channels. `launch()` makes one."""
+
+    def __init__(self, max_connections: int) -> None:
+        ends = [make_channel(number) for number in range(max_connections + 1)]
+        self._worker_ends = [end.worker for end in ends]
+        self._control, *self.channels = [end.host for end in ends]
+        self._sentinel, self._sentinel_writer = Pipe(duplex=False)
+        self._ended = threading.Event()
+        self.output = WorkerOutput()
+        self.exitcode: int | None = None  # set before _ended
+        self._child: Spawned | Forked | None = None
+        self._watcher: threading.Thread | None = None
+
+    @classmethod
+    def launch(
+        cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None
+    ) -> Run:
+        """Start a process. `on_end()` and `handshake()` come next.
+
+        Raises:
+            OSError: there is no process, or no file descriptor, to be had.
+        """
+        with _launching:
+            run = cls(max_connections)
+            _live.add(run)
+            try:
+                run._child = LAUNCHERS[start_method](run._worker_ends, start, run.output, env)
+            except BaseException:
+                run._release()
+                raise
+            finally:
+                for end in run._worker_ends:
+                    end.close()  # or the worker's death would give no EOF
+        return run
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that is readable once the process has ended."""
+        return self._sentinel.fileno()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
+
+    def watch(self, on_end: Callable[[], None]) -> None:
+        """Call `on_end` in a thread of its own when the process has ended."""
+        self._watcher = threading.Thread(
+            target=self._wait_for_end, args=(on_end,), name=f"socketless-watch-{self.pid}", daemon=True
+        )
+        self._watcher.start()
+
+    def _wait_for_end(self, on_end: Callable[[], None]) -> None:
+        # Runs in the thread socketless-watch-PID, until the process has ended.
+        assert self._child is not None
+        if hasattr(os, "waitid"):
+            try:
+                # Without reaping it yet: as long as it is a zombie, nobody else can have its number.
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+                os.killpg(self.pid, signal.SIGKILL)  # the children that it has left
+            except OSError:
+                pass
+        try:
+            self.exitcode = self._child.wait()
+        except ChildProcessError:
+            pass  # somebody else has reaped it: nobody can tell how it ended
+        self._ended.set()
+        on_end()
+        self._sentinel_writer.close()
+
+    def handshake(self, start: Start, timeout: float) -> Steps[str]:
+        """Wait until the worker is ready and return the kind of its app.
+
+        Raises:
+            WorkerStartError: it is not going to be ready; the process may still be there.
+        """
+        assert self._child is not None
+        deadline = deadline_after(timeout)
+        if self._child.needs_start_message:
+            yield from self._watched(self._control.send(start), deadline)
+        answer = yield from self._watched(self._control.receive(), deadline)
+        if answer is None:
+            answer = yield from self._ask_where(timeout)
+        if isinstance(answer, Ready):
+            return answer.app_kind
+        assert isinstance(answer, Failed)
+        cause = exception_of(answer)
+        text = str(cause) if isinstance(cause, LoadError) else answer.traceback.rstrip()
+        error = WorkerStartError(f"the worker could not start:\n{text}{self._printed()}")
+        raise error from (cause.__cause__ if isinstance(cause, LoadError) else cause)
+
+    def _ask_where(self, timeout: float) -> Steps[Message | None]:
+        deadline = deadline_after(_STACK_SECONDS)
+        yield from self._watched(self._control.send(GetStacks()), deadline)
+        answer = yield from self._watched(self._control.receive(), deadline)
+        if isinstance(answer, (Ready, Failed)):
+            return answer  # just now
+        stack = answer.text.rstrip() if isinstance(answer, Stacks) else "  (it does not say; C code may hold the GIL)"
+        raise WorkerStartError(f"the worker was not ready after {timeout:g} s; it is at:\n{stack}{self._printed()}")
+
+    def _watched(self, steps: Steps[Message] | Steps[None], deadline: float | None) -> Steps[Message | None]:
+        # Drives steps of the control channel; None at the deadline.
+        try:
+            wait = next(steps)
+            while True:
+                ready = yield Wait((*wait.reads, self.sentinel), wait.writes, deadline)
+                if not ready:
+                    return None
+                if ready == [self.sentinel]:
+                    raise EOFError
+                wait = steps.send(ready)
+        except StopIteration as stop:
+            message: Message | None = stop.value
+            return message
+        except (EOFError, OSError):
+            self._ended.wait(_TERM_SECONDS)
+            raise WorkerStartError(
+                f"the worker {describe_exit(self.exitcode)} while it was starting{self._printed()}"
+            ) from None
+
+    def _printed(self) -> str:
+        text = self.output.tail()
+        return f"\nIt had printed:\n{text.rstrip()}" if text.strip() else ""
+
+    def stop(self, timeout: float) -> None:
+        """End the process, kindly for `timeout` seconds, and wait for it. May be called twice."""
+        try:
+            run_blocking(self._watched(self._control.send(Stop()), deadline_after(timeout)))
+        except (WorkerStartError, ValueError, OSError):
+            pass  # it has ended, or is ending
+        for number, seconds in ((None, timeout), (signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, None)):
+            if number is not None:
+                self.kill(number)
+            if self._ended.wait(seconds):
+                break
+        if self._watcher is not None:
+            self._watcher.join()
+        self.output.forward()
+        self._release()
+
+    def close_channels(self) -> None:
+        """Close the channels of a process that never got ready."""
+        for channel in self.channels:
+            channel.close()
+
+    def kill(self, number: int) -> None:
+        """Send a signal to the process, if it is still there."""
+        if not self.has_ended:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def wait_for_end(self) -> None:
+        """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""
+        if not self._ended.wait(_TERM_SECONDS):
+            self.kill(signal.SIGKILL)
+            self._ended.wait()
+
+    def _release(self) -> None:
+        # The sentinel's reading end is left to the last reference: an exchange may still be waiting for it.
+        self._control.close()
+        self._sentinel_writer.close()
+        self.output.close()
+        _live.discard(self)
+
+    def _abandon(self) -> None:
+        # Runs in a forked child of the host, where other threads are gone: it may take no lock.
+        for channel in (self._control, *self.channels, *self._worker_ends):
+            if self._keeps(channel):
+                channel.close()
+        self._sentinel.close()
+        self._sentinel_writer.close()
+        if self._child is not None:
+            self._child.abandon()
+
+    def _keeps(self, channel: Channel) -> bool:
+        # The forked worker itself needs its own ends; it is the one whose launch is not over.
+        return self._child is not None or channel not in self._worker_ends
+
+
+def _abandon_all() -> None:
+    for run in list(_live):
+        run._abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,181 @@
+"""The switch: sends every httpx and httpx2 client of this process to one worker.
+
+It replaces methods of the client libraries' own classes, not the classes: a client that was imported, subclassed or
+created before the switch goes to the worker too, and `isinstance` holds. What is replaced is the way to the network,
+`HTTPTransport`; a client that was given another transport (`MockTransport`, `ASGITransport`) keeps it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType, TracebackType
+from typing import Any, NamedTuple
+
+from socketless.errors import StateError
+from socketless.host.process import IpcProcess
+from socketless.transport import IpcAsyncTransport, IpcTransport
+
+__all__ = ["Switch", "reset_ipc_state", "switch_to_ipc_connection"]
+
+FAMILIES = ("httpx", "httpx2")
+
+
+class Switch:
+    """What `switch_to_ipc_connection` returns: call it to switch back, or use it as a context manager."""
+
+    def __init__(self, worker: IpcProcess, patches: list[_Patch]) -> None:
+        self.worker = worker
+        self._patches = patches
+        self._undone = False
+
+    def __call__(self) -> None:
+        """Restore the client libraries and stop the worker. May be called twice."""
+        global _active
+        with _lock:
+            if self._undone:
+                return
+            self._undone = True
+            for patch in reversed(self._patches):
+                setattr(patch.owner, patch.name, patch.original)
+            _active = None
+        self.worker.close()
+
+    def __enter__(self) -> Switch:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self()
+
+
+class _Patch(NamedTuple):
+    owner: type
+    name: str
+    original: Any
+    replacement: Any
+
+
+_lock = threading.Lock()
+_active: Switch | None = None  # guarded by _lock
+_switching = False  # guarded by _lock; true while a switch starts its worker
+
+
+def switch_to_ipc_connection(
+    app_import: str | Callable[..., Any],
+    *,
+    reset_hook: str | Callable[[], Any] | None = None,
+    base_url: str = "http://testserver",
+    startup_timeout: float = 30.0,
+    app_kind: str = "auto",
+    debug: bool = False,
+    raise_app_exceptions: bool = True,
+    root_path: str = "",
+    start_method: str = "spawn",
+    max_connections: int = 32,
+    max_restarts: int = 1,
+    env: Mapping[str, str] | None = None,
+) -> Switch:
+    """Start a worker for an app and send every httpx and httpx2 client of this process to it.
+
+    `httpx.Client`, `httpx.AsyncClient`, `httpx.get()` and the like reach the app, whatever host they ask for; the app
+    sees that host. Other transports than httpx's own for the network keep working as they are.
+
+    Args:
+        app_import: ``"package.module:attribute"``, ``"package.module:factory()"``, an app object, or a callable that
+            returns one.
+        reset_hook: what `reset_ipc_state()` calls in the worker: an import string or a callable.
+        base_url: what a relative URL is relative to, for clients that have no `base_url` of their own.
+        startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, env: as of `IpcProcess`.
+        raise_app_exceptions, root_path: as of `IpcTransport`.
+
+    Returns:
+        A callable that switches back and stops the worker; it is a context manager as well.
+
+    Raises:
+        StateError: there is a switch already.
+        WorkerStartError, TransferError, ValueError: as of `IpcProcess`. Nothing was switched.
+    """
+    global _active, _switching
+    with _lock:
+        if _active is not None or _switching:
+            raise StateError(
+                "this process is switched to a worker already; call what the first switch_to_ipc_connection() returned "
+                "before the next"
+            )
+        _switching = True
+    try:
+        worker = IpcProcess(
+            app_import,
+            reset_hook_path=reset_hook,
+            app_kind=app_kind,
+            startup_timeout=startup_timeout,
+            start_method=start_method,
+            max_connections=max_connections,
+            max_restarts=max_restarts,
+            env=env,
+            debug=debug,
+        )
+        options: dict[str, Any] = {"raise_app_exceptions": raise_app_exceptions, "root_path": root_path}
+        patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, options)]
+        with _lock:
+            for patch in patches:
+                setattr(patch.owner, patch.name, patch.replacement)
+            _active = Switch(worker, patches)
+            return _active
+    finally:
+        _switching = False
+
+
+def reset_ipc_state() -> None:
+    """Call the reset hook of the switch in the worker. Without a switch, or without a hook, does nothing.
+
+    Raises:
+        Exception: what the hook raised.
+    """
+    active = _active
+    if active is not None:
+        active.worker.reset()
+
+
+def _installed() -> Iterator[ModuleType]:
+    # Also those that nobody has imported yet: the tests may do so later.
+    for name in FAMILIES:
+        if importlib.util.find_spec(name) is not None:
+            yield importlib.import_module(name)
+
+
+def _patches(family: Any, worker: IpcProcess, base_url: str, options: Mapping[str, Any]) -> Iterator[_Patch]:
+    sync_transport = IpcTransport(worker, **options)
+    async_transport = IpcAsyncTransport(worker, **options)
+    base = family.URL(base_url)
+
+    def handle_request(self: Any, request: Any) -> Any:
+        return sync_transport.handle_request(request)
+
+    async def handle_async_request(self: Any, request: Any) -> Any:
+        return await async_transport.handle_async_request(request)
+
+    yield _patch(family.HTTPTransport, handle_request)
+    yield _patch(family.AsyncHTTPTransport, handle_async_request)
+
+    owner = next(cls for cls in family.Client.__mro__ if "build_request" in vars(cls))
+    original = vars(owner)["build_request"]
+
+    def build_request(self: Any, method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.base_url.scheme and not (isinstance(url, str) and "://" in url):
+            relative = family.URL(url)
+            if relative.is_relative_url:
+                raw_path = base.raw_path.rstrip(b"/") + b"/" + relative.raw_path.lstrip(b"/")
+                url = base.copy_with(raw_path=raw_path)
+        return original(self, method, url, *args, **kwargs)
+
+    yield _patch(owner, build_request)
+
+
+def _patch(owner: type, replacement: Callable[..., Any]) -> _Patch:
+    name = replacement.__name__
+    return _Patch(owner, name, vars(owner)[name], replacement)

@@ -1,0 +1,203 @@
+"""Transports for httpx and httpx2: `IpcTransport` for `Client`, `IpcAsyncTransport` for `AsyncClient`.
+
+One class serves both families. It answers with the `Response` and the error classes of the family that the request came
+from, so it imports httpx2 never, and works with it as soon as a request of its comes.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from typing import Any
+
+import httpx
+
+from socketless.errors import (
+    AppProtocolError,
+    PoolTimeout,
+    ReadTimeout,
+    SocketlessError,
+    TransferError,
+    WorkerDied,
+    WorkerStartError,
+    WriteTimeout,
+)
+from socketless.wire.drivers import run_async, run_blocking
+from socketless.host.failures import exception_of
+from socketless.host.process import IpcProcess, Timeouts
+from socketless.wire.messages import Failed, Message, Request, Response
+
+__all__ = ["IpcAsyncTransport", "IpcTransport"]
+
+_PORTS = {"http": 80, "https": 443}
+
+# What each error is called in the client library. A StateError is its own: httpx, too, raises RuntimeError after close().
+_HTTPX_NAMES: dict[type[SocketlessError], str] = {
+    WorkerStartError: "ConnectError",
+    WorkerDied: "ReadError",
+    TransferError: "LocalProtocolError",
+    AppProtocolError: "RemoteProtocolError",
+    PoolTimeout: "PoolTimeout",
+    WriteTimeout: "WriteTimeout",
+    ReadTimeout: "ReadTimeout",
+}
+
+
+class _Transport:
+    # What the sync and the async transport share: everything but the waiting.
+
+    def __init__(
+        self,
+        worker: IpcProcess,
+        *,
+        raise_app_exceptions: bool = True,
+        root_path: str = "",
+        client: tuple[str, int] = ("127.0.0.1", 123),
+    ) -> None:
+        self.worker = worker
+        self.raise_app_exceptions = raise_app_exceptions
+        self.root_path = root_path
+        self.client = client
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.worker!r}>"
+
+    def _message(self, request: Any) -> Request:
+        url = request.url
+        scheme = url.scheme
+        if scheme not in _PORTS:
+            family = _family(type(request))
+            raise family.UnsupportedProtocol(
+                f"Request URL {str(url)!r} has no 'http://' or 'https://'; give the client a base_url", request=request
+            )
+        return Request(
+            method=request.method,
+            scheme=scheme,
+            server=(url.raw_host.decode("ascii"), url.port or _PORTS[scheme]),
+            raw_target=request.extensions.get("target") or url.raw_path,
+            headers=request.headers.raw,
+            body=request.content,
+            root_path=self.root_path,
+            client=self.client,
+        )
+
+    def _response(self, request: Any, answer: Message) -> Any:
+        family = _family(type(request))
+        if isinstance(answer, Failed):
+            if self.raise_app_exceptions:
+                error = exception_of(answer)
+                raise _client_error(error, request) if isinstance(error, SocketlessError) else error
+            answer = answer.response or _INTERNAL_SERVER_ERROR
+        assert isinstance(answer, Response)
+        extensions: dict[str, Any] = {"http_version": b"HTTP/1.1"}
+        if answer.reason:
+            extensions["reason_phrase"] = answer.reason.encode("latin-1")
+        return family.Response(
+            answer.status, headers=answer.headers, stream=family.ByteStream(answer.body), extensions=extensions
+        )
+
+
+_INTERNAL_SERVER_ERROR = Response(
+    500,
+    "Internal Server Error",
+    [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"21")],
+    b"Internal Server Error",
+)
+
+
+class IpcTransport(_Transport, httpx.BaseTransport):
+    """Sends the requests of an `httpx.Client` or `httpx2.Client` to a worker.
+
+        with IpcProcess("myapp:app") as worker, httpx.Client(
+            transport=IpcTransport(worker), base_url="http://testserver"
+        ) as client:
+            client.get("/")
+
+    Any thread may use it. Closing the client leaves the worker as it is: others may share it.
+
+    Args:
+        worker: where to send them.
+        raise_app_exceptions: raise what the app raises, as its own type; else answer 500.
+        root_path: the path that the app is mounted at: `SCRIPT_NAME` (PEP 3333) or `root_path` (ASGI).
+        client: the address that the app sees as the client's.
+    """
+
+    def handle_request(self, request: Any) -> Any:
+        """Carry a request to the worker and return the app's response.
+
+        The request's `timeout` extension counts: `pool`, `write` and `read`.
+
+        Raises:
+            Exception: what the app raised.
+            httpx.TransportError: everything in `socketless.errors` but `StateError`, as that and as the error that
+                httpx has for it, for example `WorkerDied` and `httpx.ReadError`.
+            StateError: the worker is closed.
+        """
+        request.read()
+        try:
+            answer = run_blocking(self.worker.exchange(self._message(request), _timeouts(request)))
+        except SocketlessError as error:
+            raise _client_error(error, request) from error.__cause__
+        return self._response(request, answer)
+
+
+class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
+    """Sends the requests of an `httpx.AsyncClient` or `httpx2.AsyncClient` to a worker, under asyncio or trio.
+
+    It takes the arguments of `IpcTransport`. It waits for the pipe on the loop that is running, without a thread.
+    """
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
+        await request.aread()
+        try:
+            answer = await run_async(self.worker.exchange(self._message(request), _timeouts(request)))
+        except SocketlessError as error:
+            raise _client_error(error, request) from error.__cause__
+        return self._response(request, answer)
+
+
+def _timeouts(request: Any) -> Timeouts:
+    limits = request.extensions.get("timeout") or {}
+    return Timeouts(limits.get("pool"), limits.get("write"), limits.get("read"))
+
+
+@lru_cache(maxsize=None)
+def _family(request_type: type) -> Any:
+    """Return httpx or httpx2, whichever a request's class comes from."""
+    for base in request_type.__mro__:
+        name = base.__module__.partition(".")[0]
+        if name in ("httpx", "httpx2"):
+            return sys.modules[name]
+    raise TypeError(f"{request_type.__qualname__} is no request of httpx or httpx2")
+
+
+def _client_error(error: SocketlessError, request: Any) -> SocketlessError:
+    """Return the same error as one that is the client library's, too."""
+    name = next((name for base, name in _HTTPX_NAMES.items() if isinstance(error, base)), None)
+    if name is None:
+        return error
+    both = _both(type(error), _family(type(request)).__name__, name)(*error.args)
+    both._request = request
+    return both
+
+
+@lru_cache(maxsize=None)
+def _both(ours: type[SocketlessError], family: str, name: str) -> Any:
+    """Return a class that is one of our errors and one of the client library's."""
+    theirs = getattr(sys.modules[family], name)
+
+    def __init__(self: Any, *args: Any) -> None:
+        ours.__init__(self, *args)
+        self._request = None
+
+    def __reduce__(self: Any) -> Any:
+        return _rebuild, (ours, family, name, self.args)
+
+    members = {"__init__": __init__, "__reduce__": __reduce__, "__module__": ours.__module__, "__doc__": ours.__doc__}
+    return type(ours.__name__, (ours, theirs), members)
+
+
+def _rebuild(ours: type[SocketlessError], family: str, name: str, args: tuple[Any, ...]) -> Any:
+    __import__(family)
+    return _both(ours, family, name)(*args)

@@ -1,0 +1,1 @@
+"""What crosses between host and worker, and how. May import: `socketless.errors`."""

@@ -1,0 +1,161 @@
+"""A channel: two one-way `multiprocessing` pipes, one in each direction.
+
+The methods that move bytes are generators. They do as much as they can, and yield a `Wait` where a pipe is not ready;
+who drives them decides how to wait (a blocking poll, asyncio, trio) and may stop driving for a while, or for good.
+A worker's pipes block, so there the generators never yield, and `finish()` drives them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from typing import NamedTuple, TypeVar
+
+from socketless.wire import codec
+from socketless.wire.messages import Message
+
+T = TypeVar("T")
+
+_READ_SIZE = 64 * 1024  # a pipe's usual capacity
+
+
+class Wait(NamedTuple):
+    """What a driver should wait for: the first of these file descriptors to be ready, or the deadline."""
+
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+    deadline: float | None = None  # a time.monotonic() value
+
+
+# The driver sends back those descriptors that are ready; none when the deadline has passed.
+Steps = Generator[Wait, "list[int]", T]
+
+
+def finish(steps: Steps[T]) -> T:
+    """Drive steps that cannot wait, because their pipes block."""
+    try:
+        wait = next(steps)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    raise AssertionError(f"a blocking pipe asked to wait: {wait}")
+
+
+@dataclass(frozen=True)
+class ChannelEnds:
+    """The two ends of a new channel."""
+
+    host: Channel
+    worker: Channel
+
+
+class Channel:
+    """One end of a channel. It belongs to one thread at a time and carries one exchange at a time."""
+
+    def __init__(self, number: int, reader: Connection, writer: Connection) -> None:
+        self.number = number
+        self._reader = reader
+        self._writer = writer
+        self._rest = b""  # what was read beyond the message before
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.number}>"
+
+    @property
+    def read_fd(self) -> int:
+        return self._reader.fileno()
+
+    def fileno(self) -> tuple[int, int]:
+        """The descriptors to read from and to write to."""
+        return self._reader.fileno(), self._writer.fileno()
+
+    def set_blocking(self, blocking: bool) -> None:
+        for fd in self.fileno():
+            os.set_blocking(fd, blocking)
+
+    def send(self, message: Message) -> Steps[None]:
+        """Write one message.
+
+        Raises:
+            TransferError: it cannot be pickled; nothing was written.
+            BrokenPipeError: the other side is gone.
+        """
+        fd = self._writer.fileno()
+        pieces = codec.encode(message)
+        while pieces:
+            try:
+                written = os.writev(fd, pieces)
+            except BlockingIOError:
+                yield Wait(writes=(fd,))
+                continue
+            while pieces and written >= pieces[0].nbytes:
+                written -= pieces.pop(0).nbytes
+            if written:
+                pieces[0] = pieces[0][written:]
+
+    def receive(self) -> Steps[Message]:
+        """Read one message.
+
+        Raises:
+            EOFError: the other side is gone.
+        """
+        payload_size, count = codec.HEAD.unpack((yield from self._read(codec.HEAD.size)))
+        if count:
+            lengths = yield from self._read(codec.LENGTH.size * count)
+            sizes = [size for (size,) in codec.LENGTH.iter_unpack(lengths)]
+        else:
+            sizes = []
+        payload = yield from self._read(payload_size)
+        buffers = []
+        for size in sizes:
+            buffers.append((yield from self._read(size)))
+        return codec.decode(payload, buffers)
+
+    def _read(self, size: int) -> Steps[bytes]:
+        rest = self._rest
+        fd = self._reader.fileno()
+        while len(rest) < size and size <= _READ_SIZE:
+            try:
+                data = os.read(fd, _READ_SIZE)
+            except BlockingIOError:
+                yield Wait(reads=(fd,))
+                continue
+            if not data:
+                raise EOFError
+            rest += data
+        if len(rest) >= size:
+            self._rest = rest[size:]
+            return rest[:size]
+        self._rest = b""
+        large = bytearray(size)
+        large[: len(rest)] = rest
+        missing = memoryview(large)[len(rest) :]
+        while missing:
+            try:
+                count = os.readv(fd, [missing])
+            except BlockingIOError:
+                yield Wait(reads=(fd,))
+                continue
+            if not count:
+                raise EOFError
+            missing = missing[count:]
+        return bytes(large)
+
+    def close(self) -> None:
+        """Close both pipes. May be called twice."""
+        self._reader.close()
+        self._writer.close()
+
+
+def make_channel(number: int) -> ChannelEnds:
+    """Make a channel. The host's end does not block, the worker's does.
+
+    `Pipe(duplex=False)` is a pipe; `Pipe()` would be a socketpair.
+    """
+    request_reader, request_writer = Pipe(duplex=False)
+    response_reader, response_writer = Pipe(duplex=False)
+    host = Channel(number, response_reader, request_writer)
+    host.set_blocking(False)
+    return ChannelEnds(host, Channel(number, request_reader, response_writer))

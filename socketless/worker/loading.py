@@ -1,0 +1,189 @@
+"""From what the host sent to an app that can be called, and which kind of app it is."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from socketless.wire import codec
+from socketless.wire.messages import AppSource, ImportSource, InheritedSource, PickledSource
+
+KINDS = ("auto", "wsgi", "asgi")
+
+_loading = False
+
+
+def is_loading() -> bool:
+    """Whether this process is a worker that is just importing its app."""
+    return _loading
+
+
+class LoadError(Exception):
+    """The app or the hook is not there, or is not what it should be. The host shows the text, not the traceback."""
+
+
+def load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
+    """Return the app and its kind: "wsgi", "asgi" (version 3) or "asgi2".
+
+    A callable that takes no argument is a factory and is called.
+
+    Raises:
+        LoadError: there is no such app, or its kind cannot be told.
+    """
+    global _loading
+    _loading = True
+    try:
+        return _load_app(source, kind)
+    finally:
+        _loading = False
+
+
+def _load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
+    app = load(source)
+    found = app_kind(app, kind, source.description)
+    if found == "factory":
+        app = app()
+        where = f"what {source.description} returned"
+        if inspect.iscoroutine(app):
+            app.close()
+            raise LoadError(f"{source.description} is an async factory; write a sync one, it may call asyncio.run()")
+        found = app_kind(app, kind, where)
+        if found == "factory":
+            raise LoadError(f"{where} takes no argument, so it is no WSGI or ASGI app: {app!r}")
+    return app, found
+
+
+def load_hook(source: AppSource) -> Callable[[], Any]:
+    """Return the reset hook.
+
+    Raises:
+        LoadError: there is no such hook, or it cannot be called.
+    """
+    hook: Callable[[], Any] = load(source)
+    if not callable(hook):
+        raise LoadError(f"the reset hook {source.description} is not callable: {hook!r}")
+    return hook
+
+
+def load(source: AppSource) -> Any:
+    """Return the object that a source stands for. Exceptions of the module's own code pass through."""
+    if isinstance(source, ImportSource):
+        return load_path(source.path)
+    if isinstance(source, PickledSource):
+        return codec.loads(source.pickled)
+    assert isinstance(source, InheritedSource)
+    return source.value
+
+
+def load_path(path: str) -> Any:
+    """Import `module:attribute`, with dots in the attribute, or a call with literal arguments at its end."""
+    module_name, attribute, call = parse_path(path)
+    try:
+        value: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name + ".").startswith(error.name + "."):
+            raise LoadError(f"cannot import {path!r}: there is no module {error.name!r} on sys.path") from None
+        raise
+    for name in attribute.split("."):
+        try:
+            value = getattr(value, name)
+        except AttributeError:
+            raise LoadError(f"cannot import {path!r}: {_describe(value)} has no attribute {name!r}") from None
+    if call is None:
+        return value
+    args, kwargs = call
+    if not callable(value):
+        raise LoadError(f"{module_name}:{attribute} is not callable: {value!r}")
+    return value(*args, **kwargs)
+
+
+def _describe(value: Any) -> str:
+    return f"module {value.__name__!r}" if inspect.ismodule(value) else f"{type(value).__name__!r} object"
+
+
+def parse_path(path: str) -> tuple[str, str, tuple[list[Any], dict[str, Any]] | None]:
+    """Split an import string into module, dotted attribute and the factory's arguments (`None` without a call).
+
+    Raises:
+        LoadError: it has another form.
+    """
+    module_name, colon, expression = path.partition(":")
+    if not colon or not all(part.isidentifier() for part in module_name.split(".")):
+        raise LoadError(f"{path!r} is no import string; write 'package.module:attribute' or 'package.module:factory()'")
+    try:
+        node = ast.parse(expression.strip(), mode="eval").body
+        call = None
+        if isinstance(node, ast.Call):
+            kwargs = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
+            if "None" in kwargs:
+                raise ValueError("** is not possible")
+            call = [ast.literal_eval(argument) for argument in node.args], kwargs
+            node = node.func
+        attribute = ast.unparse(node)
+        if not all(part.isidentifier() for part in attribute.split(".")):
+            raise ValueError(attribute)
+    except (SyntaxError, ValueError):
+        raise LoadError(
+            f"{path!r}: what follows the colon must be a name, a dotted name, or a call of one with literal arguments"
+        ) from None
+    return module_name, attribute, call
+
+
+def app_kind(app: Any, wanted: str, where: str) -> str:
+    """Tell "wsgi", "asgi" (version 3), "asgi2" and "factory" apart, by how many arguments the app takes.
+
+    WSGI takes `(environ, start_response)` (PEP 3333), ASGI 3 `(scope, receive, send)`, ASGI 2 `(scope)`. Functions,
+    instances, classes and partials all count by their signature. `wanted` forces a kind where it is not "auto".
+
+    Raises:
+        LoadError: not callable, or it could be several kinds.
+    """
+    if not callable(app):
+        raise LoadError(f"{where} is not callable, so it is no WSGI or ASGI app: {app!r}")
+    counts, first = _arities(app)
+    if counts == {0}:
+        return "factory"
+    if wanted == "wsgi":
+        return "wsgi"
+    if wanted == "asgi":
+        return "asgi2" if counts and 3 not in counts and 1 in counts else "asgi"
+    if getattr(app, "_asgi_double_callable", False):
+        return "asgi2"
+    if getattr(app, "_asgi_single_callable", False) or _is_async(app):
+        return "asgi"
+    if 0 in counts and not counts & {2, 3}:
+        return "factory"  # def create_app(config=None)
+    if first == "scope":
+        return "asgi" if 3 in counts else "asgi2"
+    if first in ("environ", "env"):
+        return "wsgi"
+    kinds = {2: "wsgi", 3: "asgi", 1: "asgi2"}
+    possible = [kind for count, kind in kinds.items() if count in counts]
+    if len(possible) == 1:
+        return possible[0]
+    found = "takes none of their arguments" if counts and not possible else "may be either"
+    raise LoadError(f"cannot tell whether {where} is a WSGI or an ASGI app, it {found}; give app_kind='wsgi' or 'asgi'")
+
+
+def _arities(app: Any) -> tuple[set[int], str]:
+    """Return which of 0 to 3 positional arguments `app` takes, and its first parameter's name."""
+    try:
+        signature = inspect.signature(app)
+    except (ValueError, TypeError):
+        return set(), ""
+    counts = set()
+    for count in range(4):
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            continue
+        counts.add(count)
+    return counts, next(iter(signature.parameters), "")
+
+
+def _is_async(app: Any) -> bool:
+    call = app if inspect.isroutine(app) else getattr(app, "func", None) or type(app).__call__
+    return not inspect.isclass(app) and (inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(call))

@@ -1,0 +1,169 @@
+"""The worker, from its first line to its last.
+
+    main thread                 thread socketless-control       threads socketless-channel-N
+    loads the app
+    says Ready
+    WSGI: waits                 waits for the end of the        one for each channel in use
+    ASGI: runs the loop         control channel, and for the    WSGI: read a request, call the app, write
+                                first bytes of a new channel,   ASGI: run the sync code of the app, while the
+                                then starts its thread          loop reads, awaits the app, and writes
+    leaves  ◀────────────────── Stop, or the end of the pipe
+
+The worker never needs the host's `__main__`, and it does not outlive the host: the end of the control channel stops it,
+and if leaving takes too long then, it kills itself with all its children.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Protocol
+
+from socketless import eventloop
+from socketless.wire.channel import Channel, finish
+from socketless.wire.messages import GetStacks, Message, Ready, Stacks, Start, Stop
+from socketless.worker import loading, stacks
+from socketless.worker.failures import failed
+from socketless.worker.output import flush_output, set_up_output
+
+_ORPHAN_SECONDS = 1.5  # how long an orphan may take to leave by itself
+
+
+class Runner(Protocol):
+    """Runs one kind of app."""
+
+    kind: str
+
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Get the app ready, say so, and return after `stop()`. Runs in the main thread."""
+
+    def stop(self) -> None:
+        """Let `run()` return. Any thread may call it."""
+
+    def serve(self, channel: Channel) -> None:
+        """Answer what comes over `channel`, in a thread that this starts, until the pipe ends."""
+
+
+def spawned(fds: str) -> None:
+    """Be the worker of a fresh interpreter. `fds` is `read,write` of each channel, the control channel first."""
+    pairs = [[int(fd) for fd in pair.split(",")] for pair in fds.split(":")]
+    control, *channels = [
+        Channel(number, Connection(read_fd, writable=False), Connection(write_fd, readable=False))
+        for number, (read_fd, write_fd) in enumerate(pairs)
+    ]
+    try:
+        start = finish(control.receive())
+    except EOFError:
+        return  # the host was gone before it said what to do
+    assert isinstance(start, Start)
+    run_worker(control, channels, start)
+
+
+def run_worker(control: Channel, channels: list[Channel], start: Start) -> None:
+    """Load the app, serve it, and return when the host says so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then stops the worker
+    set_up_output()
+    eventloop.install()
+    watch = _ControlThread(control, channels)
+    watch.start()
+    try:
+        watch.runner = runner = _load(start)
+
+        def on_ready() -> None:
+            watch.say(Ready(runner.kind))
+            watch.open_channels()
+
+        runner.run(on_ready)
+    except BaseException as error:
+        if watch.is_ready:
+            raise  # the lifespan's shutdown failed: Python prints it and exits with 1
+        flush_output()
+        watch.say(failed(error))
+        raise SystemExit(1) from None
+
+
+def _load(start: Start) -> Runner:
+    app, kind = loading.load_app(start.app, start.app_kind)
+    hook = loading.load_hook(start.reset_hook) if start.reset_hook is not None else None
+    if kind == "wsgi":
+        from socketless.worker.wsgi import WsgiRunner
+
+        return WsgiRunner(app, hook)
+    from socketless.worker.asgi import AsgiRunner, as_asgi3
+
+    return AsgiRunner(as_asgi3(app) if kind == "asgi2" else app, hook)
+
+
+class _ControlThread(threading.Thread):
+    """Listens to the host, and starts the thread of a channel when the first request comes over it."""
+
+    runner: Runner | None = None  # set by the main thread once the app is loaded
+
+    def __init__(self, control: Channel, channels: list[Channel]) -> None:
+        super().__init__(name="socketless-control", daemon=True)
+        self._control = control
+        self._channels = {channel.read_fd: channel for channel in channels}
+        self._poll = select.poll()
+        self._poll.register(control.read_fd, select.POLLIN)
+        self.is_ready = False
+        self._wake_read, self._wake_write = os.pipe()
+        self._poll.register(self._wake_read, select.POLLIN)
+
+    def say(self, message: Message) -> None:
+        finish(self._control.send(message))
+
+    def open_channels(self) -> None:
+        """Serve the channels from now on."""
+        self.is_ready = True
+        os.write(self._wake_write, b"\0")
+
+    def run(self) -> None:
+        # Runs in the thread socketless-control, until the control channel ends.
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd == self._control.read_fd:
+                    try:
+                        self._listen()
+                    except (EOFError, OSError):
+                        self._be_orphan()
+                        return
+                elif fd == self._wake_read:
+                    self._poll.unregister(fd)
+                    for channel_fd in self._channels:
+                        self._poll.register(channel_fd, select.POLLIN)
+                else:
+                    self._poll.unregister(fd)
+                    assert self.runner is not None
+                    self.runner.serve(self._channels.pop(fd))
+
+    def _listen(self) -> None:
+        message = finish(self._control.receive())
+        if isinstance(message, GetStacks):
+            self.say(Stacks(stacks.main_thread_stack()))
+        else:
+            assert isinstance(message, Stop)
+            self._stop()
+
+    def _stop(self) -> None:
+        if self.runner is not None:
+            self.runner.stop()
+        else:
+            _kill_group()  # the app is still being loaded: nothing is worth saving
+
+    def _be_orphan(self) -> None:
+        # The host has closed the pipe without a Stop, so it was killed: leave, one way or the other.
+        watchdog = threading.Timer(_ORPHAN_SECONDS, _kill_group)
+        watchdog.daemon = True
+        watchdog.start()
+        self._stop()
+
+
+def _kill_group() -> None:
+    """Kill this worker and its children, if it leads a process group of its own."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
