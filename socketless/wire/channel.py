@@ -58,7 +58,8 @@ class Channel:
         self.number = number
         self._reader = reader
         self._writer = writer
-        self._rest = b""  # what was read beyond the message before
+        self._rest = b""  # what was read beyond the last piece
+        self._blocking = True
 
     def __repr__(self) -> str:
         return f"<Channel {self.number}>"
@@ -72,6 +73,8 @@ class Channel:
         return self._reader.fileno(), self._writer.fileno()
 
     def set_blocking(self, blocking: bool) -> None:
+        """Choose whether the methods block, or yield a `Wait` instead. They block at first."""
+        self._blocking = blocking
         for fd in self.fileno():
             os.set_blocking(fd, blocking)
 
@@ -101,22 +104,21 @@ class Channel:
         Raises:
             EOFError: the other side is gone.
         """
+        if not self._rest and not self._blocking:
+            yield Wait(reads=(self._reader.fileno(),))  # the other side has yet to think: do not even try
         payload_size, count = codec.HEAD.unpack((yield from self._read(codec.HEAD.size)))
-        if count:
-            lengths = yield from self._read(codec.LENGTH.size * count)
-            sizes = [size for (size,) in codec.LENGTH.iter_unpack(lengths)]
-        else:
-            sizes = []
+        lengths = (yield from self._read(codec.LENGTH.size * count)) if count else b""
         payload = yield from self._read(payload_size)
         buffers = []
-        for size in sizes:
+        for (size,) in codec.LENGTH.iter_unpack(lengths):
             buffers.append((yield from self._read(size)))
         return codec.decode(payload, buffers)
 
     def _read(self, size: int) -> Steps[bytes]:
-        rest = self._rest
+        if size > _READ_SIZE:
+            return (yield from self._read_large(size))
         fd = self._reader.fileno()
-        while len(rest) < size and size <= _READ_SIZE:
+        while len(self._rest) < size:
             try:
                 data = os.read(fd, _READ_SIZE)
             except BlockingIOError:
@@ -124,14 +126,18 @@ class Channel:
                 continue
             if not data:
                 raise EOFError
-            rest += data
-        if len(rest) >= size:
-            self._rest = rest[size:]
-            return rest[:size]
-        self._rest = b""
+            self._rest += data
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def _read_large(self, size: int) -> Steps[bytes]:
+        # Into memory of the final size at once: pieces would have to be joined.
+        fd = self._reader.fileno()
         large = bytearray(size)
-        large[: len(rest)] = rest
-        missing = memoryview(large)[len(rest) :]
+        missing = memoryview(large)
+        start = min(size, len(self._rest))
+        missing[:start], self._rest = self._rest[:start], self._rest[start:]
+        missing = missing[start:]
         while missing:
             try:
                 count = os.readv(fd, [missing])

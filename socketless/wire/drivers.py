@@ -86,17 +86,19 @@ def _in_trio() -> bool:
 async def _asyncio_wait(wait: Wait) -> list[int]:
     loop = asyncio.get_running_loop()
     woken: asyncio.Future[None] = loop.create_future()
+    ready: list[int] = []
 
-    def wake() -> None:
+    def wake(*fds: int) -> None:
+        ready.extend(fds)
         if not woken.done():
             woken.set_result(None)
 
     seconds = remaining(wait.deadline)
     timer = None if seconds is None else loop.call_later(seconds, wake)
     for fd in wait.reads:
-        loop.add_reader(fd, wake)
+        loop.add_reader(fd, wake, fd)
     for fd in wait.writes:
-        loop.add_writer(fd, wake)
+        loop.add_writer(fd, wake, fd)
     try:
         await woken
     finally:
@@ -106,7 +108,7 @@ async def _asyncio_wait(wait: Wait) -> list[int]:
             loop.remove_reader(fd)
         for fd in wait.writes:
             loop.remove_writer(fd)
-    return poll(wait._replace(deadline=0.0))
+    return ready
 
 
 async def _trio_wait(wait: Wait) -> list[int]:

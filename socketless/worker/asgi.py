@@ -57,7 +57,7 @@ class AsgiRunner:
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._lifespan = _Lifespan(app)
-        self._serving: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds them weakly
 
     def run(self, on_ready: Callable[[], None]) -> None:
         # Runs in the main thread, until stop().
@@ -86,22 +86,43 @@ class AsgiRunner:
 
         def start() -> None:
             task = self._loop.create_task(in_thread(channel))
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
         self._loop.call_soon_threadsafe(start)
 
     async def _serve_channel(self, channel: Channel) -> None:
-        # Runs in the event loop, one task for each channel in use, until the pipe ends.
+        # Runs in the event loop, one task for each channel in use, until the pipe ends. It waits by a callback: a
+        # request then costs one turn of the loop, where a coroutine that awaits the pipe costs three.
+        ended: asyncio.Future[None] = self._loop.create_future()
+        steps = channel.receive()
+        next(steps)
+
+        def on_readable() -> None:
+            nonlocal steps
+            try:
+                steps.send([])
+            except StopIteration as stop:
+                steps = channel.receive()
+                next(steps)
+                task = self._loop.create_task(self._exchange(channel, stop.value))  # with a context of its own
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            except (EOFError, OSError):
+                self._loop.remove_reader(channel.read_fd)
+                ended.set_result(None)
+
+        self._loop.add_reader(channel.read_fd, on_readable)
+        await ended
+        channel.close()
+
+    async def _exchange(self, channel: Channel, message: Message) -> None:
+        answer = await self._answer(message)
+        flush_output()
         try:
-            while True:
-                message = await run_async(channel.receive())
-                # A task of its own has a context of its own.
-                answer = await self._loop.create_task(self._answer(message))
-                flush_output()
-                await run_async(channel.send(answer))
-        except (EOFError, OSError):
-            channel.close()
+            await run_async(channel.send(answer))
+        except OSError:
+            pass  # the host is gone; the channel's end says so, too
 
     async def _answer(self, message: Message) -> Message:
         if isinstance(message, Request):
