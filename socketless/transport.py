@@ -7,7 +7,7 @@ from, so it imports httpx2 never, and works with it as soon as a request of its 
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import httpx
@@ -22,16 +22,16 @@ from socketless.errors import (
     WorkerStartError,
     WriteTimeout,
 )
-from socketless.wire.drivers import run_async, run_blocking
 from socketless.host.failures import exception_of
 from socketless.host.process import IpcProcess, Timeouts
+from socketless.wire.drivers import run_async, run_blocking
 from socketless.wire.messages import Failed, Message, Request, Response
 
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
 
 _PORTS = {"http": 80, "https": 443}
 
-# What each error is called in the client library. A StateError is its own: httpx, too, raises RuntimeError after close().
+# What each error is called in the client library. StateError stays as it is: httpx, too, raises RuntimeError then.
 _HTTPX_NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "ConnectError",
     WorkerDied: "ReadError",
@@ -66,7 +66,7 @@ class _Transport:
         url = request.url
         scheme = url.scheme
         if scheme not in _PORTS:
-            family = _family(type(request))
+            family = _family(request)
             raise family.UnsupportedProtocol(
                 f"Request URL {str(url)!r} has no 'http://' or 'https://'; give the client a base_url", request=request
             )
@@ -82,7 +82,7 @@ class _Transport:
         )
 
     def _response(self, request: Any, answer: Message) -> Any:
-        family = _family(type(request))
+        family = _family(request)
         if isinstance(answer, Failed):
             if self.raise_app_exceptions:
                 error = exception_of(answer)
@@ -162,14 +162,20 @@ def _timeouts(request: Any) -> Timeouts:
     return Timeouts(limits.get("pool"), limits.get("write"), limits.get("read"))
 
 
-@lru_cache(maxsize=None)
-def _family(request_type: type) -> Any:
-    """Return httpx or httpx2, whichever a request's class comes from."""
-    for base in request_type.__mro__:
-        name = base.__module__.partition(".")[0]
-        if name in ("httpx", "httpx2"):
-            return sys.modules[name]
-    raise TypeError(f"{request_type.__qualname__} is no request of httpx or httpx2")
+def _family(request: Any) -> Any:
+    """Return httpx or httpx2, whichever a request comes from."""
+    request_type = type(request)
+    family = _families.get(request_type)
+    if family is None:
+        names = [base.__module__.partition(".")[0] for base in request_type.__mro__]
+        name = next((name for name in names if name in ("httpx", "httpx2")), None)
+        if name is None:
+            raise TypeError(f"{request_type.__qualname__} is no request of httpx or httpx2")
+        family = _families[request_type] = sys.modules[name]
+    return family
+
+
+_families: dict[type, Any] = {}
 
 
 def _client_error(error: SocketlessError, request: Any) -> SocketlessError:
@@ -177,27 +183,30 @@ def _client_error(error: SocketlessError, request: Any) -> SocketlessError:
     name = next((name for base, name in _HTTPX_NAMES.items() if isinstance(error, base)), None)
     if name is None:
         return error
-    both = _both(type(error), _family(type(request)).__name__, name)(*error.args)
-    both._request = request
+    both = _rebuild(type(error), _family(request).__name__, name, error.args)
+    both._request = request  # type: ignore[attr-defined]
     return both
 
 
-@lru_cache(maxsize=None)
-def _both(ours: type[SocketlessError], family: str, name: str) -> Any:
+def _rebuild(ours: type[SocketlessError], family: str, name: str, args: tuple[Any, ...]) -> SocketlessError:
+    key = ours, family, name
+    if key not in _both:
+        _both[key] = _make_both(ours, getattr(import_module(family), name), key)
+    return _both[key](*args)
+
+
+_both: dict[tuple[type, str, str], type[SocketlessError]] = {}
+
+
+def _make_both(ours: type[SocketlessError], theirs: type[Exception], key: tuple[Any, ...]) -> type[SocketlessError]:
     """Return a class that is one of our errors and one of the client library's."""
-    theirs = getattr(sys.modules[family], name)
 
     def __init__(self: Any, *args: Any) -> None:
         ours.__init__(self, *args)
         self._request = None
 
     def __reduce__(self: Any) -> Any:
-        return _rebuild, (ours, family, name, self.args)
+        return _rebuild, (*key, self.args)
 
     members = {"__init__": __init__, "__reduce__": __reduce__, "__module__": ours.__module__, "__doc__": ours.__doc__}
     return type(ours.__name__, (ours, theirs), members)
-
-
-def _rebuild(ours: type[SocketlessError], family: str, name: str, args: tuple[Any, ...]) -> Any:
-    __import__(family)
-    return _both(ours, family, name)(*args)

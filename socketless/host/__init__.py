@@ -6,5 +6,6 @@ import sys
 
 if sys.platform == "win32":
     raise ImportError(
-        "socketless runs apps in workers over POSIX pipes, which Windows does not have; use it on Linux or macOS, or in WSL"
+        "socketless runs apps in workers over POSIX pipes, which Windows does not have; "
+        "use it on Linux or macOS, or in WSL"
     )

@@ -19,9 +19,7 @@ class Forked:
 
     needs_start_message = False
 
-    def __init__(
-        self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None
-    ) -> None:
+    def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None) -> None:
         # What Python has buffered would be written twice otherwise.
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
@@ -65,7 +63,7 @@ def _be_worker(ends: list[Channel], start: Start, output: WorkerOutput, env: Map
 
 def _take_standard_streams(output: WorkerOutput) -> None:
     stdin = os.open(os.devnull, os.O_RDONLY)
-    for fd, number in ((stdin, 0), *zip(output.fileno(), (1, 2))):
+    for fd, number in ((stdin, 0), (output.fileno()[0], 1), (output.fileno()[1], 2)):
         os.dup2(fd, number)
     # New objects: the host's may be pytest's, and hold text that the host has yet to write.
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False))  # type: ignore[misc]

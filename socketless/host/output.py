@@ -2,8 +2,8 @@
 
 The worker's standard output and standard error are two files without a name. Files need no thread that empties them,
 a worker never waits for one, and what was printed before a response is there when the response is: `forward()` writes
-it to this process's `sys.stdout` and `sys.stderr`, where pytest's `capsys` sees it. The end of it is there even when the
-worker was killed.
+it to this process's `sys.stdout` and `sys.stderr`, where pytest's `capsys` sees it. The end of it is there even when
+the worker was killed.
 """
 
 from __future__ import annotations
@@ -68,10 +68,12 @@ class WorkerOutput:
                 self._stdout.forward(sys.stdout)
                 self._stderr.forward(sys.stderr)
 
-    def tail(self) -> str:
-        """Return the last lines of standard error."""
+    def tail(self, *, with_stdout: bool = False) -> str:
+        """Return the last lines of standard error, after those of standard output if wanted."""
         with self._lock:
-            return "" if self._closed else self._stderr.tail()
+            if self._closed:
+                return ""
+            return (self._stdout.tail() if with_stdout else "") + self._stderr.tail()
 
     def close(self) -> None:
         """Forget what is there. May be called twice."""

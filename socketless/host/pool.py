@@ -15,11 +15,15 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from socketless.errors import PoolTimeout
-from socketless.wire.drivers import poll
 from socketless.wire.channel import Channel, Steps, Wait
+from socketless.wire.drivers import poll
 from socketless.wire.messages import Message
+
+
+Owner = TypeVar("Owner")
 
 
 @dataclass
@@ -31,11 +35,11 @@ class _Parked:
     since: float
 
 
-class _Waiter:
+class _Waiter(Generic[Owner]):
     """A place in the queue."""
 
     def __init__(self) -> None:
-        self.channel: Channel | None = None
+        self.got: tuple[Owner, Channel] | None = None
         self.woken = False
         self.fd, self._write_fd = os.pipe()
 
@@ -49,26 +53,31 @@ class _Waiter:
         os.close(self._write_fd)
 
 
-class ChannelPool:
-    """The channels of one worker, and the queue for them. Any thread may call it."""
+class ChannelPool(Generic[Owner]):
+    """The channels of one worker, and the queue for them. Any thread may call it.
+
+    A worker that is restarted has new channels; its *owner* tells a channel of the new ones from one of the old.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open = False  # guarded by _lock, like all below; false while there is no worker, nor one about to be
+        self._owner: Owner | None = None
         self._all: set[Channel] = set()
         self._free: list[Channel] = []  # the most recently used one last
         self._busy: dict[Channel, tuple[str, float]] = {}
         self._parked: list[_Parked] = []
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: deque[_Waiter[Owner]] = deque()
 
     def expect(self) -> None:
         """Let everybody wait who wants a channel: a worker is being started."""
         with self._lock:
             self._open = True
 
-    def fill(self, channels: list[Channel]) -> None:
+    def fill(self, owner: Owner, channels: list[Channel]) -> None:
         """Take the channels of a new worker."""
         with self._lock:
+            self._owner = owner
             self._all = set(channels)
             self._free = list(reversed(channels))
             self._serve_waiters()
@@ -89,8 +98,8 @@ class ChannelPool:
         for channel in closing:
             channel.close()
 
-    def check_out(self, label: str, deadline: float | None) -> Steps[Channel | None]:
-        """Return a free channel, or `None` when the worker ended before there was one.
+    def check_out(self, label: str, deadline: float | None) -> Steps[tuple[Owner, Channel] | None]:
+        """Return a free channel and its owner, or `None` when the worker ended before there was one.
 
         Raises:
             PoolTimeout: none was free before the deadline.
@@ -101,10 +110,10 @@ class ChannelPool:
                     return None
                 self._look_at_parked()
                 if self._free and not self._waiters:
-                    channel = self._free.pop()
+                    owner, channel = self._pop_free()
                     self._busy[channel] = label, time.monotonic()
-                    return channel
-                waiter = _Waiter()
+                    return owner, channel
+                waiter: _Waiter[Owner] = _Waiter()
                 self._waiters.append(waiter)
                 parked_reads = [fd for parked in self._parked for fd in parked.wait.reads]
                 parked_writes = [fd for parked in self._parked for fd in parked.wait.writes]
@@ -113,7 +122,7 @@ class ChannelPool:
             except BaseException:  # cancelled, or Ctrl-C
                 got = self._leave_queue(waiter, label)
                 if got is not None:
-                    self.give_back(got)
+                    self.give_back(got[1])
                 raise
             got = self._leave_queue(waiter, label)
             if got is not None:
@@ -121,14 +130,14 @@ class ChannelPool:
             if not ready:
                 raise PoolTimeout(self._describe_busy(label))
 
-    def _leave_queue(self, waiter: _Waiter, label: str) -> Channel | None:
+    def _leave_queue(self, waiter: _Waiter[Owner], label: str) -> tuple[Owner, Channel] | None:
         with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             waiter.close()
-            if waiter.channel is not None:
-                self._busy[waiter.channel] = label, time.monotonic()
-            return waiter.channel
+            if waiter.got is not None:
+                self._busy[waiter.got[1]] = label, time.monotonic()
+            return waiter.got
 
     def give_back(self, channel: Channel) -> None:
         """Take back a channel whose exchange is over."""
@@ -165,8 +174,13 @@ class ChannelPool:
         # Must be called with _lock held.
         while self._free and self._waiters:
             waiter = self._waiters.popleft()
-            waiter.channel = self._free.pop()
+            waiter.got = self._pop_free()
             waiter.wake()
+
+    def _pop_free(self) -> tuple[Owner, Channel]:
+        # Must be called with _lock held.
+        assert self._owner is not None
+        return self._owner, self._free.pop()
 
     def _look_at_parked(self) -> None:
         # Must be called with _lock held. Nothing here blocks: the pipes do not, and the poll does not wait.

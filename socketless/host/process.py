@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import logging
 import os
 import signal
@@ -26,11 +27,11 @@ from socketless.errors import (
     describe_exit,
 )
 from socketless.host import apps
-from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.host.failures import exception_of
 from socketless.host.pool import ChannelPool
 from socketless.host.run import LAUNCHERS, Run
 from socketless.wire.channel import Channel, Steps, Wait
+from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Failed, Message, Request, Reset, Response, Start
 from socketless.worker import loading
 
@@ -48,6 +49,9 @@ class Timeouts(NamedTuple):
     pool: float | None = None
     write: float | None = None
     read: float | None = None
+
+
+_NO_LIMITS = Timeouts()
 
 
 class IpcProcess:
@@ -116,7 +120,7 @@ class IpcProcess:
         self._shutdown_timeout = shutdown_timeout
         self._debug = debug
         self._owner_pid = os.getpid()
-        self._pool = ChannelPool()
+        self._pool: ChannelPool[Run] = ChannelPool()
         self._run: Run | None = None  # guarded by _lock, like all below
         self._starting = False
         self._restarts = 0
@@ -169,7 +173,7 @@ class IpcProcess:
         if isinstance(answer, Failed):
             raise exception_of(answer)
 
-    def exchange(self, message: Message, timeouts: Timeouts = Timeouts()) -> Steps[Message]:
+    def exchange(self, message: Message, timeouts: Timeouts = _NO_LIMITS) -> Steps[Message]:
         """Carry one message to the worker and its answer back; a driver of `socketless.wire.drivers` runs the steps.
 
         A worker that has died is started again first. What the worker printed until the answer is printed here before
@@ -197,10 +201,9 @@ class IpcProcess:
         while True:
             if self._claim_start(label):
                 yield from self._start()
-            run = self._run
-            channel = yield from self._pool.check_out(label, deadline)
-            if channel is not None and run is not None:
-                return run, channel
+            got = yield from self._pool.check_out(label, deadline)
+            if got is not None:
+                return got
 
     def _carry(
         self, run: Run, channel: Channel, label: str, message: Message, timeouts: Timeouts
@@ -233,7 +236,7 @@ class IpcProcess:
             run.output.forward()
             raise WorkerDied(label, run.pid, run.exitcode, run.output.tail()) from None
         except BaseException:  # given up: a timeout, a cancelled task, Ctrl-C
-            if wait is not None and steps.gi_frame is not None:
+            if wait is not None and inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED:
                 self._pool.park(channel, steps, wait)
             elif not self._pool.discard(channel):
                 run.kill(signal.SIGKILL)  # that was its last channel; the next exchange starts another worker
@@ -241,7 +244,7 @@ class IpcProcess:
             raise
 
     def _claim_start(self, label: str | None) -> bool:
-        # True: the caller must run _start(). `label` is what needs the worker; None starts it whatever max_restarts says.
+        # True: the caller must run _start(). `label` is what needs the worker; for None, max_restarts does not count.
         self._check_usable()
         with self._lock:
             if self._closed:
@@ -264,7 +267,7 @@ class IpcProcess:
         began = time.monotonic()
         old, run = self._run, None
         if old is not None:
-            self._trace(f"restart: the worker (pid {old.pid}) {describe_exit(old.exitcode)}\n{old.output.tail()}".rstrip())
+            self._trace(f"restart: pid {old.pid} {describe_exit(old.exitcode)}\n{old.output.tail()}".rstrip())
             old.stop(0)
         try:
             try:
@@ -283,7 +286,7 @@ class IpcProcess:
                 if run.has_ended:
                     self._pool.drain()
                 else:
-                    self._pool.fill(run.channels)
+                    self._pool.fill(run, run.channels)
         except BaseException:
             if run is not None:
                 run.stop(0)

@@ -1,12 +1,12 @@
 """One life of a worker process: launched, ready, ended. A worker that is restarted has a new one.
 
-    host                                           worker process
-    launch ── makes the pipes, spawns or forks ──▶ loads the app
-    handshake ── Start ──────────────────────────▶
-              ◀──────────── Ready or Failed ────── serves
-    watcher thread: waits for the process; when it has ended
-      closes the sentinel, which wakes whoever waits for an answer
-    stop ── Stop, then SIGTERM, then SIGKILL ────▶ leaves
+host                                           worker process
+launch ── makes the pipes, spawns or forks ──▶ loads the app
+handshake ── Start ──────────────────────────▶
+          ◀──────────── Ready or Failed ────── serves
+watcher thread: waits for the process; when it has ended
+  closes the sentinel, which wakes whoever waits for an answer
+stop ── Stop, then SIGTERM, then SIGKILL ────▶ leaves
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import weakref
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Pipe
 
-from socketless.errors import WorkerStartError, describe_exit
-from socketless.wire.drivers import deadline_after, run_blocking
+from socketless.errors import AppProtocolError, WorkerStartError, describe_exit
 from socketless.host.failures import exception_of
 from socketless.host.fork import Forked
 from socketless.host.output import WorkerOutput
 from socketless.host.spawn import Spawned
 from socketless.wire.channel import Channel, Steps, Wait, make_channel
+from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Failed, GetStacks, Message, Ready, Stacks, Start, Stop
 from socketless.worker.loading import LoadError
 
@@ -52,9 +52,7 @@ class Run:
         self._watcher: threading.Thread | None = None
 
     @classmethod
-    def launch(
-        cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None
-    ) -> Run:
+    def launch(cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None) -> Run:
         """Start a process. `on_end()` and `handshake()` come next.
 
         Raises:
@@ -80,7 +78,13 @@ class Run:
 
     @property
     def sentinel(self) -> int:
-        """A descriptor that is readable once the process has ended."""
+        """A descriptor that is readable once the process has ended.
+
+        Raises:
+            EOFError: `stop()` has been called.
+        """
+        if self._sentinel.closed:
+            raise EOFError
         return self._sentinel.fileno()
 
     @property
@@ -129,9 +133,9 @@ class Run:
             return answer.app_kind
         assert isinstance(answer, Failed)
         cause = exception_of(answer)
-        text = str(cause) if isinstance(cause, LoadError) else answer.traceback.rstrip()
-        error = WorkerStartError(f"the worker could not start:\n{text}{self._printed()}")
-        raise error from (cause.__cause__ if isinstance(cause, LoadError) else cause)
+        explained = isinstance(cause, (LoadError, AppProtocolError))
+        text = str(cause) if explained else answer.traceback.rstrip()
+        raise WorkerStartError(f"the worker could not start:\n{text}{self._printed()}") from cause
 
     def _ask_where(self, timeout: float) -> Steps[Message | None]:
         deadline = deadline_after(_STACK_SECONDS)
@@ -163,14 +167,14 @@ class Run:
             ) from None
 
     def _printed(self) -> str:
-        text = self.output.tail()
+        text = self.output.tail(with_stdout=True)
         return f"\nIt had printed:\n{text.rstrip()}" if text.strip() else ""
 
     def stop(self, timeout: float) -> None:
         """End the process, kindly for `timeout` seconds, and wait for it. May be called twice."""
         try:
             run_blocking(self._watched(self._control.send(Stop()), deadline_after(timeout)))
-        except (WorkerStartError, ValueError, OSError):
+        except (WorkerStartError, OSError):
             pass  # it has ended, or is ending
         for number, seconds in ((None, timeout), (signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, None)):
             if number is not None:
@@ -202,8 +206,8 @@ class Run:
             self._ended.wait()
 
     def _release(self) -> None:
-        # The sentinel's reading end is left to the last reference: an exchange may still be waiting for it.
         self._control.close()
+        self._sentinel.close()
         self._sentinel_writer.close()
         self.output.close()
         _live.discard(self)

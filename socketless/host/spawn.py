@@ -24,9 +24,7 @@ class Spawned:
 
     needs_start_message = True
 
-    def __init__(
-        self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None
-    ) -> None:
+    def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None) -> None:
         pairs = [channel.fileno() for channel in ends]
         stdout, stderr = output.fileno()
         self._process = subprocess.Popen(

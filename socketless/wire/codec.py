@@ -1,9 +1,9 @@
 """Messages to bytes and back, with cloudpickle. Nothing else in the package pickles.
 
-A frame is a head (`!QB`: the length of the pickle, the number of buffers), the length of each buffer (`!Q`), the pickle,
-and the buffers. The pickle is a tuple: which message it is, and its fields (as an object of its class it would take
-cloudpickle three times as long). A large body is a buffer: pickle protocol 5 leaves it out of the pickle, so it is never
-copied into one (a 4 MiB body crosses three times as fast beside the pickle as inside it).
+A frame is a head (`!QB`: the length of the pickle, the number of buffers), the length of each buffer (`!Q`), the
+pickle, and the buffers. The pickle is a tuple: which message it is, and its fields (as an object of its class it would
+take cloudpickle three times as long). A large body is a buffer: pickle protocol 5 leaves it out of the pickle, so it is
+never copied into one (a 4 MiB body crosses three times as fast beside the pickle as inside it).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ The control channel starts the worker, and is asked where it is stuck:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Union
+from typing import Any
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -77,12 +77,6 @@ class Done:
     """The reset hook has returned."""
 
 
-class AppSource(Protocol):
-    """One of the ways in which an app, or a reset hook, reaches its worker."""
-
-    description: str
-
-
 @dataclass(frozen=True)
 class ImportSource:
     """`module:attribute`, `module:dotted.attribute` or `module:factory("literal", key=1)`: the worker imports it."""
@@ -108,6 +102,9 @@ class InheritedSource:
 
     value: Any
     description: str
+
+
+AppSource = ImportSource | PickledSource | InheritedSource  # the ways in which an app, or a hook, gets there
 
 
 @dataclass(frozen=True)
@@ -143,4 +140,4 @@ class Stop:
     """Leave: shut the lifespan down and exit."""
 
 
-Message = Union[Request, Response, Failed, Reset, Done, Start, Ready, GetStacks, Stacks, Stop]
+Message = Request | Response | Failed | Reset | Done | Start | Ready | GetStacks | Stacks | Stop

@@ -33,6 +33,7 @@ from socketless.wire.channel import Channel
 from socketless.wire.drivers import run_async
 from socketless.wire.messages import Done, Failed, Message, RawHeaders, Request, Reset, Response
 from socketless.worker.failures import failed
+from socketless.worker.loading import LoadError
 from socketless.worker.output import flush_output
 
 Scope = MutableMapping[str, Any]
@@ -42,8 +43,8 @@ App = Callable[[Scope, Callable[[], Awaitable[Event]], Callable[[Event], Awaitab
 _ASGI = {"version": "3.0", "spec_version": "2.5"}
 
 
-class LifespanError(Exception):
-    """The app answered `lifespan.startup.failed`; the text is the app's."""
+class LifespanError(LoadError):
+    """The app answered `lifespan.startup.failed` or `lifespan.shutdown.failed`; the text is the app's."""
 
 
 class AsgiRunner:
@@ -176,7 +177,7 @@ class _OneThread(Executor):
 
 def as_asgi3(app: Callable[..., Any]) -> App:
     """Turn an ASGI 2 app, `app(scope)(receive, send)`, into an ASGI 3 one."""
-    single: App = double_to_single_callable(app)
+    single: App = double_to_single_callable(app)  # type: ignore[no-untyped-call]
     return single
 
 
@@ -313,7 +314,7 @@ class _Lifespan:
             return
         if answer["type"] == "lifespan.startup.failed":
             await task
-            raise LifespanError(answer.get("message") or "the app sent lifespan.startup.failed") from self._error
+            raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
         if answer["type"] != "lifespan.startup.complete":
             raise AppProtocolError(f"the ASGI app sent {answer['type']!r} in answer to lifespan.startup")
         self._task = task
@@ -330,7 +331,7 @@ class _Lifespan:
         answer = await self._ask("lifespan.shutdown")
         await self._task
         if answer is not None and answer["type"] == "lifespan.shutdown.failed":
-            raise LifespanError(answer.get("message") or "the app sent lifespan.shutdown.failed") from self._error
+            raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
         if self._error is not None:
             raise self._error
 

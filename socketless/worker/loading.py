@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from socketless.wire import codec
-from socketless.wire.messages import AppSource, ImportSource, InheritedSource, PickledSource
+from socketless.wire.messages import AppSource, ImportSource, PickledSource
 
 KINDS = ("auto", "wsgi", "asgi")
 
@@ -22,7 +22,7 @@ def is_loading() -> bool:
 
 
 class LoadError(Exception):
-    """The app or the hook is not there, or is not what it should be. The host shows the text, not the traceback."""
+    """The app or the hook is not there, or is not what it should be. The text says all, so no traceback is shown."""
 
 
 def load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
@@ -74,7 +74,6 @@ def load(source: AppSource) -> Any:
         return load_path(source.path)
     if isinstance(source, PickledSource):
         return codec.loads(source.pickled)
-    assert isinstance(source, InheritedSource)
     return source.value
 
 
@@ -143,37 +142,36 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
     """
     if not callable(app):
         raise LoadError(f"{where} is not callable, so it is no WSGI or ASGI app: {app!r}")
-    counts, first = _arities(app)
-    if counts == {0}:
-        return "factory"
+    counts, names = _parameters(app)
+    first = names[0] if names else ""
+    if 0 in counts and first not in ("scope", "environ", "env"):
+        if first != "*" or inspect.isclass(app):
+            return "factory"  # def create_app(config=None), or a class with defaults for all
     if wanted == "wsgi":
         return "wsgi"
     if wanted == "asgi":
-        return "asgi2" if counts and 3 not in counts and 1 in counts else "asgi"
+        return "asgi2" if counts == {1} else "asgi"
     if getattr(app, "_asgi_double_callable", False):
         return "asgi2"
     if getattr(app, "_asgi_single_callable", False) or _is_async(app):
         return "asgi"
-    if 0 in counts and not counts & {2, 3}:
-        return "factory"  # def create_app(config=None)
     if first == "scope":
-        return "asgi" if 3 in counts else "asgi2"
+        return "asgi2" if counts == {1} else "asgi"
     if first in ("environ", "env"):
         return "wsgi"
-    kinds = {2: "wsgi", 3: "asgi", 1: "asgi2"}
-    possible = [kind for count, kind in kinds.items() if count in counts]
+    possible = [kind for count, kind in ((2, "wsgi"), (3, "asgi"), (1, "asgi2")) if count in counts]
     if len(possible) == 1:
         return possible[0]
-    found = "takes none of their arguments" if counts and not possible else "may be either"
+    found = "may be either" if possible or not names else "takes none of their arguments"
     raise LoadError(f"cannot tell whether {where} is a WSGI or an ASGI app, it {found}; give app_kind='wsgi' or 'asgi'")
 
 
-def _arities(app: Any) -> tuple[set[int], str]:
-    """Return which of 0 to 3 positional arguments `app` takes, and its first parameter's name."""
+def _parameters(app: Any) -> tuple[set[int], list[str]]:
+    """Return which of 0 to 3 positional arguments `app` takes, and its parameters' names, `*args` as `*`."""
     try:
         signature = inspect.signature(app)
     except (ValueError, TypeError):
-        return set(), ""
+        return set(), []
     counts = set()
     for count in range(4):
         try:
@@ -181,7 +179,8 @@ def _arities(app: Any) -> tuple[set[int], str]:
         except TypeError:
             continue
         counts.add(count)
-    return counts, next(iter(signature.parameters), "")
+    parameters = signature.parameters.values()
+    return counts, ["*" if parameter.kind is parameter.VAR_POSITIONAL else parameter.name for parameter in parameters]
 
 
 def _is_async(app: Any) -> bool:

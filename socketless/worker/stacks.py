@@ -10,7 +10,10 @@ from types import FrameType
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # What stands between this package's frames and the app's.
-_CARRIERS = (f"{os.sep}importlib{os.sep}__init__.py", f"{os.sep}asgiref{os.sep}sync.py")
+_CARRIERS = tuple(
+    os.path.join(os.sep, *parts)
+    for parts in [("importlib", "__init__.py"), ("asgiref", "sync.py"), ("asyncio", "base_events.py")]
+)
 
 
 def main_thread_stack() -> str:
@@ -39,7 +42,9 @@ def format_exception(error: BaseException) -> str:
 
 
 def _without_ours(stack: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    return [frame for frame in stack if not _is_ours(frame.filename)] or list(stack)
+    # What is outside of this package's first frame started the worker: the interpreter, or the host that forked.
+    first = next((index for index, frame in enumerate(stack) if frame.filename.startswith(_PACKAGE)), 0)
+    return [frame for frame in stack[first:] if not _is_ours(frame.filename)]
 
 
 def _is_ours(filename: str) -> bool:

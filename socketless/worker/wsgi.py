@@ -7,7 +7,7 @@ import contextvars
 import inspect
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import lru_cache
 from io import BytesIO
 from types import TracebackType
@@ -96,17 +96,14 @@ def _wait_for(awaitable: Awaitable[Any]) -> None:
     asyncio.run(wait())
 
 
-def _iterate(iterable: Any) -> Iterable[bytes]:
+def _iterate(iterable: Any) -> Iterator[Any]:
     if isinstance(iterable, (str, bytes)):
         raise AppProtocolError(
             f"the WSGI app returned {type(iterable).__name__}; PEP 3333 wants an iterable of bytes: return [body]"
         )
-    try:
-        return iter(iterable)
-    except TypeError:
-        raise AppProtocolError(
-            f"the WSGI app returned {type(iterable).__name__}; PEP 3333 wants an iterable of bytes"
-        ) from None
+    if not isinstance(iterable, Iterable) and not hasattr(iterable, "__getitem__"):
+        raise AppProtocolError(f"the WSGI app returned {type(iterable).__name__}; PEP 3333 wants an iterable of bytes")
+    return iter(iterable)
 
 
 class _Answer:

@@ -1,0 +1,299 @@
+"""The command line: `socketless request APP URL`. Its options are those of httpx's own command line, and the worker's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import httpx
+from pygments.lexers import get_lexer_for_mimetype  # type: ignore[import-untyped]
+from pygments.util import ClassNotFound  # type: ignore[import-untyped]
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.text import Text
+
+from socketless import __version__
+from socketless.errors import SocketlessError
+from socketless.host.failures import WorkerTraceback
+from socketless.host.process import IpcProcess
+from socketless.transport import IpcTransport
+
+__all__ = ["cli"]
+
+_BASE_URL = "http://testserver"
+_LONGEST_TIMEOUT = 1_000_000.0  # seconds; poll(2) takes twice that
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_STRUCTURED = re.compile(r"[/+](?:x-)?(json|xml|yaml)$")  # application/json, application/problem+json
+_WORKER_OPTIONS = ("app_kind", "start_method", "startup_timeout", "debug")
+_BODY_OPTIONS = {"content": "-c/--content", "json": "-j/--json", "data": "-d/--data", "files": "-f/--files"}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """HTTP without sockets: a WSGI or ASGI app runs in a worker process, and requests reach it over pipes."""
+
+
+def _check_url(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    try:
+        url = httpx.URL(value)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise click.BadParameter(f"{error}.") from None
+    if (url.scheme or url.host) and not (url.scheme in ("http", "https") and url.host):
+        raise click.BadParameter(f"{value!r} is neither a path, like '/users?page=2', nor an http:// or https:// URL.")
+    return value
+
+
+def _check_method(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not _TOKEN.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is no HTTP method.")
+    return value
+
+
+def _check_headers(
+    _context: click.Context, _option: click.Parameter, value: tuple[tuple[str, str], ...]
+) -> list[tuple[bytes, bytes]]:
+    for name, text in value:
+        if not _TOKEN.fullmatch(name):
+            raise click.BadParameter(f"{name!r} is no header name.")
+        if re.search(r"[\r\n\0]", text):
+            raise click.BadParameter(f"the value of {name!r} has a line break or a NUL in it.")
+    return [(name.encode("ascii"), os.fsencode(text).strip(b" \t")) for name, text in value]
+
+
+def _check_json(_context: click.Context, _option: click.Parameter, value: str | None) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        return json.dumps(json.loads(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        reason = f": {error}" if isinstance(error, json.JSONDecodeError) else ""  # NaN, or half a surrogate pair
+        raise click.BadParameter(f"not valid JSON{reason}.") from None
+
+
+def _read_files(
+    _context: click.Context, _option: click.Parameter, value: tuple[tuple[str, IO[bytes]], ...]
+) -> list[tuple[str, tuple[str, bytes]]]:
+    files = []
+    for name, file in value:
+        try:
+            files.append((name, (Path(file.name).name, file.read())))
+        except OSError as error:
+            raise click.BadParameter(f"{file.name!r}: {error.strerror}.") from None
+    return files
+
+
+def _ask_password(
+    context: click.Context, _option: click.Parameter, value: tuple[str, str] | None
+) -> tuple[bytes, bytes] | None:
+    if value is None or context.resilient_parsing:
+        return None
+    user, password = value
+    if password == "-":
+        password = click.prompt("Password", hide_input=True, default="", show_default=False, err=True)
+    return os.fsencode(user), os.fsencode(password)
+
+
+def _check_seconds(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if not 0 < value <= _LONGEST_TIMEOUT:  # NaN, too
+        raise click.BadParameter(f"{value:g} is not between 0 and {_LONGEST_TIMEOUT:.0f} seconds.")
+    return value
+
+
+def _choice(*values: str) -> Any:
+    return {"type": click.Choice(values), "default": values[0], "show_default": True}
+
+
+_PAIR: Any = {"type": (str, str), "multiple": True, "metavar": "NAME VALUE"}
+_METHOD: Any = {"callback": _check_method, "metavar": "METHOD"}
+_FILES: Any = {**_PAIR, "type": (str, click.File("rb")), "callback": _read_files, "metavar": "NAME FILENAME"}
+_AUTH: Any = {"type": (str, str), "callback": _ask_password, "metavar": "USER PASS"}
+_SECONDS: Any = {"type": float, "callback": _check_seconds, "metavar": "SECONDS", "show_default": True}
+
+_PARAMETERS: list[click.Parameter] = [
+    click.Argument(["app"]),
+    click.Argument(["url"], callback=_check_url),
+    click.Option(["-m", "--method"], **_METHOD, help="Request method.  [default: GET, or POST with a body]"),
+    click.Option(["-p", "--params"], **_PAIR, help="Add a query parameter to the URL."),
+    click.Option(["-c", "--content"], metavar="TEXT", help="Send TEXT as the body."),
+    click.Option(["-d", "--data"], **_PAIR, help="Send a form with this field."),
+    click.Option(["-f", "--files"], **_FILES, help="Send a multipart form with this file; '-' is standard input."),
+    click.Option(["-j", "--json"], callback=_check_json, metavar="TEXT", help="Send TEXT, which is JSON, as the body."),
+    click.Option(["-h", "--headers"], **_PAIR, callback=_check_headers, help="Add a header to the request."),
+    click.Option(["--cookies"], **_PAIR, help="Add a cookie to the request."),
+    click.Option(["--auth"], **_AUTH, help="Basic authentication; '-' for PASS asks for it. --verbose shows it."),
+    click.Option(["--timeout"], default=5.0, **_SECONDS, help="How long the app may take to answer."),
+    click.Option(["--follow-redirects"], is_flag=True, help="Follow redirects; all of them go to APP."),
+    click.Option(["--download"], type=click.File("wb"), metavar="FILE", help="Save the body instead of printing it."),
+    click.Option(["-v", "--verbose"], is_flag=True, help="Print the request line and the headers, too."),
+    click.Option(["--app-kind"], **_choice("auto", "wsgi", "asgi"), help="What APP is."),
+    click.Option(["--start-method"], **_choice("spawn", "fork"), help="How the worker starts."),
+    click.Option(["--startup-timeout"], default=30.0, **_SECONDS, help="How long APP may take to start."),
+    click.Option(["--root-path"], default="", metavar="PATH", help="The path that APP is mounted at."),
+    click.Option(["--debug"], is_flag=True, help="Write what socketless does to stderr."),
+]
+
+
+@cli.command(params=_PARAMETERS, context_settings={"help_option_names": ["--help"]})
+def request(app: str, url: str, **options: Any) -> None:
+    """Send one request to APP and print the response.
+
+    APP is 'package.module:app' or 'package.module:factory()', URL a path like '/users?page=2', or a whole URL. What
+    APP prints goes to stderr. Where stdout is no terminal, it gets the body as it is, and nothing else without -v.
+
+    Exits with 0 if the response's status is 2xx, with 1 if it is not or there is none, with 2 for wrong usage.
+    """
+    _check_body_options(options)
+    try:
+        response = _send(app, url, options)
+    except BaseException as error:  # an app may raise SystemExit, too
+        if not _explain(error):
+            raise
+        sys.exit(1)
+    try:
+        _print_response(response, verbose=options["verbose"], download=options["download"])
+    except BrokenPipeError:
+        _drop_stdout()  # the reader has seen enough
+    except OSError as error:
+        _drop_stdout()
+        _print_error(error)
+        sys.exit(1)
+    sys.exit(0 if response.is_success else 1)
+
+
+def _check_body_options(options: dict[str, Any]) -> None:
+    given = [name for name in _BODY_OPTIONS if options[name] not in (None, (), [])]
+    if len(given) > 1 and given != ["data", "files"]:
+        first, second, *_ = (_BODY_OPTIONS[name] for name in given)
+        raise click.UsageError(f"{first} and {second} cannot be used together: a request has one body.")
+    options["method"] = options["method"] or ("POST" if given else "GET")
+
+
+def _send(app: str, url: str, options: dict[str, Any]) -> httpx.Response:
+    with (
+        contextlib.redirect_stdout(sys.stderr),  # where the worker's prints go to
+        IpcProcess(app, **{name: options[name] for name in _WORKER_OPTIONS}) as worker,
+        httpx.Client(
+            transport=IpcTransport(worker, root_path=options["root_path"]),
+            base_url=_BASE_URL,
+            cookies=dict(options["cookies"]),
+            timeout=options["timeout"],
+            follow_redirects=options["follow_redirects"],
+        ) as client,
+    ):
+        return client.send(_build_request(client, url, options), auth=options["auth"])
+
+
+def _build_request(client: httpx.Client, url: str, options: dict[str, Any]) -> httpx.Request:
+    headers, content = list(options["headers"]), options["json"]
+    if content is not None and b"content-type" not in (name.lower() for name, _ in headers):
+        headers.append((b"Content-Type", b"application/json"))
+    if options["content"] is not None:
+        content = os.fsencode(options["content"])
+    data: dict[str, list[str]] = {}
+    for name, value in options["data"]:
+        data.setdefault(name, []).append(value)
+    try:
+        return client.build_request(
+            options["method"],
+            httpx.URL(url).copy_merge_params(options["params"]) if options["params"] else url,
+            headers=headers,
+            content=content,
+            data=data or None,
+            files=options["files"] or None,
+        )
+    except UnicodeError as error:
+        raise click.UsageError(f"an argument is not valid UTF-8: {error}.") from None
+
+
+def _explain(error: BaseException) -> bool:
+    """Print an error to stderr, if it is one of the app, of socketless or of httpx."""
+    if isinstance(error.__cause__, WorkerTraceback) and not isinstance(error, SocketlessError):
+        _print_highlighted(Console(stderr=True), str(error.__cause__.args[0]), "pytb")
+        return True
+    is_expected = isinstance(error, (SocketlessError, httpx.HTTPError, httpx.InvalidURL))
+    if is_expected:
+        _print_error(error)
+    return is_expected
+
+
+def _print_error(error: BaseException) -> None:
+    first, newline, rest = f"{type(error).__name__}: {error}".partition("\n")
+    Console(stderr=True).print(Text.assemble((first, "red"), newline, rest), soft_wrap=True)
+
+
+def _print_response(response: httpx.Response, *, verbose: bool, download: IO[bytes] | None) -> None:
+    heads = list(_heads(response, verbose))
+    if sys.stdout.isatty():
+        _print_for_people(response, heads, download)
+        return
+    if verbose:
+        sys.stdout.buffer.write("".join(f"{head}\n\n" for head in heads).encode("latin-1"))
+        sys.stdout.buffer.flush()
+    body = download or sys.stdout.buffer
+    body.write(response.content)
+    body.flush()
+
+
+def _print_for_people(response: httpx.Response, heads: list[str], download: IO[bytes] | None) -> None:
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    console = Console()
+    for number, head in enumerate(heads):
+        _print_highlighted(console, f"\n{head}" if number else head, "http")
+    if download is not None:
+        download.write(response.content)
+        download.flush()
+        console.print(f"\n<{len(response.content)} bytes saved as {download.name}>", markup=False, soft_wrap=True)
+    elif response.content:
+        text, lexer = _readable(response)
+        _print_highlighted(console, f"\n{text}", lexer)
+
+
+def _heads(response: httpx.Response, verbose: bool) -> Iterator[str]:
+    """Yield the first line and the headers of each response, and of its request before it if `verbose`."""
+    for each in (*response.history, response):
+        if verbose:
+            target = each.request.url.raw_path.decode("ascii")
+            yield _head(f"{each.request.method} {target} HTTP/1.1", each.request.headers)
+        yield _head(f"{each.http_version} {each.status_code} {each.reason_phrase}".rstrip(), each.headers)
+
+
+def _head(first_line: str, headers: httpx.Headers) -> str:
+    lines = (b"%b: %b" % header for header in headers.raw)
+    return "\n".join([first_line, *(line.decode("latin-1") for line in lines)])
+
+
+def _readable(response: httpx.Response) -> tuple[str, str]:
+    """Return a body as text for people, and the name of its language."""
+    mime_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    structured, lexer, text = _STRUCTURED.search(mime_type), "", response.text
+    with contextlib.suppress(ClassNotFound):
+        lexer = structured[1] if structured else get_lexer_for_mimetype(mime_type).aliases[0]
+    is_text = lexer or not mime_type or mime_type.startswith("text/")
+    if not is_text or "\0" in text or (not mime_type and "\N{REPLACEMENT CHARACTER}" in text):
+        return f"<{len(response.content)} bytes of binary data>", "text"
+    if lexer == "json":
+        with contextlib.suppress(ValueError, RecursionError):
+            text = json.dumps(response.json(), indent=4, ensure_ascii=False)
+    return text, lexer or "text"
+
+
+def _print_highlighted(console: Console, text: str, lexer: str) -> None:
+    # Not as a Syntax, which fills each line with spaces, and breaks long ones: bad for copying.
+    highlighted = Syntax("", lexer, theme="ansi_dark").highlight(text)
+    highlighted.rstrip()
+    console.print(highlighted, soft_wrap=True)
+
+
+def _drop_stdout() -> None:
+    """Let nothing more be written to stdout, or Python would try again at its exit and complain."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.close(devnull)

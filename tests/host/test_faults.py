@@ -1,0 +1,277 @@
+"""What can go wrong while a worker serves: the error in full, the others unharmed, nothing leaked."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+from clients import CLIENTS, Client
+from socketless import IpcProcess, IpcTransport, errors
+from support import LIMIT, needs_trio, nothing_leaks
+
+APPS = ["wsgi", "asgi"]
+START_METHODS = ["spawn", "fork"]
+
+
+@pytest.fixture(params=START_METHODS)
+def start_method(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=APPS)
+def start(request: pytest.FixtureRequest, start_method: str) -> Iterator[Callable[..., IpcProcess]]:
+    workers = []
+
+    def start(**options: Any) -> IpcProcess:
+        path = f"apps.conformance_app:{request.param}"
+        # An app that hangs in a thread of its own is not worth waiting for at the end of a test.
+        workers.append(IpcProcess(path, start_method=start_method, **{"shutdown_timeout": 0.2, **options}))
+        return workers[-1]
+
+    with nothing_leaks():
+        yield start
+        for worker in workers:
+            worker.close()
+
+
+def client_of(worker: IpcProcess, **options: Any) -> httpx.Client:
+    return httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=None, **options)
+
+
+@pytest.mark.parametrize(("path", "ending"), [("/exit", "exited with code 7"), ("/kill", "was killed by SIGKILL")])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS])
+def test_worker_dies_in_a_request(start: Callable[..., IpcProcess], name: str, path: str, ending: str) -> None:
+    """A worker that dies fails its request, says how, and the next request starts another."""
+    worker = start()
+    client: Client = CLIENTS[name](worker)
+    pid = worker.pid
+    with pytest.raises(errors.WorkerDied) as caught:
+        client.request("GET", path)
+    assert isinstance(caught.value, client.library.ReadError)
+    assert isinstance(caught.value, RuntimeError)
+    assert caught.value.request.url.path == path
+    said = "; the end of its stderr:\nleaving now" if path == "/exit" else ""
+    assert str(caught.value) == f"GET {path}: the worker (pid {pid}) {ending}{said}"
+    assert client.request("GET", "/count").text == "1"
+    assert worker.pid != pid
+
+
+def test_worker_dies_too_often(start: Callable[..., IpcProcess]) -> None:
+    """After max_restarts, requests fail at once, until start() is called."""
+    worker = start(max_restarts=1)
+    client = client_of(worker)
+    for _ in range(2):
+        with pytest.raises(errors.WorkerDied):
+            client.get("/kill")
+    pid = worker.pid
+    with pytest.raises(errors.WorkerDied) as caught:
+        client.get("/count")
+    assert str(caught.value) == (
+        f"GET /count: not started again, after 1 of max_restarts=1: the worker (pid {pid}) was killed by SIGKILL"
+    )
+    worker.start()
+    assert client.get("/count").text == "1"
+
+
+def test_worker_dies_between_requests(start: Callable[..., IpcProcess]) -> None:
+    """A worker that was killed while nobody needed it is started again, and no request fails."""
+    worker = start()
+    client = client_of(worker)
+    assert client.get("/count").text == "1"
+    pid = worker.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    for thread in threading.enumerate():
+        if thread.name == f"socketless-watch-{pid}":
+            thread.join(LIMIT)
+    assert client.get("/count").text == "1"
+    assert worker.pid != pid
+
+
+def test_worker_dies_with_many_in_flight(start: Callable[..., IpcProcess]) -> None:
+    """Every request in flight gets WorkerDied, and one restart serves all that come after."""
+    worker = start()
+    client = client_of(worker)
+    with ThreadPoolExecutor(8) as threads:
+        hanging = [threads.submit(client.get, "/hang") for _ in range(3)]
+        while len(worker._pool._busy) < 3:
+            pass
+        with pytest.raises(errors.WorkerDied):
+            client.get("/kill")
+        for future in hanging:
+            with pytest.raises(errors.WorkerDied, match="was killed by SIGKILL"):
+                future.result(LIMIT)
+        served = list(threads.map(lambda _: client.get("/seen").status_code, range(20), timeout=LIMIT))
+    assert served == [200] * 20
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS])
+def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
+    """An app that hangs gives the library's read timeout; its channel comes back when the app lets go."""
+    worker = start(max_connections=2)
+    client: Client = CLIENTS[name](worker)
+    timeout = {"timeout": client.library.Timeout(LIMIT, read=0.01)}
+    with pytest.raises(client.library.ReadTimeout) as caught:
+        client.request("GET", "/hang", **timeout)
+    assert isinstance(caught.value, errors.ReadTimeout)
+    assert isinstance(caught.value, TimeoutError)
+    assert str(caught.value) == "GET /hang: the app did not answer within 0.01 s"
+    assert client.request("GET", "/status/200").text == "hello"
+    client.request("GET", "/release")
+    with ThreadPoolExecutor(2) as threads:  # both channels are needed for this
+        answers = list(threads.map(lambda _: CLIENTS[name](worker).request("GET", "/status/200").text, range(20)))
+    assert answers == ["hello"] * 20
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS])
+def test_pool_timeout(start: Callable[..., IpcProcess], name: str) -> None:
+    """When every channel is busy, the library's pool timeout says with what."""
+    worker = start(max_connections=2)
+    client: Client = CLIENTS[name](worker)
+    for _ in range(2):
+        with pytest.raises(errors.ReadTimeout):
+            client.request("GET", "/hang", timeout=client.library.Timeout(LIMIT, read=0.01))
+    with pytest.raises(client.library.PoolTimeout) as caught:
+        client.request("GET", "/status/200", timeout=client.library.Timeout(LIMIT, pool=0.01))
+    assert isinstance(caught.value, errors.PoolTimeout)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "GET /status/200: all 2 channels of the worker stayed busy (max_connections):"
+    assert [line.partition(", for ")[0] for line in lines[1:]] == ["  GET /hang (given up, the app has not let go)"] * 2
+
+
+def test_waiting_for_a_channel(start: Callable[..., IpcProcess]) -> None:
+    """More requests than channels wait for their turn, and all are answered."""
+    worker = start(max_connections=2)
+    client = client_of(worker)
+    with ThreadPoolExecutor(16) as threads:
+        counts = list(threads.map(lambda _: int(client.get("/count").text), range(200), timeout=LIMIT))
+    assert len(counts) == 200
+
+
+def test_write_timeout(start: Callable[..., IpcProcess]) -> None:
+    """A worker that is stopped and does not take a large body gives the write timeout; continued, it serves."""
+    worker = start(max_connections=1)
+    client = client_of(worker)
+    client.get("/count")
+    pid = worker.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(httpx.WriteTimeout) as caught:
+            client.post("/echo", content=bytes(8 << 20), timeout=httpx.Timeout(None, write=0.05))
+        assert str(caught.value) == "POST /echo: the worker did not take the request within 0.05 s"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert client.get("/count").text == "2"
+
+
+def test_closed_worker(start: Callable[..., IpcProcess]) -> None:
+    """A closed worker refuses requests, resets and starts; closing twice is nothing."""
+    worker = start()
+    client = client_of(worker)
+    worker.close()
+    worker.close()
+    for call in (lambda: client.get("/count"), worker.start):
+        with pytest.raises(errors.StateError) as caught:
+            call()
+        assert str(caught.value) == "the worker has been closed"
+    assert worker.pid is None
+
+
+def test_close_with_requests_in_flight(start: Callable[..., IpcProcess]) -> None:
+    """Closing a worker ends the requests that are in flight."""
+    worker = start(shutdown_timeout=0.05)
+    client = client_of(worker)
+    with ThreadPoolExecutor(1) as threads:
+        hanging = threads.submit(client.get, "/hang")
+        while not worker._pool._busy:
+            pass
+        worker.close()
+        with pytest.raises(errors.WorkerDied, match="^GET /hang: the worker "):
+            hanging.result(LIMIT)
+
+
+def test_app_closes_its_standard_streams(start: Callable[..., IpcProcess]) -> None:
+    """An app that closes descriptors 0 to 2 is served on."""
+    client = client_of(start())
+    assert client.get("/close-0-to-2").status_code == 200
+    assert client.get("/count").text == "1"
+
+
+def test_fork_of_the_host(start: Callable[..., IpcProcess]) -> None:
+    """A forked child of the host cannot use the worker, and the host still can."""
+    worker = start()
+    client = client_of(worker)
+    client.get("/count")
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            client.get("/count")
+        except BaseException as error:
+            os.write(write_fd, f"{type(error).__name__}: {error}".encode())
+            worker.close()
+        finally:
+            os._exit(0)
+    os.close(write_fd)
+    with open(read_fd) as said:
+        text = said.read()
+    os.waitpid(pid, 0)
+    assert text == (
+        f"StateError: this worker belongs to process {os.getpid()}, and this is a fork of it ({pid}); "
+        "start a worker of its own here"
+    )
+    assert client.get("/count").text == "2"
+
+
+def test_reset(start: Callable[..., IpcProcess]) -> None:
+    """reset() calls the hook in the worker."""
+    worker = start(reset_hook_path="apps.conformance_app:reset")
+    client = client_of(worker)
+    assert [client.get("/count").text for _ in range(2)] == ["1", "2"]
+    worker.reset()
+    assert client.get("/count").text == "1"
+
+
+def test_failing_reset(start: Callable[..., IpcProcess]) -> None:
+    """What the hook raises is raised by reset(), and the worker stays usable."""
+    worker = start(reset_hook_path="apps.conformance_app:failing_reset")
+    with pytest.raises(ValueError, match="^the hook failed$"):
+        worker.reset()
+    assert client_of(worker).get("/count").text == "1"
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_errors_survive_pickling(library: Any) -> None:
+    """An error of ours that is also the library's can be pickled, as pytest-xdist does."""
+    with IpcProcess("apps.conformance_app:wsgi") as worker:
+        client = library.Client(transport=IpcTransport(worker), base_url="http://testserver")
+        with pytest.raises(errors.WorkerDied) as caught:
+            client.get("/exit")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert type(copy) is type(caught.value)
+    assert (str(copy), copy.exitcode) == (str(caught.value), 7)
+
+
+def test_unclosed_worker() -> None:
+    """A worker that is dropped open is a ResourceWarning, and is closed."""
+    with nothing_leaks(), pytest.warns(ResourceWarning, match="unclosed <IpcProcess 'apps.conformance_app:wsgi'"):
+        worker = IpcProcess("apps.conformance_app:wsgi")
+        del worker
+
+
+def test_fifty_workers(start_method: str) -> None:
+    """Starting, using and closing 50 workers leaves no descriptor, thread or process."""
+    with nothing_leaks():
+        for _ in range(50):
+            with IpcProcess("apps.conformance_app:wsgi", start_method=start_method) as worker:
+                assert client_of(worker).get("/count").text == "1"

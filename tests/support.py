@@ -1,0 +1,48 @@
+"""Helpers that several test modules need."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
+
+
+def sockets_are_refused() -> bool:
+    try:
+        for end in socket.socketpair():
+            end.close()
+    except OSError:
+        return True
+    return False
+
+
+needs_trio = pytest.mark.skipif(
+    sockets_are_refused(), reason="trio's own loop wakes by a socketpair, so it cannot start where sockets are refused"
+)
+
+
+def open_fds() -> set[str]:
+    return set(os.listdir("/dev/fd"))
+
+
+def child_pids() -> set[int]:
+    children = set()
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children") as file:
+            children |= {int(pid) for pid in file.read().split()}
+    return children
+
+
+@contextmanager
+def nothing_leaks() -> Iterator[None]:
+    """Assert that the block leaves no descriptor, thread or child process behind."""
+    before = open_fds(), set(threading.enumerate()), child_pids()
+    yield
+    after = open_fds(), set(threading.enumerate()), child_pids()
+    assert [now - then for now, then in zip(after, before, strict=True)] == [set(), set(), set()]

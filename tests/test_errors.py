@@ -1,0 +1,55 @@
+"""The error classes."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+
+import httpx
+import pytest
+
+from socketless import errors, transport
+
+CLASSES = [getattr(errors, name) for name in errors.__all__]
+
+
+def test_all_is_complete() -> None:
+    """`__all__` names every error class of the module."""
+    defined = {name for name, value in vars(errors).items() if inspect.isclass(value)}
+    assert defined == set(errors.__all__)
+
+
+def test_tree_is_complete() -> None:
+    """The tree in the docstring shows every class, under its real base."""
+    shown = re.findall(r"(?:├──|└──) (\w+)", errors.__doc__ or "")
+    assert sorted([*shown, "SocketlessError"]) == sorted(errors.__all__)
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.search(r"── (\w+) +(\w+Error) ", line)
+        if match:
+            assert match[2] in [base.__name__ for base in getattr(errors, match[1]).__mro__]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_errors_survive_pickling(cls: type[errors.SocketlessError]) -> None:
+    """Every error can be pickled, and says the same afterwards."""
+    args = {errors.WorkerDied: ("GET /", 5, -9, "end"), errors.AppError: ("KeyError: 1", "trace")}.get(cls, ("text",))
+    error = cls(*args)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (cls, str(error), vars(error))
+
+
+def test_every_error_of_an_exchange_is_one_of_httpx() -> None:
+    """Each error that a transport may raise has a counterpart in httpx, which is a TransportError."""
+    own = {errors.SocketlessError, errors.ExchangeTimeout, errors.StateError, errors.AppError}
+    assert set(transport._HTTPX_NAMES) == set(CLASSES) - own
+    for name in transport._HTTPX_NAMES.values():
+        assert issubclass(getattr(httpx, name), httpx.TransportError)
+
+
+def test_exit_in_words() -> None:
+    """How a process ended is said in words."""
+    assert errors.describe_exit(0) == "exited with code 0"
+    assert errors.describe_exit(-15) == "was killed by SIGTERM"
+    assert errors.describe_exit(-99) == "was killed by signal 99"
+    assert errors.describe_exit(None) == "has ended"

@@ -1,0 +1,100 @@
+"""Who may import whom, read from the code."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import socketless
+
+PACKAGE = Path(socketless.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+# The parts of the package, and which other parts each may import. `socketless` itself is for everybody.
+MAY_IMPORT = {
+    "errors": set[str](),
+    "eventloop": set[str](),
+    "wire": {"errors"},
+    "worker": {"wire", "eventloop", "errors"},
+    "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
+    "transport": {"host", "wire", "errors"},
+    "switch": {"host", "transport", "errors"},
+    "cli": {"host", "transport", "errors", "switch"},
+    "__main__": {"cli"},
+}
+
+
+def imports(path: Path, *, deferred: bool) -> set[str]:
+    """Return the modules of the package that a file imports; those inside functions too, if `deferred`."""
+    found = set()
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if deferred else iter(tree.body)
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("socketless"):
+            found |= {
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module
+                for alias in node.names
+            }
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("socketless")}
+    return found - {"socketless"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"socketless"}))
+def test_layers(module: str) -> None:
+    """Each part of the package imports what it may import, and nothing else of it."""
+    part = module.split(".")[1]
+    for name in imports(MODULES[module], deferred=True):
+        inner = name.removeprefix("socketless.")
+        allowed = {part, *MAY_IMPORT[part]}
+        if (module, inner) == ("socketless.host.fork", "worker.main"):
+            continue  # the entry point of a worker
+        assert any(inner == one or inner.startswith(one + ".") for one in allowed), f"{module} imports {name}"
+
+
+def test_no_cycle() -> None:
+    """No module imports itself by way of others."""
+    graph = {module: imports(path, deferred=False) for module, path in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f"cycle: {' -> '.join([*trail, module])}"
+        if module not in done:
+            for other in graph[module]:
+                visit(other, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize(
+    ("program", "absent"),
+    [
+        ("import socketless", {"httpx", "werkzeug", "asgiref", "cloudpickle", "multiprocessing", "asyncio"}),
+        ("import socketless.worker.main", {"httpx", "httpx2", "werkzeug", "asgiref", "click", "http.client"}),
+        ("import socketless.worker.asgi", {"httpx", "httpx2", "werkzeug", "click"}),
+        ("import socketless.host.process", {"httpx", "httpx2", "werkzeug", "asgiref", "click"}),
+        ("from socketless import IpcTransport", {"httpx2", "werkzeug", "asgiref", "trio"}),
+    ],
+)
+def test_imports_nothing_heavy(program: str, absent: set[str]) -> None:
+    """A part of the package loads nothing that it can do without."""
+    code = f"import sys; before = set(sys.modules); {program}; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert set(loaded) & absent == set()
+
+
+def test_public_names() -> None:
+    """Every public name can be imported, and `dir()` shows it."""
+    assert all(getattr(socketless, name) for name in socketless.__all__)
+    assert set(socketless.__all__) <= set(dir(socketless))
+    with pytest.raises(AttributeError, match="^module 'socketless' has no attribute 'IpcServer'$"):
+        socketless.IpcServer

@@ -1,0 +1,187 @@
+"""The switch: every client of the process goes to the worker, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+from socketless import IpcProcess, reset_ipc_state, switch_to_ipc_connection
+from socketless.errors import StateError, WorkerStartError
+from support import nothing_leaks
+
+APP = "apps.conformance_app:wsgi"
+FAMILIES = [httpx, httpx2]
+
+
+class Subclass(httpx.Client):
+    """A client class that was written before the switch."""
+
+    def ping(self) -> Any:
+        return self.get("/seen").json()
+
+
+from httpx import Client as ImportedBefore  # noqa: E402  # as a test module would
+
+
+@pytest.fixture
+def switched() -> Iterator[Any]:
+    with nothing_leaks(), switch_to_ipc_connection(APP, reset_hook="apps.conformance_app:reset") as switch:
+        yield switch
+
+
+def attributes() -> list[Any]:
+    return [
+        vars(cls)[name]
+        for family in FAMILIES
+        for cls, names in (
+            (family.HTTPTransport, ["handle_request", "__init__", "close"]),
+            (family.AsyncHTTPTransport, ["handle_async_request"]),
+            (family._client.BaseClient, ["build_request", "_merge_url"]),
+            (family.Client, ["send", "__init__"]),
+        )
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_clients(family: Any, switched: Any) -> None:
+    """Clients, their subclasses, and the functions of the module reach the worker, relative URLs too."""
+    assert family.get("http://example.org/seen").json()["server"] == ["example.org", 80]
+    assert family.get("/seen").json()["server"] == ["testserver", 80]
+    assert family.Client().get("/seen?a=1").json()["query"] == "a=1"
+    assert family.Client(base_url="https://other:8443/api/").get("seen").json()["server"] == ["other", 8443]
+    assert isinstance(family.Client(), family.Client)
+    with family.stream("POST", "/echo", content=b"body") as response:
+        assert response.read() == b"body"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_async_clients(family: Any, switched: Any) -> None:
+    """Async clients reach the worker, several requests at once."""
+
+    async def main() -> list[Any]:
+        async with family.AsyncClient() as client:
+            return await asyncio.gather(*(client.get(f"/seen?n={n}") for n in range(50)))
+
+    assert [response.json()["query"] for response in asyncio.run(main())] == [f"n={n}" for n in range(50)]
+
+
+def test_clients_from_before() -> None:
+    """A client that was imported, subclassed or created before the switch reaches the worker; leaving undoes it."""
+    client, subclass, based = httpx.Client(), Subclass(), httpx.Client(base_url="http://based")
+    with switch_to_ipc_connection(APP):
+        assert client.get("/seen").json()["server"] == ["testserver", 80]
+        assert subclass.ping()["method"] == "GET"
+        assert based.get("/seen").json()["server"] == ["based", 80]
+        assert ImportedBefore().get("/seen").status_code == 200
+    with pytest.raises(httpx.UnsupportedProtocol):
+        client.get("/seen")
+
+
+def test_redirects_and_cookies_of_relative_urls(switched: Any) -> None:
+    """A redirect is followed and a cookie is kept, for a client that has no base_url."""
+    with httpx.Client(follow_redirects=True) as client:
+        assert client.get("/redirect").json()["path"] == "/echo-redirected"
+        client.get("/set-cookies")
+        assert dict(client.get("/seen").json()["headers"])["cookie"] == "a=1; b=2"
+
+
+def test_other_transports_stay(switched: Any) -> None:
+    """A client with a transport of its own is left alone."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(418))
+    assert httpx.Client(transport=transport).get("http://example.org/").status_code == 418
+
+
+def test_restores_every_attribute() -> None:
+    """Leaving the switch restores every attribute exactly, also when it is left by an exception."""
+    before = attributes()
+    cleanup = switch_to_ipc_connection(APP)
+    assert attributes() != before
+    cleanup()
+    cleanup()
+    assert attributes() == before
+    with pytest.raises(KeyError), switch_to_ipc_connection(APP):
+        raise KeyError
+    assert attributes() == before
+
+
+def test_reset(switched: Any) -> None:
+    """reset_ipc_state() calls the hook in the worker."""
+    assert [httpx.get("/count").text for _ in range(2)] == ["1", "2"]
+    reset_ipc_state()
+    assert httpx.get("/count").text == "1"
+
+
+def test_reset_with_a_callable() -> None:
+    """The hook may be a callable: it runs in the worker."""
+    from apps import conformance_app
+
+    with switch_to_ipc_connection(conformance_app.wsgi, reset_hook=conformance_app.reset):
+        assert [httpx.get("/count").text for _ in range(2)] == ["1", "2"]
+        reset_ipc_state()
+        assert httpx.get("/count").text == "1"
+    assert conformance_app.counter == 0
+
+
+def test_failing_reset() -> None:
+    """What the hook raises is raised by reset_ipc_state()."""
+    with (
+        switch_to_ipc_connection(APP, reset_hook="apps.conformance_app:failing_reset"),
+        pytest.raises(ValueError, match="^the hook failed$"),
+    ):
+        reset_ipc_state()
+
+
+def test_reset_without_switch_or_hook() -> None:
+    """Without a switch, or without a hook, a reset does nothing."""
+    reset_ipc_state()
+    with switch_to_ipc_connection(APP):
+        reset_ipc_state()
+
+
+def test_two_switches(switched: Any) -> None:
+    """A second switch is refused, and the first goes on."""
+    with pytest.raises(StateError) as caught:
+        switch_to_ipc_connection(APP)
+    assert str(caught.value) == (
+        "this process is switched to a worker already; call what the first switch_to_ipc_connection() returned before "
+        "the next"
+    )
+    assert httpx.get("/count").text == "1"
+
+
+def test_switch_that_cannot_start() -> None:
+    """When the worker cannot start, nothing is switched, and the next switch can be made."""
+    before = attributes()
+    with nothing_leaks(), pytest.raises(WorkerStartError, match="there is no module 'nowhere'"):
+        switch_to_ipc_connection("nowhere:app")
+    assert attributes() == before
+    with switch_to_ipc_connection(APP):
+        assert httpx.get("/seen").status_code == 200
+
+
+def test_options(capfd: pytest.CaptureFixture[str]) -> None:
+    """The switch passes on what a worker and a transport take."""
+    with switch_to_ipc_connection(
+        "apps.conformance_app:outer",
+        base_url="https://example.org/api",
+        app_kind="asgi",
+        start_method="fork",
+        raise_app_exceptions=False,
+        root_path="/api",
+        max_connections=1,
+        debug=True,
+    ) as switch:
+        assert isinstance(switch.worker, IpcProcess)
+        seen = httpx.get("/seen").json()
+        assert (seen["scheme"], seen["server"], seen["path"]) == ("https", ["example.org", 443], "/api/seen")
+        assert seen["root_path"] == "/api"
+        assert httpx.get("https://example.org/boom").status_code == 500
+    trace = capfd.readouterr().err
+    assert "[socketless] > GET /api/seen (5 headers, 0 bytes)" in trace
+    assert "[socketless] < GET /boom: raised LookupError: ('boom', 42)" in trace

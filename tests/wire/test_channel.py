@@ -1,0 +1,114 @@
+"""Frames over pipes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from socketless.errors import TransferError
+from socketless.wire import codec
+from socketless.wire.channel import ChannelEnds, Wait, finish, make_channel
+from socketless.wire.drivers import poll, run_blocking
+from socketless.wire.messages import Message, Reset, Response, Start, Stop
+from support import LIMIT, nothing_leaks
+
+
+@pytest.fixture
+def ends() -> Iterator[ChannelEnds]:
+    with nothing_leaks():
+        ends = make_channel(1)
+        yield ends
+        ends.host.close()
+        ends.worker.close()
+
+
+def response(size: int) -> Response:
+    return Response(200, "OK", [(b"a", b"b")], os.urandom(size))
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 1_000_000, 5_000_000])
+def test_both_ways(ends: ChannelEnds, size: int) -> None:
+    """A message of any size arrives as it was, both ways."""
+    message = response(size)
+    thread = threading.Thread(target=lambda: finish(ends.worker.send(finish(ends.worker.receive()))))
+    thread.start()
+    run_blocking(ends.host.send(message))
+    assert run_blocking(ends.host.receive()) == message
+    thread.join(LIMIT)
+
+
+def test_messages_in_a_row(ends: ChannelEnds) -> None:
+    """Messages that are read together are told apart."""
+    messages: list[Message] = [response(10), Reset(), response(70_000), Stop(), response(0)]
+    thread = threading.Thread(target=lambda: [finish(ends.worker.send(message)) for message in messages])
+    thread.start()
+    assert [run_blocking(ends.host.receive()) for _ in messages] == messages
+    thread.join(LIMIT)
+
+
+def test_never_blocks(ends: ChannelEnds) -> None:
+    """The host's end yields instead of blocking, and says what it waits for."""
+    read_fd, write_fd = ends.host.fileno()
+    assert next(ends.host.receive()) == Wait(reads=(read_fd,))
+    assert next(ends.host.send(response(1_000_000))) == Wait(writes=(write_fd,))
+
+
+def test_byte_by_byte(ends: ChannelEnds) -> None:
+    """A message that arrives in single bytes is put together."""
+    message = response(300)
+    steps = ends.host.receive()
+    next(steps)
+    read, write = ends.worker.fileno()
+    frame = b"".join(codec.encode(message))
+    for index in range(len(frame) - 1):
+        os.write(write, frame[index : index + 1])
+        steps.send([])
+    os.write(write, frame[-1:])
+    with pytest.raises(StopIteration) as stop:
+        steps.send([])
+    assert stop.value.value == message
+
+
+@pytest.mark.parametrize("cut", [0, 1, 9, 20, -1])
+def test_end_in_the_middle(ends: ChannelEnds, cut: int) -> None:
+    """A pipe that ends, at a message's end or within, is an EOFError."""
+    os.write(ends.worker.fileno()[1], b"".join(codec.encode(response(100)))[:cut])
+    ends.worker.close()
+    with pytest.raises(EOFError):
+        run_blocking(ends.host.receive())
+
+
+def test_other_side_gone(ends: ChannelEnds) -> None:
+    """Writing to a pipe that nobody reads is a BrokenPipeError."""
+    ends.worker.close()
+    with pytest.raises(BrokenPipeError):
+        run_blocking(ends.host.send(Stop()))
+
+
+def test_cannot_be_pickled(ends: ChannelEnds) -> None:
+    """What cannot be pickled is a TransferError, and nothing is written."""
+    bad: Any = Start(threading.Lock(), "auto", None)  # type: ignore[arg-type]
+    with pytest.raises(TransferError, match="cannot pickle"):
+        run_blocking(ends.host.send(bad))
+    assert poll(Wait(reads=(ends.worker.read_fd,), deadline=0.0)) == []
+
+
+@settings(deadline=None)
+@given(
+    status=st.integers(100, 999),
+    headers=st.lists(st.tuples(st.binary(), st.binary())),
+    body=st.binary(max_size=200_000) | st.integers(60_000, 70_000).map(bytes),
+)
+def test_codec(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """Whatever is encoded is decoded to the same."""
+    message = Response(status, "", headers, body)
+    first, *buffers = codec.encode(message)
+    size, count = codec.HEAD.unpack_from(first)
+    assert count == len(buffers)
+    assert codec.decode(bytes(first[len(first) - size :]), [bytes(buffer) for buffer in buffers]) == message
