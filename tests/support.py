@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -34,7 +34,7 @@ def open_fds() -> set[str]:
 def child_pids() -> set[int]:
     children = set()
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/children") as file:
+        with suppress(FileNotFoundError), open(f"/proc/self/task/{task}/children") as file:  # or the thread has ended
             children |= {int(pid) for pid in file.read().split()}
     return children
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +26,10 @@ class Forked:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
                 stream.flush()
-        self.pid = os.fork()
+        with warnings.catch_warnings():
+            # From Python 3.12 on, a fork beside another thread warns; the person has asked for a fork by its name.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
         if self.pid == 0:
             _be_worker(ends, start, output, env or {})
 
@@ -65,10 +70,23 @@ def _take_standard_streams(output: WorkerOutput) -> None:
     stdin = os.open(os.devnull, os.O_RDONLY)
     for fd, number in ((stdin, 0), (output.fileno()[0], 1), (output.fileno()[1], 2)):
         os.dup2(fd, number)
+    host_streams = sys.stdout, sys.stderr
     # New objects: the host's may be pytest's, and hold text that the host has yet to write.
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False))  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False))  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, "wb", closefd=False))  # type: ignore[misc]
+
+
+    _take_log_handlers(host_streams)
+
+
+def _take_log_handlers(host_streams: tuple[object, object]) -> None:
+    # The handlers that the worker inherits write to the host's streams, or collect records for the host's pytest.
+    for handler in list(logging.root.handlers):
+        if type(handler).__module__.startswith("_pytest."):
+            logging.root.removeHandler(handler)
+        elif isinstance(handler, logging.StreamHandler) and handler.stream in host_streams:
+            handler.setStream(sys.stdout if handler.stream is host_streams[0] else sys.stderr)
 
 
 def _forget_loops() -> None:

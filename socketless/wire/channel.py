@@ -7,8 +7,12 @@ A worker's pipes block, so there the generators never yield, and `finish()` driv
 
 from __future__ import annotations
 
+import fcntl
+import io
 import os
+import sys
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import NamedTuple, TypeVar
@@ -19,6 +23,7 @@ from socketless.wire.messages import Message
 T = TypeVar("T")
 
 _READ_SIZE = 64 * 1024  # a pipe's usual capacity
+_WIDE = 256 * 1024  # of a pipe that has carried a large message
 
 
 class Wait(NamedTuple):
@@ -60,6 +65,7 @@ class Channel:
         self._writer = writer
         self._rest = b""  # what was read beyond the last piece
         self._blocking = True
+        self._wide = False
 
     def __repr__(self) -> str:
         return f"<Channel {self.number}>"
@@ -87,6 +93,8 @@ class Channel:
         """
         fd = self._writer.fileno()
         pieces = codec.encode(message)
+        if len(pieces) > 1:
+            self._widen()
         while pieces:
             try:
                 written = os.writev(fd, pieces)
@@ -97,6 +105,13 @@ class Channel:
                 written -= pieces.pop(0).nbytes
             if written:
                 pieces[0] = pieces[0][written:]
+
+    def _widen(self) -> None:
+        # For the first large message: fewer turns of the two processes halve the time of a 4 MiB body.
+        if not self._wide and sys.platform == "linux":
+            self._wide = True
+            with suppress(OSError):  # the user's share of pipe memory is used up
+                fcntl.fcntl(self._writer.fileno(), fcntl.F_SETPIPE_SZ, _WIDE)
 
     def receive(self) -> Steps[Message]:
         """Read one message.
@@ -131,23 +146,23 @@ class Channel:
         return data
 
     def _read_large(self, size: int) -> Steps[bytes]:
-        # Into memory of the final size at once: pieces would have to be joined.
+        # Into memory of the final size at once, which BytesIO then gives away as bytes without a copy.
         fd = self._reader.fileno()
-        large = bytearray(size)
-        missing = memoryview(large)
+        large = io.BytesIO(bytes(size))
         start = min(size, len(self._rest))
-        missing[:start], self._rest = self._rest[:start], self._rest[start:]
-        missing = missing[start:]
-        while missing:
-            try:
-                count = os.readv(fd, [missing])
-            except BlockingIOError:
-                yield Wait(reads=(fd,))
-                continue
-            if not count:
-                raise EOFError
-            missing = missing[count:]
-        return bytes(large)
+        large.write(self._rest[:start])
+        self._rest = self._rest[start:]
+        with large.getbuffer() as whole:
+            while start < size:
+                try:
+                    count = os.readv(fd, [whole[start:]])
+                except BlockingIOError:
+                    yield Wait(reads=(fd,))
+                    continue
+                if not count:
+                    raise EOFError
+                start += count
+        return large.getvalue()
 
     def close(self) -> None:
         """Close both pipes. May be called twice."""

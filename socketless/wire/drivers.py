@@ -17,10 +17,12 @@ from socketless.wire.channel import Steps, Wait
 
 T = TypeVar("T")
 
+_LONGEST_POLL = 24 * 3600 * 1000  # milliseconds; the system call takes no more than an int
+
 
 def deadline_after(timeout: float | None) -> float | None:
     """Turn a timeout in seconds (`None`: for ever) into a `time.monotonic()` value."""
-    return None if timeout is None else time.monotonic() + timeout
+    return None if timeout is None or timeout == math.inf else time.monotonic() + timeout
 
 
 def remaining(deadline: float | None) -> float | None:
@@ -51,8 +53,11 @@ def poll(wait: Wait) -> list[int]:
         poller.register(fd, select.POLLIN)
     for fd in wait.writes:
         poller.register(fd, select.POLLOUT)
-    seconds = remaining(wait.deadline)
-    return [fd for fd, _ in poller.poll(None if seconds is None else math.ceil(seconds * 1000))]
+    while True:
+        seconds = remaining(wait.deadline)
+        ready = poller.poll(None if seconds is None else min(math.ceil(seconds * 1000), _LONGEST_POLL))
+        if ready or not seconds:
+            return [fd for fd, _ in ready]
 
 
 async def run_async(steps: Steps[T]) -> T:

@@ -280,7 +280,7 @@ def _check_headers(headers: Any) -> RawHeaders:
                 f"the ASGI app's header {header!r} is bad; http.response.start wants (name, value), two byte strings "
                 "without control characters"
             ) from None
-        checked.append((name, value))
+        checked.append((name, value.strip(b" \t")))  # RFC 9110, section 5.5
     return checked
 
 

@@ -84,6 +84,10 @@ def run_worker(control: Channel, channels: list[Channel], start: Start) -> None:
         flush_output()
         watch.say(failed(error))
         raise SystemExit(1) from None
+    finally:
+        if watch.is_orphan:
+            flush_output()
+            _kill_group()
 
 
 def _load(start: Start) -> Runner:
@@ -110,11 +114,16 @@ class _ControlThread(threading.Thread):
         self._poll = select.poll()
         self._poll.register(control.read_fd, select.POLLIN)
         self.is_ready = False
+        self.is_orphan = False
         self._wake_read, self._wake_write = os.pipe()
         self._poll.register(self._wake_read, select.POLLIN)
 
     def say(self, message: Message) -> None:
-        finish(self._control.send(message))
+        """Send a message to the host, if it is still there."""
+        try:
+            finish(self._control.send(message))
+        except OSError:
+            self.is_orphan = True
 
     def open_channels(self) -> None:
         """Serve the channels from now on."""
@@ -156,6 +165,7 @@ class _ControlThread(threading.Thread):
 
     def _be_orphan(self) -> None:
         # The host has closed the pipe without a Stop, so it was killed: leave, one way or the other.
+        self.is_orphan = True
         watchdog = threading.Timer(_ORPHAN_SECONDS, _kill_group)
         watchdog.daemon = True
         watchdog.start()

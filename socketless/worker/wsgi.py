@@ -170,7 +170,8 @@ def _encode_headers(headers: Any) -> RawHeaders:
             name, value = header
             if not name or _unprintable(name) or _unprintable(value):
                 raise ValueError("control character")
-            raw_headers.append((name.encode("latin-1"), value.encode("latin-1")))
+            # White space around a value is no part of it (RFC 9110, section 5.5).
+            raw_headers.append((name.encode("latin-1"), value.strip(" \t").encode("latin-1")))
         except (TypeError, ValueError, AttributeError):
             raise AppProtocolError(
                 f"the WSGI app's header {header!r} is bad; PEP 3333 wants (name, value), two latin-1 strings "

@@ -1,0 +1,11 @@
+"""The project as a WSGI app."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apps.djangoproject.settings")
+
+application = get_wsgi_application()

@@ -1,0 +1,119 @@
+"""A worker does not outlive its host, whatever either is doing."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import LIMIT, nothing_leaks
+
+APP = """
+import os, subprocess, sys, threading
+
+def tell(what, pid=None):
+    with open(os.environ["TELL"], "w") as fifo:
+        fifo.write(f"{what} {pid or os.getpid()}\\n")
+
+if os.environ["MOMENT"] == "import":
+    tell("worker")
+    threading.Event().wait()
+child = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
+tell("child", child.pid)
+
+def wsgi(environ, start_response):
+    tell("worker")
+    if os.environ["MOMENT"] == "request":
+        threading.Event().wait()
+    start_response("200 OK", [])
+    return []
+
+async def asgi(scope, receive, send):
+    tell("worker")
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if os.environ["MOMENT"] == "shutdown":
+            threading.Event().wait()
+    if os.environ["MOMENT"] == "request":
+        threading.Event().wait()
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body"})
+"""
+
+HOST = """
+import os, signal, sys, httpx
+from socketless import IpcProcess, IpcTransport
+worker = IpcProcess("orphan_app:" + sys.argv[1], start_method=sys.argv[2], startup_timeout=None)
+httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=None).get("/")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+@pytest.mark.parametrize("moment", ["idle", "request", "import", "shutdown"])
+def test_no_orphan(moment: str, kind: str, start_method: str, tmp_path: Path) -> None:
+    """When its host is killed, a worker ends with its children: idle, in a request, in its start or while it leaves."""
+    (tmp_path / "orphan_app.py").write_text(APP)
+    (tmp_path / "host.py").write_text(HOST)
+    os.mkfifo(tmp_path / "fifo")
+    env = {**os.environ, "TELL": str(tmp_path / "fifo"), "MOMENT": moment}
+    with (
+        nothing_leaks(),
+        open(os.open(tmp_path / "fifo", os.O_RDWR)) as told,  # for writing, too, so that it never ends
+        subprocess.Popen([sys.executable, "-c", HOST, kind, start_method], env=env, cwd=tmp_path) as host,
+    ):
+        wanted = {"worker"} if moment == "import" else {"worker", "child"}
+        pids = {}
+        while set(pids) != wanted:
+            what, pid = told.readline().split()
+            pids[what] = int(pid)
+        if moment in ("request", "import"):
+            host.kill()
+        host.wait(LIMIT)
+        for pid in pids.values():
+            wait_for_end(pid)
+
+
+def wait_for_end(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        assert poller.poll(LIMIT * 1000), f"process {pid} is still there"
+    finally:
+        os.close(pidfd)
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    """Ctrl-C is for the host: a request in flight ends with KeyboardInterrupt, and the worker is stopped with it."""
+    program = (
+        "import httpx, threading, _thread, os, signal\n"
+        "from socketless import IpcProcess, IpcTransport\n"
+        "with IpcProcess('apps.conformance_app:wsgi', shutdown_timeout=0.1) as worker:\n"
+        "    client = httpx.Client(transport=IpcTransport(worker), base_url='http://testserver', timeout=None)\n"
+        "    client.get('/count')\n"
+        "    os.killpg(0, signal.SIGINT)\n"  # as a terminal does
+        "    client.get('/hang')\n"
+    )
+    with nothing_leaks():
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            start_new_session=True,
+        )
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert done.returncode == -signal.SIGINT
