@@ -727,12 +727,12 @@ def test_startup_timeout() -> None:
         ),
         pytest.param(
             ["/", "--timeout", "0"],
-            "Invalid value for '--timeout': 0 is not between 0 and 1000000 seconds.",
+            "Invalid value for '--timeout': 0 is not a number of seconds above 0.",
             id="--timeout 0",
         ),
         pytest.param(
             ["/", "--startup-timeout", "nan"],
-            "Invalid value for '--startup-timeout': nan is not between 0 and 1000000 seconds.",
+            "Invalid value for '--startup-timeout': nan is not a number of seconds above 0.",
             id="--startup-timeout nan",
         ),
         pytest.param(

@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nosock
 import pytest
+
+import nosock
 
 SCRIPT = Path(nosock.__file__).resolve()
 GENEROUS = 60  # seconds; only a hang takes as long

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import nosock
 import pytest
+
+import nosock
 
 GENEROUS = 60  # seconds; only a hang takes as long
 PYTEST = str(Path(sys.executable).with_name("pytest"))

@@ -76,7 +76,6 @@ def _take_standard_streams(output: WorkerOutput) -> None:
     sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False))  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, "wb", closefd=False))  # type: ignore[misc]
 
-
     _take_log_handlers(host_streams)
 
 

@@ -22,7 +22,6 @@ from socketless.wire.channel import Channel, Steps, Wait
 from socketless.wire.drivers import poll
 from socketless.wire.messages import Message
 
-
 Owner = TypeVar("Owner")
 
 

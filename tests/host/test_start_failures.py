@@ -31,8 +31,7 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "not callable": (
         "app = {'an': 'app'}",
         "broken_app:app",
-        "the worker could not start:\n"
-        "'broken_app:app' is not callable, so it is no WSGI or ASGI app: {{'an': 'app'}}",
+        "the worker could not start:\n'broken_app:app' is not callable, so it is no WSGI or ASGI app: {{'an': 'app'}}",
     ),
     "not an app": (
         "def app(one, two, three, four): pass",

@@ -64,7 +64,7 @@ def test_byte_by_byte(ends: ChannelEnds) -> None:
     message = response(300)
     steps = ends.host.receive()
     next(steps)
-    read, write = ends.worker.fileno()
+    _, write = ends.worker.fileno()
     frame = b"".join(codec.encode(message))
     for index in range(len(frame) - 1):
         os.write(write, frame[index : index + 1])

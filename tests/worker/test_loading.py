@@ -129,7 +129,9 @@ def test_parse_path(path: str, parsed: Any) -> None:
     assert parse_path(path) == parsed
 
 
-@pytest.mark.parametrize("path", ["", "a", "a:", ":b", "a:b:c", "a b:c", "a:1", "a:b[0]", "a:b(c)", "a:b(**{})", "a:b()()"])
+@pytest.mark.parametrize(
+    "path", ["", "a", "a:", ":b", "a:b:c", "a b:c", "a:1", "a:b[0]", "a:b(c)", "a:b(**{})", "a:b()()"]
+)
 def test_malformed_path(path: str) -> None:
     """Anything else is refused."""
     with pytest.raises(LoadError):

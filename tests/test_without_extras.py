@@ -1,0 +1,60 @@
+"""The main job with the required dependencies only: nothing here needs an extra."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from wsgiref.simple_server import demo_app
+
+import httpx
+import pytest
+
+from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, reset_ipc_state, switch_to_ipc_connection
+
+
+async def asgi(scope: dict[str, object], receive: object, send: object) -> None:
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[operator]
+    await send({"type": "http.response.body", "body": b"Hello world!"})  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("app", [demo_app, asgi, "wsgiref.simple_server:demo_app"])
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+def test_worker(app: object, start_method: str) -> None:
+    """A WSGI or ASGI app, by name or as an object, answers an httpx client from a worker process."""
+    with (
+        IpcProcess(app, start_method=start_method) as worker,  # type: ignore[arg-type]
+        httpx.Client(transport=IpcTransport(worker), base_url="http://testserver") as client,
+    ):
+        assert client.get("/").text.startswith("Hello world!")
+
+
+def test_async_client() -> None:
+    """An async client is answered as well."""
+    import asyncio
+
+    async def main(worker: IpcProcess) -> str:
+        transport = IpcAsyncTransport(worker)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            return (await client.get("/")).text
+
+    with IpcProcess(demo_app) as worker:
+        assert asyncio.run(main(worker)).startswith("Hello world!")
+
+
+def test_switch() -> None:
+    """The switch works where httpx2 is not installed."""
+    with switch_to_ipc_connection(demo_app):
+        reset_ipc_state()
+        assert httpx.get("/").status_code == 200
+
+
+def test_command_line_is_an_extra() -> None:
+    """Where click is missing, the command says what to install."""
+    program = (
+        "import sys; sys.modules['click'] = None; sys.argv = ['socketless', 'request'];"
+        "from socketless.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'socketless[cli]'" in done.stderr
