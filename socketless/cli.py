@@ -1,4 +1,4 @@
-"""The command line: `socketless request APP URL`. Its options are those of httpx's own command line, and the worker's."""
+"""The command line: `socketless request APP URL`, with the options of httpx's own command line and of the worker."""
 
 from __future__ import annotations
 

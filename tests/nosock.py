@@ -83,13 +83,13 @@ def architecture(system: str, machine: str, pointer_bits: int) -> Architecture:
         raise UnsupportedError(f"seccomp filters are Linux's own, and this is {system}")
     if machine.lower() not in _ARCHITECTURES or pointer_bits != 64:
         raise UnsupportedError(
-            f"the system call numbers of {pointer_bits}-bit {machine} are not known here, only those of x86-64 and arm64"
+            f"the system calls of {pointer_bits}-bit {machine} are not known here, only those of x86-64 and arm64"
         )
     return _ARCHITECTURES[machine.lower()]
 
 
 class Instruction(NamedTuple):
-    """One of classic BPF, <linux/filter.h>: what to do, how many instructions to skip if true, if false, the operand."""
+    """One of classic BPF, <linux/filter.h>: what to do, how many instructions to skip if true or false, the operand."""
 
     code: int
     if_true: int

@@ -97,4 +97,4 @@ def test_public_names() -> None:
     assert all(getattr(socketless, name) for name in socketless.__all__)
     assert set(socketless.__all__) <= set(dir(socketless))
     with pytest.raises(AttributeError, match="^module 'socketless' has no attribute 'IpcServer'$"):
-        socketless.IpcServer
+        _ = socketless.IpcServer

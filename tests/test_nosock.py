@@ -43,7 +43,7 @@ def assert_prints(expected: str, done: subprocess.CompletedProcess[str]) -> None
 
 @pytest.fixture(scope="module")
 def _sockets_allowed() -> None:
-    # In a process of its own: under `fatal` it does not survive. Filters add up: what strict refuses, codex cannot allow.
+    # In a process of its own: under `fatal` it does not survive. Filters add up: what strict refuses, none can allow.
     probe = [sys.executable, "-c", "import socket; socket.socketpair()"]
     if subprocess.run(probe, stderr=subprocess.DEVNULL, timeout=GENEROUS).returncode != 0:
         pytest.skip("socketpair() is refused here already, and codex is a profile that allows it")
@@ -143,7 +143,7 @@ finally:
 
 @pytest.mark.parametrize("profile", nosock.PROFILES)
 def test_what_needs_no_socket_goes_on(tmp_path: Path, profile: str) -> None:
-    """Files, pipes, threads and processes work under every profile, and a process that is started has the filter too."""
+    """Files, pipes, threads and processes work under every profile, and a process that is started has the filter."""
     script = """
 import os, subprocess, sys, threading
 reader, writer = os.pipe()
@@ -253,13 +253,13 @@ sys.exit(nosock.main(["strict", "echo", "ran"]))
             "Linux",
             "riscv64",
             64,
-            "the system call numbers of 64-bit riscv64 are not known here, only those of x86-64 and arm64",
+            "the system calls of 64-bit riscv64 are not known here, only those of x86-64 and arm64",
         ),
         (
             "Linux",
             "x86_64",
             32,
-            "the system call numbers of 32-bit x86_64 are not known here, only those of x86-64 and arm64",
+            "the system calls of 32-bit x86_64 are not known here, only those of x86-64 and arm64",
         ),
     ],
 )

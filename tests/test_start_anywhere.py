@@ -167,7 +167,7 @@ def test_interpreter_flags(project: Project, flag: str) -> None:
 
 @pytest.mark.parametrize("flag", ["-I", "-E"])
 def test_isolated_mode(project: Project, flag: str) -> None:
-    """Under `python -I`, which leaves the script's directory out of `sys.path`, what is put there reaches the worker."""
+    """Under `python -I`, which leaves the script's directory out of `sys.path`, what is put there is the worker's."""
     if project.python(flag, "-c", "import socketless").exitcode != 0:
         pytest.skip(f"socketless is only on PYTHONPATH here, which {flag} ignores")
     insert = "import os, sys; sys.path.insert(0, os.getcwd())\n"
