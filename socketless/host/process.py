@@ -289,7 +289,7 @@ class IpcProcess:
                     self._pool.fill(run, run.channels)
         except BaseException:
             if run is not None:
-                run.stop(0)
+                run.stop(self._shutdown_timeout)
                 run.close_channels()
             with self._lock:
                 self._run, self._starting = None, False
