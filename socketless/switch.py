@@ -69,7 +69,7 @@ def switch_to_ipc_connection(
     *,
     reset_hook: str | Callable[[], Any] | None = None,
     base_url: str = "http://testserver",
-    startup_timeout: float = 30.0,
+    startup_timeout: float | None = 30.0,
     app_kind: str = "auto",
     debug: bool = False,
     raise_app_exceptions: bool = True,
@@ -102,12 +102,15 @@ def switch_to_ipc_connection(
     global _active, _switching
     with _lock:
         if _active is not None or _switching:
+            what = f"switched to {_active.worker.description}" if _active is not None else "being switched to a worker"
             raise StateError(
-                "this process is switched to a worker already; call what the first switch_to_ipc_connection() returned "
-                "before the next"
+                f"this process is {what} already; call what the first switch_to_ipc_connection() returned before the "
+                "next, or use IpcProcess and IpcTransport for one of the two"
             )
         _switching = True
     try:
+        if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url must be a string that begins with http:// or https://, not {base_url!r}")
         worker = IpcProcess(
             app_import,
             reset_hook_path=reset_hook,
@@ -120,7 +123,11 @@ def switch_to_ipc_connection(
             debug=debug,
         )
         options: dict[str, Any] = {"raise_app_exceptions": raise_app_exceptions, "root_path": root_path}
-        patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, options)]
+        try:
+            patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, options)]
+        except BaseException:
+            worker.close()
+            raise
         with _lock:
             for patch in patches:
                 setattr(patch.owner, patch.name, patch.replacement)

@@ -54,6 +54,9 @@ class _Transport:
         root_path: str = "",
         client: tuple[str, int] = ("127.0.0.1", 123),
     ) -> None:
+        if not hasattr(worker, "exchange"):
+            name = type(self).__name__
+            raise TypeError(f"{name} takes a worker, {name}(IpcProcess({worker!r})), not {worker!r}")
         self.worker = worker
         self.raise_app_exceptions = raise_app_exceptions
         self.root_path = root_path

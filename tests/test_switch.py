@@ -149,8 +149,8 @@ def test_two_switches(switched: Any) -> None:
     with pytest.raises(StateError) as caught:
         switch_to_ipc_connection(APP)
     assert str(caught.value) == (
-        "this process is switched to a worker already; call what the first switch_to_ipc_connection() returned before "
-        "the next"
+        "this process is switched to 'apps.conformance_app:wsgi' already; call what the first "
+        "switch_to_ipc_connection() returned before the next, or use IpcProcess and IpcTransport for one of the two"
     )
     assert httpx.get("/count").text == "1"
 
@@ -163,6 +163,13 @@ def test_switch_that_cannot_start() -> None:
     assert attributes() == before
     with switch_to_ipc_connection(APP):
         assert httpx.get("/seen").status_code == 200
+
+
+@pytest.mark.parametrize("base_url", [None, "", "testserver", "ftp://testserver", "http://test server:x"])
+def test_bad_base_url(base_url: Any) -> None:
+    """A base_url that is none is refused, and nothing is left."""
+    with nothing_leaks(), pytest.raises((ValueError, httpx.InvalidURL)):
+        switch_to_ipc_connection(APP, base_url=base_url)
 
 
 def test_options(capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from socketless.errors import TransferError, WorkerStartError
 from socketless.wire import codec
 from socketless.wire.messages import AppSource, ImportSource, InheritedSource, PickledSource
-from socketless.worker.loading import LoadError, parse_path
+from socketless.worker.loading import WAYS_OUT, LoadError, parse_path
 
 logger = logging.getLogger("socketless")
 
@@ -25,6 +25,7 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
 
     Raises:
         WorkerStartError: a string that is no import string.
+        TypeError: neither a string nor a callable.
         TransferError: an object that cannot reach a spawned worker; the text names the ways out.
     """
     if isinstance(value, str):
@@ -33,6 +34,8 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
         except LoadError as error:
             raise WorkerStartError(f"the {what} is not usable: {error}") from None
         return ImportSource(value)
+    if not callable(value):
+        raise TypeError(f"the {what} must be an import string or a callable, not {_shorten(repr(value))}")
     if forked:
         return InheritedSource(value, f"the {what} object")
     path = find_import_path(value)
@@ -44,9 +47,7 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
     except TransferError as error:
         raise TransferError(
             f"the {what} {_shorten(repr(value))} cannot reach a spawned worker: it is no attribute of a module that "
-            f"the worker can import, and by value it does not go: {error}.\n"
-            f"Give an import string ('package.module:{what.split()[0]}'), or a factory that makes it, or use "
-            "start_method='fork', which takes any object."
+            f"the worker can import, and by value it does not go: {error}.\n{WAYS_OUT}"
         ) from error
     logger.debug("the %s %s is no attribute of an importable module and is sent by value", what, _shorten(repr(value)))
     return PickledSource(pickled, f"the {what} object")

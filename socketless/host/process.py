@@ -65,21 +65,24 @@ class IpcProcess:
         reset_hook_path: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
             awaited.
         app_kind: ``"auto"``, ``"wsgi"`` (PEP 3333) or ``"asgi"`` (ASGI 2 and 3).
-        startup_timeout: seconds until the app must be loaded and its lifespan started.
+        startup_timeout: seconds until the app must be loaded and its lifespan started; `None`: for ever.
         start_method: ``"spawn"``, a fresh interpreter that imports the app, or ``"fork"``, a copy of this process,
             which starts faster and takes any app object, but copies the state of this process with it.
         max_connections: how many exchanges there can be at the same time.
         max_restarts: how often a worker that died is replaced, over the life of this object.
         env: environment variables for the worker, added to those of this process.
-        shutdown_timeout: seconds that the worker may take to shut its lifespan down before it is killed.
+        shutdown_timeout: seconds that the worker may take to shut its lifespan down before it is killed; `None`: for
+            ever.
         debug: write what happens to `sys.stderr`.
 
     Raises:
         WorkerStartError: the app cannot be imported, is no app, its lifespan failed, or it took too long.
         TransferError: the app object can be neither imported by the worker nor pickled.
-        ValueError: an argument is none of its possible values.
+        TypeError, ValueError: an argument is none of its possible values.
         StateError: called at import time by a module that a worker is just importing.
     """
+
+    _closed = True  # guarded by _lock; true until there is something to close
 
     def __init__(
         self,
@@ -87,20 +90,21 @@ class IpcProcess:
         *,
         reset_hook_path: str | Callable[[], Any] | None = None,
         app_kind: str = "auto",
-        startup_timeout: float = 30.0,
+        startup_timeout: float | None = 30.0,
         start_method: str = "spawn",
         max_connections: int = 32,
         max_restarts: int = 1,
         env: Mapping[str, str] | None = None,
-        shutdown_timeout: float = 5.0,
+        shutdown_timeout: float | None = 5.0,
         debug: bool = False,
     ) -> None:
         self._lock = threading.Lock()  # taken before the pool's own, never after it
-        self._closed = True  # guarded by _lock; true until there is something to close
         _check_choice("app_kind", app_kind, loading.KINDS)
         _check_choice("start_method", start_method, tuple(LAUNCHERS))
         if max_connections < 1:
             raise ValueError(f"max_connections must be at least 1, not {max_connections!r}")
+        _check_seconds("startup_timeout", startup_timeout)
+        _check_seconds("shutdown_timeout", shutdown_timeout)
         if loading.is_loading():
             raise StateError(
                 "a worker is importing this module to find its app, and the module starts a worker itself; start it in "
@@ -133,10 +137,15 @@ class IpcProcess:
             self.close()
             raise
 
+    @property
+    def description(self) -> str:
+        """What it serves, as text for people: the import string, or "the app object"."""
+        return self._start_message.app.description
+
     def __repr__(self) -> str:
         run = self._run
         state = "closed" if self._closed else "ended" if run is None or run.has_ended else f"pid {run.pid}"
-        return f"<IpcProcess {self._start_message.app.description}, {self._start_method}, {state}>"
+        return f"<IpcProcess {self.description}, {self._start_method}, {state}>"
 
     @property
     def app_kind(self) -> str:
@@ -275,7 +284,7 @@ class IpcProcess:
             except OSError as error:
                 raise WorkerStartError(f"the worker's process could not be started: {error}") from error
             run.watch(_weak_callback(self, run))
-            self._trace(f"started {self._start_message.app.description} by {self._start_method} (pid {run.pid})")
+            self._trace(f"started {self.description} by {self._start_method} (pid {run.pid})")
             self._app_kind = yield from run.handshake(self._start_message, self._startup_timeout)
             self._trace(f"ready: {self._app_kind} app, after {time.monotonic() - began:.3f} s")
             run.output.forward()
@@ -372,6 +381,11 @@ def _timeout_error(label: str, wait: Wait, timeout: float | None) -> ExchangeTim
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def _check_seconds(name: str, value: float | None) -> None:
+    if value is not None and not (isinstance(value, (int, float)) and value >= 0):
+        raise ValueError(f"{name} must be a number of seconds, or None for ever, not {value!r}")
 
 
 def _weak_callback(process: IpcProcess, run: Run) -> Callable[[], None]:

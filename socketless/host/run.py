@@ -116,7 +116,7 @@ class Run:
         on_end()
         self._sentinel_writer.close()
 
-    def handshake(self, start: Start, timeout: float) -> Steps[str]:
+    def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
         """Wait until the worker is ready and return the kind of its app.
 
         Raises:
@@ -135,9 +135,10 @@ class Run:
         cause = exception_of(answer)
         explained = isinstance(cause, (LoadError, AppProtocolError))
         text = str(cause) if explained else answer.traceback.rstrip()
-        raise WorkerStartError(f"the worker could not start:\n{text}{self._printed()}") from cause
+        error = WorkerStartError(f"the worker could not start:\n{text}{self._printed()}")
+        raise error from (None if isinstance(cause, LoadError) else cause)
 
-    def _ask_where(self, timeout: float) -> Steps[Message | None]:
+    def _ask_where(self, timeout: float | None) -> Steps[Message | None]:
         deadline = deadline_after(_STACK_SECONDS)
         yield from self._watched(self._control.send(GetStacks()), deadline)
         answer = yield from self._watched(self._control.receive(), deadline)
@@ -170,8 +171,8 @@ class Run:
         text = self.output.tail(with_stdout=True)
         return f"\nIt had printed:\n{text.rstrip()}" if text.strip() else ""
 
-    def stop(self, timeout: float) -> None:
-        """End the process, kindly for `timeout` seconds, and wait for it. May be called twice."""
+    def stop(self, timeout: float | None) -> None:
+        """End the process, kindly for `timeout` seconds (`None`: for ever), and wait for it. May be called twice."""
         try:
             run_blocking(self._watched(self._control.send(Stop()), deadline_after(timeout)))
         except (WorkerStartError, OSError):

@@ -13,6 +13,11 @@ from socketless.wire.messages import AppSource, ImportSource, PickledSource
 
 KINDS = ("auto", "wsgi", "asgi")
 
+WAYS_OUT = (
+    "Give an import string ('package.module:app'), or a factory that makes it, or use start_method='fork', which takes "
+    "any object."
+)
+
 _loading = False
 
 
@@ -73,7 +78,11 @@ def load(source: AppSource) -> Any:
     if isinstance(source, ImportSource):
         return load_path(source.path)
     if isinstance(source, PickledSource):
-        return codec.loads(source.pickled)
+        try:
+            return codec.loads(source.pickled)
+        except Exception as error:
+            what = f"{source.description} was sent by value, and cannot be rebuilt: {type(error).__name__}: {error}."
+            raise LoadError(f"{what}\n{WAYS_OUT}") from None
     return source.value
 
 
@@ -159,11 +168,15 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
         return "asgi2" if counts == {1} else "asgi"
     if first in ("environ", "env"):
         return "wsgi"
-    possible = [kind for count, kind in ((2, "wsgi"), (3, "asgi"), (1, "asgi2")) if count in counts]
+    possible = [kind for count, kind in ((2, "wsgi"), (3, "asgi")) if count in counts]
     if len(possible) == 1:
         return possible[0]
-    found = "may be either" if possible or not names else "takes none of their arguments"
-    raise LoadError(f"cannot tell whether {where} is a WSGI or an ASGI app, it {found}; give app_kind='wsgi' or 'asgi'")
+    if possible or not names:
+        what = "it may be either; give app_kind='wsgi' or 'asgi'"
+    else:
+        arguments = ", ".join(names)
+        what = f"it takes ({arguments}); of a factory, write the call: 'package.module:factory({arguments})'"
+    raise LoadError(f"cannot tell whether {where} is a WSGI or an ASGI app, {what}")
 
 
 def _parameters(app: Any) -> tuple[set[int], list[str]]:

@@ -102,7 +102,10 @@ def _iterate(iterable: Any) -> Iterator[Any]:
             f"the WSGI app returned {type(iterable).__name__}; PEP 3333 wants an iterable of bytes: return [body]"
         )
     if not isinstance(iterable, Iterable) and not hasattr(iterable, "__getitem__"):
-        raise AppProtocolError(f"the WSGI app returned {type(iterable).__name__}; PEP 3333 wants an iterable of bytes")
+        hint = "; is it a factory? Then write the call: 'package.module:factory(...)'" if callable(iterable) else ""
+        raise AppProtocolError(
+            f"the WSGI app returned {type(iterable).__name__}; PEP 3333 wants an iterable of bytes{hint}"
+        )
     return iter(iterable)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from socketless import IpcProcess
+from socketless import IpcProcess, IpcTransport
 from socketless.errors import StateError, TransferError, WorkerStartError
 from support import nothing_leaks
 
@@ -36,8 +36,8 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "not an app": (
         "def app(one, two, three, four): pass",
         "broken_app:app",
-        "the worker could not start:\ncannot tell whether 'broken_app:app' is a WSGI or an ASGI app, it takes none of "
-        "their arguments; give app_kind='wsgi' or 'asgi'",
+        "the worker could not start:\ncannot tell whether 'broken_app:app' is a WSGI or an ASGI app, it takes (one, "
+        "two, three, four); of a factory, write the call: 'package.module:factory(one, two, three, four)'",
     ),
     "either kind": (
         "def app(*args): pass",
@@ -222,12 +222,49 @@ def test_app_that_cannot_cross() -> None:
     )
 
 
+class Fragile:
+    """An app that can be pickled, and not be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+
+def test_app_that_cannot_be_rebuilt() -> None:
+    """An app object that pickles, but does not unpickle in the worker, is refused with the ways out."""
+    with nothing_leaks(), pytest.raises(WorkerStartError) as caught:
+        IpcProcess(Fragile())
+    assert str(caught.value) == (
+        "the worker could not start:\nthe app object was sent by value, and cannot be rebuilt: ValueError: invalid "
+        "literal for int() with base 10: 'no number'.\nGive an import string ('package.module:app'), or a factory "
+        "that makes it, or use start_method='fork', which takes any object."
+    )
+
+
+@pytest.mark.parametrize("options", [{"app": None}, {"app": 3}, {"reset_hook_path": 3}, {"reset_hook": "a:b"}])
+def test_wrong_types(options: dict[str, Any]) -> None:
+    """What is neither a string nor a callable is refused, and so is an argument that does not exist."""
+    with nothing_leaks(), pytest.raises(TypeError):
+        IpcProcess(**{"app": "apps.conformance_app:wsgi", **options})
+
+
+def test_transport_wants_a_worker() -> None:
+    """A transport that is given an import string says what it wants."""
+    with pytest.raises(TypeError) as caught:
+        IpcTransport("shop:app")  # type: ignore[arg-type]
+    assert str(caught.value) == "IpcTransport takes a worker, IpcTransport(IpcProcess('shop:app')), not 'shop:app'"
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
         ({"app_kind": "cgi"}, "app_kind must be one of 'auto', 'wsgi', 'asgi', not 'cgi'"),
         ({"start_method": "forkserver"}, "start_method must be one of 'spawn', 'fork', not 'forkserver'"),
         ({"max_connections": 0}, "max_connections must be at least 1, not 0"),
+        ({"startup_timeout": "5"}, "startup_timeout must be a number of seconds, or None for ever, not '5'"),
+        ({"shutdown_timeout": -1}, "shutdown_timeout must be a number of seconds, or None for ever, not -1"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], text: str) -> None:
