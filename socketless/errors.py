@@ -14,8 +14,8 @@ An exception that the *app* lets through is not in this tree: it is raised in th
         ├── WriteTimeout                     the worker did not take the request
         └── ReadTimeout                      the app did not answer
 
-A transport raises each of them as the client library's own error *as well*: what `IpcTransport` raises for a dead
-worker is a `WorkerDied` and an `httpx.ReadError`. All of them can be pickled.
+A transport raises them as the client library's own error *as well*: what `IpcTransport` raises for a dead worker is a
+`WorkerDied` and an `httpx.ReadError`. Only `StateError` and `AppError` stay as they are. All can be pickled.
 """
 
 from __future__ import annotations

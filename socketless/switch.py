@@ -173,7 +173,7 @@ def _patches(family: Any, worker: IpcProcess, base_url: str, options: Mapping[st
     original = vars(owner)["build_request"]
 
     def build_request(self: Any, method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self.base_url.scheme and not (isinstance(url, str) and "://" in url):
+        if not self.base_url.scheme and not (isinstance(url, str) and url.startswith(("http://", "https://"))):
             relative = family.URL(url)
             if relative.is_relative_url:
                 raw_path = base.raw_path.rstrip(b"/") + b"/" + relative.raw_path.lstrip(b"/")

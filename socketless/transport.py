@@ -7,11 +7,17 @@ from, so it imports httpx2 never, and works with it as soon as a request of its 
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
+from anyio import Semaphore, WouldBlock, move_on_after
+from anyio.lowlevel import RunVar
 
+from socketless import errors
 from socketless.errors import (
     AppProtocolError,
     PoolTimeout,
@@ -24,14 +30,15 @@ from socketless.errors import (
 )
 from socketless.host.failures import exception_of
 from socketless.host.process import IpcProcess, Timeouts
-from socketless.wire.drivers import run_async, run_blocking
+from socketless.wire.drivers import deadline_after, remaining, run_async, run_blocking
 from socketless.wire.messages import Failed, Message, Request, Response
 
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
 
 _PORTS = {"http": 80, "https": 443}
 
-# What each error is called in the client library. StateError stays as it is: httpx, too, raises RuntimeError then.
+# What each error is called in the client library. StateError stays as it is: httpx, too, raises RuntimeError then. And
+# AppError does: what the app raises is not the library's.
 _HTTPX_NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "ConnectError",
     WorkerDied: "ReadError",
@@ -41,6 +48,9 @@ _HTTPX_NAMES: dict[type[SocketlessError], str] = {
     WriteTimeout: "WriteTimeout",
     ReadTimeout: "ReadTimeout",
 }
+
+
+_OURS = {getattr(errors, name) for name in errors.__all__}
 
 
 class _Transport:
@@ -89,7 +99,9 @@ class _Transport:
         if isinstance(answer, Failed):
             if self.raise_app_exceptions:
                 error = exception_of(answer)
-                raise _client_error(error, request) if isinstance(error, SocketlessError) else error
+                if isinstance(error, SocketlessError):
+                    raise _client_error(error, request) from error.__cause__
+                raise error
             answer = answer.response or _INTERNAL_SERVER_ERROR
         assert isinstance(answer, Response)
         extensions: dict[str, Any] = {"http_version": b"HTTP/1.1"}
@@ -132,8 +144,9 @@ class IpcTransport(_Transport, httpx.BaseTransport):
 
         Raises:
             Exception: what the app raised.
-            httpx.TransportError: everything in `socketless.errors` but `StateError`, as that and as the error that
-                httpx has for it, for example `WorkerDied` and `httpx.ReadError`.
+            AppError: what the app raised cannot cross.
+            httpx.TransportError: the other errors of `socketless.errors`, as that and as the error that httpx has for
+                it, for example `WorkerDied` and `httpx.ReadError`.
             StateError: the worker is closed.
         """
         request.read()
@@ -153,11 +166,39 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: Any) -> Any:
         """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
         await request.aread()
-        try:
-            answer = await run_async(self.worker.exchange(self._message(request), _timeouts(request)))
-        except SocketlessError as error:
-            raise _client_error(error, request) from error.__cause__
+        message, timeouts = self._message(request), _timeouts(request)
+        deadline = deadline_after(timeouts.pool)
+        async with _turn(self.worker, timeouts.pool):
+            try:
+                timeouts = timeouts._replace(pool=remaining(deadline))
+                answer = await run_async(self.worker.exchange(message, timeouts))
+            except SocketlessError as error:
+                raise _client_error(error, request) from error.__cause__
         return self._response(request, answer)
+
+
+@asynccontextmanager
+async def _turn(worker: IpcProcess, timeout: float | None) -> AsyncIterator[None]:
+    # Lets only as many tasks of a loop at the worker as it has channels: those that wait there need a pipe each, and a
+    # thousand tasks would use up the descriptors. After the timeout the exchange is tried all the same: it says why.
+    turns = _turns.get(WeakKeyDictionary())
+    _turns.set(turns)
+    semaphore = turns.setdefault(worker, Semaphore(worker.max_connections))
+    try:
+        semaphore.acquire_nowait()
+        got = True
+    except WouldBlock:
+        with move_on_after(timeout) as scope:
+            await semaphore.acquire()
+        got = not scope.cancelled_caught
+    try:
+        yield
+    finally:
+        if got:
+            semaphore.release()
+
+
+_turns: RunVar[WeakKeyDictionary[IpcProcess, Semaphore]] = RunVar("socketless-turns")
 
 
 def _timeouts(request: Any) -> Timeouts:
@@ -186,7 +227,8 @@ def _client_error(error: SocketlessError, request: Any) -> SocketlessError:
     name = next((name for base, name in _HTTPX_NAMES.items() if isinstance(error, base)), None)
     if name is None:
         return error
-    both = _rebuild(type(error), _family(request).__name__, name, error.args)
+    ours = next(cls for cls in type(error).__mro__ if cls in _OURS)  # an app may use a transport of ours itself
+    both = _rebuild(ours, _family(request).__name__, name, error.args)
     both._request = request  # type: ignore[attr-defined]
     return both
 

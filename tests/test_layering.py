@@ -96,5 +96,7 @@ def test_public_names() -> None:
     """Every public name can be imported, and `dir()` shows it."""
     assert all(getattr(socketless, name) for name in socketless.__all__)
     assert set(socketless.__all__) <= set(dir(socketless))
+    code = "import socketless; socketless.errors.WorkerDied, socketless.eventloop.install"
+    subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="^module 'socketless' has no attribute 'IpcServer'$"):
         _ = socketless.IpcServer

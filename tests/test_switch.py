@@ -83,6 +83,11 @@ def test_clients_from_before() -> None:
         client.get("/seen")
 
 
+def test_relative_url_with_a_url_in_its_query(switched: Any) -> None:
+    """A relative URL is relative whatever its query says."""
+    assert httpx.get("/seen?next=http://example.com/").json()["query"] == "next=http://example.com/"
+
+
 def test_redirects_and_cookies_of_relative_urls(switched: Any) -> None:
     """A redirect is followed and a cookie is kept, for a client that has no base_url."""
     with httpx.Client(follow_redirects=True) as client:

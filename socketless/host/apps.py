@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from socketless.errors import TransferError, WorkerStartError
@@ -55,6 +55,9 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
 
 def find_import_path(value: Any) -> str | None:
     """Return `module:attribute` under which a fresh interpreter finds this very object, or `None`."""
+    # A function or a class says where it was made. Found elsewhere only, it was put there by this process, by a test
+    # perhaps, and a fresh interpreter would find another.
+    home = value.__module__ if isinstance(value, (FunctionType, type)) else None
     found = []
     for position, (name, module) in enumerate(list(sys.modules.items())):
         try:
@@ -62,7 +65,7 @@ def find_import_path(value: Any) -> str | None:
         except Exception:
             continue  # a lazy module that does not load
         for attribute, other in attributes:
-            if other is value:
+            if other is value and home in (None, name):
                 found.append((_rank(value, name), position, name, attribute))
     for _, _, name, attribute in sorted(found):
         if _is_importable(name):

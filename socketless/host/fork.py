@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -33,10 +34,10 @@ class Forked:
         if self.pid == 0:
             _be_worker(ends, start, output, env or {})
 
-    def wait(self) -> int:
-        """Wait for the process's end and return its exit code, minus the signal if one killed it."""
-        _, status = os.waitpid(self.pid, 0)
-        return os.waitstatus_to_exitcode(status)
+    def reap(self) -> None:
+        """Wait for the process's end and let its number go."""
+        with contextlib.suppress(ChildProcessError):  # somebody else did
+            os.waitpid(self.pid, 0)
 
     def abandon(self) -> None:
         """Forget the process: this is a forked child of the host, and the process is not its own."""

@@ -9,19 +9,30 @@ the worker was killed.
 from __future__ import annotations
 
 import codecs
+import fcntl
 import os
 import sys
 import tempfile
 import threading
-from typing import TextIO
+from typing import IO, TextIO
 
 _TAIL_SIZE = 4096  # bytes of stderr that an error shows
 _PIECE_SIZE = 64 * 1024
 
 
+def _nameless_file() -> IO[bytes]:
+    try:
+        file: IO[bytes] = tempfile.TemporaryFile(buffering=0)
+    except FileNotFoundError:  # no temporary directory that can be written to
+        file = open(os.memfd_create("socketless-output"), "w+b", buffering=0)
+    # Whoever opens it again, as /dev/stdout, must not write over what is there.
+    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+    return file
+
+
 class _Stream:
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)
+        self._file = _nameless_file()
         self._position = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -31,12 +42,8 @@ class _Stream:
     def forward(self, target: TextIO | None) -> None:
         while data := os.pread(self._file.fileno(), _PIECE_SIZE, self._position):
             self._position += len(data)
-            try:
-                if target is not None:
-                    target.write(self._decoder.decode(data))
-                    target.flush()
-            except (ValueError, OSError):
-                pass  # the host has closed its own
+            if target is not None:
+                _write(target, self._decoder.decode(data))
 
     def tail(self) -> str:
         size = os.fstat(self._file.fileno()).st_size
@@ -46,6 +53,18 @@ class _Stream:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _write(target: TextIO, text: str) -> None:
+    try:
+        try:
+            target.write(text)
+        except UnicodeEncodeError:
+            encoding = target.encoding or "ascii"
+            target.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        target.flush()
+    except Exception:
+        pass  # the host has closed its own, or put something else there; no reason to lose a response
 
 
 class WorkerOutput:

@@ -1,11 +1,11 @@
 """Which channel is whose.
 
 A channel is free, busy with an exchange, or *parked*: its exchange was given up (a timeout, a cancelled task, Ctrl-C)
-before the worker had answered. A parked channel keeps the steps of its exchange; they are driven on, a look at a time,
-until the answer has come and gone, and then the channel is free again.
+before the worker had answered. A parked channel has a thread that drives the steps of its exchange on, until the answer
+has come and gone; then the channel is free again.
 
 Who finds no free channel waits in a queue, on a pipe of its own, which any thread can write to and any loop can wait
-for.
+for. A channel that comes free is handed to the first in the queue.
 """
 
 from __future__ import annotations
@@ -14,38 +14,33 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from socketless.errors import PoolTimeout
-from socketless.wire.channel import Channel, Steps, Wait
+from socketless.wire.channel import Channel, Steps, Wait, Woken
 from socketless.wire.drivers import poll
 from socketless.wire.messages import Message
 
 Owner = TypeVar("Owner")
 
 
-@dataclass
-class _Parked:
-    channel: Channel
-    steps: Steps[Message]
-    wait: Wait
+class _Parked(NamedTuple):
     label: str
     since: float
+    thread: threading.Thread
 
 
 class _Waiter(Generic[Owner]):
     """A place in the queue."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str) -> None:
+        self.label = label
         self.got: tuple[Owner, Channel] | None = None
-        self.woken = False
         self.fd, self._write_fd = os.pipe()
 
     def wake(self) -> None:
-        if not self.woken:
-            self.woken = True
-            os.write(self._write_fd, b"\0")
+        # Must be called with the pool's lock held, and once only: the waiter is taken from the queue with it.
+        os.write(self._write_fd, b"\0")
 
     def close(self) -> None:
         os.close(self.fd)
@@ -65,7 +60,7 @@ class ChannelPool(Generic[Owner]):
         self._all: set[Channel] = set()
         self._free: list[Channel] = []  # the most recently used one last
         self._busy: dict[Channel, tuple[str, float]] = {}
-        self._parked: list[_Parked] = []
+        self._parked: dict[Channel, _Parked] = {}
         self._waiters: deque[_Waiter[Owner]] = deque()
 
     def expect(self) -> None:
@@ -87,15 +82,17 @@ class ChannelPool(Generic[Owner]):
         Free and parked channels are closed; a busy one is closed when its exchange gives it back.
         """
         with self._lock:
-            closing = [*self._free, *(parked.channel for parked in self._parked)]
+            closing = self._free
+            parked, self._parked = [each.thread for each in self._parked.values()], {}
             self._open = False
-            self._all.clear()
-            self._free.clear()
-            self._parked.clear()
+            self._all, self._free, self._busy = set(), [], {}
             for waiter in self._waiters:
                 waiter.wake()
+            self._waiters.clear()
         for channel in closing:
             channel.close()
+        for thread in parked:
+            thread.join()  # the worker's end has woken it
 
     def check_out(self, label: str, deadline: float | None) -> Steps[tuple[Owner, Channel] | None]:
         """Return a free channel and its owner, or `None` when the worker ended before there was one.
@@ -103,40 +100,31 @@ class ChannelPool(Generic[Owner]):
         Raises:
             PoolTimeout: none was free before the deadline.
         """
-        while True:
+        waiter: _Waiter[Owner] | None = None
+        try:
             with self._lock:
                 if not self._open:
                     return None
-                self._look_at_parked()
-                if self._free and not self._waiters:
-                    owner, channel = self._pop_free()
-                    self._busy[channel] = label, time.monotonic()
-                    return owner, channel
-                waiter: _Waiter[Owner] = _Waiter()
+                if self._free:
+                    return self._take_free(label)
+                waiter = _Waiter(label)
                 self._waiters.append(waiter)
-                parked_reads = [fd for parked in self._parked for fd in parked.wait.reads]
-                parked_writes = [fd for parked in self._parked for fd in parked.wait.writes]
-            try:
-                ready = yield Wait((waiter.fd, *parked_reads), tuple(parked_writes), deadline)
-            except BaseException:  # cancelled, or Ctrl-C
-                got = self._leave_queue(waiter, label)
-                if got is not None:
-                    self.give_back(got[1])
-                raise
-            got = self._leave_queue(waiter, label)
-            if got is not None:
-                return got
-            if not ready:
-                raise PoolTimeout(self._describe_busy(label))
+            woken = yield Wait(waiter.fd, deadline=deadline)
+        except BaseException:  # cancelled, or Ctrl-C
+            if waiter is not None and (got := self._leave_queue(waiter)) is not None:
+                self.give_back(got[1])
+            raise
+        got = self._leave_queue(waiter)
+        if got is None and woken is Woken.LATE:
+            raise PoolTimeout(self.describe_busy(label))
+        return got
 
-    def _leave_queue(self, waiter: _Waiter[Owner], label: str) -> tuple[Owner, Channel] | None:
+    def _leave_queue(self, waiter: _Waiter[Owner]) -> tuple[Owner, Channel] | None:
         with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-            waiter.close()
-            if waiter.got is not None:
-                self._busy[waiter.got[1]] = label, time.monotonic()
-            return waiter.got
+        waiter.close()
+        return waiter.got
 
     def give_back(self, channel: Channel) -> None:
         """Take back a channel whose exchange is over."""
@@ -159,47 +147,56 @@ class ChannelPool(Generic[Owner]):
 
     def park(self, channel: Channel, steps: Steps[Message], wait: Wait) -> None:
         """Take back a channel whose exchange was given up while its steps wait for `wait`."""
+        thread = threading.Thread(
+            target=self._finish, args=(channel, steps, wait), name=f"socketless-parked-{channel.number}", daemon=True
+        )
         with self._lock:
             label, since = self._busy.pop(channel, ("", time.monotonic()))
             known = channel in self._all
             if known:
-                self._parked.append(_Parked(channel, steps, wait, label, since))
-                if self._waiters:  # let it look at this one too
-                    self._waiters[0].wake()
+                self._parked[channel] = _Parked(label, since, thread)
+                thread.start()
         if not known:
             channel.close()
+
+    def _finish(self, channel: Channel, steps: Steps[Message], wait: Wait) -> None:
+        # Runs in the thread socketless-parked-N, until the app lets go or the worker ends.
+        sentinel = wait.sentinel
+        try:
+            while poll(wait._replace(sentinel=sentinel, deadline=None)) is Woken.READY:
+                wait = steps.send(Woken.READY)
+        except StopIteration:
+            with self._lock:
+                self._parked.pop(channel, None)
+            self.give_back(channel)
+            return
+        except (EOFError, OSError):
+            pass
+        self.discard(channel)  # the worker has ended: drain() waits for this thread
+
+    def _take_free(self, label: str) -> tuple[Owner, Channel]:
+        # Must be called with _lock held.
+        assert self._owner is not None
+        channel = self._free.pop()
+        self._busy[channel] = label, time.monotonic()
+        return self._owner, channel
 
     def _serve_waiters(self) -> None:
         # Must be called with _lock held.
         while self._free and self._waiters:
             waiter = self._waiters.popleft()
-            waiter.got = self._pop_free()
+            waiter.got = self._take_free(waiter.label)
             waiter.wake()
 
-    def _pop_free(self) -> tuple[Owner, Channel]:
-        # Must be called with _lock held.
-        assert self._owner is not None
-        return self._owner, self._free.pop()
-
-    def _look_at_parked(self) -> None:
-        # Must be called with _lock held. Nothing here blocks: the pipes do not, and the poll does not wait.
-        for parked in list(self._parked):
-            try:
-                while poll(parked.wait._replace(deadline=0.0)):
-                    parked.wait = parked.steps.send([])
-            except StopIteration:
-                self._parked.remove(parked)
-                self._free.insert(0, parked.channel)
-                self._serve_waiters()
-            except (EOFError, OSError):  # the worker has ended; drain() will follow
-                self._parked.remove(parked)
-                self._all.discard(parked.channel)
-                parked.channel.close()
-
-    def _describe_busy(self, label: str) -> str:
+    def describe_busy(self, label: str) -> str:
+        """Say what keeps the channels busy."""
         now = time.monotonic()
         with self._lock:
             busy = list(self._busy.values())
-            hung = [(f"{parked.label} (given up, the app has not let go)", parked.since) for parked in self._parked]
-        lines = [f"  {what}, for {now - since:.1f} s" for what, since in sorted(busy + hung, key=lambda item: item[1])]
+            parked = list(self._parked.values())
+            starting = self._open and not self._all
+        if starting:
+            return f"{label}: the worker is still being started"
+        busy += [(f"{each.label} (given up, the app has not let go)", each.since) for each in parked]
+        lines = [f"  {what}, for {now - since:.1f} s" for what, since in sorted(busy, key=lambda item: item[1])]
         return "\n".join([f"{label}: all {len(lines)} channels of the worker stayed busy (max_connections):", *lines])

@@ -30,7 +30,7 @@ from socketless.host import apps
 from socketless.host.failures import exception_of
 from socketless.host.pool import ChannelPool
 from socketless.host.run import LAUNCHERS, Run
-from socketless.wire.channel import Channel, Steps, Wait
+from socketless.wire.channel import Channel, Steps, Wait, Woken
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Failed, Message, Request, Reset, Response, Start
 from socketless.worker import loading
@@ -115,6 +115,7 @@ class IpcProcess:
             apps.source_of(app, what="app", forked=forked),
             app_kind,
             None if reset_hook_path is None else apps.source_of(reset_hook_path, what="reset hook", forked=forked),
+            list(sys.argv),
         )
         self._startup_timeout = startup_timeout
         self._start_method = start_method
@@ -128,6 +129,7 @@ class IpcProcess:
         self._run: Run | None = None  # guarded by _lock, like all below
         self._starting = False
         self._restarts = 0
+        self._last_end: tuple[int, int | None, str] = (0, None, "")  # pid, exit code and stderr of the worker before
         self._app_kind = ""
         self._closed = False
         _live.add(self)
@@ -153,13 +155,18 @@ class IpcProcess:
         return self._app_kind
 
     @property
+    def max_connections(self) -> int:
+        """How many exchanges there can be at the same time."""
+        return self._max_connections
+
+    @property
     def pid(self) -> int | None:
         """The process id of the worker; `None` after `close()`. A restart changes it."""
         run = self._run
         return None if run is None else run.pid
 
     def start(self) -> None:
-        """Start the worker again if it has died, whatever `max_restarts` says. Does nothing while it runs.
+        """Start the worker again if it has died, whatever `max_restarts` says. Does nothing while it runs or starts.
 
         Raises:
             WorkerStartError: it could not start.
@@ -168,17 +175,22 @@ class IpcProcess:
         if self._claim_start(None):
             run_blocking(self._start())
 
-    def reset(self) -> None:
+    def reset(self, timeout: float | None = None) -> None:
         """Call the reset hook in the worker and wait for it. Without a hook, does nothing.
+
+        Args:
+            timeout: seconds that the hook may take; `None`: for ever.
 
         Raises:
             Exception: what the hook raised.
+            ReadTimeout: it took longer.
+            WorkerDied, WorkerStartError, StateError: as of `exchange`.
         """
         self._check_usable()
         if self._start_message.reset_hook is None:
             return
         self._trace("reset")
-        answer = run_blocking(self.exchange(Reset()))
+        answer = run_blocking(self.exchange(Reset(), Timeouts(read=timeout)))
         if isinstance(answer, Failed):
             raise exception_of(answer)
 
@@ -223,13 +235,14 @@ class IpcProcess:
         try:
             wait = next(steps)
             while True:
-                timeout = timeouts.write if wait.writes else timeouts.read
-                ready = yield Wait((*wait.reads, run.sentinel), wait.writes, deadline_after(timeout))
-                if not ready:
+                timeout = timeouts.write if wait.for_writing else timeouts.read
+                wait = wait._replace(sentinel=run.sentinel, deadline=deadline_after(timeout))
+                woken = yield wait
+                if woken is Woken.LATE:
                     raise _timeout_error(label, wait, timeout)
-                if ready == [run.sentinel]:
+                if woken is Woken.ENDED:
                     raise EOFError
-                wait = steps.send(ready)
+                wait = steps.send(woken)
         except StopIteration as stop:
             self._pool.give_back(channel)
             answer: Message = stop.value
@@ -239,7 +252,7 @@ class IpcProcess:
             raise
         except (EOFError, BrokenPipeError) as error:
             self._pool.discard(channel)
-            run.wait_for_end()
+            yield from run.wait_for_end()
             if wait is None and isinstance(error, BrokenPipeError):
                 return None
             run.output.forward()
@@ -264,10 +277,11 @@ class IpcProcess:
             if label is not None:
                 if self._restarts >= self._max_restarts:
                     what = f"{label}: not started again, after {self._restarts} of max_restarts={self._max_restarts}"
-                    pid, code, tail = (run.pid, run.exitcode, run.output.tail()) if run is not None else (0, None, "")
-                    raise WorkerDied(what, pid, code, tail)
+                    end = self._last_end if run is None else (run.pid, run.exitcode, run.output.tail())
+                    raise WorkerDied(what, *end)
                 self._restarts += 1
             self._starting = True
+            self._pool.drain()  # the watcher of the old worker may not have come to it yet
             self._pool.expect()
             return True
 
@@ -275,59 +289,73 @@ class IpcProcess:
         # Must be called after _claim_start(), or first of all.
         began = time.monotonic()
         old, run = self._run, None
-        if old is not None:
-            self._trace(f"restart: pid {old.pid} {describe_exit(old.exitcode)}\n{old.output.tail()}".rstrip())
-            old.stop(0)
         try:
-            try:
-                run = Run.launch(self._start_method, self._start_message, self._max_connections, self._env)
-            except OSError as error:
-                raise WorkerStartError(f"the worker's process could not be started: {error}") from error
-            run.watch(_weak_callback(self, run))
-            self._trace(f"started {self.description} by {self._start_method} (pid {run.pid})")
+            if old is not None:
+                self._trace(f"restart: pid {old.pid} {describe_exit(old.exitcode)}\n{old.output.tail()}".rstrip())
+                self._last_end = old.pid, old.exitcode, old.output.tail()
+                old.stop(0)
+            run = self._launch()
             self._app_kind = yield from run.handshake(self._start_message, self._startup_timeout)
             self._trace(f"ready: {self._app_kind} app, after {time.monotonic() - began:.3f} s")
             run.output.forward()
             with self._lock:
                 if self._closed:
                     raise StateError("the worker has been closed while it was starting")
-                self._run, self._starting = run, False
+                self._starting = False
                 if run.has_ended:
                     self._pool.drain()
                 else:
                     self._pool.fill(run, run.channels)
-        except BaseException:
+        except BaseException as error:
             if run is not None:
                 run.stop(self._shutdown_timeout)
                 run.close_channels()
             with self._lock:
                 self._run, self._starting = None, False
+                if old is not None and not isinstance(error, WorkerStartError):
+                    self._restarts -= 1  # it was not tried: a cancelled task, Ctrl-C
                 self._pool.drain()
             raise
+
+    def _launch(self) -> Run:
+        try:
+            run = Run.launch(self._start_method, self._start_message, self._max_connections, self._env)
+        except OSError as error:
+            raise WorkerStartError(f"the worker's process could not be started: {error}") from error
+        with self._lock:
+            self._run = run
+        run.watch(_weak_callback(self, run))
+        self._trace(f"started {self.description} by {self._start_method} (pid {run.pid})")
+        return run
 
     def _on_end(self, run: Run) -> None:
         # Runs in the thread socketless-watch-PID.
         with self._lock:
-            if self._run is run:
-                self._pool.drain()
+            if self._run is not run or self._starting:
+                return  # somebody was faster
+        self._pool.drain()
 
     def close(self) -> None:
         """Stop the worker: it shuts its lifespan down, and is killed after `shutdown_timeout` seconds.
 
         No process, thread or file descriptor is left. Requests in flight get `WorkerDied`. May be called twice.
         """
+        if os.getpid() != self._owner_pid:
+            self._closed = True  # forked: the worker is the parent's, and the lock may be locked for ever
+            return
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             run, self._run = self._run, None
         _live.discard(self)
-        if os.getpid() != self._owner_pid:
-            return  # forked: the worker is the parent's
         if run is not None:
             self._trace(f"stopping (pid {run.pid})")
             run.stop(self._shutdown_timeout)
         self._pool.drain()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an IpcProcess cannot be copied or pickled; it holds a process and its pipes")
 
     def __enter__(self) -> IpcProcess:
         return self
@@ -338,7 +366,7 @@ class IpcProcess:
         self.close()
 
     def __del__(self) -> None:
-        if not self._closed:
+        if not self._closed and os.getpid() == self._owner_pid:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
@@ -373,7 +401,7 @@ def _send_and_receive(channel: Channel, message: Message) -> Steps[Message]:
 
 
 def _timeout_error(label: str, wait: Wait, timeout: float | None) -> ExchangeTimeout:
-    if wait.writes:
+    if wait.for_writing:
         return WriteTimeout(f"{label}: the worker did not take the request within {timeout:g} s")
     return ReadTimeout(f"{label}: the app did not answer within {timeout:g} s")
 
@@ -407,4 +435,7 @@ _live: weakref.WeakSet[IpcProcess] = weakref.WeakSet()
 def _close_all() -> None:
     # A worker would notice the end of this process by itself, but then it may not take its time to leave.
     for process in list(_live):
-        process.close()
+        try:
+            process.close()
+        except Exception:
+            logger.exception("%r could not be closed", process)

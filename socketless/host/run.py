@@ -23,7 +23,7 @@ from socketless.host.failures import exception_of
 from socketless.host.fork import Forked
 from socketless.host.output import WorkerOutput
 from socketless.host.spawn import Spawned
-from socketless.wire.channel import Channel, Steps, Wait, make_channel
+from socketless.wire.channel import Channel, Steps, Wait, Woken, make_channel
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Failed, GetStacks, Message, Ready, Stacks, Start, Stop
 from socketless.worker.loading import LoadError
@@ -34,7 +34,7 @@ _STACK_SECONDS = 2.0  # how long a worker that is late may take to say where it 
 _TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
 
 _live: weakref.WeakSet[Run] = weakref.WeakSet()
-_launching = threading.Lock()  # no fork may happen between the making of pipes and their entry in _live
+_launching = threading.Lock()  # no worker is forked between the making of another's pipes and their entry in _live
 
 
 class Run:
@@ -96,25 +96,29 @@ class Run:
         self._watcher = threading.Thread(
             target=self._wait_for_end, args=(on_end,), name=f"socketless-watch-{self.pid}", daemon=True
         )
-        self._watcher.start()
+        try:
+            self._watcher.start()
+        except BaseException:  # no thread is to be had
+            self._watcher = None
+            self.kill(signal.SIGKILL)
+            self._wait_for_end(lambda: None)
+            raise
 
     def _wait_for_end(self, on_end: Callable[[], None]) -> None:
         # Runs in the thread socketless-watch-PID, until the process has ended.
         assert self._child is not None
-        if hasattr(os, "waitid"):
-            try:
-                # Without reaping it yet: as long as it is a zombie, nobody else can have its number.
-                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-                os.killpg(self.pid, signal.SIGKILL)  # the children that it has left
-            except OSError:
-                pass
         try:
-            self.exitcode = self._child.wait()
-        except ChildProcessError:
-            pass  # somebody else has reaped it: nobody can tell how it ended
+            # Without reaping it yet: as long as it is a zombie, nobody else can have its number.
+            end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            if end is not None:
+                self.exitcode = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+            os.killpg(self.pid, signal.SIGKILL)  # the children that it has left
+        except OSError:
+            pass  # no children; or somebody else has reaped it, and nobody can tell how it ended
+        self._child.reap()
         self._ended.set()
-        on_end()
         self._sentinel_writer.close()
+        on_end()
 
     def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
         """Wait until the worker is ready and return the kind of its app.
@@ -152,17 +156,17 @@ class Run:
         try:
             wait = next(steps)
             while True:
-                ready = yield Wait((*wait.reads, self.sentinel), wait.writes, deadline)
-                if not ready:
+                woken = yield wait._replace(sentinel=self.sentinel, deadline=deadline)
+                if woken is Woken.LATE:
                     return None
-                if ready == [self.sentinel]:
+                if woken is Woken.ENDED:
                     raise EOFError
-                wait = steps.send(ready)
+                wait = steps.send(woken)
         except StopIteration as stop:
             message: Message | None = stop.value
             return message
         except (EOFError, OSError):
-            self._ended.wait(_TERM_SECONDS)
+            yield from self.wait_for_end()
             raise WorkerStartError(
                 f"the worker {describe_exit(self.exitcode)} while it was starting{self._printed()}"
             ) from None
@@ -182,7 +186,7 @@ class Run:
                 self.kill(number)
             if self._ended.wait(seconds):
                 break
-        if self._watcher is not None:
+        if self._watcher not in (None, threading.current_thread()):
             self._watcher.join()
         self.output.forward()
         self._release()
@@ -200,11 +204,12 @@ class Run:
             except ProcessLookupError:
                 pass
 
-    def wait_for_end(self) -> None:
+    def wait_for_end(self) -> Steps[None]:
         """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""
-        if not self._ended.wait(_TERM_SECONDS):
+        for deadline in (deadline_after(_TERM_SECONDS), None):
+            if self.has_ended or (yield Wait(self.sentinel, deadline=deadline)) is not Woken.LATE:
+                return
             self.kill(signal.SIGKILL)
-            self._ended.wait()
 
     def _release(self) -> None:
         self._control.close()
@@ -229,8 +234,12 @@ class Run:
 
 
 def _abandon_all() -> None:
+    # Runs in every forked child of the host. A lock that another thread held would stay locked in it for ever.
+    global _launching
+    _launching = threading.Lock()
     for run in list(_live):
         run._abandon()
+    _live.clear()
 
 
 os.register_at_fork(after_in_child=_abandon_all)

@@ -45,9 +45,9 @@ class Spawned:
         )
         self.pid = self._process.pid
 
-    def wait(self) -> int:
-        """Wait for the process's end and return its exit code, minus the signal if one killed it."""
-        return self._process.wait()
+    def reap(self) -> None:
+        """Wait for the process's end and let its number go."""
+        self._process.wait()
 
     def abandon(self) -> None:
         """Forget the process: this is a forked child of the host, and the process is not its own."""

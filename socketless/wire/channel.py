@@ -7,6 +7,7 @@ A worker's pipes block, so there the generators never yield, and `finish()` driv
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import io
 import os
@@ -27,15 +28,23 @@ _WIDE = 256 * 1024  # of a pipe that has carried a large message
 
 
 class Wait(NamedTuple):
-    """What a driver should wait for: the first of these file descriptors to be ready, or the deadline."""
+    """What a driver should wait for: `fd` to be ready, the worker's end, or the deadline."""
 
-    reads: tuple[int, ...] = ()
-    writes: tuple[int, ...] = ()
+    fd: int
+    for_writing: bool = False
+    sentinel: int | None = None  # a descriptor that is readable once the worker has ended; many may wait for it
     deadline: float | None = None  # a time.monotonic() value
 
 
-# The driver sends back those descriptors that are ready; none when the deadline has passed.
-Steps = Generator[Wait, "list[int]", T]
+class Woken(enum.Enum):
+    """Why a driver has stopped waiting; it is sent into the steps."""
+
+    READY = enum.auto()  # `fd` is ready; the worker may have ended as well
+    ENDED = enum.auto()  # the worker has ended, and `fd` is not ready
+    LATE = enum.auto()  # the deadline has passed
+
+
+Steps = Generator[Wait, Woken, T]
 
 
 def finish(steps: Steps[T]) -> T:
@@ -99,7 +108,7 @@ class Channel:
             try:
                 written = os.writev(fd, pieces)
             except BlockingIOError:
-                yield Wait(writes=(fd,))
+                yield Wait(fd, for_writing=True)
                 continue
             while pieces and written >= pieces[0].nbytes:
                 written -= pieces.pop(0).nbytes
@@ -120,7 +129,7 @@ class Channel:
             EOFError: the other side is gone.
         """
         if not self._rest and not self._blocking:
-            yield Wait(reads=(self._reader.fileno(),))  # the other side has yet to think: do not even try
+            yield Wait(self._reader.fileno())  # the other side has yet to think: do not even try
         payload_size, count = codec.HEAD.unpack((yield from self._read(codec.HEAD.size)))
         lengths = (yield from self._read(codec.LENGTH.size * count)) if count else b""
         payload = yield from self._read(payload_size)
@@ -137,7 +146,7 @@ class Channel:
             try:
                 data = os.read(fd, _READ_SIZE)
             except BlockingIOError:
-                yield Wait(reads=(fd,))
+                yield Wait(fd)
                 continue
             if not data:
                 raise EOFError
@@ -157,7 +166,7 @@ class Channel:
                 try:
                     count = os.readv(fd, [whole[start:]])
                 except BlockingIOError:
-                    yield Wait(reads=(fd,))
+                    yield Wait(fd)
                     continue
                 if not count:
                     raise EOFError

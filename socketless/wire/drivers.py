@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import select
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from socketless.wire.channel import Steps, Wait
+from socketless.wire.channel import Steps, Wait, Woken
 
 T = TypeVar("T")
 
@@ -36,28 +39,29 @@ def run_blocking(steps: Steps[T]) -> T:
         wait = next(steps)
         while True:
             try:
-                ready = poll(wait)
+                woken = poll(wait)
             except BaseException as error:  # Ctrl-C
                 wait = steps.throw(error)
             else:
-                wait = steps.send(ready)
+                wait = steps.send(woken)
     except StopIteration as stop:
         value: T = stop.value
         return value
 
 
-def poll(wait: Wait) -> list[int]:
-    """Block until a descriptor of `wait` is ready; return those that are, none at the deadline."""
+def poll(wait: Wait) -> Woken:
+    """Block until what `wait` waits for."""
     poller = select.poll()
-    for fd in wait.reads:
-        poller.register(fd, select.POLLIN)
-    for fd in wait.writes:
-        poller.register(fd, select.POLLOUT)
+    poller.register(wait.fd, select.POLLOUT if wait.for_writing else select.POLLIN)
+    if wait.sentinel is not None:
+        poller.register(wait.sentinel, select.POLLIN)
     while True:
         seconds = remaining(wait.deadline)
         ready = poller.poll(None if seconds is None else min(math.ceil(seconds * 1000), _LONGEST_POLL))
-        if ready or not seconds:
-            return [fd for fd, _ in ready]
+        if ready:
+            return Woken.READY if any(fd == wait.fd for fd, _ in ready) else Woken.ENDED
+        if seconds == 0.0:
+            return Woken.LATE
 
 
 async def run_async(steps: Steps[T]) -> T:
@@ -67,11 +71,11 @@ async def run_async(steps: Steps[T]) -> T:
         wait = next(steps)
         while True:
             try:
-                ready = await wait_for(wait)
+                woken = await wait_for(wait)
             except BaseException as error:
                 wait = steps.throw(error)
             else:
-                wait = steps.send(ready)
+                wait = steps.send(woken)
     except StopIteration as stop:
         value: T = stop.value
         return value
@@ -88,45 +92,59 @@ def _in_trio() -> bool:
     return True
 
 
-async def _asyncio_wait(wait: Wait) -> list[int]:
-    loop = asyncio.get_running_loop()
-    woken: asyncio.Future[None] = loop.create_future()
-    ready: list[int] = []
-
-    def wake(*fds: int) -> None:
-        ready.extend(fds)
-        if not woken.done():
-            woken.set_result(None)
-
-    seconds = remaining(wait.deadline)
-    timer = None if seconds is None else loop.call_later(seconds, wake)
-    for fd in wait.reads:
-        loop.add_reader(fd, wake, fd)
-    for fd in wait.writes:
-        loop.add_writer(fd, wake, fd)
+@contextmanager
+def _own_sentinel(wait: Wait) -> Iterator[int | None]:
+    # A loop knows one waiter for each descriptor, and every exchange waits for the sentinel: each has a copy.
+    if wait.sentinel is None:
+        yield None
+        return
+    copy = os.dup(wait.sentinel)
     try:
-        await woken
+        yield copy
     finally:
-        if timer is not None:
-            timer.cancel()
-        for fd in wait.reads:
-            loop.remove_reader(fd)
-        for fd in wait.writes:
-            loop.remove_writer(fd)
-    return ready
+        os.close(copy)
 
 
-async def _trio_wait(wait: Wait) -> list[int]:
+async def _asyncio_wait(wait: Wait) -> Woken:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Woken] = loop.create_future()
+
+    def wake(woken: Woken) -> None:
+        if not future.done():
+            future.set_result(woken)
+
+    add, remove = (loop.add_writer, loop.remove_writer) if wait.for_writing else (loop.add_reader, loop.remove_reader)
+    seconds = remaining(wait.deadline)
+    with _own_sentinel(wait) as sentinel:
+        timer = None if seconds is None else loop.call_later(seconds, wake, Woken.LATE)
+        add(wait.fd, wake, Woken.READY)
+        if sentinel is not None:
+            loop.add_reader(sentinel, wake, Woken.ENDED)
+        try:
+            woken = await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            remove(wait.fd)
+            if sentinel is not None:
+                loop.remove_reader(sentinel)
+    # What the worker wrote before it ended is to be read first.
+    return poll(wait._replace(deadline=0.0)) if woken is Woken.ENDED else woken
+
+
+async def _trio_wait(wait: Wait) -> Woken:
     import trio
 
-    async def first(ready: object, fd: int) -> None:
-        await ready(fd)  # type: ignore[operator]
+    async def until_end(sentinel: int) -> None:
+        await trio.lowlevel.wait_readable(sentinel)
         nursery.cancel_scope.cancel()
 
-    with trio.move_on_after(math.inf if wait.deadline is None else remaining(wait.deadline) or 0.0):
+    wait_for_fd = trio.lowlevel.wait_writable if wait.for_writing else trio.lowlevel.wait_readable
+    seconds = remaining(wait.deadline)
+    with _own_sentinel(wait) as sentinel, trio.move_on_after(math.inf if seconds is None else seconds):
         async with trio.open_nursery() as nursery:
-            for fd in wait.reads:
-                nursery.start_soon(first, trio.lowlevel.wait_readable, fd)
-            for fd in wait.writes:
-                nursery.start_soon(first, trio.lowlevel.wait_writable, fd)
+            if sentinel is not None:
+                nursery.start_soon(until_end, sentinel)
+            await wait_for_fd(wait.fd)
+            nursery.cancel_scope.cancel()
     return poll(wait._replace(deadline=0.0))

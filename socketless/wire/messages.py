@@ -114,6 +114,7 @@ class Start:
     app: AppSource
     app_kind: str
     reset_hook: AppSource | None
+    argv: list[str]  # what apps see in-process, too: some ask whether "test" is in it
 
 
 @dataclass(frozen=True)

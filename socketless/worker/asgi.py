@@ -29,7 +29,7 @@ from asgiref.compatibility import double_to_single_callable
 from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 
 from socketless.errors import AppProtocolError
-from socketless.wire.channel import Channel
+from socketless.wire.channel import Channel, Woken
 from socketless.wire.drivers import run_async
 from socketless.wire.messages import Done, Failed, Message, RawHeaders, Request, Reset, Response
 from socketless.worker.failures import failed
@@ -102,7 +102,7 @@ class AsgiRunner:
         def on_readable() -> None:
             nonlocal steps
             try:
-                steps.send([])
+                steps.send(Woken.READY)
             except StopIteration as stop:
                 steps = channel.receive()
                 next(steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 
-from socketless.errors import TransferError
 from socketless.wire import codec
 from socketless.wire.messages import Failed, Response
 from socketless.worker.stacks import format_exception
@@ -22,6 +21,6 @@ def _pickle(error: BaseException) -> bytes | None:
     try:
         pickled = codec.dumps(error)
         rebuilt = codec.loads(pickled)
-    except (TransferError, Exception):
+    except Exception:
         return None
     return pickled if type(rebuilt) is type(error) else None

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -51,6 +52,8 @@ class Runner(Protocol):
 def spawned(fds: str) -> None:
     """Be the worker of a fresh interpreter. `fds` is `read,write` of each channel, the control channel first."""
     pairs = [[int(fd) for fd in pair.split(",")] for pair in fds.split(":")]
+    for fd in (fd for pair in pairs for fd in pair):
+        os.set_inheritable(fd, False)  # not for the children of the app
     control, *channels = [
         Channel(number, Connection(read_fd, writable=False), Connection(write_fd, readable=False))
         for number, (read_fd, write_fd) in enumerate(pairs)
@@ -60,6 +63,7 @@ def spawned(fds: str) -> None:
     except EOFError:
         return  # the host was gone before it said what to do
     assert isinstance(start, Start)
+    sys.argv[:] = start.argv
     run_worker(control, channels, start)
 
 
@@ -68,6 +72,7 @@ def run_worker(control: Channel, channels: list[Channel], start: Start) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then stops the worker
     set_up_output()
     eventloop.install()
+    os.register_at_fork(after_in_child=lambda: _close(control, *channels))
     watch = _ControlThread(control, channels)
     watch.start()
     try:
@@ -170,6 +175,12 @@ class _ControlThread(threading.Thread):
         watchdog.daemon = True
         watchdog.start()
         self._stop()
+
+
+def _close(*channels: Channel) -> None:
+    # Runs in a process that the app has forked: it must not go on serving what is its parent's.
+    for channel in channels:
+        channel.close()
 
 
 def _kill_group() -> None:

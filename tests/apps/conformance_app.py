@@ -61,6 +61,9 @@ def special(seen: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         os.kill(os.getpid(), signal.SIGKILL)
     if seen.path == "/hang":
         hold.wait()
+    if seen.path == "/fifo":
+        with open(seen.query) as fifo:  # blocks until the test writes
+            fifo.read()
     if seen.path == "/release":
         hold.set()
     if seen.path == "/print":

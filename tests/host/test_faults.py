@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import signal
@@ -257,9 +258,17 @@ def test_errors_survive_pickling(library: Any) -> None:
         client = library.Client(transport=IpcTransport(worker), base_url="http://testserver")
         with pytest.raises(errors.WorkerDied) as caught:
             client.get("/exit")
-    copy = pickle.loads(pickle.dumps(caught.value))
-    assert type(copy) is type(caught.value)
-    assert (str(copy), copy.exitcode) == (str(caught.value), 7)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is type(caught.value)
+    assert (str(again), again.exitcode) == (str(caught.value), 7)
+
+
+def test_copies() -> None:
+    """A worker cannot be copied or pickled, and says so."""
+    with IpcProcess("apps.conformance_app:wsgi") as worker:
+        for make_copy in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="^an IpcProcess cannot be copied or pickled"):
+                make_copy(worker)
 
 
 def test_unclosed_worker() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from socketless.errors import TransferError
 from socketless.wire import codec
-from socketless.wire.channel import ChannelEnds, Wait, finish, make_channel
+from socketless.wire.channel import ChannelEnds, Wait, Woken, finish, make_channel
 from socketless.wire.drivers import poll, run_blocking
 from socketless.wire.messages import Message, Reset, Response, Start, Stop
 from support import LIMIT, nothing_leaks
@@ -55,8 +55,8 @@ def test_messages_in_a_row(ends: ChannelEnds) -> None:
 def test_never_blocks(ends: ChannelEnds) -> None:
     """The host's end yields instead of blocking, and says what it waits for."""
     read_fd, write_fd = ends.host.fileno()
-    assert next(ends.host.receive()) == Wait(reads=(read_fd,))
-    assert next(ends.host.send(response(1_000_000))) == Wait(writes=(write_fd,))
+    assert next(ends.host.receive()) == Wait(read_fd)
+    assert next(ends.host.send(response(1_000_000))) == Wait(write_fd, for_writing=True)
 
 
 def test_byte_by_byte(ends: ChannelEnds) -> None:
@@ -68,10 +68,10 @@ def test_byte_by_byte(ends: ChannelEnds) -> None:
     frame = b"".join(codec.encode(message))
     for index in range(len(frame) - 1):
         os.write(write, frame[index : index + 1])
-        steps.send([])
+        steps.send(Woken.READY)
     os.write(write, frame[-1:])
     with pytest.raises(StopIteration) as stop:
-        steps.send([])
+        steps.send(Woken.READY)
     assert stop.value.value == message
 
 
@@ -93,10 +93,10 @@ def test_other_side_gone(ends: ChannelEnds) -> None:
 
 def test_cannot_be_pickled(ends: ChannelEnds) -> None:
     """What cannot be pickled is a TransferError, and nothing is written."""
-    bad: Any = Start(threading.Lock(), "auto", None)  # type: ignore[arg-type]
+    bad: Any = Start(threading.Lock(), "auto", None, [])  # type: ignore[arg-type]
     with pytest.raises(TransferError, match="cannot pickle"):
         run_blocking(ends.host.send(bad))
-    assert poll(Wait(reads=(ends.worker.read_fd,), deadline=0.0)) == []
+    assert poll(Wait(ends.worker.read_fd, deadline=0.0)) is Woken.LATE
 
 
 @settings(deadline=None)

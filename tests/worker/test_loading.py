@@ -160,3 +160,14 @@ def test_find_import_path() -> None:
     assert find_import_path(conformance_app.wsgi) == "apps.conformance_app:wsgi"
     assert find_import_path(asgi_function) == f"{__name__}:asgi_function"
     assert find_import_path(WsgiInstance()) is None
+
+
+def test_function_that_was_put_into_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that a test puts into a module is not looked for there: a fresh interpreter finds another."""
+    from apps import conformance_app
+
+    def patched(environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+    monkeypatch.setattr(conformance_app, "wsgi", patched)
+    assert find_import_path(patched) is None

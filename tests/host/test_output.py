@@ -1,0 +1,85 @@
+"""What a worker prints arrives, whatever the app or the host has done to their streams."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from socketless import IpcProcess, IpcTransport
+from support import nothing_leaks
+
+
+class OnlyWrite:
+    """A stream that has no more than it needs."""
+
+    def write(self, text: str) -> int:
+        return sys.__stdout__.write(text) if sys.__stdout__ else 0
+
+
+def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    path = environ["PATH_INFO"]
+    if path == "/only-write":
+        sys.stdout = OnlyWrite()  # type: ignore[assignment]
+    if path == "/dev-stdout":
+        print("before", flush=True)
+        with open("/dev/stdout", "a") as stdout:
+            stdout.write("beside\n")
+    if path == "/bytes":
+        sys.stdout.buffer.write(b"caf\xe9 \xe2\x98\x83\n")
+    if path == "/partial":
+        sys.stdout.write("no line end")
+    print("h\xe9llo \u2603 and plain")
+    start_response("200 OK", [])
+    return [" ".join(sys.argv).encode()]
+
+
+@pytest.fixture(params=["spawn", "fork"])
+def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    with (
+        nothing_leaks(),
+        IpcProcess(f"{__name__}:app", start_method=request.param) as worker,
+        httpx.Client(transport=IpcTransport(worker), base_url="http://testserver") as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "printed"),
+    [
+        ("/", ""),
+        ("/only-write", ""),
+        ("/dev-stdout", "before\nbeside\n"),
+        ("/bytes", "caf\ufffd \u2603\n"),
+        ("/partial", "no line end"),
+    ],
+)
+def test_prints(client: httpx.Client, path: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the app prints is there when its response is, in order."""
+    for _ in range(2):
+        client.get(path)
+        assert capsys.readouterr().out == printed + "h\xe9llo \u2603 and plain\n"
+
+
+def test_stream_that_cannot_encode_it(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character that the host's stdout cannot write is escaped, and nothing else is lost."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii"))
+    client.get("/")
+    assert raw.getvalue() == b"h\\xe9llo \\u2603 and plain\n"
+
+
+@pytest.mark.parametrize("stream", [None, object(), OnlyWrite()])
+def test_host_without_stdout(client: httpx.Client, stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose stdout is none gets its response all the same."""
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert client.get("/").status_code == 200
+
+
+def test_argv(client: httpx.Client) -> None:
+    """The app sees the host's command line, as in-process."""
+    assert client.get("/").text == " ".join(sys.argv)
