@@ -48,6 +48,7 @@ class Run:
         self._ended = threading.Event()
         self.output = WorkerOutput()
         self.exitcode: int | None = None  # set before _ended
+        self._stopping = threading.Lock()  # held while stop() runs: a second caller waits for the first
         self._child: Spawned | Forked | None = None
         self._watcher: threading.Thread | None = None
 
@@ -177,6 +178,11 @@ class Run:
 
     def stop(self, timeout: float | None) -> None:
         """End the process, kindly for `timeout` seconds (`None`: for ever), and wait for it. May be called twice."""
+        with self._stopping:
+            if not self._control.closed:
+                self._stop(timeout)
+
+    def _stop(self, timeout: float | None) -> None:
         try:
             run_blocking(self._watched(self._control.send(Stop()), deadline_after(timeout)))
         except (WorkerStartError, OSError):
@@ -206,10 +212,15 @@ class Run:
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""
-        for deadline in (deadline_after(_TERM_SECONDS), None):
-            if self.has_ended or (yield Wait(self.sentinel, deadline=deadline)) is not Woken.LATE:
-                return
-            self.kill(signal.SIGKILL)
+        if self.has_ended:
+            return
+        copy = os.dup(self.sentinel)  # a loop knows one waiter for each descriptor
+        try:
+            if (yield Wait(copy, deadline=deadline_after(_TERM_SECONDS))) is Woken.LATE:
+                self.kill(signal.SIGKILL)
+                yield Wait(copy)
+        finally:
+            os.close(copy)
 
     def _release(self) -> None:
         self._control.close()

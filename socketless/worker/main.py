@@ -62,7 +62,8 @@ def spawned(fds: str) -> None:
         start = finish(control.receive())
     except EOFError:
         return  # the host was gone before it said what to do
-    assert isinstance(start, Start)
+    if not isinstance(start, Start):
+        return  # it has changed its mind
     sys.argv[:] = start.argv
     run_worker(control, channels, start)
 
