@@ -28,8 +28,9 @@ from socketless.errors import (
     WorkerStartError,
     WriteTimeout,
 )
+from socketless.host.exchange import Timeouts
 from socketless.host.failures import exception_of
-from socketless.host.process import IpcProcess, Timeouts
+from socketless.host.process import IpcProcess
 from socketless.wire.drivers import deadline_after, remaining, run_async, run_blocking
 from socketless.wire.messages import Failed, Message, Request, Response
 

@@ -7,17 +7,15 @@ worker is forked; by value (cloudpickle), which is the last resort: the worker t
 from __future__ import annotations
 
 import importlib.util
-import logging
 import sys
 from types import FunctionType, ModuleType
 from typing import Any
 
 from socketless.errors import TransferError, WorkerStartError
+from socketless.host.trace import logger
 from socketless.wire import codec
 from socketless.wire.messages import AppSource, ImportSource, InheritedSource, PickledSource
 from socketless.worker.loading import WAYS_OUT, LoadError, parse_path
-
-logger = logging.getLogger("socketless")
 
 
 def source_of(value: Any, *, what: str, forked: bool) -> AppSource:

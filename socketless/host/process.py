@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import inspect
-import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -14,44 +11,21 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
-from socketless.errors import (
-    ExchangeTimeout,
-    ReadTimeout,
-    StateError,
-    TransferError,
-    WorkerDied,
-    WorkerStartError,
-    WriteTimeout,
-    describe_exit,
-)
+from socketless.errors import StateError, WorkerDied, WorkerStartError, describe_exit
 from socketless.host import apps
+from socketless.host.exchange import NO_LIMITS, Timeouts, carry
 from socketless.host.failures import exception_of
 from socketless.host.pool import ChannelPool
 from socketless.host.run import LAUNCHERS, Run
-from socketless.wire.channel import Channel, Steps, Wait, Woken
+from socketless.host.trace import Trace, logger
+from socketless.wire.channel import Channel, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
-from socketless.wire.messages import Failed, Message, Request, Reset, Response, Start
+from socketless.wire.messages import Failed, Message, Reset, Start
 from socketless.worker import loading
 
-__all__ = ["IpcProcess", "Timeouts"]
-
-logger = logging.getLogger("socketless")
-
-
-class Timeouts(NamedTuple):
-    """The time limits of one exchange, in seconds; `None` means for ever.
-
-    `pool` is for a free channel, `write` and `read` for each time that the pipe is waited for.
-    """
-
-    pool: float | None = None
-    write: float | None = None
-    read: float | None = None
-
-
-_NO_LIMITS = Timeouts()
+__all__ = ["IpcProcess"]
 
 
 class IpcProcess:
@@ -123,7 +97,7 @@ class IpcProcess:
         self._max_restarts = max_restarts
         self._env = env
         self._shutdown_timeout = shutdown_timeout
-        self._debug = debug
+        self._trace = Trace(debug)
         self._owner_pid = os.getpid()
         self._pool: ChannelPool[Run] = ChannelPool()
         self._run: Run | None = None  # guarded by _lock, like all below
@@ -173,7 +147,7 @@ class IpcProcess:
             StateError: it is closed, or belongs to another process.
         """
         if self._claim_start(None):
-            run_blocking(self._start())
+            run_blocking(self._start(is_restart=False))
 
     def reset(self, timeout: float | None = None) -> None:
         """Call the reset hook in the worker and wait for it. Without a hook, does nothing.
@@ -194,7 +168,7 @@ class IpcProcess:
         if isinstance(answer, Failed):
             raise exception_of(answer)
 
-    def exchange(self, message: Message, timeouts: Timeouts = _NO_LIMITS) -> Steps[Message]:
+    def exchange(self, message: Message, timeouts: Timeouts = NO_LIMITS) -> Steps[Message]:
         """Carry one message to the worker and its answer back; a driver of `socketless.wire.drivers` runs the steps.
 
         A worker that has died is started again first. What the worker printed until the answer is printed here before
@@ -209,61 +183,21 @@ class IpcProcess:
         """
         label = getattr(message, "label", type(message).__name__)
         deadline = deadline_after(timeouts.pool)
-        self._trace_request(label, message)
+        self._trace.message(">", label, message)
         while True:
             run, channel = yield from self._check_out(label, deadline)
-            answer = yield from self._carry(run, channel, label, message, timeouts)
+            answer = yield from carry(self._pool, run, channel, label, message, timeouts)
             if answer is not None:
-                run.output.forward()
-                self._trace_answer(label, answer)
+                self._trace.message("<", label, answer)
                 return answer
 
     def _check_out(self, label: str, deadline: float | None) -> Steps[tuple[Run, Channel]]:
         while True:
             if self._claim_start(label):
-                yield from self._start()
+                yield from self._start(is_restart=True)
             got = yield from self._pool.check_out(label, deadline)
             if got is not None:
                 return got
-
-    def _carry(
-        self, run: Run, channel: Channel, label: str, message: Message, timeouts: Timeouts
-    ) -> Steps[Message | None]:
-        # Returns None if the worker was gone before anything was sent: then sending again does no harm.
-        steps = _send_and_receive(channel, message)
-        wait: Wait | None = None
-        try:
-            wait = next(steps)
-            while True:
-                timeout = timeouts.write if wait.for_writing else timeouts.read
-                wait = wait._replace(sentinel=run.sentinel, deadline=deadline_after(timeout))
-                woken = yield wait
-                if woken is Woken.LATE:
-                    raise _timeout_error(label, wait, timeout)
-                if woken is Woken.ENDED:
-                    raise EOFError
-                wait = steps.send(woken)
-        except StopIteration as stop:
-            self._pool.give_back(channel)
-            answer: Message = stop.value
-            return answer
-        except TransferError:
-            self._pool.give_back(channel)
-            raise
-        except (EOFError, BrokenPipeError) as error:
-            self._pool.discard(channel)
-            yield from run.wait_for_end()
-            if wait is None and isinstance(error, BrokenPipeError):
-                return None
-            run.output.forward()
-            raise WorkerDied(label, run.pid, run.exitcode, run.output.tail()) from None
-        except BaseException:  # given up: a timeout, a cancelled task, Ctrl-C
-            if wait is not None and inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED:
-                self._pool.park(channel, steps, wait)
-            elif not self._pool.discard(channel):
-                run.kill(signal.SIGKILL)  # that was its last channel; the next exchange starts another worker
-            run.output.forward()
-            raise
 
     def _claim_start(self, label: str | None) -> bool:
         # True: the caller must run _start(). `label` is what needs the worker; for None, max_restarts does not count.
@@ -274,21 +208,19 @@ class IpcProcess:
             run = self._run
             if self._starting or (run is not None and not run.has_ended):
                 return False
-            if label is not None:
-                if self._restarts >= self._max_restarts:
-                    what = f"{label}: not started again, after {self._restarts} of max_restarts={self._max_restarts}"
-                    end = self._last_end if run is None else (run.pid, run.exitcode, run.output.tail())
-                    raise WorkerDied(what, *end)
-                self._restarts += 1
+            if label is not None and self._restarts >= self._max_restarts:
+                what = f"{label}: not started again, after {self._restarts} of max_restarts={self._max_restarts}"
+                end = self._last_end if run is None else (run.pid, run.exitcode, run.output.tail())
+                raise WorkerDied(what, *end)
             self._starting = True
             self._pool.drain()  # the watcher of the old worker may not have come to it yet
             self._pool.expect()
             return True
 
-    def _start(self) -> Steps[None]:
-        # Must be called after _claim_start(), or first of all.
+    def _start(self, *, is_restart: bool) -> Steps[None]:
+        # Must be called after _claim_start().
         began = time.monotonic()
-        old, run = self._run, None
+        old = self._run
         try:
             if old is not None:
                 self._trace(f"restart: pid {old.pid} {describe_exit(old.exitcode)}\n{old.output.tail()}".rstrip())
@@ -302,18 +234,20 @@ class IpcProcess:
                 if self._closed:
                     raise StateError("the worker has been closed while it was starting")
                 self._starting = False
+                self._restarts += is_restart
                 if run.has_ended:
                     self._pool.drain()
                 else:
                     self._pool.fill(run, run.channels)
         except BaseException as error:
-            if run is not None:
-                run.stop(self._shutdown_timeout)
-                run.close_channels()
+            launched = self._run
+            if launched is not None and launched is not old:
+                launched.stop(self._shutdown_timeout)
+                launched.close_channels()
             with self._lock:
                 self._run, self._starting = None, False
-                if old is not None and not isinstance(error, WorkerStartError):
-                    self._restarts -= 1  # it was not tried: a cancelled task, Ctrl-C
+                # A task that was cancelled, or a Ctrl-C, has not tried it.
+                self._restarts += is_restart and isinstance(error, WorkerStartError)
                 self._pool.drain()
             raise
 
@@ -331,9 +265,8 @@ class IpcProcess:
     def _on_end(self, run: Run) -> None:
         # Runs in the thread socketless-watch-PID.
         with self._lock:
-            if self._run is not run or self._starting:
-                return  # somebody was faster
-        self._pool.drain()
+            if self._run is run and not self._starting:  # or somebody was faster
+                self._pool.drain()
 
     def close(self) -> None:
         """Stop the worker: it shuts its lifespan down, and is killed after `shutdown_timeout` seconds.
@@ -376,34 +309,6 @@ class IpcProcess:
                 f"this worker belongs to process {self._owner_pid}, and this is a fork of it ({os.getpid()}); "
                 "start a worker of its own here"
             )
-
-    def _trace(self, text: str) -> None:
-        logger.debug("%s", text)
-        if self._debug:
-            print(f"[socketless] {text}", file=sys.stderr, flush=True)
-
-    def _trace_request(self, label: str, message: Message) -> None:
-        if isinstance(message, Request) and (self._debug or logger.isEnabledFor(logging.DEBUG)):
-            self._trace(f"> {label} ({len(message.headers)} headers, {len(message.body)} bytes)")
-
-    def _trace_answer(self, label: str, answer: Message) -> None:
-        if not self._debug and not logger.isEnabledFor(logging.DEBUG):
-            return
-        if isinstance(answer, Response):
-            self._trace(f"< {label}: {answer.status} ({len(answer.headers)} headers, {len(answer.body)} bytes)")
-        elif isinstance(answer, Failed):
-            self._trace(f"< {label}: raised {answer.summary}")
-
-
-def _send_and_receive(channel: Channel, message: Message) -> Steps[Message]:
-    yield from channel.send(message)
-    return (yield from channel.receive())
-
-
-def _timeout_error(label: str, wait: Wait, timeout: float | None) -> ExchangeTimeout:
-    if wait.for_writing:
-        return WriteTimeout(f"{label}: the worker did not take the request within {timeout:g} s")
-    return ReadTimeout(f"{label}: the app did not answer within {timeout:g} s")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 from urllib.parse import unquote
@@ -33,18 +33,8 @@ from socketless.wire.channel import Channel, Woken
 from socketless.wire.drivers import run_async
 from socketless.wire.messages import Done, Failed, Message, RawHeaders, Request, Reset, Response
 from socketless.worker.failures import failed
-from socketless.worker.loading import LoadError
+from socketless.worker.lifespan import ASGI, App, Event, Lifespan, Scope
 from socketless.worker.output import flush_output
-
-Scope = MutableMapping[str, Any]
-Event = MutableMapping[str, Any]
-App = Callable[[Scope, Callable[[], Awaitable[Event]], Callable[[Event], Awaitable[None]]], Awaitable[None]]
-
-_ASGI = {"version": "3.0", "spec_version": "2.5"}
-
-
-class LifespanError(LoadError):
-    """The app answered `lifespan.startup.failed` or `lifespan.shutdown.failed`; the text is the app's."""
 
 
 class AsgiRunner:
@@ -57,7 +47,7 @@ class AsgiRunner:
         self._hook = hook
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
-        self._lifespan = _Lifespan(app)
+        self._lifespan = Lifespan(app)
         self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds them weakly
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -186,7 +176,7 @@ def make_scope(request: Request, state: dict[str, Any] | None) -> Scope:
     raw_path, _, raw_query = request.raw_target.partition(b"?")
     scope: Scope = {
         "type": "http",
-        "asgi": _ASGI.copy(),
+        "asgi": ASGI.copy(),
         "http_version": "1.1",
         "method": request.method.upper(),
         "scheme": request.scheme,
@@ -282,69 +272,3 @@ def _check_headers(headers: Any) -> RawHeaders:
             ) from None
         checked.append((name, value.strip(b" \t")))  # RFC 9110, section 5.5
     return checked
-
-
-class _Lifespan:
-    """The lifespan task: `start_up()` before the first request, `shut_down()` after the last."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._answers: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None  # None: the app knows no lifespan
-        self._error: Exception | None = None
-        self._state: dict[str, Any] = {}
-
-    @property
-    def state(self) -> dict[str, Any] | None:
-        return self._state if self._task is not None else None
-
-    async def start_up(self) -> None:
-        """Start the app's lifespan.
-
-        An exception instead of an answer means that the app supports none, says the specification: go on without it.
-
-        Raises:
-            LifespanError: the app answered that it failed.
-            AppProtocolError: it answered something else.
-        """
-        task = asyncio.get_running_loop().create_task(self._run())
-        answer = await self._ask("lifespan.startup")
-        if answer is None:
-            return
-        if answer["type"] == "lifespan.startup.failed":
-            await task
-            raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
-        if answer["type"] != "lifespan.startup.complete":
-            raise AppProtocolError(f"the ASGI app sent {answer['type']!r} in answer to lifespan.startup")
-        self._task = task
-
-    async def shut_down(self) -> None:
-        """Shut the app's lifespan down, if it has one.
-
-        Raises:
-            LifespanError: the app answered that it failed.
-            Exception: what it raised.
-        """
-        if self._task is None:
-            return
-        answer = await self._ask("lifespan.shutdown")
-        await self._task
-        if answer is not None and answer["type"] == "lifespan.shutdown.failed":
-            raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
-        if self._error is not None:
-            raise self._error
-
-    async def _ask(self, event: str) -> Event | None:
-        self._events.put_nowait({"type": event})
-        return await self._answers.get()
-
-    async def _run(self) -> None:
-        # Runs in the event loop, as the lifespan task.
-        scope: Scope = {"type": "lifespan", "asgi": _ASGI.copy(), "state": self._state}
-        try:
-            await self._app(scope, self._events.get, self._answers.put)
-        except Exception as error:
-            self._error = error
-        finally:
-            self._answers.put_nowait(None)

@@ -87,6 +87,7 @@ def run_worker(control: Channel, channels: list[Channel], start: Start) -> None:
     except BaseException as error:
         if watch.is_ready:
             raise  # the lifespan's shutdown failed: Python prints it and exits with 1
+        watch.is_leaving = True
         flush_output()
         watch.say(failed(error))
         raise SystemExit(1) from None
@@ -120,6 +121,7 @@ class _ControlThread(threading.Thread):
         self._poll = select.poll()
         self._poll.register(control.read_fd, select.POLLIN)
         self.is_ready = False
+        self.is_leaving = False
         self.is_orphan = False
         self._wake_read, self._wake_write = os.pipe()
         self._poll.register(self._wake_read, select.POLLIN)
@@ -164,10 +166,10 @@ class _ControlThread(threading.Thread):
             self._stop()
 
     def _stop(self) -> None:
-        if self.runner is not None:
+        if self.is_ready and self.runner is not None:
             self.runner.stop()
-        else:
-            _kill_group()  # the app is still being loaded: nothing is worth saving
+        elif not self.is_leaving:
+            _kill_group()  # the app is not ready, and may never be: nothing is worth saving
 
     def _be_orphan(self) -> None:
         # The host has closed the pipe without a Stop, so it was killed: leave, one way or the other.

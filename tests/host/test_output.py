@@ -73,7 +73,14 @@ def test_stream_that_cannot_encode_it(client: httpx.Client, monkeypatch: pytest.
     assert raw.getvalue() == b"h\\xe9llo \\u2603 and plain\n"
 
 
-@pytest.mark.parametrize("stream", [None, object(), OnlyWrite()])
+class Nowhere:
+    """A stream that has no `flush`."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+@pytest.mark.parametrize("stream", [None, object(), Nowhere()])
 def test_host_without_stdout(client: httpx.Client, stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host whose stdout is none gets its response all the same."""
     monkeypatch.setattr(sys, "stdout", stream)

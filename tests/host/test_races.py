@@ -79,11 +79,14 @@ def grandchild(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     if environ["PATH_INFO"] == "/hang":
         threading.Event().wait()
     kept = [os.dup(int(fd)) for fd in os.listdir("/proc/self/fd") if "pipe" in _target(fd)]
+    left_read, left_write = os.pipe()
     if os.fork() == 0:
         os.setsid()
+        os.write(left_write, b"left")
         os.open(environ["QUERY_STRING"], os.O_RDONLY)
-        os._exit(len(kept) and 0)
-    for fd in kept:
+        os._exit(0)
+    os.read(left_read, 4)
+    for fd in (*kept, left_read, left_write):
         os.close(fd)
     start_response("200 OK", [])
     return []

@@ -1,0 +1,86 @@
+"""The lifespan of an ASGI app (https://asgi.readthedocs.io/en/latest/specs/lifespan.html)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from socketless.errors import AppProtocolError
+from socketless.worker.loading import LoadError
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+App = Callable[[Scope, Callable[[], Awaitable[Event]], Callable[[Event], Awaitable[None]]], Awaitable[None]]
+
+ASGI = {"version": "3.0", "spec_version": "2.5"}
+
+
+class LifespanError(LoadError):
+    """The app answered `lifespan.startup.failed` or `lifespan.shutdown.failed`; the text is the app's."""
+
+
+class Lifespan:
+    """The lifespan task: `start_up()` before the first request, `shut_down()` after the last."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._answers: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None  # None: the app knows no lifespan
+        self._error: Exception | None = None
+        self._state: dict[str, Any] = {}
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        return self._state if self._task is not None else None
+
+    async def start_up(self) -> None:
+        """Start the app's lifespan.
+
+        An exception instead of an answer means that the app supports none, says the specification: go on without it.
+
+        Raises:
+            LifespanError: the app answered that it failed.
+            AppProtocolError: it answered something else.
+        """
+        task = asyncio.get_running_loop().create_task(self._run())
+        answer = await self._ask("lifespan.startup")
+        if answer is None:
+            return
+        if answer["type"] == "lifespan.startup.failed":
+            await task
+            raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
+        if answer["type"] != "lifespan.startup.complete":
+            raise AppProtocolError(f"the ASGI app sent {answer['type']!r} in answer to lifespan.startup")
+        self._task = task
+
+    async def shut_down(self) -> None:
+        """Shut the app's lifespan down, if it has one.
+
+        Raises:
+            LifespanError: the app answered that it failed.
+            Exception: what it raised.
+        """
+        if self._task is None:
+            return
+        answer = await self._ask("lifespan.shutdown")
+        await self._task
+        if answer is not None and answer["type"] == "lifespan.shutdown.failed":
+            raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
+        if self._error is not None:
+            raise self._error
+
+    async def _ask(self, event: str) -> Event | None:
+        self._events.put_nowait({"type": event})
+        return await self._answers.get()
+
+    async def _run(self) -> None:
+        # Runs in the event loop, as the lifespan task.
+        scope: Scope = {"type": "lifespan", "asgi": ASGI.copy(), "state": self._state}
+        try:
+            await self._app(scope, self._events.get, self._answers.put)
+        except Exception as error:
+            self._error = error
+        finally:
+            self._answers.put_nowait(None)
