@@ -21,6 +21,7 @@ A transport raises them as the client library's own error *as well*: what `IpcTr
 from __future__ import annotations
 
 import signal
+import sys
 
 __all__ = [
     "AppError",
@@ -123,7 +124,26 @@ class WriteTimeout(ExchangeTimeout):
 
 
 class ReadTimeout(ExchangeTimeout):
-    """The app did not answer in time. Its channel is set aside until it does; the others stay usable."""
+    """The app did not answer in time. Its channel is set aside until it does; the others stay usable.
+
+    Args:
+        text: what took too long.
+        stack: where the app was then, as in a traceback; empty if the worker did not say. It is shown as a note of the
+            exception (PEP 678), and before Python 3.11 in its text.
+    """
+
+    def __init__(self, text: str, stack: str = "") -> None:
+        super().__init__(text, stack)
+        self.stack = stack
+        if stack and sys.version_info >= (3, 11):
+            self.add_note(self._where())
+
+    def __str__(self) -> str:
+        text = str(self.args[0])
+        return text if not self.stack or sys.version_info >= (3, 11) else f"{text}\n{self._where()}"
+
+    def _where(self) -> str:
+        return f"The app is at:\n{self.stack.rstrip()}"
 
 
 def describe_exit(exitcode: int | None) -> str:

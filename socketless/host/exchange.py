@@ -11,7 +11,7 @@ from socketless.host.pool import ChannelPool
 from socketless.host.run import Run
 from socketless.wire.channel import Channel, Steps, Wait, Woken
 from socketless.wire.drivers import deadline_after
-from socketless.wire.messages import Message
+from socketless.wire.messages import GetStack, Message, Stack
 
 
 class Timeouts(NamedTuple):
@@ -26,6 +26,8 @@ class Timeouts(NamedTuple):
 
 
 NO_LIMITS = Timeouts()
+
+_STACK_SECONDS = 2.0  # how long a worker may take to say where it is; it takes none, unless C code holds the GIL
 
 
 def carry(
@@ -49,8 +51,11 @@ def carry(
             timeout = timeouts.write if wait.for_writing else timeouts.read
             wait = wait._replace(sentinel=run.sentinel, deadline=deadline_after(timeout))
             woken = yield wait
+            if woken is Woken.LATE and wait.for_writing:
+                raise WriteTimeout(f"{label}: the worker did not take the request within {timeout:g} s")
             if woken is Woken.LATE:
-                raise _timeout_error(label, wait, timeout)
+                stack = (yield from _stack_of(run, channel)) if pool is not run.control else ""
+                raise ReadTimeout(f"{label}: the app did not answer within {timeout:g} s", stack)
             if woken is Woken.ENDED:
                 raise EOFError
             wait = steps.send(woken)
@@ -83,7 +88,15 @@ def _send_and_receive(channel: Channel, message: Message) -> Steps[Message]:
     return (yield from channel.receive())
 
 
-def _timeout_error(label: str, wait: Wait, timeout: float | None) -> ExchangeTimeout:
-    if wait.for_writing:
-        return WriteTimeout(f"{label}: the worker did not take the request within {timeout:g} s")
-    return ReadTimeout(f"{label}: the app did not answer within {timeout:g} s")
+def _stack_of(run: Run, channel: Channel) -> Steps[str]:
+    """Ask the worker where the exchange on a channel is; the answer is empty where it does not say."""
+    limits = Timeouts(_STACK_SECONDS, _STACK_SECONDS, _STACK_SECONDS)
+    label = "asking for a stack"
+    try:
+        got = yield from run.control.check_out(label, deadline_after(limits.pool))
+        if got is None:
+            return ""
+        answer = yield from carry(run.control, run, got[1], label, GetStack(channel.number), limits)
+    except (ExchangeTimeout, WorkerDied):
+        return ""
+    return answer.text if isinstance(answer, Stack) else ""

@@ -22,10 +22,11 @@ from socketless.errors import AppProtocolError, WorkerStartError, describe_exit
 from socketless.host.failures import exception_of
 from socketless.host.fork import Forked
 from socketless.host.output import WorkerOutput
+from socketless.host.pool import ChannelPool
 from socketless.host.spawn import Spawned
 from socketless.wire.channel import Channel, Steps, Wait, Woken, make_channel
 from socketless.wire.drivers import deadline_after, run_blocking
-from socketless.wire.messages import Failed, GetStacks, Message, Ready, Stacks, Start, Stop
+from socketless.wire.messages import Failed, GetStack, Message, Ready, Stack, Start, Stop
 from socketless.worker.loading import LoadError
 
 LAUNCHERS: Mapping[str, type[Spawned] | type[Forked]] = {"spawn": Spawned, "fork": Forked}
@@ -44,6 +45,7 @@ class Run:
         ends = [make_channel(number) for number in range(max_connections + 1)]
         self._worker_ends = [end.worker for end in ends]
         self._control, *self.channels = [end.host for end in ends]
+        self.control: ChannelPool[Run] = ChannelPool()  # of the one control channel, once the worker is ready
         self._sentinel, self._sentinel_writer = Pipe(duplex=False)
         self._ended = threading.Event()
         self.output = WorkerOutput()
@@ -135,6 +137,8 @@ class Run:
         if answer is None:
             answer = yield from self._ask_where(timeout)
         if isinstance(answer, Ready):
+            self.control.expect()
+            self.control.fill(self, [self._control])
             return answer.app_kind
         assert isinstance(answer, Failed)
         cause = exception_of(answer)
@@ -145,11 +149,11 @@ class Run:
 
     def _ask_where(self, timeout: float | None) -> Steps[Message | None]:
         deadline = deadline_after(_STACK_SECONDS)
-        yield from self._watched(self._control.send(GetStacks()), deadline)
+        yield from self._watched(self._control.send(GetStack()), deadline)
         answer = yield from self._watched(self._control.receive(), deadline)
         if isinstance(answer, (Ready, Failed)):
             return answer  # just now
-        stack = answer.text.rstrip() if isinstance(answer, Stacks) else "  (it does not say; C code may hold the GIL)"
+        stack = answer.text.rstrip() if isinstance(answer, Stack) else "  (it does not say; C code may hold the GIL)"
         raise WorkerStartError(f"the worker was not ready after {timeout:g} s; it is at:\n{stack}{self._printed()}")
 
     def _watched(self, steps: Steps[Message] | Steps[None], deadline: float | None) -> Steps[Message | None]:
@@ -194,6 +198,7 @@ class Run:
                 break
         if self._watcher not in (None, threading.current_thread()):
             self._watcher.join()
+        self.control.drain()
         self.output.forward()
         self._release()
 

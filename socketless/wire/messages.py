@@ -12,8 +12,8 @@ The control channel starts the worker, and is asked where it is stuck:
 
     Start    ─────────────────▶
              ◀─────────────────  Ready | Failed
-    GetStacks ────────────────▶
-             ◀─────────────────  Stacks
+    GetStack ─────────────────▶
+             ◀─────────────────  Stack
     Stop     ─────────────────▶           leave; so does the end of the pipe
 """
 
@@ -125,12 +125,14 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class GetStacks:
-    """Say where the worker's main thread is."""
+class GetStack:
+    """Say where the exchange on a channel is; without a number, where the main thread is."""
+
+    channel: int | None = None
 
 
 @dataclass(frozen=True)
-class Stacks:
+class Stack:
     """A stack as text, innermost call last."""
 
     text: str
@@ -141,4 +143,4 @@ class Stop:
     """Leave: shut the lifespan down and exit."""
 
 
-Message = Request | Response | Failed | Reset | Done | Start | Ready | GetStacks | Stacks | Stop
+Message = Request | Response | Failed | Reset | Done | Start | Ready | GetStack | Stack | Stop

@@ -32,6 +32,7 @@ from socketless.errors import AppProtocolError
 from socketless.wire.channel import Channel, Woken
 from socketless.wire.drivers import run_async
 from socketless.wire.messages import Done, Failed, Message, RawHeaders, Request, Reset, Response
+from socketless.worker import stacks
 from socketless.worker.failures import failed
 from socketless.worker.lifespan import ASGI, App, Event, Lifespan, Scope
 from socketless.worker.output import flush_output
@@ -49,6 +50,7 @@ class AsgiRunner:
         self._stopped = asyncio.Event()
         self._lifespan = Lifespan(app)
         self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds them weakly
+        self._exchanges: dict[int, asyncio.Task[None]] = {}  # the last one of each channel, by the channel's number
 
     def run(self, on_ready: Callable[[], None]) -> None:
         # Runs in the main thread, until stop().
@@ -82,6 +84,10 @@ class AsgiRunner:
 
         self._loop.call_soon_threadsafe(start)
 
+    def stack_of(self, number: int) -> str:
+        task = self._exchanges.get(number)
+        return stacks.of_task(task) if task is not None else ""
+
     async def _serve_channel(self, channel: Channel) -> None:
         # Runs in the event loop, one task for each channel in use, until the pipe ends. It waits by a callback: a
         # request then costs one turn of the loop, where a coroutine that awaits the pipe costs three.
@@ -97,8 +103,7 @@ class AsgiRunner:
                 steps = channel.receive()
                 next(steps)
                 task = self._loop.create_task(self._exchange(channel, stop.value))  # with a context of its own
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._exchanges[channel.number] = task
             except (EOFError, OSError):
                 self._loop.remove_reader(channel.read_fd)
                 ended.set_result(None)

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from socketless import eventloop
 from socketless.wire.channel import Channel, finish
-from socketless.wire.messages import GetStacks, Message, Ready, Stacks, Start, Stop
+from socketless.wire.messages import GetStack, Message, Ready, Stack, Start, Stop
 from socketless.worker import loading, stacks
 from socketless.worker.failures import failed
 from socketless.worker.output import flush_output, set_up_output
@@ -47,6 +47,9 @@ class Runner(Protocol):
 
     def serve(self, channel: Channel) -> None:
         """Answer what comes over `channel`, in a thread that this starts, until the pipe ends."""
+
+    def stack_of(self, number: int) -> str:
+        """Return where the exchange on a channel is, as in a traceback. Any thread may call it."""
 
 
 def spawned(fds: str) -> None:
@@ -159,11 +162,17 @@ class _ControlThread(threading.Thread):
 
     def _listen(self) -> None:
         message = finish(self._control.receive())
-        if isinstance(message, GetStacks):
-            self.say(Stacks(stacks.main_thread_stack()))
+        if isinstance(message, GetStack):
+            self.say(Stack(self._stack_of(message.channel)))
         else:
             assert isinstance(message, Stop)
             self._stop()
+
+    def _stack_of(self, number: int | None) -> str:
+        try:
+            return stacks.main_thread() if number is None or self.runner is None else self.runner.stack_of(number)
+        except Exception:
+            return ""  # it has moved on while it was looked at
 
     def _stop(self) -> None:
         if self.is_ready and self.runner is not None:

@@ -2,29 +2,86 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # What stands between this package's frames and the app's.
 _CARRIERS = tuple(
     os.path.join(os.sep, *parts)
-    for parts in [("importlib", "__init__.py"), ("asgiref", "sync.py"), ("asyncio", "base_events.py")]
+    for parts in [
+        ("importlib", "__init__.py"),
+        ("asgiref", "sync.py"),
+        ("asgiref", "current_thread_executor.py"),
+        ("asyncio", "base_events.py"),
+        ("asyncio", "events.py"),
+    ]
+)
+_KINDS = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
+_WRAPPERS = ("async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "anext_awaitable")
+_WAITS = f'  File "{threading.__file__}"'  # how an idle thread's frames are formatted
+# Through which an ASGI app waits for a thread.
+_TO_THREADS = tuple(
+    os.path.join(os.sep, *parts)
+    for parts in [("anyio", "to_thread.py"), ("asyncio", "threads.py"), ("asgiref", "sync.py")]
 )
 
 
-def main_thread_stack() -> str:
+def main_thread() -> str:
     """Return the stack of the main thread as text, innermost call last."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    return format_stack(frame) if frame is not None else ""
+    return of_thread(threading.main_thread())
 
 
-def format_stack(frame: FrameType) -> str:
-    """Format a thread's stack as a traceback does, innermost call last, without the frames of this package."""
-    return "".join(traceback.StackSummary.from_list(_without_ours(traceback.extract_stack(frame))).format())
+def of_thread(thread: threading.Thread) -> str:
+    """Return the stack of a thread as text, without the frames of this package."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    stack = list(traceback.extract_stack(frame)) if frame is not None else []
+    while stack and stack[0].filename == threading.__file__:
+        del stack[0]  # how every thread begins
+    return _format(stack)
+
+
+def of_task(task: asyncio.Task[Any]) -> str:
+    """Return where a task is: the coroutines that it awaits, and the threads that it may be waiting for.
+
+    asyncio's `Task.get_stack()` knows only the outermost coroutine of a task that is suspended.
+    """
+    if asyncio.current_task(task.get_loop()) is task:
+        return main_thread()  # not suspended: it is what the loop's thread does
+    frames = list(_frames(task.get_coro()))
+    text = _format(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames))
+    if any(frame.f_code.co_filename.endswith(_TO_THREADS) for frame in frames):
+        for thread in set(threading.enumerate()) - {threading.main_thread(), threading.current_thread()}:
+            stack = of_thread(thread)
+            if not all(line.startswith(_WAITS) for line in stack.splitlines()[::2]):  # or it is idle
+                text += f"In thread {thread.name}:\n{stack}"
+    return text
+
+
+def _frames(awaitable: Any) -> Iterator[FrameType]:
+    # Coroutines, generators and async generators, each with the one that it waits for.
+    while awaitable is not None:
+        kind = next((kind for kind in _KINDS if hasattr(awaitable, kind[0])), None)
+        if kind is not None:
+            frame = getattr(awaitable, kind[0])
+            if frame is not None:
+                yield frame
+            awaitable = getattr(awaitable, kind[1])
+        else:
+            # `async for` awaits an object that does not tell its generator; only the garbage collector knows.
+            referents = gc.get_referents(awaitable) if type(awaitable).__name__ in _WRAPPERS else []
+            awaitable = next((each for each in referents if any(hasattr(each, kind[0]) for kind in _KINDS)), None)
+
+
+def _format(stack: list[traceback.FrameSummary]) -> str:
+    return "".join(traceback.StackSummary.from_list(_without_ours(stack)).format())
 
 
 def format_exception(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from werkzeug.test import EnvironBuilder
 from socketless.errors import AppProtocolError
 from socketless.wire.channel import Channel, finish
 from socketless.wire.messages import Done, Failed, Message, RawHeaders, Request, Reset, Response
+from socketless.worker import stacks
 from socketless.worker.failures import failed
 from socketless.worker.output import flush_output
 
@@ -47,6 +48,10 @@ class WsgiRunner:
     def serve(self, channel: Channel) -> None:
         name = f"socketless-channel-{channel.number}"
         threading.Thread(target=self._serve_channel, args=(channel,), name=name, daemon=True).start()
+
+    def stack_of(self, number: int) -> str:
+        name = f"socketless-channel-{number}"
+        return next((stacks.of_thread(thread) for thread in threading.enumerate() if thread.name == name), "")
 
     def _serve_channel(self, channel: Channel) -> None:
         # Runs in the thread socketless-channel-N, one for each channel in use, until the pipe ends.

@@ -125,7 +125,8 @@ def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
         client.request("GET", "/hang", **timeout)
     assert isinstance(caught.value, errors.ReadTimeout)
     assert isinstance(caught.value, TimeoutError)
-    assert str(caught.value) == "GET /hang: the app did not answer within 0.01 s"
+    assert caught.value.args[0] == "GET /hang: the app did not answer within 0.01 s"
+    assert "    hold.wait()\n" in caught.value.stack
     assert client.request("GET", "/status/200").text == "hello"
     client.request("GET", "/release")
     with ThreadPoolExecutor(2) as threads:  # both channels are needed for this
