@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import os
@@ -34,13 +33,8 @@ class Forked:
         if self.pid == 0:
             _be_worker(ends, start, output, env or {})
 
-    def reap(self) -> None:
-        """Wait for the process's end and let its number go."""
-        with contextlib.suppress(ChildProcessError):  # somebody else did
-            os.waitpid(self.pid, 0)
-
-    def abandon(self) -> None:
-        """Forget the process: this is a forked child of the host, and the process is not its own."""
+    def forget(self) -> None:
+        """Let go of the process: it has been reaped, or it is no child of this process."""
 
 
 def _be_worker(ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str]) -> None:

@@ -24,6 +24,8 @@ def _nameless_file() -> IO[bytes]:
     try:
         file: IO[bytes] = tempfile.TemporaryFile(buffering=0)
     except FileNotFoundError:  # no temporary directory that can be written to
+        if not hasattr(os, "memfd_create"):  # Linux only
+            raise
         file = open(os.memfd_create("socketless-output"), "w+b", buffering=0)
     # Whoever opens it again, as /dev/stdout, must not write over what is there.
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)

@@ -84,7 +84,7 @@ class ChannelPool(Generic[Owner]):
         with self._lock:
             closing = self._free
             parked, self._parked = [each.thread for each in self._parked.values()], {}
-            self._open = False
+            self._open, self._owner = False, None
             self._all, self._free, self._busy = set(), [], {}
             for waiter in self._waiters:
                 waiter.wake()

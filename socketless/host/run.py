@@ -16,6 +16,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Pipe
 
 from socketless.errors import AppProtocolError, WorkerStartError, describe_exit
@@ -51,12 +52,13 @@ class Run:
         self.output = WorkerOutput()
         self.exitcode: int | None = None  # set before _ended
         self._stopping = threading.Lock()  # held while stop() runs: a second caller waits for the first
+        self._stopped = False  # guarded by _stopping
         self._child: Spawned | Forked | None = None
         self._watcher: threading.Thread | None = None
 
     @classmethod
     def launch(cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None) -> Run:
-        """Start a process. `on_end()` and `handshake()` come next.
+        """Start a process. `watch()` and `handshake()` come next.
 
         Raises:
             OSError: there is no process, or no file descriptor, to be had.
@@ -110,18 +112,23 @@ class Run:
     def _wait_for_end(self, on_end: Callable[[], None]) -> None:
         # Runs in the thread socketless-watch-PID, until the process has ended.
         assert self._child is not None
-        try:
+        if hasattr(os, "waitid"):  # not on macOS before Python 3.13
             # Without reaping it yet: as long as it is a zombie, nobody else can have its number.
-            end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-            if end is not None:
-                self.exitcode = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
-            os.killpg(self.pid, signal.SIGKILL)  # the children that it has left
-        except OSError:
-            pass  # no children; or somebody else has reaped it, and nobody can tell how it ended
-        self._child.reap()
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            self._kill_children()
+            self.exitcode = _reap(self.pid)
+        else:
+            self.exitcode = _reap(self.pid)
+            self._kill_children()
+        self._child.forget()
         self._ended.set()
         self._sentinel_writer.close()
         on_end()
+
+    def _kill_children(self) -> None:
+        with suppress(OSError):  # there are none
+            os.killpg(self.pid, signal.SIGKILL)
 
     def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
         """Wait until the worker is ready and return the kind of its app.
@@ -183,8 +190,9 @@ class Run:
     def stop(self, timeout: float | None) -> None:
         """End the process, kindly for `timeout` seconds (`None`: for ever), and wait for it. May be called twice."""
         with self._stopping:
-            if not self._control.closed:
+            if not self._stopped:
                 self._stop(timeout)
+                self._stopped = True
 
     def _stop(self, timeout: float | None) -> None:
         try:
@@ -242,11 +250,20 @@ class Run:
         self._sentinel.close()
         self._sentinel_writer.close()
         if self._child is not None:
-            self._child.abandon()
+            self._child.forget()
 
     def _keeps(self, channel: Channel) -> bool:
         # The forked worker itself needs its own ends; it is the one whose launch is not over.
         return self._child is not None or channel not in self._worker_ends
+
+
+def _reap(pid: int) -> int | None:
+    # The exit code, minus the signal if one killed it; None if somebody else has reaped it.
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status)
 
 
 def _abandon_all() -> None:

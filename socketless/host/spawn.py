@@ -45,10 +45,6 @@ class Spawned:
         )
         self.pid = self._process.pid
 
-    def reap(self) -> None:
-        """Wait for the process's end and let its number go."""
-        self._process.wait()
-
-    def abandon(self) -> None:
-        """Forget the process: this is a forked child of the host, and the process is not its own."""
+    def forget(self) -> None:
+        """Let go of the process: it has been reaped, or it is no child of this process."""
         self._process.returncode = 0

@@ -173,10 +173,6 @@ class Channel:
                 start += count
         return large.getvalue()
 
-    @property
-    def closed(self) -> bool:
-        return self._reader.closed
-
     def close(self) -> None:
         """Close both pipes. May be called twice."""
         self._reader.close()

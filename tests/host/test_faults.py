@@ -17,6 +17,8 @@ import pytest
 
 from clients import CLIENTS, Client
 from socketless import IpcProcess, IpcTransport, errors
+from socketless.wire.drivers import run_blocking
+from socketless.wire.messages import Failed
 from support import LIMIT, needs_trio, nothing_leaks
 
 APPS = ["wsgi", "asgi"]
@@ -233,6 +235,28 @@ def test_fork_of_the_host(start: Callable[..., IpcProcess]) -> None:
         "start a worker of its own here"
     )
     assert client.get("/count").text == "2"
+
+
+def test_message_that_cannot_cross(start: Callable[..., IpcProcess]) -> None:
+    """What cannot be pickled is refused before anything is sent, and the channel stays usable."""
+    worker = start(max_connections=1)
+    bad: Any = Failed(threading.Lock(), "", "")  # type: ignore[arg-type]
+    with pytest.raises(errors.TransferError, match="cannot pickle"):
+        run_blocking(worker.exchange(bad))
+    assert client_of(worker).get("/count").text == "1"
+
+
+def test_worker_that_somebody_else_reaps(start: Callable[..., IpcProcess]) -> None:
+    """Where the host ignores SIGCHLD, a worker's end is noticed, and nobody claims to know how it ended."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        worker = start()
+        with pytest.raises(errors.WorkerDied) as caught:
+            client_of(worker).get("/kill")
+        assert caught.value.exitcode is None
+        worker.close()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_reset(start: Callable[..., IpcProcess]) -> None:
