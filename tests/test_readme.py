@@ -1,6 +1,6 @@
 """The examples of README.rst, run as a reader would.
 
-A block with a `:name:` is a file, `folder/file.py` or `file.py`. A console block with the name of a folder runs there.
+A block with a `:name:` is a file, `folder/file.py` or `file.py`. A console block is named `folder-what` and runs there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BLOCKS = [
     for language, name, body in BLOCK.findall(README)
 ]
 FILES = {name: body for language, name, body in BLOCKS if language == "python"}
-CONSOLES = [(name, body) for language, name, body in BLOCKS if language == "console" and name]
+CONSOLES = [(name.partition("-")[0], body) for language, name, body in BLOCKS if language == "console" and name]
 COMMANDS = [body.removeprefix("$ ").strip() for language, name, body in BLOCKS if language == "console" and not name]
 
 
