@@ -224,7 +224,8 @@ def _explain(error: BaseException) -> bool:
 
 
 def _print_error(error: BaseException) -> None:
-    first, newline, rest = f"{type(error).__name__}: {error}".partition("\n")
+    text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+    first, newline, rest = text.partition("\n")
     Console(stderr=True).print(Text.assemble((first, "red"), newline, rest), soft_wrap=True)
 
 

@@ -639,12 +639,6 @@ def test_app_that_raises_system_exit() -> None:
             id="broken protocol",
         ),
         pytest.param(
-            APP,
-            ["/hang", "--timeout", "0.05"],
-            "ReadTimeout: GET /hang: the app did not answer within 0.05 s\n",
-            id="--timeout",
-        ),
-        pytest.param(
             APP, ["/loop", "--follow-redirects"], "TooManyRedirects: Exceeded maximum allowed redirects.\n", id="loop"
         ),
         pytest.param(
@@ -659,6 +653,15 @@ def test_error(app: str, args: list[str], expected: str) -> None:
     """An error of socketless or of httpx is its name and its text, without a traceback, and exits with 1."""
     code, stdout, stderr = request(*args, app=app)
     assert (code, stdout, traceback_of(stderr)) == (1, "", expected)
+
+
+def test_timeout() -> None:
+    """An app that takes longer than `--timeout` to answer is given up, and where it is then is shown."""
+    code, stdout, stderr = request("/hang", "--timeout", "0.3")
+    assert (code, stdout) == (1, "")
+    first, second, *stack = stderr.splitlines()
+    assert [first, second] == ["ReadTimeout: GET /hang: the app did not answer within 0.3 s", "The app is at:"]
+    assert "    threading.Event().wait()" in stack
 
 
 def test_error_on_a_terminal_is_red() -> None:
