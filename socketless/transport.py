@@ -181,7 +181,8 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
 @asynccontextmanager
 async def _turn(worker: IpcProcess, timeout: float | None) -> AsyncIterator[None]:
     # Lets only as many tasks of a loop at the worker as it has channels: those that wait there need a pipe each, and a
-    # thousand tasks would use up the descriptors. After the timeout the exchange is tried all the same: it says why.
+    # thousand tasks would use up the descriptors. Who is late here tries the exchange all the same, with no time left:
+    # it says what holds the channels. (anyio comes with httpx.)
     turns = _turns.get(WeakKeyDictionary())
     _turns.set(turns)
     semaphore = turns.setdefault(worker, Semaphore(worker.max_connections))

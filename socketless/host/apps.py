@@ -55,7 +55,8 @@ def find_import_path(value: Any) -> str | None:
     """Return `module:attribute` under which a fresh interpreter finds this very object, or `None`."""
     # A function or a class says where it was made. Found elsewhere only, it was put there by this process, by a test
     # perhaps, and a fresh interpreter would find another.
-    home = value.__module__ if isinstance(value, (FunctionType, type)) else None
+    says_so = isinstance(value, (FunctionType, type)) and not hasattr(value, "__wrapped__")  # wraps() copies __module__
+    home = value.__module__ if says_so else None
     found = []
     for position, (name, module) in enumerate(list(sys.modules.items())):
         try:

@@ -10,7 +10,7 @@ from socketless.errors import ExchangeTimeout, ReadTimeout, TransferError, Worke
 from socketless.host.pool import ChannelPool
 from socketless.host.run import Run
 from socketless.wire.channel import Channel, Steps, Wait, Woken
-from socketless.wire.drivers import deadline_after
+from socketless.wire.drivers import deadline_after, remaining
 from socketless.wire.messages import GetStack, Message, Stack
 
 
@@ -27,7 +27,7 @@ class Timeouts(NamedTuple):
 
 NO_LIMITS = Timeouts()
 
-_STACK_SECONDS = 2.0  # how long a worker may take to say where it is; it takes none, unless C code holds the GIL
+_STACK_SECONDS = 2.0  # how long a worker may take to say where it is; one that is stopped takes all of it, once
 
 
 def carry(
@@ -90,13 +90,15 @@ def _send_and_receive(channel: Channel, message: Message) -> Steps[Message]:
 
 def _stack_of(run: Run, channel: Channel) -> Steps[str]:
     """Ask the worker where the exchange on a channel is; the answer is empty where it does not say."""
-    limits = Timeouts(_STACK_SECONDS, _STACK_SECONDS, _STACK_SECONDS)
-    label = "asking for a stack"
+    if run.control.is_stuck:
+        return ""  # it has been asked, and does not answer
+    label, deadline = "asking for a stack", deadline_after(_STACK_SECONDS)
     try:
-        got = yield from run.control.check_out(label, deadline_after(limits.pool))
+        got = yield from run.control.check_out(label, deadline)
         if got is None:
             return ""
-        answer = yield from carry(run.control, run, got[1], label, GetStack(channel.number), limits)
-    except (ExchangeTimeout, WorkerDied):
+        left = remaining(deadline)
+        answer = yield from carry(run.control, run, got[1], label, GetStack(channel.number), Timeouts(0, left, left))
+    except (ExchangeTimeout, WorkerDied, OSError):  # OSError: no descriptor is to be had for it
         return ""
     return answer.text if isinstance(answer, Stack) else ""

@@ -92,7 +92,8 @@ class ChannelPool(Generic[Owner]):
         for channel in closing:
             channel.close()
         for thread in parked:
-            thread.join()  # the worker's end has woken it
+            if thread is not threading.current_thread():  # in which the garbage collector may have come to this
+                thread.join()  # the worker's end has woken it
 
     def check_out(self, label: str, deadline: float | None) -> Steps[tuple[Owner, Channel] | None]:
         """Return a free channel and its owner, or `None` when the worker ended before there was one.
@@ -107,8 +108,11 @@ class ChannelPool(Generic[Owner]):
                     return None
                 if self._free:
                     return self._take_free(label)
-                waiter = _Waiter(label)
-                self._waiters.append(waiter)
+                if deadline is None or deadline > time.monotonic():  # who is late needs no place in the queue
+                    waiter = _Waiter(label)
+                    self._waiters.append(waiter)
+            if waiter is None:
+                raise PoolTimeout(self.describe_busy(label))
             woken = yield Wait(waiter.fd, deadline=deadline)
         except BaseException:  # cancelled, or Ctrl-C
             if waiter is not None and (got := self._leave_queue(waiter)) is not None:
@@ -154,8 +158,12 @@ class ChannelPool(Generic[Owner]):
             label, since = self._busy.pop(channel, ("", time.monotonic()))
             known = channel in self._all
             if known:
-                self._parked[channel] = _Parked(label, since, thread)
-                thread.start()
+                try:
+                    thread.start()  # it needs the lock that is held here, so it cannot be faster than the next line
+                    self._parked[channel] = _Parked(label, since, thread)
+                except RuntimeError:  # no thread is to be had: do without the channel
+                    self._all.discard(channel)
+                    known = False
         if not known:
             channel.close()
 
@@ -173,6 +181,12 @@ class ChannelPool(Generic[Owner]):
         except (EOFError, OSError):
             pass
         self.discard(channel)  # the worker has ended: drain() waits for this thread
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether all that there is has been given up, and the worker has not let go."""
+        with self._lock:
+            return 0 < len(self._all) == len(self._parked)
 
     def _take_free(self, label: str) -> tuple[Owner, Channel]:
         # Must be called with _lock held.

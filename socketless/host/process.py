@@ -220,7 +220,7 @@ class IpcProcess:
     def _start(self, *, is_restart: bool) -> Steps[None]:
         # Must be called after _claim_start().
         began = time.monotonic()
-        old = self._run
+        old, run = self._run, None
         try:
             if old is not None:
                 self._trace(f"restart: pid {old.pid} {describe_exit(old.exitcode)}\n{old.output.tail()}".rstrip())
@@ -240,10 +240,11 @@ class IpcProcess:
                 else:
                     self._pool.fill(run, run.channels)
         except BaseException as error:
-            launched = self._run
-            if launched is not None and launched is not old:
-                launched.stop(self._shutdown_timeout)
-                launched.close_channels()
+            if run is None and self._run is not old:
+                run = self._run  # launched, and then something failed
+            if run is not None:
+                run.stop(self._shutdown_timeout)
+                run.close_channels()
             with self._lock:
                 self._run, self._starting = None, False
                 # A task that was cancelled, or a Ctrl-C, has not tried it.

@@ -46,7 +46,9 @@ class Run:
         ends = [make_channel(number) for number in range(max_connections + 1)]
         self._worker_ends = [end.worker for end in ends]
         self._control, *self.channels = [end.host for end in ends]
-        self.control: ChannelPool[Run] = ChannelPool()  # of the one control channel, once the worker is ready
+        # Once the worker is ready, the control channel is its pool's: closed by drain(), or by who has checked it out.
+        self.control: ChannelPool[Run] = ChannelPool()
+        self._is_ready = False
         self._sentinel, self._sentinel_writer = Pipe(duplex=False)
         self._ended = threading.Event()
         self.output = WorkerOutput()
@@ -88,9 +90,10 @@ class Run:
         Raises:
             EOFError: `stop()` has been called.
         """
-        if self._sentinel.closed:
-            raise EOFError
-        return self._sentinel.fileno()
+        try:
+            return self._sentinel.fileno()
+        except OSError:
+            raise EOFError from None
 
     @property
     def has_ended(self) -> bool:
@@ -144,6 +147,7 @@ class Run:
         if answer is None:
             answer = yield from self._ask_where(timeout)
         if isinstance(answer, Ready):
+            self._is_ready = True
             self.control.expect()
             self.control.fill(self, [self._control])
             return answer.app_kind
@@ -158,8 +162,11 @@ class Run:
         deadline = deadline_after(_STACK_SECONDS)
         yield from self._watched(self._control.send(GetStack()), deadline)
         answer = yield from self._watched(self._control.receive(), deadline)
+        if isinstance(answer, Ready):  # just now; its Stack is still to come
+            if (yield from self._watched(self._control.receive(), deadline_after(_STACK_SECONDS))) is None:
+                answer = None
         if isinstance(answer, (Ready, Failed)):
-            return answer  # just now
+            return answer
         stack = answer.text.rstrip() if isinstance(answer, Stack) else "  (it does not say; C code may hold the GIL)"
         raise WorkerStartError(f"the worker was not ready after {timeout:g} s; it is at:\n{stack}{self._printed()}")
 
@@ -227,7 +234,10 @@ class Run:
         """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""
         if self.has_ended:
             return
-        copy = os.dup(self.sentinel)  # a loop knows one waiter for each descriptor
+        try:
+            copy = os.dup(self.sentinel)  # a loop knows one waiter for each descriptor
+        except EOFError:
+            return  # just now
         try:
             if (yield Wait(copy, deadline=deadline_after(_TERM_SECONDS))) is Woken.LATE:
                 self.kill(signal.SIGKILL)
@@ -236,7 +246,8 @@ class Run:
             os.close(copy)
 
     def _release(self) -> None:
-        self._control.close()
+        if not self._is_ready:
+            self._control.close()
         self._sentinel.close()
         self._sentinel_writer.close()
         self.output.close()

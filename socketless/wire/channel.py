@@ -87,6 +87,11 @@ class Channel:
         """The descriptors to read from and to write to."""
         return self._reader.fileno(), self._writer.fileno()
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether bytes beyond the last message have been read; a poll does not know of them."""
+        return bool(self._rest)
+
     def set_blocking(self, blocking: bool) -> None:
         """Choose whether the methods block, or yield a `Wait` instead. They block at first."""
         self._blocking = blocking

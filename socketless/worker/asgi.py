@@ -86,7 +86,9 @@ class AsgiRunner:
 
     def stack_of(self, number: int) -> str:
         task = self._exchanges.get(number)
-        return stacks.of_task(task) if task is not None else ""
+        if task is None or task.done():
+            return stacks.main_thread()  # the loop has not come to it: this is what blocks it
+        return stacks.of_task(task)
 
     async def _serve_channel(self, channel: Channel) -> None:
         # Runs in the event loop, one task for each channel in use, until the pipe ends. It waits by a callback: a

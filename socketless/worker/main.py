@@ -148,6 +148,8 @@ class _ControlThread(threading.Thread):
                 if fd == self._control.read_fd:
                     try:
                         self._listen()
+                        while self._control.has_rest:
+                            self._listen()
                     except (EOFError, OSError):
                         self._be_orphan()
                         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import queue
 import sys
 import threading
 import traceback
@@ -26,7 +27,6 @@ _CARRIERS = tuple(
 )
 _KINDS = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 _WRAPPERS = ("async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "anext_awaitable")
-_WAITS = f'  File "{threading.__file__}"'  # how an idle thread's frames are formatted
 # Through which an ASGI app waits for a thread.
 _TO_THREADS = tuple(
     os.path.join(os.sep, *parts)
@@ -41,11 +41,15 @@ def main_thread() -> str:
 
 def of_thread(thread: threading.Thread) -> str:
     """Return the stack of a thread as text, without the frames of this package."""
+    return _format(_stack(thread))
+
+
+def _stack(thread: threading.Thread) -> list[traceback.FrameSummary]:
     frame = sys._current_frames().get(thread.ident or 0)
     stack = list(traceback.extract_stack(frame)) if frame is not None else []
     while stack and stack[0].filename == threading.__file__:
         del stack[0]  # how every thread begins
-    return _format(stack)
+    return _without_ours(stack)
 
 
 def of_task(task: asyncio.Task[Any]) -> str:
@@ -59,10 +63,16 @@ def of_task(task: asyncio.Task[Any]) -> str:
     text = _format(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames))
     if any(frame.f_code.co_filename.endswith(_TO_THREADS) for frame in frames):
         for thread in set(threading.enumerate()) - {threading.main_thread(), threading.current_thread()}:
-            stack = of_thread(thread)
-            if not all(line.startswith(_WAITS) for line in stack.splitlines()[::2]):  # or it is idle
-                text += f"In thread {thread.name}:\n{stack}"
+            stack = _stack(thread)
+            if not _is_idle(stack):
+                text += f"In thread {thread.name}:\n{_format(stack)}"
     return text
+
+
+def _is_idle(stack: list[traceback.FrameSummary]) -> bool:
+    # A thread of a pool that waits for work, as those of anyio and concurrent.futures do.
+    stack = [frame for frame in stack if frame.filename not in (threading.__file__, queue.__file__)]
+    return not stack or "queue.get(" in (stack[-1].line or "")
 
 
 def _frames(awaitable: Any) -> Iterator[FrameType]:

@@ -133,6 +133,31 @@ def test_more_tasks_than_descriptors() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
+def test_hundreds_of_tasks_that_are_late_together() -> None:
+    """Tasks whose pool timeout passes in the same turn of the loop all get that, and no OSError."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> set[str]:
+        async with async_client(worker) as client:
+            hanging = asyncio.create_task(client.get("/hang"))
+            while not worker._pool._busy:
+                await asyncio.sleep(0)
+            timeout = httpx.Timeout(None, pool=0.01)
+            tasks = [asyncio.create_task(client.get("/count", timeout=timeout)) for _ in range(300)]
+            await asyncio.sleep(0)
+            threading.Event().wait(0.05)  # the loop is busy while all of them become late
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            hanging.cancel()
+            return {type(result).__name__ for result in results}
+
+    with IpcProcess(APP, max_connections=1) as worker:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 40, limits[1]))
+        try:
+            assert asyncio.run(main()) == {"PoolTimeout"}
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 def test_pool_timeout_of_a_task_in_the_queue() -> None:
     """A task that waits behind others for longer than its pool timeout is told what holds the channels."""
 

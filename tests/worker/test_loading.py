@@ -162,6 +162,16 @@ def test_find_import_path() -> None:
     assert find_import_path(WsgiInstance()) is None
 
 
+def test_wrapped_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app that a decorator has wrapped is found where it is, though it says that it was made elsewhere."""
+    import sys
+
+    wrapped = decorated(asgi_function)
+    wrapped.__module__ = "somewhere.else"
+    monkeypatch.setattr(sys.modules[__name__], "asgi_function", wrapped)
+    assert find_import_path(wrapped) == f"{__name__}:asgi_function"
+
+
 def test_function_that_was_put_into_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that a test puts into a module is not looked for there: a fresh interpreter finds another."""
     from apps import conformance_app
