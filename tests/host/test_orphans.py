@@ -98,7 +98,8 @@ def wait_for_end(pid: int) -> None:
 def test_ctrl_c(tmp_path: Path) -> None:
     """Ctrl-C is for the host: a request in flight ends with KeyboardInterrupt, and the worker is stopped with it."""
     program = (
-        "import httpx, threading, _thread, os, signal\n"
+        "import httpx, os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         "from socketless import IpcProcess, IpcTransport\n"
         "with IpcProcess('apps.conformance_app:wsgi', shutdown_timeout=0.1) as worker:\n"
         "    client = httpx.Client(transport=IpcTransport(worker), base_url='http://testserver', timeout=None)\n"
