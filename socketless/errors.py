@@ -9,13 +9,18 @@ An exception that the *app* lets through is not in this tree: it is raised in th
     ├── TransferError         TypeError      something cannot cross to the worker; nothing was sent
     ├── AppError              RuntimeError   the app raised something that cannot cross; its traceback as text
     ├── AppProtocolError      RuntimeError   the app broke PEP 3333 or the ASGI specification
+    ├── BodyTooLarge          ValueError     a body is over the worker's max_body_bytes
+    ├── IncompleteResponse    RuntimeError   the app raised in the middle of its response (raise_app_exceptions=False)
+    ├── ClientDisconnected    ConnectionError  what the *app* gets when its client has gone
+    ├── WebSocketDisconnect                  the app closed the WebSocket
     └── ExchangeTimeout       TimeoutError
         ├── PoolTimeout                      every channel stayed busy
         ├── WriteTimeout                     the worker did not take the request
         └── ReadTimeout                      the app did not answer
 
 A transport raises them as the client library's own error *as well*: what `IpcTransport` raises for a dead worker is a
-`WorkerDied` and an `httpx.ReadError`. Only `StateError` and `AppError` stay as they are. All can be pickled.
+`WorkerDied` and an `httpx.ReadError`. Only `StateError`, `AppError` and the WebSocket's stay as they are. All can be
+pickled.
 """
 
 from __future__ import annotations
@@ -26,12 +31,16 @@ import sys
 __all__ = [
     "AppError",
     "AppProtocolError",
+    "BodyTooLarge",
+    "ClientDisconnected",
     "ExchangeTimeout",
+    "IncompleteResponse",
     "PoolTimeout",
     "ReadTimeout",
     "SocketlessError",
     "StateError",
     "TransferError",
+    "WebSocketDisconnect",
     "WorkerDied",
     "WorkerStartError",
     "WriteTimeout",
@@ -108,6 +117,44 @@ class AppProtocolError(SocketlessError, RuntimeError):
     """The app broke a rule of PEP 3333 or of the ASGI specification; the text names the rule."""
 
 
+class BodyTooLarge(SocketlessError, ValueError):
+    """The body of a request or of a response is larger than the worker's `max_body_bytes`; it was not cut off silently.
+
+    Raise `max_body_bytes`, or leave it out: then there is no limit.
+    """
+
+
+class IncompleteResponse(SocketlessError, RuntimeError):
+    """The app raised after it had sent a part of its response, and `raise_app_exceptions` is false.
+
+    What was sent until then has been delivered. A client over TCP would see the connection close in the same place.
+    """
+
+
+class ClientDisconnected(SocketlessError, ConnectionError):
+    """Raised in the app when it writes to a client that has gone, or reads the body that it did not send to its end.
+
+    It is the `OSError` that the ASGI specification wants of `send()` (HTTP 2.4). An app may let it through.
+    """
+
+
+class WebSocketDisconnect(SocketlessError):
+    """The app closed the WebSocket, or did not accept it.
+
+    Args:
+        code: the status code (RFC 6455, section 7.4); 1000 is a normal end.
+        reason: the app's words for it.
+    """
+
+    def __init__(self, code: int = 1000, reason: str | None = None) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason or ""
+
+    def __str__(self) -> str:
+        return f"the app closed the WebSocket with code {self.code}" + (f": {self.reason}" if self.reason else "")
+
+
 class ExchangeTimeout(SocketlessError, TimeoutError):
     """Base of the time limits of one exchange."""
 
@@ -120,11 +167,13 @@ class PoolTimeout(ExchangeTimeout):
 
 
 class WriteTimeout(ExchangeTimeout):
-    """The worker did not take the request in time; it may be stopped."""
+    """The worker did not take the request, or a piece of its body, in time; it may be stopped."""
 
 
 class ReadTimeout(ExchangeTimeout):
-    """The app did not answer in time. Its channel is set aside until it does; the others stay usable.
+    """The app did not answer, or did not go on with its answer, in time.
+
+    The app is told that its client has gone. Its channel is set aside until it lets go; the others stay usable.
 
     Args:
         text: what took too long.

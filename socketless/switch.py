@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from socketless.errors import StateError
 from socketless.host.process import IpcProcess
@@ -77,6 +78,7 @@ def switch_to_ipc_connection(
     start_method: str = "spawn",
     max_connections: int = 32,
     max_restarts: int = 1,
+    max_body_bytes: int | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Switch:
     """Start a worker for an app and send every httpx and httpx2 client of this process to it.
@@ -89,7 +91,8 @@ def switch_to_ipc_connection(
             returns one.
         reset_hook: what `reset_ipc_state()` calls in the worker: an import string or a callable.
         base_url: what a relative URL is relative to, for clients that have no `base_url` of their own.
-        startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, env: as of `IpcProcess`.
+        startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, max_body_bytes, env: as of
+            `IpcProcess`.
         raise_app_exceptions, root_path: as of `IpcTransport`.
 
     Returns:
@@ -119,6 +122,7 @@ def switch_to_ipc_connection(
             start_method=start_method,
             max_connections=max_connections,
             max_restarts=max_restarts,
+            max_body_bytes=max_body_bytes,
             env=env,
             debug=debug,
         )
@@ -156,18 +160,9 @@ def _installed() -> Iterator[ModuleType]:
 
 
 def _patches(family: Any, worker: IpcProcess, base_url: str, options: Mapping[str, Any]) -> Iterator[_Patch]:
-    sync_transport = IpcTransport(worker, **options)
-    async_transport = IpcAsyncTransport(worker, **options)
+    yield from _sync_transport_patches(family.HTTPTransport, worker, options)
+    yield from _async_transport_patches(family.AsyncHTTPTransport, worker, options)
     base = family.URL(base_url)
-
-    def handle_request(self: Any, request: Any) -> Any:
-        return sync_transport.handle_request(request)
-
-    async def handle_async_request(self: Any, request: Any) -> Any:
-        return await async_transport.handle_async_request(request)
-
-    yield _patch(family.HTTPTransport, handle_request)
-    yield _patch(family.AsyncHTTPTransport, handle_async_request)
 
     owner = next(cls for cls in family.Client.__mro__ if "build_request" in vars(cls))
     original = vars(owner)["build_request"]
@@ -181,6 +176,51 @@ def _patches(family: Any, worker: IpcProcess, base_url: str, options: Mapping[st
         return original(self, method, url, *args, **kwargs)
 
     yield _patch(owner, build_request)
+
+
+def _sync_transport_patches(owner: Any, worker: IpcProcess, options: Mapping[str, Any]) -> Iterator[_Patch]:
+    # Each transport of the library has one of ours, so that closing it ends its open responses, and no others.
+    ours: WeakKeyDictionary[Any, IpcTransport] = WeakKeyDictionary()
+    original_close, original_exit = owner.close, owner.__exit__
+
+    def handle_request(self: Any, request: Any) -> Any:
+        return (ours.get(self) or ours.setdefault(self, IpcTransport(worker, **options))).handle_request(request)
+
+    def close(self: Any) -> None:
+        if self in ours:
+            ours[self].close()
+        original_close(self)
+
+    def __exit__(self: Any, *exc_info: Any) -> None:
+        if self in ours:
+            ours[self].close()
+        original_exit(self, *exc_info)
+
+    for replacement in (handle_request, close, __exit__):
+        yield _patch(owner, replacement)
+
+
+def _async_transport_patches(owner: Any, worker: IpcProcess, options: Mapping[str, Any]) -> Iterator[_Patch]:
+    # As `_sync_transport_patches`.
+    ours: WeakKeyDictionary[Any, IpcAsyncTransport] = WeakKeyDictionary()
+    original_aclose, original_aexit = owner.aclose, owner.__aexit__
+
+    async def handle_async_request(self: Any, request: Any) -> Any:
+        transport = ours.get(self) or ours.setdefault(self, IpcAsyncTransport(worker, **options))
+        return await transport.handle_async_request(request)
+
+    async def aclose(self: Any) -> None:
+        if self in ours:
+            await ours[self].aclose()
+        await original_aclose(self)
+
+    async def __aexit__(self: Any, *exc_info: Any) -> None:
+        if self in ours:
+            await ours[self].aclose()
+        await original_aexit(self, *exc_info)
+
+    for replacement in (handle_async_request, aclose, __aexit__):
+        yield _patch(owner, replacement)
 
 
 def _patch(owner: type, replacement: Callable[..., Any]) -> _Patch:

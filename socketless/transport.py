@@ -6,52 +6,27 @@ from, so it imports httpx2 never, and works with it as soon as a request of its 
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from importlib import import_module
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import httpx
 from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
-from socketless import errors
-from socketless.errors import (
-    AppProtocolError,
-    PoolTimeout,
-    ReadTimeout,
-    SocketlessError,
-    TransferError,
-    WorkerDied,
-    WorkerStartError,
-    WriteTimeout,
-)
-from socketless.host.exchange import Timeouts
+from socketless import upgrade
+from socketless.errors import IncompleteResponse, SocketlessError
+from socketless.families import client_error, family_of
+from socketless.host.exchange import Exchange, Timeouts
 from socketless.host.failures import exception_of
 from socketless.host.process import IpcProcess
+from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.drivers import deadline_after, remaining, run_async, run_blocking
-from socketless.wire.messages import Failed, Message, Request, Response
+from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response
 
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
-
-_PORTS = {"http": 80, "https": 443}
-
-# What each error is called in the client library. StateError stays as it is: httpx, too, raises RuntimeError then. And
-# AppError does: what the app raises is not the library's.
-_HTTPX_NAMES: dict[type[SocketlessError], str] = {
-    WorkerStartError: "ConnectError",
-    WorkerDied: "ReadError",
-    TransferError: "LocalProtocolError",
-    AppProtocolError: "RemoteProtocolError",
-    PoolTimeout: "PoolTimeout",
-    WriteTimeout: "WriteTimeout",
-    ReadTimeout: "ReadTimeout",
-}
-
-
-_OURS = {getattr(errors, name) for name in errors.__all__}
 
 
 class _Transport:
@@ -72,53 +47,184 @@ class _Transport:
         self.raise_app_exceptions = raise_app_exceptions
         self.root_path = root_path
         self.client = client
+        self._open: WeakSet[_Body | upgrade.Upgraded] = WeakSet()  # responses that are not at their end
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.worker!r}>"
 
+    def _exchange(self, request: Any, timeouts: Timeouts, chunks: Callable[[Any], Any]) -> PullingSteps[Exchange]:
+        """Send the request, and wait for the first answer; `chunks` makes an iterator of a body that is streamed."""
+        message = self._message(request)
+        return self.worker.exchange(message, timeouts, Pull(chunks(request.stream)) if message.more_body else None)
+
     def _message(self, request: Any) -> Request:
-        url = request.url
+        url, family = request.url, family_of(request)
         scheme = url.scheme
-        if scheme not in _PORTS:
-            family = _family(request)
+        if scheme in _UPGRADED and upgrade.is_asked_for(request.headers) and self.worker.app_kind == "asgi":
+            scheme = _UPGRADED[scheme]
+        elif scheme not in ("http", "https"):
+            hint = "only an ASGI app has WebSockets" if scheme in _UPGRADED else "give the client a base_url"
             raise family.UnsupportedProtocol(
-                f"Request URL {str(url)!r} has no 'http://' or 'https://'; give the client a base_url", request=request
+                f"Request URL {str(url)!r} has no 'http://' or 'https://'; {hint}", request=request
             )
+        try:
+            body, more_body = request.content, False
+        except family.RequestNotRead:
+            body, more_body = b"", True
         return Request(
             method=request.method,
             scheme=scheme,
             server=(url.raw_host.decode("ascii"), url.port or _PORTS[scheme]),
             raw_target=request.extensions.get("target") or url.raw_path,
             headers=request.headers.raw,
-            body=request.content,
+            body=body,
             root_path=self.root_path,
             client=self.client,
+            more_body=more_body,
         )
 
-    def _response(self, request: Any, answer: Message) -> Any:
-        family = _family(request)
+    def _response(
+        self, request: Any, exchange: Exchange, stream_type: Callable[[Any], type], network_stream: Any
+    ) -> Any:
+        """Make a response of the first answer. What is still to come is its stream's."""
+        family, answer = family_of(request), exchange.answer
+        extensions: dict[str, Any] = {"http_version": b"HTTP/1.1"}
+        if isinstance(answer, Event) and answer.event["type"] == "websocket.accept":
+            upgraded = upgrade.Upgraded(exchange, request, raise_app_exceptions=self.raise_app_exceptions)
+            self._open.add(upgraded)
+            extensions["network_stream"] = network_stream(upgraded)
+            headers = upgrade.response_headers(request.headers, answer.event)
+            return family.Response(101, headers=headers, stream=stream_type(family)(upgraded), extensions=extensions)
+        if isinstance(answer, Event):  # websocket.close, before it was accepted
+            answer = _FORBIDDEN
         if isinstance(answer, Failed):
             if self.raise_app_exceptions:
-                error = exception_of(answer)
-                if isinstance(error, SocketlessError):
-                    raise _client_error(error, request) from error.__cause__
-                raise error
+                raise _app_error(answer, request)
             answer = answer.response or _INTERNAL_SERVER_ERROR
         assert isinstance(answer, Response)
-        extensions: dict[str, Any] = {"http_version": b"HTTP/1.1"}
         if answer.reason:
             extensions["reason_phrase"] = answer.reason.encode("latin-1")
-        return family.Response(
-            answer.status, headers=answer.headers, stream=family.ByteStream(answer.body), extensions=extensions
-        )
+        extensions.update(answer.extensions)
+        if exchange.is_over:
+            stream = family.ByteStream(answer.body)
+            return family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
+        body = _Body(exchange, request, answer.body, raise_app_exceptions=self.raise_app_exceptions)
+        self._open.add(body)
+        stream = stream_type(family)(body)
+        response = family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
+        body.extensions = response.extensions
+        return response
 
 
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_UPGRADED = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+
+_FORBIDDEN = Response(403, "Forbidden", [(b"content-length", b"0")], more_body=True)  # the app has yet to return
 _INTERNAL_SERVER_ERROR = Response(
     500,
     "Internal Server Error",
     [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"21")],
     b"Internal Server Error",
 )
+
+
+def _app_error(failed: Failed, request: Any) -> BaseException:
+    error = exception_of(failed)
+    return client_error(error, request) if isinstance(error, SocketlessError) else error
+
+
+class _Body:
+    """The body of a response that is streamed, for both ways of waiting."""
+
+    def __init__(self, exchange: Exchange, request: Any, first: bytes, *, raise_app_exceptions: bool) -> None:
+        self._exchange = exchange
+        self._request = request
+        self._first = first
+        self._raise_app_exceptions = raise_app_exceptions
+        self.extensions: dict[str, Any] = {}  # of the response
+        self.reading = nullcontext()
+
+    def next_chunk(self) -> PullingSteps[bytes | None]:
+        """Return the next bytes of the body; `None` at its end."""
+        try:
+            chunk, self._first = self._first, b""
+            while not chunk and not self._exchange.is_over:
+                chunk = self._body_of((yield from self._exchange.receive()))
+        except SocketlessError as error:
+            raise client_error(error, self._request) from error.__cause__
+        return chunk or None
+
+    def _body_of(self, message: Message) -> bytes:
+        if isinstance(message, Failed):
+            if self._raise_app_exceptions:
+                raise _app_error(message, self._request)
+            if message.response is None:
+                raise IncompleteResponse(f"{self._exchange.label}: the app raised in the middle: {message.summary}")
+            message = message.response
+        if isinstance(message, Done):
+            return b""
+        assert isinstance(message, Chunk)
+        for name, value in message.extensions.items():
+            self.extensions[name] = [*self.extensions.get(name, []), *value] if isinstance(value, list) else value
+        return message.body
+
+    def hang_up(self) -> PullingSteps[None]:
+        """Tell the app, if it is still there, that its client has gone."""
+        self._exchange.cancel()
+        yield from ()
+
+    def finish(self) -> PullingSteps[None]:
+        """Wait for nothing: the app lets go when it does."""
+        yield from ()
+
+
+def _close(body: _Body | upgrade.Upgraded) -> None:
+    run_blocking(body.hang_up())
+    with body.reading:
+        run_blocking(body.finish())
+
+
+async def _aclose(body: _Body | upgrade.Upgraded) -> None:
+    await run_async(body.hang_up())
+    await run_async(body.finish())
+
+
+class _SyncStream:
+    # What is the stream of a response, together with the SyncByteStream of its family.
+
+    def __init__(self, body: _Body | upgrade.Upgraded) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (chunk := run_blocking(self._body.next_chunk())) is not None:
+            yield chunk
+
+    def close(self) -> None:
+        _close(self._body)
+
+
+class _AsyncStream:
+    # What is the stream of a response, together with the AsyncByteStream of its family.
+
+    def __init__(self, body: _Body | upgrade.Upgraded) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (chunk := await run_async(self._body.next_chunk())) is not None:
+            yield chunk
+
+    async def aclose(self) -> None:
+        await _aclose(self._body)
+
+
+@lru_cache
+def _sync_stream_type(family: Any) -> type:
+    return type("IpcStream", (_SyncStream, family.SyncByteStream), {})
+
+
+@lru_cache
+def _async_stream_type(family: Any) -> type:
+    return type("IpcAsyncStream", (_AsyncStream, family.AsyncByteStream), {})
 
 
 class IpcTransport(_Transport, httpx.BaseTransport):
@@ -150,12 +256,16 @@ class IpcTransport(_Transport, httpx.BaseTransport):
                 it, for example `WorkerDied` and `httpx.ReadError`.
             StateError: the worker is closed.
         """
-        request.read()
         try:
-            answer = run_blocking(self.worker.exchange(self._message(request), _timeouts(request)))
+            exchange = run_blocking(self._exchange(request, _timeouts(request), iter))
         except SocketlessError as error:
-            raise _client_error(error, request) from error.__cause__
-        return self._response(request, answer)
+            raise client_error(error, request) from error.__cause__
+        return self._response(request, exchange, _sync_stream_type, upgrade.NetworkStream)
+
+    def close(self) -> None:
+        """End the responses that are still open: their apps are told that the client has gone."""
+        for body in list(self._open):
+            _close(body)
 
 
 class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
@@ -166,16 +276,20 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
-        await request.aread()
-        message, timeouts = self._message(request), _timeouts(request)
+        timeouts = _timeouts(request)
         deadline = deadline_after(timeouts.pool)
         async with _turn(self.worker, timeouts.pool):
             try:
                 timeouts = timeouts._replace(pool=remaining(deadline))
-                answer = await run_async(self.worker.exchange(message, timeouts))
+                exchange = await run_async(self._exchange(request, timeouts, aiter))
             except SocketlessError as error:
-                raise _client_error(error, request) from error.__cause__
-        return self._response(request, answer)
+                raise client_error(error, request) from error.__cause__
+        return self._response(request, exchange, _async_stream_type, upgrade.AsyncNetworkStream)
+
+    async def aclose(self) -> None:
+        """End the responses that are still open: their apps are told that the client has gone."""
+        for body in list(self._open):
+            await _aclose(body)
 
 
 @asynccontextmanager
@@ -206,54 +320,3 @@ _turns: RunVar[WeakKeyDictionary[IpcProcess, Semaphore]] = RunVar("socketless-tu
 def _timeouts(request: Any) -> Timeouts:
     limits = request.extensions.get("timeout") or {}
     return Timeouts(limits.get("pool"), limits.get("write"), limits.get("read"))
-
-
-def _family(request: Any) -> Any:
-    """Return httpx or httpx2, whichever a request comes from."""
-    request_type = type(request)
-    family = _families.get(request_type)
-    if family is None:
-        names = [base.__module__.partition(".")[0] for base in request_type.__mro__]
-        name = next((name for name in names if name in ("httpx", "httpx2")), None)
-        if name is None:
-            raise TypeError(f"{request_type.__qualname__} is no request of httpx or httpx2")
-        family = _families[request_type] = sys.modules[name]
-    return family
-
-
-_families: dict[type, Any] = {}
-
-
-def _client_error(error: SocketlessError, request: Any) -> SocketlessError:
-    """Return the same error as one that is the client library's, too."""
-    name = next((name for base, name in _HTTPX_NAMES.items() if isinstance(error, base)), None)
-    if name is None:
-        return error
-    ours = next(cls for cls in type(error).__mro__ if cls in _OURS)  # an app may use a transport of ours itself
-    both = _rebuild(ours, _family(request).__name__, name, error.args)
-    both._request = request  # type: ignore[attr-defined]
-    return both
-
-
-def _rebuild(ours: type[SocketlessError], family: str, name: str, args: tuple[Any, ...]) -> SocketlessError:
-    key = ours, family, name
-    if key not in _both:
-        _both[key] = _make_both(ours, getattr(import_module(family), name), key)
-    return _both[key](*args)
-
-
-_both: dict[tuple[type, str, str], type[SocketlessError]] = {}
-
-
-def _make_both(ours: type[SocketlessError], theirs: type[Exception], key: tuple[Any, ...]) -> type[SocketlessError]:
-    """Return a class that is one of our errors and one of the client library's."""
-
-    def __init__(self: Any, *args: Any) -> None:
-        ours.__init__(self, *args)
-        self._request = None
-
-    def __reduce__(self: Any) -> Any:
-        return _rebuild, (*key, self.args)
-
-    members = {"__init__": __init__, "__reduce__": __reduce__, "__module__": ours.__module__, "__doc__": ours.__doc__}
-    return type(ours.__name__, (ours, theirs), members)

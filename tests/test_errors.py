@@ -9,7 +9,7 @@ import re
 import httpx
 import pytest
 
-from socketless import errors, transport
+from socketless import errors, families
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 
@@ -42,8 +42,9 @@ def test_errors_survive_pickling(cls: type[errors.SocketlessError]) -> None:
 def test_every_error_of_an_exchange_is_one_of_httpx() -> None:
     """Each error that a transport may raise has a counterpart in httpx, which is a TransportError."""
     own = {errors.SocketlessError, errors.ExchangeTimeout, errors.StateError, errors.AppError}
-    assert set(transport._HTTPX_NAMES) == set(CLASSES) - own
-    for name in transport._HTTPX_NAMES.values():
+    not_of_a_transport = {errors.ClientDisconnected, errors.WebSocketDisconnect}
+    assert set(families._THEIR_NAMES) == set(CLASSES) - own - not_of_a_transport
+    for name in families._THEIR_NAMES.values():
         assert issubclass(getattr(httpx, name), httpx.TransportError)
 
 

@@ -1,17 +1,37 @@
-"""One exchange: a message to the worker, and its answer back, on a channel that was checked out for it."""
+"""One exchange: a message to the worker, and what comes back until the worker's last message.
+
+             ┌── the worker's last message ──▶ the channel is free again
+checked out ─┼── cancelled, or given up ─────▶ the worker is told (`Cancel`); the channel is parked until it lets go
+             └── the worker has ended ───────▶ the channel is closed
+"""
 
 from __future__ import annotations
 
 import inspect
+import os
 import signal
-from typing import NamedTuple
+import threading
+import warnings
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
-from socketless.errors import ExchangeTimeout, ReadTimeout, TransferError, WorkerDied, WriteTimeout
+from socketless.errors import (
+    BodyTooLarge,
+    ExchangeTimeout,
+    ReadTimeout,
+    StateError,
+    TransferError,
+    WorkerDied,
+    WriteTimeout,
+)
 from socketless.host.pool import ChannelPool
 from socketless.host.run import Run
-from socketless.wire.channel import Channel, Steps, Wait, Woken
+from socketless.host.trace import logger
+from socketless.wire.channel import Channel, Pull, PullingSteps, Steps, Wait, Woken, resumed
 from socketless.wire.drivers import deadline_after, remaining
-from socketless.wire.messages import GetStack, Message, Stack
+from socketless.wire.messages import Cancel, Chunk, Failed, GetStack, Message, Stack, WantBody, is_last
+
+T = TypeVar("T")
 
 
 class Timeouts(NamedTuple):
@@ -30,62 +50,277 @@ NO_LIMITS = Timeouts()
 _STACK_SECONDS = 2.0  # how long a worker may take to say where it is; one that is stopped takes all of it, once
 
 
-def carry(
-    pool: ChannelPool[Run], run: Run, channel: Channel, label: str, message: Message, timeouts: Timeouts
-) -> Steps[Message | None]:
-    """Send `message` and return the answer; give the channel back, whatever happens.
+class Exchange:
+    """An exchange that has begun; its channel was checked out for it. `begin()` makes one.
+
+    Who sends and who receives may be two threads or tasks, at the same time. Until the worker's last message it holds a
+    channel: `cancel()` it, if that is not waited for.
+    """
+
+    answer: Message  # the first one that the worker has sent
+
+    def __init__(
+        self,
+        pool: ChannelPool[Run],
+        run: Run,
+        channel: Channel,
+        label: str,
+        timeouts: Timeouts,
+        body: Pull | None = None,
+        max_body_bytes: int | None = None,
+    ) -> None:
+        self.label = label
+        self._pool = pool
+        self._run = run
+        self._channel = channel
+        self._timeouts = timeouts
+        self._body = body
+        self._body_size = 0
+        self._max_body_bytes = max_body_bytes
+        self._owner_pid = os.getpid()
+        self.nothing_was_sent = True
+        self._lock = threading.Lock()
+        self._active = 0  # guarded by _lock, like all below; steps that are under way
+        self._is_sending = False  # true while a message is half written
+        self._torn: list[tuple[Steps[Message] | Steps[None], Wait]] = []  # steps that were given up; a send comes first
+        self._is_over = False  # the worker's last message is here
+        self._is_cancelled = False
+        self._cancel_is_sent = False
+        self._is_lost = False  # the channel cannot be used again
+        self._is_released = False
+        self._keeps_open = False
+        self._pending: tuple[Steps[Message], Wait] | None = None  # what the next receive() goes on with
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can be sent or received."""
+        return self._is_over or self._is_cancelled or self._is_lost
+
+    def keep_open(self) -> None:
+        """From now on, a `receive()` that is given up does not end the exchange; the next one goes on with it."""
+        self._keeps_open = True
+
+    def send(self, message: Message, timeouts: Timeouts | None = None) -> Steps[None]:
+        """Send a message. `timeouts` are those of the exchange, if not given.
+
+        Raises:
+            WriteTimeout: the worker did not take it in time.
+            WorkerDied: the worker has ended.
+            TransferError: it cannot be pickled; nothing was sent.
+            StateError: the exchange is over.
+        """
+        yield from self._drive(self._channel.send(message), timeouts or self._timeouts, sending=True)
+        self.nothing_was_sent = False
+
+    def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
+        """Return the next message; those that ask for the request's body are answered.
+
+        Raises:
+            ReadTimeout: it did not come in time.
+            WriteTimeout, WorkerDied, TransferError, StateError: as of `send()`.
+            BodyTooLarge: the request's body is over the limit.
+        """
+        while isinstance(message := (yield from self.receive_answer(timeouts)), WantBody):
+            chunk = yield from self._pull()
+            yield from self.send(chunk)
+        return message
+
+    def receive_answer(self, timeouts: Timeouts | None = None) -> Steps[Message]:
+        """Return the next message, whatever it is; it raises as `receive()` does."""
+        pending, self._pending = self._pending, None
+        steps = self._receive() if pending is None else resumed(*pending)
+        message = yield from self._drive(steps, timeouts or self._timeouts, sending=False)
+        self._run.output.forward()
+        return message
+
+    def _receive(self) -> Steps[Message]:
+        while True:
+            message = yield from self._channel.receive()
+            self._is_over = is_last(message)
+            if self._is_over or not self._is_cancelled:  # by another thread or task, meanwhile
+                return message
+
+    def _pull(self) -> PullingSteps[Chunk]:
+        try:
+            chunk: bytes | None = b""
+            while chunk is not None and not len(chunk):
+                chunk = (yield self._body) if self._body is not None else None
+            if chunk is None:
+                return Chunk(b"", more_body=False)
+            if not isinstance(chunk, (bytes, bytearray, memoryview)):
+                raise TransferError(
+                    f"{self.label}: the request's body holds {type(chunk).__name__}, which is not bytes"
+                )
+            self._body_size += len(chunk)
+            check_body_size(self._body_size, self._max_body_bytes, self.label)
+            return Chunk(bytes(chunk), more_body=True)
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _drive(self, steps: Steps[T], timeouts: Timeouts, *, sending: bool) -> Steps[T]:
+        self._enter(sending)
+        wait: Wait | None = None
+        try:
+            wait = next(steps)
+            while True:
+                timeout = timeouts.write if wait.for_writing else timeouts.read
+                wait = wait._replace(sentinel=self._run.sentinel, deadline=deadline_after(timeout))
+                woken = yield wait
+                if woken is Woken.LATE:
+                    assert timeout is not None
+                    yield from self._be_late(timeout, sending)
+                if woken is Woken.ENDED:
+                    raise EOFError
+                wait = steps.send(woken)
+        except StopIteration as stop:
+            self._leave(sending)
+            value: T = stop.value
+            return value
+        except TransferError:
+            self._leave(sending)
+            raise
+        except (EOFError, BrokenPipeError) as error:
+            self.nothing_was_sent &= wait is None and isinstance(error, BrokenPipeError)
+            self._is_lost = True
+            self._leave(sending)
+            yield from self._run.wait_for_end()
+            self._run.output.forward()
+            raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail()) from None
+        except BaseException:  # given up: a timeout, a cancelled task, Ctrl-C
+            if wait is not None and inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED:
+                self._leave(sending, torn=(steps, wait))
+            else:
+                self._is_lost = True
+                self._leave(sending)
+                if self._pool.is_empty:  # that was its last channel; the next exchange starts another worker
+                    self._run.kill(signal.SIGKILL)
+            self._run.output.forward()
+            raise
+
+    def _be_late(self, timeout: float, sending: bool) -> Steps[None]:
+        if sending:
+            raise WriteTimeout(f"{self.label}: the worker did not take the request within {timeout:g} s")
+        what = "go on with its answer" if hasattr(self, "answer") else "answer"
+        stack = (yield from _stack_of(self._run, self._channel)) if self._pool is not self._run.control else ""
+        raise ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
+
+    def _enter(self, sending: bool) -> None:
+        with self._lock:
+            if self.is_over:
+                raise StateError(f"{self.label}: the exchange is over")
+            self._active += 1
+            self._is_sending |= sending
+
+    def _leave(self, sending: bool, torn: Any = None) -> None:
+        with self._lock:
+            self._active -= 1
+            if torn is not None and self._keeps_open and not sending:
+                self._pending = torn
+            elif torn is not None:
+                self._is_cancelled = True
+                self._torn.insert(0 if sending else len(self._torn), torn)
+            elif sending:
+                self._is_sending = False
+            self._release()
+
+    def abort(self) -> None:
+        """Give the channel back, because nothing was sent."""
+        with self._lock:
+            self._is_over = True
+            self._release()
+
+    def cancel(self) -> None:
+        """Tell the worker that nobody wants the answer any more. Never waits; any thread may call it, and twice."""
+        if os.getpid() != self._owner_pid:
+            return  # forked: the pipes are the parent's
+        with self._lock:
+            if not self.is_over:
+                self._is_cancelled = True
+                self._release()
+
+    def _release(self) -> None:
+        # Must be called with _lock held. The last one out gives the channel away.
+        if self._is_cancelled and not self._is_over and not self._is_lost:
+            self._send_cancel()
+        if self._active or self._is_released or not self.is_over:
+            return
+        self._is_released = True
+        if self._is_lost:
+            self._pool.discard(self._channel)
+        elif self._is_over and not self._torn:
+            self._pool.give_back(self._channel)
+        else:
+            try:
+                self._pool.park(self._channel, self._drain(), self._run.sentinel)
+            except EOFError:  # the worker has been stopped
+                self._pool.discard(self._channel)
+
+    def _send_cancel(self) -> None:
+        # Must be called with _lock held. The frame is smaller than what a pipe takes as a whole or not at all.
+        if self._is_sending or self._cancel_is_sent:
+            return
+        with suppress(OSError):
+            try:
+                next(self._channel.send(Cancel()))
+            except StopIteration:
+                self._cancel_is_sent = True
+
+    def _drain(self) -> Steps[None]:
+        # Finishes what was given up.
+        message: Message | None = None
+        torn = self._torn if self._pending is None else [*self._torn, self._pending]
+        if self._is_sending:
+            (steps, wait), *torn = torn
+            yield from resumed(steps, wait)
+        if not self._is_over and not self._cancel_is_sent:
+            yield from self._channel.send(Cancel())
+        for steps, wait in torn:
+            message = yield from resumed(steps, wait)
+        while not self._is_over:
+            message = yield from self._receive()
+        if isinstance(message, Failed):
+            logger.error("%s: the app raised after its client had gone:\n%s", self.label, message.traceback.rstrip())
+
+    def __del__(self) -> None:
+        if hasattr(self, "_is_released") and not self.is_over and os.getpid() == self._owner_pid:
+            warnings.warn(f"unclosed response of {self.label}", ResourceWarning, source=self, stacklevel=2)
+            # The garbage collector may have come here while this very thread holds the pool's lock.
+            self._pool.abandoned.append(self)
+
+
+def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]:
+    """Send the first message of an exchange and wait for its `answer`.
 
     Returns:
-        The answer; `None` if the worker was gone before anything was sent: then sending again does no harm.
+        The exchange; `None` if the worker was gone before anything was sent: then sending again does no harm.
 
     Raises:
         WriteTimeout, ReadTimeout: one of the time limits has passed. The channel is parked.
         WorkerDied: the worker ended before it had answered.
         TransferError: the message cannot be pickled; nothing was sent.
     """
-    steps = _send_and_receive(channel, message)
-    wait: Wait | None = None
     try:
-        wait = next(steps)
-        while True:
-            timeout = timeouts.write if wait.for_writing else timeouts.read
-            wait = wait._replace(sentinel=run.sentinel, deadline=deadline_after(timeout))
-            woken = yield wait
-            if woken is Woken.LATE and wait.for_writing:
-                raise WriteTimeout(f"{label}: the worker did not take the request within {timeout:g} s")
-            if woken is Woken.LATE:
-                stack = (yield from _stack_of(run, channel)) if pool is not run.control else ""
-                raise ReadTimeout(f"{label}: the app did not answer within {timeout:g} s", stack)
-            if woken is Woken.ENDED:
-                raise EOFError
-            wait = steps.send(woken)
-    except StopIteration as stop:
-        pool.give_back(channel)
-        run.output.forward()
-        answer: Message = stop.value
-        return answer
-    except TransferError:
-        pool.give_back(channel)
-        raise
-    except (EOFError, BrokenPipeError) as error:
-        pool.discard(channel)
-        yield from run.wait_for_end()
-        if wait is None and isinstance(error, BrokenPipeError):
+        yield from exchange.send(message)
+    except WorkerDied:
+        if exchange.nothing_was_sent:
             return None
-        run.output.forward()
-        raise WorkerDied(label, run.pid, run.exitcode, run.output.tail()) from None
-    except BaseException:  # given up: a timeout, a cancelled task, Ctrl-C
-        if wait is not None and inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED:
-            pool.park(channel, steps, wait)
-        elif not pool.discard(channel):
-            run.kill(signal.SIGKILL)  # that was its last channel; the next exchange starts another worker
-        run.output.forward()
         raise
+    except TransferError:
+        exchange.abort()
+        raise
+    exchange.answer = yield from exchange.receive()
+    return exchange
 
 
-def _send_and_receive(channel: Channel, message: Message) -> Steps[Message]:
-    yield from channel.send(message)
-    return (yield from channel.receive())
+def check_body_size(size: int, limit: int | None, label: str) -> None:
+    """Refuse a body of a request that is too large.
+
+    Raises:
+        BodyTooLarge: it is.
+    """
+    if limit is not None and size > limit:
+        raise BodyTooLarge(f"{label}: the body of the request is larger than max_body_bytes={limit}")
 
 
 def _stack_of(run: Run, channel: Channel) -> Steps[str]:
@@ -98,7 +333,9 @@ def _stack_of(run: Run, channel: Channel) -> Steps[str]:
         if got is None:
             return ""
         left = remaining(deadline)
-        answer = yield from carry(run.control, run, got[1], label, GetStack(channel.number), Timeouts(0, left, left))
+        exchange = Exchange(run.control, run, got[1], label, Timeouts(0, left, left))
+        yield from exchange.send(GetStack(channel.number))
+        answer = yield from exchange.receive_answer()
     except (ExchangeTimeout, WorkerDied, OSError):  # OSError: no descriptor is to be had for it
         return ""
     return answer.text if isinstance(answer, Stack) else ""

@@ -14,14 +14,19 @@ import os
 import threading
 import time
 from collections import deque
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from socketless.errors import PoolTimeout
 from socketless.wire.channel import Channel, Steps, Wait, Woken
 from socketless.wire.drivers import poll
-from socketless.wire.messages import Message
 
 Owner = TypeVar("Owner")
+
+
+class Cancellable(Protocol):
+    """What the pool knows of an exchange."""
+
+    def cancel(self) -> None: ...
 
 
 class _Parked(NamedTuple):
@@ -62,6 +67,7 @@ class ChannelPool(Generic[Owner]):
         self._busy: dict[Channel, tuple[str, float]] = {}
         self._parked: dict[Channel, _Parked] = {}
         self._waiters: deque[_Waiter[Owner]] = deque()
+        self.abandoned: deque[Cancellable] = deque()  # exchanges that were dropped, to be cancelled when there is time
 
     def expect(self) -> None:
         """Let everybody wait who wants a channel: a worker is being started."""
@@ -101,6 +107,8 @@ class ChannelPool(Generic[Owner]):
         Raises:
             PoolTimeout: none was free before the deadline.
         """
+        while self.abandoned:
+            self.abandoned.popleft().cancel()
         waiter: _Waiter[Owner] | None = None
         try:
             with self._lock:
@@ -141,18 +149,20 @@ class ChannelPool(Generic[Owner]):
         if not known:
             channel.close()
 
-    def discard(self, channel: Channel) -> bool:
-        """Close a channel that cannot be used again; return whether others are left."""
+    def discard(self, channel: Channel) -> None:
+        """Close a channel that cannot be used again."""
         channel.close()
         with self._lock:
             self._busy.pop(channel, None)
             self._all.discard(channel)
-            return bool(self._all)
 
-    def park(self, channel: Channel, steps: Steps[Message], wait: Wait) -> None:
-        """Take back a channel whose exchange was given up while its steps wait for `wait`."""
+    def park(self, channel: Channel, steps: Steps[None], sentinel: int) -> None:
+        """Take back a channel whose exchange was given up; `steps` lead to its end."""
         thread = threading.Thread(
-            target=self._finish, args=(channel, steps, wait), name=f"socketless-parked-{channel.number}", daemon=True
+            target=self._finish,
+            args=(channel, steps, sentinel),
+            name=f"socketless-parked-{channel.number}",
+            daemon=True,
         )
         with self._lock:
             label, since = self._busy.pop(channel, ("", time.monotonic()))
@@ -167,10 +177,10 @@ class ChannelPool(Generic[Owner]):
         if not known:
             channel.close()
 
-    def _finish(self, channel: Channel, steps: Steps[Message], wait: Wait) -> None:
+    def _finish(self, channel: Channel, steps: Steps[None], sentinel: int) -> None:
         # Runs in the thread socketless-parked-N, until the app lets go or the worker ends.
-        sentinel = wait.sentinel
         try:
+            wait = next(steps)
             while poll(wait._replace(sentinel=sentinel, deadline=None)) is Woken.READY:
                 wait = steps.send(Woken.READY)
         except StopIteration:
@@ -181,6 +191,12 @@ class ChannelPool(Generic[Owner]):
         except (EOFError, OSError):
             pass
         self.discard(channel)  # the worker has ended: drain() waits for this thread
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no channel at all."""
+        with self._lock:
+            return not self._all
 
     @property
     def is_stuck(self) -> bool:

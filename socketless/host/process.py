@@ -9,21 +9,24 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from socketless.errors import StateError, WorkerDied, WorkerStartError, describe_exit
 from socketless.host import apps
-from socketless.host.exchange import NO_LIMITS, Timeouts, carry
+from socketless.host.exchange import NO_LIMITS, Exchange, Timeouts, begin, check_body_size
 from socketless.host.failures import exception_of
 from socketless.host.pool import ChannelPool
 from socketless.host.run import LAUNCHERS, Run
 from socketless.host.trace import Trace, logger
-from socketless.wire.channel import Channel, Steps
+from socketless.wire.channel import Channel, Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Failed, Message, Reset, Start
 from socketless.worker import loading
+
+if TYPE_CHECKING:
+    from socketless.websocket import WebSocketSession
 
 __all__ = ["IpcProcess"]
 
@@ -47,6 +50,8 @@ class IpcProcess:
         env: environment variables for the worker, added to those of this process.
         shutdown_timeout: seconds that the worker may take to shut its lifespan down before it is killed; `None`: for
             ever.
+        max_body_bytes: how large the body of a request or of a response may be; `None`: any size. More is an error,
+            `BodyTooLarge`.
         debug: write what happens to `sys.stderr`.
 
     Raises:
@@ -70,6 +75,7 @@ class IpcProcess:
         max_restarts: int = 1,
         env: Mapping[str, str] | None = None,
         shutdown_timeout: float | None = 5.0,
+        max_body_bytes: int | None = None,
         debug: bool = False,
     ) -> None:
         self._lock = threading.Lock()  # taken before the pool's own, never after it
@@ -77,6 +83,8 @@ class IpcProcess:
         _check_choice("start_method", start_method, tuple(LAUNCHERS))
         if max_connections < 1:
             raise ValueError(f"max_connections must be at least 1, not {max_connections!r}")
+        if max_body_bytes is not None and max_body_bytes < 0:
+            raise ValueError(f"max_body_bytes must not be negative; None is for no limit, not {max_body_bytes!r}")
         _check_seconds("startup_timeout", startup_timeout)
         _check_seconds("shutdown_timeout", shutdown_timeout)
         if loading.is_loading():
@@ -90,11 +98,13 @@ class IpcProcess:
             app_kind,
             None if reset_hook_path is None else apps.source_of(reset_hook_path, what="reset hook", forked=forked),
             list(sys.argv),
+            max_body_bytes,
         )
         self._startup_timeout = startup_timeout
         self._start_method = start_method
         self._max_connections = max_connections
         self._max_restarts = max_restarts
+        self._max_body_bytes = max_body_bytes
         self._env = env
         self._shutdown_timeout = shutdown_timeout
         self._trace = Trace(debug)
@@ -164,32 +174,62 @@ class IpcProcess:
         if self._start_message.reset_hook is None:
             return
         self._trace("reset")
-        answer = run_blocking(self.exchange(Reset(), Timeouts(read=timeout)))
+        answer = run_blocking(self.exchange(Reset(), Timeouts(read=timeout))).answer
         if isinstance(answer, Failed):
             raise exception_of(answer)
 
-    def exchange(self, message: Message, timeouts: Timeouts = NO_LIMITS) -> Steps[Message]:
-        """Carry one message to the worker and its answer back; a driver of `socketless.wire.drivers` runs the steps.
+    def websocket_connect(
+        self, url: str, subprotocols: Sequence[str] | None = None, **options: Any
+    ) -> WebSocketSession:
+        """Return a session for a WebSocket of the app; entering it connects.
+
+            with worker.websocket_connect("/chat", subprotocols=["chat.v1"]) as session:
+                session.send_text("hello")
+                assert session.receive_text() == "hello"
+
+        Args:
+            url: a path, or a whole URL with ``ws://`` or ``wss://``.
+            subprotocols: what the client offers; `session.accepted_subprotocol` is what the app has chosen.
+            headers, params, cookies: as of httpx.
+            root_path, client: as of `IpcTransport`.
+            timeout: seconds for each time that the session waits for the app; `None`: for ever.
+
+        Raises on entering:
+            WebSocketDisconnect: the app has closed it instead of accepting it.
+            WebSocketDenialResponse: it has answered with an HTTP response.
+            Exception: what the app has raised.
+            PoolTimeout, ReadTimeout, WorkerDied, StateError: as of `exchange`.
+        """
+        from socketless.websocket import connect  # it needs httpx
+
+        return connect(self, url, subprotocols, **options)
+
+    def exchange(
+        self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
+    ) -> PullingSteps[Exchange]:
+        """Send a message to the worker and wait for its first answer; a driver of `socketless.wire.drivers` runs this.
 
         A worker that has died is started again first. What the worker printed until the answer is printed here before
-        it is returned.
+        it is returned. `body` is where the chunks come from, if the message is a request that says `more_body`.
 
         Raises:
             PoolTimeout, WriteTimeout, ReadTimeout: one of the time limits has passed.
             WorkerDied: the worker ended before it had answered, or too often. The message is not sent again.
             WorkerStartError: it could not be started again.
             TransferError: the message cannot be pickled; nothing was sent.
+            BodyTooLarge: the body is larger than `max_body_bytes`.
             StateError: the worker is closed, or belongs to another process.
         """
         label = getattr(message, "label", type(message).__name__)
+        check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
         deadline = deadline_after(timeouts.pool)
         self._trace.message(">", label, message)
         while True:
             run, channel = yield from self._check_out(label, deadline)
-            answer = yield from carry(self._pool, run, channel, label, message, timeouts)
-            if answer is not None:
-                self._trace.message("<", label, answer)
-                return answer
+            exchange = Exchange(self._pool, run, channel, label, timeouts, body, self._max_body_bytes)
+            if (yield from begin(exchange, message)) is not None:
+                self._trace.message("<", label, exchange.answer)
+                return exchange
 
     def _check_out(self, label: str, deadline: float | None) -> Steps[tuple[Run, Channel]]:
         while True:

@@ -6,7 +6,7 @@ import logging
 import sys
 from contextlib import suppress
 
-from socketless.wire.messages import Failed, Message, Request, Response
+from socketless.wire.messages import Event, Failed, Message, Request, Response
 
 logger = logging.getLogger("socketless")
 
@@ -32,7 +32,10 @@ class Trace:
 def _describe(message: Message) -> str:
     if isinstance(message, Failed):
         return f": raised {message.summary}"
+    if isinstance(message, Event):
+        return f": {message.event['type']}"
     if not isinstance(message, (Request, Response)):
         return ""
     status = f": {message.status}" if isinstance(message, Response) else ""
-    return f"{status} ({len(message.headers)} headers, {len(message.body)} bytes)"
+    more = " and more" if message.more_body else ""
+    return f"{status} ({len(message.headers)} headers, {len(message.body)} bytes{more})"

@@ -2,7 +2,7 @@
 
 The methods that move bytes are generators. They do as much as they can, and yield a `Wait` where a pipe is not ready;
 who drives them decides how to wait (a blocking poll, asyncio, trio) and may stop driving for a while, or for good.
-A worker's pipes block, so there the generators never yield, and `finish()` drives them.
+The pipes of a WSGI worker block, so there the generators never yield, and `finish()` drives them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import fcntl
 import io
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from socketless.wire import codec
 from socketless.wire.messages import Message
@@ -44,7 +44,14 @@ class Woken(enum.Enum):
     LATE = enum.auto()  # the deadline has passed
 
 
+class Pull(NamedTuple):
+    """What a driver should get: the next item of `chunks`, or `None` at their end; it is sent into the steps."""
+
+    chunks: Iterator[bytes] | AsyncIterator[bytes]  # whichever the driver can wait for
+
+
 Steps = Generator[Wait, Woken, T]
+PullingSteps = Generator[Wait | Pull, Any, T]
 
 
 def finish(steps: Steps[T]) -> T:
@@ -57,6 +64,16 @@ def finish(steps: Steps[T]) -> T:
     raise AssertionError(f"a blocking pipe asked to wait: {wait}")
 
 
+def resumed(steps: Steps[T], wait: Wait) -> Steps[T]:
+    """Go on with steps that were left when they waited for `wait`."""
+    try:
+        while True:
+            wait = steps.send((yield wait))
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
 @dataclass(frozen=True)
 class ChannelEnds:
     """The two ends of a new channel."""
@@ -66,13 +83,16 @@ class ChannelEnds:
 
 
 class Channel:
-    """One end of a channel. It belongs to one thread at a time and carries one exchange at a time."""
+    """One end of a channel. It carries one exchange at a time.
+
+    One thread at a time may write, and one, which may be another, read.
+    """
 
     def __init__(self, number: int, reader: Connection, writer: Connection) -> None:
         self.number = number
         self._reader = reader
         self._writer = writer
-        self._rest = b""  # what was read beyond the last piece
+        self._rest = bytearray()  # what was read beyond the last piece
         self._blocking = True
         self._wide = False
 
@@ -156,8 +176,9 @@ class Channel:
             if not data:
                 raise EOFError
             self._rest += data
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
+        piece = bytes(self._rest[:size])
+        del self._rest[:size]
+        return piece
 
     def _read_large(self, size: int) -> Steps[bytes]:
         # Into memory of the final size at once, which BytesIO then gives away as bytes without a copy.
@@ -165,7 +186,7 @@ class Channel:
         large = io.BytesIO(bytes(size))
         start = min(size, len(self._rest))
         large.write(self._rest[:start])
-        self._rest = self._rest[start:]
+        del self._rest[:start]
         with large.getbuffer() as whole:
             while start < size:
                 try:

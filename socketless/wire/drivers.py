@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from socketless.wire.channel import Steps, Wait, Woken
+from socketless.wire.channel import Pull, PullingSteps, Wait, Woken
 
 T = TypeVar("T")
 
@@ -33,17 +33,17 @@ def remaining(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
-def run_blocking(steps: Steps[T]) -> T:
+def run_blocking(steps: PullingSteps[T]) -> T:
     """Drive steps to their end in this thread."""
     try:
         wait = next(steps)
         while True:
             try:
-                woken = poll(wait)
+                got = next(wait.chunks, None) if isinstance(wait, Pull) else poll(wait)  # type: ignore[arg-type]
             except BaseException as error:  # Ctrl-C
                 wait = steps.throw(error)
             else:
-                wait = steps.send(woken)
+                wait = steps.send(got)
     except StopIteration as stop:
         value: T = stop.value
         return value
@@ -64,18 +64,18 @@ def poll(wait: Wait) -> Woken:
             return Woken.LATE
 
 
-async def run_async(steps: Steps[T]) -> T:
+async def run_async(steps: PullingSteps[T]) -> T:
     """Drive steps to their end on the running asyncio or trio loop; cancelling the task raises inside the steps."""
     wait_for = _trio_wait if _in_trio() else _asyncio_wait
     try:
         wait = next(steps)
         while True:
             try:
-                woken = await wait_for(wait)
+                got = await (anext(wait.chunks, None) if isinstance(wait, Pull) else wait_for(wait))  # type: ignore[arg-type]
             except BaseException as error:
                 wait = steps.throw(error)
             else:
-                wait = steps.send(woken)
+                wait = steps.send(got)
     except StopIteration as stop:
         value: T = stop.value
         return value

@@ -1,12 +1,34 @@
 """The messages that cross a pipe. They hold plain values only: never a client library's or a framework's objects.
 
-One exchange on a channel is one message each way:
+One exchange on a channel is one message each way, for an ordinary request:
 
     host                         worker
     Request  ─────────────────▶           an HTTP request, its body inside
              ◀─────────────────  Response | Failed
     Reset    ─────────────────▶           call the reset hook
              ◀─────────────────  Done | Failed
+
+A body that is streamed comes in chunks. That of a request is pulled: the host writes one when the app has asked for it.
+That of a response is pushed: the pipe's capacity is the back-pressure. The two may overlap.
+
+    Request(more_body) ───────▶
+             ◀─────────────────  WantBody         before each
+    Chunk    ─────────────────▶
+             ◀─────────────────  Response(more_body)
+             ◀─────────────────  Chunk            as often as it likes; the last one says more_body=False
+
+A WebSocket is the ASGI events themselves, both ways as they come; a worker always reads them.
+
+    Request(scheme="ws") ─────▶
+             ◀─────────────────  Event(accept) | Event(close) | Response, which denies it
+    Event    ◀────────────────▶  Event
+    Echo     ◀────────────────▶  Echo             the same comes back: it wakes who reads at the host
+             ◀─────────────────  Done | Failed    the app has returned
+
+    Cancel   ─────────────────▶           at any time: the client has gone. The worker's last message still comes.
+
+An exchange is over with the worker's last message (`is_last`). What arrives at a worker after that, because the two
+have crossed in the pipes, belongs to nobody, and is dropped.
 
 The control channel starts the worker, and is asked where it is stuck:
 
@@ -19,7 +41,7 @@ The control channel starts the worker, and is asked where it is stuck:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -27,7 +49,10 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request (RFC 9110)."""
+    """An HTTP request (RFC 9110), or, if the scheme is "ws" or "wss", a WebSocket's opening handshake (RFC 6455).
+
+    With `more_body`, its body is to be asked for.
+    """
 
     method: str
     scheme: str
@@ -37,32 +62,79 @@ class Request:
     body: bytes = b""
     root_path: str = ""
     client: tuple[str, int] | None = None
+    more_body: bool = False
+
+    @property
+    def is_websocket(self) -> bool:
+        return self.scheme in ("ws", "wss")
 
     @property
     def label(self) -> str:
         """Method and target for messages to people."""
-        return f"{self.method} {self.raw_target.decode('latin-1')}"
+        method = "WebSocket" if self.is_websocket else self.method
+        return f"{method} {self.raw_target.decode('latin-1')}"
 
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response (RFC 9110). `more_body` is for streamed ones and false in a whole one."""
+    """An HTTP response (RFC 9110). With `more_body`, chunks follow.
+
+    `extensions` holds what the app has sent by an extension of ASGI, by its name: "http.response.debug" and
+    "http.response.trailers".
+    """
 
     status: int
     reason: str
     headers: RawHeaders
     body: bytes = b""
     more_body: bool = False
+    extensions: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a body that is streamed; `extensions` as in a `Response`."""
+
+    body: bytes
+    more_body: bool
+    extensions: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WantBody:
+    """The app reads its request: send the next chunk."""
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """The client has gone: nobody wants the answer any more."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of the ASGI specification's WebSocket protocol, such as "websocket.send"."""
+
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Echo:
+    """To be sent back as it is."""
+
+    raw: bytes
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The app, the hook or the start raised. `response` is what the app had answered before it raised, if anything."""
+    """The app, the hook or the start raised.
+
+    `response` is the end of the app's response, if that was complete before the app raised.
+    """
 
     pickled: bytes | None  # the exception, where it can be pickled and rebuilt
     summary: str
     traceback: str
-    response: Response | None = None
+    response: Response | Chunk | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +146,7 @@ class Reset:
 
 @dataclass(frozen=True)
 class Done:
-    """The reset hook has returned."""
+    """The reset hook, or the app behind a WebSocket, has returned; or what was cancelled has come to its end."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +187,7 @@ class Start:
     app_kind: str
     reset_hook: AppSource | None
     argv: list[str]  # what apps see in-process, too: some ask whether "test" is in it
+    max_body_bytes: int | None = None  # of a response
 
 
 @dataclass(frozen=True)
@@ -143,4 +216,28 @@ class Stop:
     """Leave: shut the lifespan down and exit."""
 
 
-Message = Request | Response | Failed | Reset | Done | Start | Ready | GetStack | Stack | Stop
+# What a message is in a frame is its place here (`socketless.wire.codec`).
+Message = (
+    Request
+    | Response
+    | Chunk
+    | WantBody
+    | Cancel
+    | Event
+    | Echo
+    | Failed
+    | Reset
+    | Done
+    | Start
+    | Ready
+    | GetStack
+    | Stack
+    | Stop
+)
+
+
+def is_last(message: Message) -> bool:
+    """Return whether a message of the worker ends its exchange."""
+    if isinstance(message, (Response, Chunk)):
+        return not message.more_body
+    return not isinstance(message, (WantBody, Event, Echo))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 
+from socketless.errors import ClientDisconnected
 from socketless.wire import codec
-from socketless.wire.messages import Failed, Response
+from socketless.wire.messages import Chunk, Failed, Response
 from socketless.worker.stacks import format_exception
 
 
-def failed(error: BaseException, response: Response | None = None) -> Failed:
-    """Describe an exception; `response` is what the app had answered before it raised."""
+def failed(error: BaseException, response: Response | Chunk | None = None) -> Failed:
+    """Describe an exception; `response` is the end of the app's response, if that was complete before it raised."""
     summary = "".join(traceback.format_exception_only(type(error), error)).rstrip()
     return Failed(_pickle(error), summary, format_exception(error), response)
 
@@ -24,3 +26,16 @@ def _pickle(error: BaseException) -> bytes | None:
     except Exception:
         return None
     return pickled if type(rebuilt) is type(error) else None
+
+
+def is_disconnection(error: BaseException) -> bool:
+    """Return whether an app raised only because it was told that its client has gone."""
+    inner = getattr(error, "exceptions", ())  # of an ExceptionGroup, which Python 3.10 has from a package
+    if inner:
+        return all(is_disconnection(each) for each in inner)
+    if isinstance(error, (asyncio.CancelledError, ClientDisconnected)):
+        return True
+    name = type(error).__name__
+    if name == "WebSocketDisconnect":  # of Starlette, which raises it for other reasons, too
+        return isinstance(error.__context__, ClientDisconnected)
+    return name in ("ClientDisconnect", "ClientDisconnected")  # of Starlette and werkzeug

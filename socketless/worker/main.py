@@ -106,10 +106,10 @@ def _load(start: Start) -> Runner:
     if kind == "wsgi":
         from socketless.worker.wsgi import WsgiRunner
 
-        return WsgiRunner(app, hook)
+        return WsgiRunner(app, hook, start.max_body_bytes)
     from socketless.worker.asgi import AsgiRunner, as_asgi3
 
-    return AsgiRunner(as_asgi3(app) if kind == "asgi2" else app, hook)
+    return AsgiRunner(as_asgi3(app) if kind == "asgi2" else app, hook, start.max_body_bytes)
 
 
 class _ControlThread(threading.Thread):
@@ -166,8 +166,7 @@ class _ControlThread(threading.Thread):
         message = finish(self._control.receive())
         if isinstance(message, GetStack):
             self.say(Stack(self._stack_of(message.channel)))
-        else:
-            assert isinstance(message, Stop)
+        elif isinstance(message, Stop):
             self._stop()
 
     def _stack_of(self, number: int | None) -> str:

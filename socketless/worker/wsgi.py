@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import select
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import lru_cache
-from io import BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from werkzeug.test import EnvironBuilder
 
-from socketless.errors import AppProtocolError
+from socketless.errors import AppProtocolError, ClientDisconnected
 from socketless.wire.channel import Channel, finish
-from socketless.wire.messages import Done, Failed, Message, RawHeaders, Request, Reset, Response
-from socketless.worker import stacks
-from socketless.worker.failures import failed
+from socketless.wire.messages import Cancel, Chunk, Done, Message, RawHeaders, Request, Reset, Response, WantBody
+from socketless.worker import bodies, stacks
+from socketless.worker.failures import failed, is_disconnection
 from socketless.worker.output import flush_output
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+
+_BUFFER = 64 * 1024  # bytes; what an app reads in small pieces is pulled in these, or in the client's chunks
+
 App = Callable[[dict[str, Any], Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
 
 
@@ -32,9 +36,10 @@ class WsgiRunner:
 
     kind = "wsgi"
 
-    def __init__(self, app: App, hook: Callable[[], Any] | None = None) -> None:
+    def __init__(self, app: App, hook: Callable[[], Any] | None = None, max_body_bytes: int | None = None) -> None:
         self._app = app
         self._hook = hook
+        self._max_body_bytes = max_body_bytes
         self._stopped = threading.Event()
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -58,17 +63,16 @@ class WsgiRunner:
         try:
             while True:
                 message = finish(channel.receive())
-                # A context of its own, or the variables of one request would be seen by the next.
-                answer = contextvars.copy_context().run(self._answer, message)
-                flush_output()
-                finish(channel.send(answer))
+                if isinstance(message, Request):
+                    exchange = _Exchange(channel)
+                    # A context of its own, or the variables of one request would be seen by the next.
+                    exchange.end(contextvars.copy_context().run(self._respond, message, exchange))
+                elif isinstance(message, Reset):
+                    _Exchange(channel).end(contextvars.copy_context().run(self._reset))
         except (EOFError, OSError):
             channel.close()
 
-    def _answer(self, message: Message) -> Message:
-        if isinstance(message, Request):
-            return self.respond(message)
-        assert isinstance(message, Reset)
+    def _reset(self) -> Message:
         try:
             result = self._hook() if self._hook is not None else None
             if inspect.isawaitable(result):
@@ -77,21 +81,116 @@ class WsgiRunner:
             return failed(error)
         return Done()
 
-    def respond(self, request: Request) -> Response | Failed:
-        """Call the app and return its response, or what it raised."""
-        answer = _Answer(request)
+    def _respond(self, request: Request, exchange: _Exchange) -> Message:
+        """Call the app, send its response, and return the last message of it."""
+        answer = _Answer(request, exchange, self._max_body_bytes)
         try:
-            iterable = self._app(make_environ(request), answer.start_response)
+            iterable = self._app(make_environ(request, exchange), answer.start_response)
             try:
-                for chunk in _iterate(iterable):
-                    answer.write(chunk)
+                answer.take_all(iterable)
             finally:
                 close = getattr(iterable, "close", None)
                 if close is not None:
                     close()
             return answer.finish()
         except BaseException as error:
-            return failed(error, answer.so_far())
+            if exchange.is_cancelled and is_disconnection(error):
+                return Done()
+            return failed(error, answer.end_if_complete())
+
+
+class _Exchange:
+    """The pipe, as one exchange sees it. The app may read its request in another thread than it answers in."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._poll = select.poll()
+        self._poll.register(channel.read_fd, select.POLLIN)
+        self._lock = threading.Lock()
+        self._is_over = False  # guarded by _lock
+        self.is_cancelled = False
+
+    def check(self) -> None:
+        """Raise if the client has gone.
+
+        Raises:
+            ClientDisconnected: it has.
+        """
+        if not self.is_cancelled and not self._channel.has_rest and not self._poll.poll(0):
+            return
+        if not self.is_cancelled:
+            self._receive()  # nothing but a Cancel comes unasked
+        raise ClientDisconnected("the client has gone before the response was complete")
+
+    def _receive(self) -> Message:
+        try:
+            message = finish(self._channel.receive())
+        except (EOFError, OSError):
+            message = Cancel()
+        self.is_cancelled = isinstance(message, Cancel)
+        return message
+
+    def send(self, message: Message) -> None:
+        """Send a part of the answer.
+
+        Raises:
+            ClientDisconnected: nobody wants it any more.
+        """
+        with self._lock:
+            self._check_open()
+            self.check()
+            flush_output()
+            try:
+                finish(self._channel.send(message))
+            except OSError:
+                self.is_cancelled = True
+                raise ClientDisconnected("the host has gone before the response was complete") from None
+
+    def pull(self) -> Chunk:
+        """Return the next chunk of the request's body.
+
+        Raises:
+            ClientDisconnected: there will be none.
+        """
+        with self._lock:
+            self._check_open()
+            self.check()
+            finish(self._channel.send(WantBody()))
+            message = self._receive()
+        if not isinstance(message, Chunk):
+            raise ClientDisconnected("the client has gone before its request was complete")
+        return message
+
+    def _check_open(self) -> None:
+        if self._is_over:
+            raise ClientDisconnected("the exchange is over: its response is complete")
+
+    def end(self, message: Message) -> None:
+        """Send the last message."""
+        with self._lock:
+            self._is_over = True
+            flush_output()
+            finish(self._channel.send(message))
+
+
+class _Body(RawIOBase):
+    """The body of a request, pulled from the host as the app reads it."""
+
+    def __init__(self, pull: Callable[[], Chunk]) -> None:
+        self._pull = pull
+        self._chunk = memoryview(b"")
+        self._more = True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._chunk and self._more:
+            chunk = self._pull()
+            self._chunk, self._more = memoryview(chunk.body), chunk.more_body
+        size = min(len(buffer), len(self._chunk))
+        buffer[:size], self._chunk = self._chunk[:size], self._chunk[size:]
+        return size
 
 
 def _wait_for(awaitable: Awaitable[Any]) -> None:
@@ -115,12 +214,24 @@ def _iterate(iterable: Any) -> Iterator[Any]:
 
 
 class _Answer:
-    """What a WSGI app has answered so far: `start_response()`, `write()` and the chunks that it yields."""
+    """What a WSGI app answers: `start_response()`, `write()` and the chunks that it yields.
 
-    def __init__(self, request: Request) -> None:
-        self._bodiless = request.method == "HEAD"
+    Each chunk is sent before the app is asked for the next (PEP 3333, "Buffering and Streaming"). Only what completes
+    the response waits for the app's return, so that an ordinary response is one message.
+    """
+
+    def __init__(self, request: Request, exchange: _Exchange, max_body_bytes: int | None) -> None:
+        self._label = request.label
+        self._method = request.method
+        self._bodiless = False
+        self._exchange = exchange
+        self._max_body_bytes = max_body_bytes
         self._started: tuple[int, str, RawHeaders] | None = None
-        self._chunks: list[bytes] = []
+        self._length: int | None = None  # what Content-Length says
+        self._size = 0  # of what the app has given
+        self._held: list[bytes] = []  # not sent yet
+        self._is_sent = False  # the headers, at least
+        self._is_complete = False
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
@@ -128,37 +239,70 @@ class _Answer:
         """The `start_response` of PEP 3333."""
         if exc_info is not None:
             try:
-                if self._chunks:  # sent already, as far as the app can tell
+                if self._is_sent or self._size:  # held, perhaps, but sent as far as the app can tell
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None
         elif self._started is not None:
             raise AppProtocolError("the WSGI app called start_response() twice without exc_info (PEP 3333)")
         code, reason = _parse_status(status)
-        self._started = code, reason, _encode_headers(headers)
+        raw_headers = _encode_headers(headers)
+        self._started = code, reason, raw_headers
+        self._bodiless = bodies.is_bodiless(self._method, code)
+        self._length = bodies.content_length(raw_headers)
         return self.write
 
+    def take_all(self, iterable: Any) -> None:
+        """Take what the app has returned."""
+        is_there = isinstance(iterable, (list, tuple))  # all of it, already
+        for chunk in _iterate(iterable):
+            self._take(chunk)
+            if not is_there:
+                self._send()
+        self._is_complete = True
+
     def write(self, chunk: bytes) -> None:
-        """The `write()` of PEP 3333; the chunks that the app yields come here too."""
+        """The `write()` of PEP 3333."""
+        self._take(chunk)
+        self._send()
+
+    def _take(self, chunk: bytes) -> None:
         if not isinstance(chunk, bytes):
             raise AppProtocolError(f"the WSGI app's body holds {type(chunk).__name__}; PEP 3333 wants bytes")
         if not chunk:
             return
         if self._started is None:
             raise AppProtocolError("the WSGI app wrote its body before it called start_response() (PEP 3333)")
-        self._chunks.append(chunk)
+        self._size += len(chunk)
+        bodies.check_size(self._size, self._max_body_bytes, self._label)
+        self._is_complete = self._size == self._length
+        self._held.append(b"" if self._bodiless else chunk)
 
-    def finish(self) -> Response:
-        """Return the whole response."""
+    def _send(self) -> None:
+        if not self._held:
+            self._exchange.check()  # an app that yields b"" has nothing to send, but is to hear of it
+        elif not self._is_complete:
+            self._exchange.send(self._next(more_body=True))
+
+    def _next(self, *, more_body: bool) -> Response | Chunk:
+        assert self._started is not None
+        body = b"".join(self._held)
+        self._held = []
+        if self._is_sent:
+            return Chunk(body, more_body)
+        self._is_sent = True
+        status, reason, headers = self._started
+        return Response(status, reason, headers, body, more_body)
+
+    def finish(self) -> Response | Chunk:
+        """Return the end of the response."""
         if self._started is None:
             raise AppProtocolError("the WSGI app returned without calling start_response() (PEP 3333)")
-        status, reason, headers = self._started
-        bodiless = self._bodiless or status in (204, 304) or status < 200
-        return Response(status, reason, headers, b"" if bodiless else b"".join(self._chunks))
+        return self._next(more_body=False)
 
-    def so_far(self) -> Response | None:
-        """Return the response of an app that raised, if a client would have seen one."""
-        return self.finish() if self._started is not None and self._chunks else None
+    def end_if_complete(self) -> Response | Chunk | None:
+        """Return the end of the response of an app that has raised, if a client would have seen it."""
+        return self.finish() if self._started is not None and self._is_complete else None
 
 
 def _parse_status(status: Any) -> tuple[int, str]:
@@ -192,7 +336,7 @@ def _unprintable(text: str) -> bool:
     return any(character in text for character in "\r\n\0")
 
 
-def make_environ(request: Request) -> dict[str, Any]:
+def make_environ(request: Request, exchange: _Exchange) -> dict[str, Any]:
     """Build the environ of PEP 3333 for a request."""
     environ = _base_environ(request.scheme, request.server, request.root_path).copy()
     raw_path, _, raw_query = request.raw_target.partition(b"?")
@@ -201,14 +345,16 @@ def make_environ(request: Request) -> dict[str, Any]:
     environ["PATH_INFO"] = unquote_to_bytes(raw_path).decode("latin-1")
     environ["QUERY_STRING"] = raw_query.decode("latin-1")
     environ["REQUEST_URI"] = environ["RAW_URI"] = target  # as werkzeug, mod_wsgi and gunicorn do
-    environ["wsgi.input"] = BytesIO(request.body)
+    environ["wsgi.input"] = (
+        BufferedReader(_Body(exchange.pull), _BUFFER) if request.more_body else BytesIO(request.body)
+    )
     environ["wsgi.errors"] = sys.stderr
     if request.client is not None:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = request.client[0], str(request.client[1])
     chunked = False
     for raw_name, raw_value in request.headers:
         key = raw_name.decode("latin-1").upper().replace("-", "_")
-        if key == "TRANSFER_ENCODING":
+        if key == "TRANSFER_ENCODING" and not request.more_body:
             chunked = True  # the body has arrived whole, so its length is known: see below
             continue
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):

@@ -1,0 +1,229 @@
+"""A WebSocket as the bytes of RFC 6455, for client libraries that speak it themselves.
+
+    client library            here                          worker
+    read() ◀── frames ─────── Upgraded ◀──── events ─────── the app
+    write() ── frames ──────▶ (wsproto) ──── events ──────▶
+
+The library gets a 101 response with the extension `network_stream`, as httpcore has it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from socketless.errors import SocketlessError, StateError
+from socketless.families import client_error, network_error
+from socketless.host.exchange import Exchange, Timeouts
+from socketless.host.failures import exception_of
+from socketless.wire.channel import PullingSteps, Steps
+from socketless.wire.drivers import run_async, run_blocking
+from socketless.wire.messages import Cancel, Echo, Event, Failed, Message, RawHeaders, is_last
+
+
+def is_asked_for(headers: Mapping[str, str]) -> bool:
+    """Return whether a request is the opening handshake of a WebSocket (RFC 6455, section 4.1)."""
+    return headers.get("upgrade", "").lower() == "websocket" and "sec-websocket-key" in headers
+
+
+def response_headers(request_headers: Mapping[str, str], accept: Mapping[str, Any]) -> RawHeaders:
+    """Return the headers of the 101 response; `accept` is the app's event."""
+    key = request_headers["sec-websocket-key"].encode("latin-1")
+    headers = [
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-accept", _wsproto("utilities").generate_accept_token(key)),
+    ]
+    if accept["subprotocol"] is not None:
+        headers.append((b"sec-websocket-protocol", accept["subprotocol"].encode("latin-1")))
+    return [*headers, *accept["headers"]]
+
+
+def _wsproto(module: str) -> Any:
+    try:
+        return import_module(f"wsproto.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != "wsproto":
+            raise
+        raise ModuleNotFoundError(
+            "a WebSocket of httpx or httpx2 needs wsproto: pip install 'socketless[websocket]'", name="wsproto"
+        ) from None
+
+
+class Upgraded:
+    """A WebSocket whose client writes and reads frames. One thread or task may write while another reads."""
+
+    def __init__(self, exchange: Exchange, request: Any, *, raise_app_exceptions: bool) -> None:
+        self._exchange = exchange
+        self._request = request
+        self._raise_app_exceptions = raise_app_exceptions
+        connection = _wsproto("connection")
+        self._states = connection.ConnectionState
+        self._events = _wsproto("events")
+        self._lock = threading.Lock()
+        self._connection = connection.Connection(connection.ConnectionType.SERVER)  # guarded by _lock
+        self._parts: list[Any] = []  # guarded by _lock; of a message whose frames have not all come
+        self._unread = b""
+        self._close_reply = b""  # what the client is to read when the app has heard that it closes
+        self._failed: Failed | None = None
+        self._is_hung_up = False
+        self.reading = threading.Lock()  # held by the thread that reads
+        exchange.keep_open()
+
+    def read(self, max_bytes: int, timeout: float | None) -> PullingSteps[bytes]:
+        """Return frames of the app, or a piece of one; `b""` after the end.
+
+        Raises:
+            ReadTimeout: there were none in time. It may be tried again.
+            WorkerDied: the worker has ended.
+        """
+        try:
+            while not self._unread and not self._exchange.is_over:
+                self._unread = self._frames_of((yield from self._exchange.receive(Timeouts(read=timeout))))
+        except SocketlessError as error:
+            raise network_error(error, self._request) from error.__cause__
+        piece, self._unread = self._unread[:max_bytes], self._unread[max_bytes:]
+        return piece
+
+    def _frames_of(self, message: Message) -> bytes:
+        events = self._events
+        if isinstance(message, Echo):
+            if message.raw == self._close_reply:
+                self._close_reply = b""
+            return message.raw
+        if is_last(message):
+            if isinstance(message, Failed):
+                self._failed = message  # to be raised when the response is closed: here it would be a thread's end
+            return self._frame(events.CloseConnection(1011 if self._failed else 1000)) or self._close_reply
+        assert isinstance(message, Event)
+        event = message.event
+        if event["type"] == "websocket.close":
+            return self._frame(events.CloseConnection(event["code"], event["reason"]))
+        return self._frame(
+            events.TextMessage(event["text"]) if "text" in event else events.BytesMessage(event["bytes"])
+        )
+
+    def _frame(self, event: Any) -> bytes:
+        with self._lock:
+            if self._connection.state is not self._states.OPEN:
+                return b""  # the client, or the app, has closed it already
+            frame: bytes = self._connection.send(event)
+            return frame
+
+    def write(self, frames: bytes, timeout: float | None) -> Steps[None]:
+        """Take frames of the client, or a piece of one.
+
+        Raises:
+            WriteTimeout: the worker did not take them in time.
+            WorkerDied: the worker has ended.
+            httpcore.WriteError: the app has returned.
+        """
+        with self._lock:
+            self._connection.receive_data(frames)
+            messages = [message for event in self._connection.events() for message in self._messages_of(event)]
+        try:
+            for message in messages:
+                yield from self._exchange.send(message, Timeouts(write=timeout))
+        except StateError as error:
+            raise network_error(error, self._request, "WriteError") from None
+        except SocketlessError as error:
+            raise network_error(error, self._request) from error.__cause__
+
+    def _messages_of(self, event: Any) -> list[Message]:
+        # Must be called with _lock held.
+        events = self._events
+        if isinstance(event, events.Message):
+            self._parts.append(event.data)
+            if not event.message_finished:
+                return []
+            parts, self._parts = self._parts, []
+            if isinstance(event, events.TextMessage):
+                return [Event({"type": "websocket.receive", "text": "".join(parts)})]
+            return [Event({"type": "websocket.receive", "bytes": b"".join(parts)})]
+        if isinstance(event, events.Ping):
+            return [Echo(self._connection.send(event.response()))]
+        if isinstance(event, events.CloseConnection):
+            closing = Event({"type": "websocket.disconnect", "code": event.code, "reason": event.reason or ""})
+            if self._connection.state is not self._states.REMOTE_CLOSING:
+                return [closing]
+            self._close_reply = self._connection.send(event.response())
+            return [closing, Echo(self._close_reply)]
+        return []  # a Pong
+
+    def hang_up(self) -> Steps[None]:
+        """Tell the app, if it is still there, that its client has gone."""
+        if not self._is_hung_up:
+            self._is_hung_up = True
+            try:
+                yield from self._exchange.send(Cancel())
+            except SocketlessError:
+                pass  # it is over
+
+    def next_chunk(self) -> PullingSteps[bytes | None]:
+        """The body of the 101 response: there is none (RFC 9110, section 15.2.2)."""
+        yield from ()
+        return None
+
+    def finish(self) -> PullingSteps[None]:
+        """Wait until the app has returned, and raise what it has raised. `hang_up()` must have been called."""
+        try:
+            while not self._exchange.is_over:
+                self._frames_of((yield from self._exchange.receive()))
+        except SocketlessError as error:
+            self._exchange.cancel()
+            raise client_error(error, self._request) from error.__cause__
+        failed, self._failed = self._failed, None
+        if failed is not None and self._raise_app_exceptions:
+            app_error = exception_of(failed)
+            # An app that lets Starlette's error through when its client closes the WebSocket has done nothing wrong.
+            if type(app_error).__name__ != "WebSocketDisconnect":
+                raise client_error(app_error, self._request) if isinstance(app_error, SocketlessError) else app_error
+
+
+class NetworkStream:
+    """A WebSocket's bytes, blocking: what httpcore calls a `NetworkStream`."""
+
+    def __init__(self, upgraded: Upgraded) -> None:
+        self._upgraded = upgraded
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return frames, or a piece of one; `b""` after the end."""
+        with self._upgraded.reading:
+            return run_blocking(self._upgraded.read(max_bytes, timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Take frames, or a piece of one."""
+        run_blocking(self._upgraded.write(buffer, timeout))
+
+    def close(self) -> None:
+        """Tell the app that its client has gone."""
+        run_blocking(self._upgraded.hang_up())
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return `None`: there is no socket, and nothing to be said of one."""
+        return None
+
+
+class AsyncNetworkStream:
+    """A WebSocket's bytes for asyncio and trio: what httpcore calls an `AsyncNetworkStream`."""
+
+    def __init__(self, upgraded: Upgraded) -> None:
+        self._upgraded = upgraded
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return frames, or a piece of one; `b""` after the end."""
+        return await run_async(self._upgraded.read(max_bytes, timeout))
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Take frames, or a piece of one."""
+        await run_async(self._upgraded.write(buffer, timeout))
+
+    async def aclose(self) -> None:
+        """Tell the app that its client has gone."""
+        await run_async(self._upgraded.hang_up())
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return `None`: there is no socket, and nothing to be said of one."""
+        return None

@@ -1,0 +1,261 @@
+"""WebSockets of an ASGI app, with the session of Starlette's TestClient: `IpcProcess.websocket_connect()`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, cast
+
+import httpx
+
+from socketless.errors import WebSocketDisconnect
+from socketless.host.exchange import Exchange, Timeouts
+from socketless.host.failures import exception_of
+from socketless.host.process import IpcProcess
+from socketless.host.trace import logger
+from socketless.wire.drivers import run_blocking
+from socketless.wire.messages import Cancel, Chunk, Echo, Event, Failed, Message, RawHeaders, Request, Response
+
+__all__ = ["WebSocketDenialResponse", "WebSocketSession"]
+
+
+class WebSocketDenialResponse(httpx.Response, WebSocketDisconnect):  # type: ignore[misc]
+    """The app has answered the opening handshake with an HTTP response: an `httpx.Response` that is raised."""
+
+    def __init__(self, **options: Any) -> None:
+        WebSocketDisconnect.__init__(self)
+        httpx.Response.__init__(self, **options)
+
+    def __reduce__(self) -> Any:
+        return _rebuild_denial, (self.status_code, self.headers.raw, self.content)
+
+    def __str__(self) -> str:
+        return f"the app has denied the WebSocket with status {self.status_code}"
+
+
+def _rebuild_denial(status: int, headers: RawHeaders, content: bytes) -> WebSocketDenialResponse:
+    return WebSocketDenialResponse(status_code=status, headers=headers, content=content)
+
+
+class WebSocketSession:
+    """A WebSocket of an ASGI app. It is connected by entering it as a context manager, and closed by leaving it.
+
+    One thread may send while another receives. What the app raises is raised by `receive()`, or on leaving.
+    """
+
+    def __init__(self, worker: IpcProcess, request: Request, timeout: float | None) -> None:
+        self._worker = worker
+        self._request = request
+        self._timeouts = Timeouts(timeout, timeout, timeout)
+        self._exchange: Exchange | None = None
+        self._sending = threading.Lock()
+        self._end: dict[str, Any] | None = None  # the app's "websocket.close", or what stands for it
+        self._is_closed = False  # by the client
+        self.accepted_subprotocol: str | None = None
+        self.extra_headers: list[tuple[bytes, bytes]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<WebSocketSession {self._request.raw_target.decode('latin-1')} of {self._worker!r}>"
+
+    def __enter__(self) -> WebSocketSession:
+        self._exchange = run_blocking(self._worker.exchange(self._request, self._timeouts))
+        try:
+            answer = self._exchange.answer
+            if isinstance(answer, Response):
+                self._raise_denial(answer)
+            event = self._event_of(answer)
+            self._raise_on_close(event)
+        except BaseException:
+            self._finish()
+            raise
+        self._exchange.keep_open()
+        self.accepted_subprotocol = event["subprotocol"]
+        self.extra_headers = event["headers"]
+        return self
+
+    def _raise_denial(self, answer: Response) -> None:
+        body = [answer.body]
+        while isinstance(message := self._next_message(), Chunk):
+            body.append(message.body)
+        if isinstance(message, Failed):
+            raise exception_of(message)
+        raise WebSocketDenialResponse(
+            status_code=answer.status,
+            headers=answer.headers,
+            content=b"".join(body),
+            request=httpx.Request("GET", _url_of(self._request), headers=self._request.headers),
+        )
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._end is None and not self._is_closed:
+            self.close()
+        failed = self._finish()
+        if failed is None:
+            return
+        if exc is None:
+            raise exception_of(failed)
+        logger.error("%s: the app raised as well:\n%s", self._request.label, failed.traceback.rstrip())
+
+    def _finish(self) -> Failed | None:
+        """Wait for the app's end, and return what it has raised."""
+        assert self._exchange is not None
+        try:
+            if not self._exchange.is_over:
+                self._post(Cancel())
+            while not self._exchange.is_over:
+                message = self._next_message()
+                if isinstance(message, Failed):
+                    return message
+        finally:
+            self._exchange.cancel()
+        return None
+
+    def _next_message(self) -> Message:
+        assert self._exchange is not None
+        return run_blocking(self._exchange.receive())
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send an event of the ASGI specification, "websocket.receive" or "websocket.disconnect".
+
+        Nothing happens if the app has returned, as nobody can know that in time.
+
+        Raises:
+            WriteTimeout: the worker did not take it in time.
+            WorkerDied: the worker has ended.
+        """
+        self._post(Event(dict(message)))
+
+    def _post(self, message: Message) -> None:
+        if self._exchange is None:
+            raise RuntimeError("the WebSocket is not connected: use `with worker.websocket_connect(...) as session:`")
+        with self._sending:
+            if not self._exchange.is_over:
+                run_blocking(self._exchange.send(message))
+
+    def send_text(self, data: str) -> None:
+        """Send a text message."""
+        self.send({"type": "websocket.receive", "text": data})
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send a binary message."""
+        self.send({"type": "websocket.receive", "bytes": data})
+
+    def send_json(self, data: Any, mode: Literal["text", "binary"] = "text") -> None:
+        """Send data as JSON, in a text message or a binary one."""
+        text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+        if mode == "text":
+            self.send_text(text)
+        else:
+            self.send_bytes(text.encode())
+
+    def close(self, code: int = 1000, reason: str | None = None) -> None:
+        """Tell the app that the client closes the WebSocket."""
+        self._is_closed = True
+        self.send({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    def receive(self) -> dict[str, Any]:
+        """Return the app's next event of the ASGI specification, "websocket.send" or "websocket.close".
+
+        Raises:
+            Exception: what the app has raised.
+            ReadTimeout: there was none in time. It may be tried again.
+            WorkerDied: the worker has ended.
+        """
+        if self._exchange is None:
+            raise RuntimeError("the WebSocket is not connected: use `with worker.websocket_connect(...) as session:`")
+        while self._end is None and not self._exchange.is_over:
+            message = self._next_message()
+            if not isinstance(message, Echo):
+                return self._event_of(message)
+        return self._end or _NORMAL_END
+
+    def _event_of(self, message: Message) -> dict[str, Any]:
+        if isinstance(message, Failed):
+            self._end = {**_NORMAL_END, "code": 1011}
+            raise exception_of(message)
+        event = message.event if isinstance(message, Event) else _NORMAL_END
+        if event["type"] == "websocket.close":
+            self._end = event
+        return event
+
+    def _raise_on_close(self, event: Mapping[str, Any]) -> None:
+        if event["type"] == "websocket.close":
+            raise WebSocketDisconnect(event["code"], event["reason"])
+
+    def receive_text(self) -> str:
+        """Return the next message, which must be a text.
+
+        Raises:
+            WebSocketDisconnect: the app has closed the WebSocket.
+            KeyError: the message is binary.
+            Exception, ReadTimeout, WorkerDied: as of `receive()`.
+        """
+        event = self.receive()
+        self._raise_on_close(event)
+        return cast(str, event["text"])
+
+    def receive_bytes(self) -> bytes:
+        """Return the next message, which must be binary; it raises as `receive_text()` does."""
+        event = self.receive()
+        self._raise_on_close(event)
+        return cast(bytes, event["bytes"])
+
+    def receive_json(self, mode: Literal["text", "binary"] = "text") -> Any:
+        """Return the data of the next message, which must be JSON; it raises as `receive_text()` does."""
+        return json.loads(self.receive_text() if mode == "text" else self.receive_bytes())
+
+
+# What the end of an app that has not closed its WebSocket is for the client.
+_NORMAL_END = {"type": "websocket.close", "code": 1000, "reason": ""}
+
+
+def connect(
+    worker: IpcProcess,
+    url: str,
+    subprotocols: Sequence[str] | None = None,
+    *,
+    headers: Any = None,
+    params: Any = None,
+    cookies: Any = None,
+    root_path: str = "",
+    client: tuple[str, int] = ("127.0.0.1", 123),
+    timeout: float | None = None,
+) -> WebSocketSession:
+    """Make the session of `IpcProcess.websocket_connect()`."""
+    if worker.app_kind != "asgi":
+        raise ValueError(f"{worker.description} is a WSGI app; only an ASGI app has WebSockets")
+    whole_url = httpx.URL("ws://testserver").join(url)
+    if whole_url.scheme not in ("ws", "wss"):
+        raise ValueError(f"a WebSocket's URL begins with ws://, wss:// or /, not {url!r}")
+    request = httpx.Request("GET", whole_url, params=params, headers=headers, cookies=cookies)
+    for name, value in _HANDSHAKE.items():
+        request.headers.setdefault(name, value)
+    if subprotocols is not None:
+        request.headers.setdefault("sec-websocket-protocol", ", ".join(subprotocols))
+    message = Request(
+        method="GET",
+        scheme=whole_url.scheme,
+        server=(whole_url.raw_host.decode("ascii"), whole_url.port or (443 if whole_url.scheme == "wss" else 80)),
+        raw_target=request.url.raw_path,
+        headers=request.headers.raw,
+        root_path=root_path,
+        client=client,
+    )
+    return WebSocketSession(worker, message, timeout)
+
+
+_HANDSHAKE = {
+    "connection": "upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",  # the example of RFC 6455, section 1.3
+    "sec-websocket-version": "13",
+}
+
+
+def _url_of(request: Request) -> str:
+    host, port = request.server
+    return f"{request.scheme}://{host}:{port}{request.raw_target.decode('latin-1')}"

@@ -1,0 +1,51 @@
+"""Whether what an app has put into an event is what the ASGI specification wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from socketless.errors import AppProtocolError
+from socketless.wire.messages import RawHeaders
+
+
+def check_status(status: Any, kind: str) -> int:
+    """Return the status of an event of that kind.
+
+    Raises:
+        AppProtocolError: it is none.
+    """
+    if not isinstance(status, int) or not 100 <= status <= 999:
+        raise AppProtocolError(f"the ASGI app's status is {status!r}; {kind} wants an integer like 200")
+    return int(status)
+
+
+def check_body(body: Any, kind: str) -> bytes:
+    """Return the body of an event of that kind.
+
+    Raises:
+        AppProtocolError: it is not made of bytes.
+    """
+    if not isinstance(body, (bytes, bytearray, memoryview)):
+        raise AppProtocolError(f"the ASGI app's body is {type(body).__name__}; {kind} wants bytes")
+    return bytes(body)
+
+
+def check_headers(headers: Any, kind: str) -> RawHeaders:
+    """Return the headers of an event of that kind.
+
+    Raises:
+        AppProtocolError: they are no (name, value) pairs of bytes, or hold control characters.
+    """
+    checked = []
+    for header in headers:
+        try:
+            name, value = bytes(memoryview(header[0])), bytes(memoryview(header[1]))
+            if not name or len(header) != 2 or any(character in name + value for character in b"\r\n\0"):
+                raise ValueError("control character")
+        except (TypeError, ValueError, IndexError):
+            raise AppProtocolError(
+                f"the ASGI app's header {header!r} is bad; {kind} wants (name, value), two byte strings "
+                "without control characters"
+            ) from None
+        checked.append((name, value.strip(b" \t")))  # RFC 9110, section 5.5
+    return checked

@@ -1,0 +1,168 @@
+"""One exchange on the event loop: what HTTP, WebSockets and the reset hook have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+
+from asgiref.sync import sync_to_async
+
+from socketless.errors import ClientDisconnected
+from socketless.wire.channel import Channel, Steps, resumed
+from socketless.wire.drivers import run_async
+from socketless.wire.messages import Cancel, Done, Message, Request
+from socketless.worker.failures import failed, is_disconnection
+from socketless.worker.lifespan import ASGI, Scope
+from socketless.worker.output import flush_output
+
+_GRACE = 0.05  # seconds between telling an app that its client has gone and cancelling its task
+
+
+class Writer:
+    """Writes messages to a channel: in order, and whole ones, also when the task that writes is cancelled meanwhile."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._queue: deque[Message] = deque()
+        self._writing: asyncio.Task[None] | None = None  # writes what the pipe did not take at once
+
+    async def write(self, message: Message) -> None:
+        """Write a message, and return when the pipe has taken it.
+
+        Raises:
+            OSError: the host is gone.
+        """
+        flush_output()
+        if self._writing is not None:
+            self._queue.append(message)
+        else:
+            steps = self._channel.send(message)
+            try:
+                wait = next(steps)
+            except StopIteration:
+                return
+            self._writing = asyncio.create_task(self._write_all(resumed(steps, wait)))
+            self._writing.add_done_callback(_look_at)
+        await asyncio.shield(self._writing)
+
+    async def _write_all(self, steps: Steps[None]) -> None:
+        try:
+            await run_async(steps)
+            while self._queue:
+                await run_async(self._channel.send(self._queue.popleft()))
+        finally:
+            self._writing = None
+            self._queue.clear()
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    # So that asyncio does not complain of an error that nobody waits for any more.
+    if not task.cancelled():
+        task.exception()
+
+
+class Exchange:
+    """One exchange, in a task of its own. A subclass says what to do (`call`) and what a message means (`take`)."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self.is_cancelled = False  # the client has gone
+        self.is_over = False  # the app has returned
+        self.task = asyncio.get_running_loop().create_task(self._run())  # with a context of its own
+
+    async def call(self) -> Message:
+        """Do it, and return the last message."""
+        raise NotImplementedError
+
+    def describe(self, error: BaseException) -> Message:
+        """Return the last message when `call()` has raised."""
+        return failed(error)
+
+    async def _run(self) -> None:
+        try:
+            last = await self.call()
+        except BaseException as error:
+            last = Done() if self.is_cancelled and is_disconnection(error) else self.describe(error)
+        self.is_over = True
+        if self.is_cancelled:
+            # The app's sync code may go on after its task was cancelled. It is in the channel's thread, which the next
+            # exchange needs: wait for it.
+            await sync_to_async(_nothing)()
+        try:
+            await self._writer.write(last)
+        except OSError:
+            pass  # the host is gone; the channel's end says so, too
+
+    async def write(self, message: Message) -> None:
+        """Write a message before the last one.
+
+        Raises:
+            ClientDisconnected: nobody is to read it.
+        """
+        if self.is_over:  # a task that the app has left behind; the channel may be in use again
+            raise ClientDisconnected("the app has returned, so its response is over")
+        try:
+            await self._writer.write(message)
+        except OSError:
+            raise ClientDisconnected("the host has gone before the response was complete") from None
+
+    def take(self, message: Message) -> None:
+        """Take a message that has come during the exchange, or too late for it."""
+        if isinstance(message, Cancel) and not self.is_over and not self.is_cancelled:
+            self.is_cancelled = True
+            self.disconnect()
+            asyncio.get_running_loop().call_later(_GRACE, self._cancel)
+
+    def disconnect(self) -> None:
+        """Tell the app that its client has gone."""
+
+    def _cancel(self) -> None:
+        # Runs in the event loop, a moment after the app could have heard of it.
+        if not self.is_over:
+            self.task.cancel()
+
+
+def _nothing() -> None:
+    pass
+
+
+class HookExchange(Exchange):
+    """Calls the reset hook."""
+
+    def __init__(self, hook: Callable[[], Any] | None, writer: Writer) -> None:
+        self._hook = hook
+        super().__init__(writer)
+
+    async def call(self) -> Message:
+        if self._hook is not None:
+            if inspect.iscoroutinefunction(self._hook):
+                await self._hook()
+            else:
+                result = await sync_to_async(self._hook)()  # as a sync view: in the channel's thread
+                if inspect.isawaitable(result):
+                    await result
+        return Done()
+
+
+def connection_scope(request: Request, state: dict[str, Any] | None) -> Scope:
+    """Build what the scopes of HTTP and of WebSockets share, as the ASGI specification has it."""
+    raw_path, _, raw_query = request.raw_target.partition(b"?")
+    scope: Scope = {
+        "asgi": ASGI.copy(),
+        "http_version": "1.1",
+        "scheme": request.scheme,
+        "path": unquote(raw_path.decode("latin-1")),
+        "raw_path": raw_path,
+        "query_string": raw_query,
+        "root_path": request.root_path,
+        "headers": [(name.lower(), value) for name, value in request.headers],
+        "client": request.client,
+        "server": request.server,
+    }
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope

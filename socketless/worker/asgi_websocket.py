@@ -1,0 +1,147 @@
+"""One WebSocket of an ASGI app (https://asgi.readthedocs.io/en/latest/specs/www.html#websocket)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from socketless.errors import AppProtocolError, ClientDisconnected
+from socketless.wire import messages
+from socketless.wire.messages import Chunk, Done, Echo, Message, RawHeaders, Request, Response
+from socketless.worker.asgi_checks import check_body, check_headers, check_status
+from socketless.worker.asgi_exchange import Exchange, Writer, connection_scope
+from socketless.worker.lifespan import App, Event
+
+# What the app may send in each state, and the state after it.
+_TRANSITIONS = {
+    ("connecting", "websocket.accept"): "open",
+    ("connecting", "websocket.close"): "closed",
+    ("connecting", "websocket.http.response.start"): "denying",
+    ("denying", "websocket.http.response.body"): "denying",  # "closed" after the last one
+    ("open", "websocket.send"): "open",
+    ("open", "websocket.close"): "closed",
+}
+
+
+class WebSocketExchange(Exchange):
+    """The two callables of one WebSocket. Events cross as they are; a denial crosses as an HTTP response."""
+
+    def __init__(
+        self, app: App, request: Request, state: dict[str, Any] | None, writer: Writer, max_body_bytes: int | None
+    ) -> None:
+        self._app = app
+        self._request = request
+        self._lifespan_state = state
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events.put_nowait({"type": "websocket.connect"})
+        self._end: Event | None = None  # what receive() returns once the client has gone, or the app has closed
+        self._state = "connecting"
+        self._denial: tuple[int, RawHeaders] | None = None  # not sent yet
+        super().__init__(writer)
+
+    async def call(self) -> Message:
+        await self._app(self._scope(), self.receive, self.send)
+        if self._end is None and self._state in ("connecting", "denying"):
+            raise AppProtocolError(
+                "the ASGI app returned before it had accepted or closed the WebSocket"
+                if self._state == "connecting"
+                else "the ASGI app returned before its denial of the WebSocket was complete (more_body was still true)"
+            )
+        return Done()
+
+    def _scope(self) -> dict[str, Any]:
+        offered = b",".join(value for name, value in self._request.headers if name.lower() == b"sec-websocket-protocol")
+        return {
+            **connection_scope(self._request, self._lifespan_state),
+            "type": "websocket",
+            "subprotocols": [each.strip() for each in offered.decode("latin-1").split(",") if each.strip()],
+            "extensions": {"websocket.http.response": {}},
+        }
+
+    def take(self, message: Message) -> None:
+        super().take(message)
+        if isinstance(message, messages.Event):
+            if message.event["type"] == "websocket.disconnect":
+                self._disconnected(message.event)
+            else:
+                self._events.put_nowait(message.event)
+        elif isinstance(message, Echo):
+            self._echoing = asyncio.create_task(self._echo(message))
+
+    async def _echo(self, message: Echo) -> None:
+        # Runs in a task of its own: the pipe may be full.
+        with suppress(ClientDisconnected):  # who waits for it has the last message then
+            await self.write(message)
+
+    def disconnect(self) -> None:
+        self._disconnected({"type": "websocket.disconnect", "code": 1006, "reason": ""})
+
+    def _disconnected(self, event: Event) -> None:
+        if self._end is None:
+            self._end = event
+            self._events.put_nowait(event)
+
+    async def receive(self) -> Event:
+        """The `receive()` of the ASGI specification. After the end, it returns that again."""
+        if self._end is not None and self._events.empty():
+            return self._end
+        return await self._events.get()
+
+    async def send(self, event: Event) -> None:
+        """The `send()` of the ASGI specification.
+
+        Raises:
+            ClientDisconnected: the client has closed the WebSocket, or has gone.
+            AppProtocolError: the event is not what may come now.
+        """
+        kind = event["type"]
+        after = _TRANSITIONS.get((self._state, kind))
+        if after is None:
+            raise AppProtocolError(f"the ASGI app sent {kind!r} to a WebSocket that is {self._state}")
+        message = self._message(kind, event)
+        if self._end is not None:
+            raise ClientDisconnected("the client has closed the WebSocket")
+        self._state = after
+        if kind == "websocket.close":
+            code = event.get("code", 1000)
+            self._disconnected({"type": "websocket.disconnect", "code": code, "reason": event.get("reason") or ""})
+        if message is not None:
+            await self.write(message)
+            await asyncio.sleep(0)  # an app that sends for ever must not keep the loop from all else
+
+    def _message(self, kind: str, event: Event) -> Message | None:
+        # What crosses, of plain values only. The start of a denial waits for its body.
+        if kind == "websocket.accept":
+            headers = check_headers(event.get("headers", ()), kind)
+            crossing = {"subprotocol": event.get("subprotocol"), "headers": headers}
+        elif kind == "websocket.close":
+            crossing = {"code": int(event.get("code") or 1000), "reason": str(event.get("reason") or "")}
+        elif kind == "websocket.send":
+            crossing = _check_data(event)
+        elif kind == "websocket.http.response.start":
+            self._denial = check_status(event.get("status"), kind), check_headers(event.get("headers", ()), kind)
+            return None
+        else:
+            return self._denial_message(check_body(event.get("body", b""), kind), bool(event.get("more_body", False)))
+        return messages.Event({"type": kind, **crossing})
+
+    def _denial_message(self, body: bytes, more_body: bool) -> Message:
+        if not more_body:
+            self._state = "closed"
+        if self._denial is None:
+            return Chunk(body, more_body=True)
+        (status, headers), self._denial = self._denial, None
+        return Response(status, "", headers, body, more_body=True)
+
+
+def _check_data(event: Event) -> dict[str, Any]:
+    text, raw = event.get("text"), event.get("bytes")
+    if isinstance(text, str) and raw is None:
+        return {"text": text}
+    if isinstance(raw, (bytes, bytearray, memoryview)) and text is None:
+        return {"bytes": bytes(raw)}
+    raise AppProtocolError(
+        f"the ASGI app's text is {type(text).__name__} and its bytes are {type(raw).__name__}; websocket.send wants "
+        "one of them, as str or as bytes"
+    )
