@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import click
 import httpx
@@ -145,26 +145,36 @@ def request(app: str, url: str, **options: Any) -> None:
     """Send one request to APP and print the response.
 
     APP is 'package.module:app' or 'package.module:factory()', URL a path like '/users?page=2', or a whole URL. What
-    APP prints goes to stderr. Where stdout is no terminal, it gets the body as it is, and nothing else without -v.
+    APP prints goes to stderr. Where stdout is no terminal, it gets the body as it is and as it comes, and nothing else
+    without -v.
 
     Exits with 0 if the response's status is 2xx, with 1 if it is not or there is none, with 2 for wrong usage.
     """
     _check_body_options(options)
+    out, is_success = sys.stdout, False
     try:
-        response = _send(app, url, options)
+        # What the worker prints while the body comes in is no part of the body.
+        with contextlib.redirect_stdout(sys.stderr), _response_of(app, url, options) as response:
+            is_success = response.is_success
+            _print_response(response, out, verbose=options["verbose"], download=options["download"])
+    except _OutputError as error:
+        _drop_stdout()
+        if not isinstance(error.reason, BrokenPipeError):  # or the reader has seen enough
+            _print_error(error.reason)
+            is_success = False
     except BaseException as error:  # an app may raise SystemExit, too
         if not _explain(error):
             raise
-        sys.exit(1)
-    try:
-        _print_response(response, verbose=options["verbose"], download=options["download"])
-    except BrokenPipeError:
-        _drop_stdout()  # the reader has seen enough
-    except OSError as error:
-        _drop_stdout()
-        _print_error(error)
-        sys.exit(1)
-    sys.exit(0 if response.is_success else 1)
+        is_success = False
+    sys.exit(0 if is_success else 1)
+
+
+class _OutputError(Exception):
+    """Nothing more can be written. The app has done nothing wrong."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def _check_body_options(options: dict[str, Any]) -> None:
@@ -175,9 +185,9 @@ def _check_body_options(options: dict[str, Any]) -> None:
     options["method"] = options["method"] or ("POST" if given else "GET")
 
 
-def _send(app: str, url: str, options: dict[str, Any]) -> httpx.Response:
+@contextlib.contextmanager
+def _response_of(app: str, url: str, options: dict[str, Any]) -> Iterator[httpx.Response]:
     with (
-        contextlib.redirect_stdout(sys.stderr),  # where the worker's prints go to
         IpcProcess(app, **{name: options[name] for name in _WORKER_OPTIONS}) as worker,
         httpx.Client(
             transport=IpcTransport(worker, root_path=options["root_path"]),
@@ -186,8 +196,11 @@ def _send(app: str, url: str, options: dict[str, Any]) -> httpx.Response:
             timeout=options["timeout"],
             follow_redirects=options["follow_redirects"],
         ) as client,
+        contextlib.closing(
+            client.send(_build_request(client, url, options), auth=options["auth"], stream=True)
+        ) as response,
     ):
-        return client.send(_build_request(client, url, options), auth=options["auth"])
+        yield response
 
 
 def _build_request(client: httpx.Client, url: str, options: dict[str, Any]) -> httpx.Request:
@@ -229,29 +242,49 @@ def _print_error(error: BaseException) -> None:
     Console(stderr=True).print(Text.assemble((first, "red"), newline, rest), soft_wrap=True)
 
 
-def _print_response(response: httpx.Response, *, verbose: bool, download: IO[bytes] | None) -> None:
+def _print_response(response: httpx.Response, out: TextIO, *, verbose: bool, download: IO[bytes] | None) -> None:
     heads = list(_heads(response, verbose))
-    if sys.stdout.isatty():
-        _print_for_people(response, heads, download)
+    if out.isatty():
+        _print_for_people(response, out, heads, download)
         return
     if verbose:
-        sys.stdout.buffer.write("".join(f"{head}\n\n" for head in heads).encode("latin-1"))
-        sys.stdout.buffer.flush()
-    body = download or sys.stdout.buffer
-    body.write(response.content)
-    body.flush()
+        _write(out.buffer, "".join(f"{head}\n\n" for head in heads).encode("latin-1"))
+    _save(response, download or out.buffer)
 
 
-def _print_for_people(response: httpx.Response, heads: list[str], download: IO[bytes] | None) -> None:
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    console = Console()
+def _save(response: httpx.Response, file: IO[bytes]) -> int:
+    """Write the body as it comes, and return its size."""
+    _write(file, b"")  # an empty body makes an empty file
+    size = 0
+    for chunk in response.iter_bytes():
+        _write(file, chunk)
+        size += len(chunk)
+    return size
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    # At once: whoever reads it may wait for it.
+    try:
+        file.write(data)
+        file.flush()
+    except OSError as error:
+        raise _OutputError(error) from error
+
+
+def _print_for_people(response: httpx.Response, out: TextIO, heads: list[str], download: IO[bytes] | None) -> None:
+    out.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
+    console = Console(file=out)
     for number, head in enumerate(heads):
         _print_highlighted(console, f"\n{head}" if number else head, "http")
     if download is not None:
-        download.write(response.content)
-        download.flush()
-        console.print(f"\n<{len(response.content)} bytes saved as {download.name}>", markup=False, soft_wrap=True)
-    elif response.content:
+        size = _save(response, download)
+        console.print(f"\n<{size} bytes saved as {download.name}>", markup=False, soft_wrap=True)
+    elif _mime_type(response) == "text/event-stream":
+        out.write("\n")
+        for text in response.iter_text():  # it may never end
+            out.write(text)
+            out.flush()
+    elif response.read():
         text, lexer = _readable(response)
         _print_highlighted(console, f"\n{text}", lexer)
 
@@ -270,9 +303,13 @@ def _head(first_line: str, headers: httpx.Headers) -> str:
     return "\n".join([first_line, *(line.decode("latin-1") for line in lines)])
 
 
+def _mime_type(response: httpx.Response) -> str:
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
 def _readable(response: httpx.Response) -> tuple[str, str]:
     """Return a body as text for people, and the name of its language."""
-    mime_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    mime_type = _mime_type(response)
     structured, lexer, text = _STRUCTURED.search(mime_type), "", response.text
     with contextlib.suppress(ClassNotFound):
         lexer = structured[1] if structured else get_lexer_for_mimetype(mime_type).aliases[0]

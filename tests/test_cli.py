@@ -478,6 +478,48 @@ def test_closed_pipe_is_silent() -> None:
     assert outcome == (0, "")
 
 
+@pytest.mark.parametrize("on_a_terminal", [False, True])
+def test_body_is_printed_as_it_comes(tmp_path: Path, on_a_terminal: bool) -> None:
+    """The first event is printed before the app has the second."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader, writer = pty.openpty() if on_a_terminal else os.pipe()
+    command = [*MODULE, "request", APP, f"/stream?{fifo}", "--timeout", str(LIMIT)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writer, cwd=TESTS, env=environment()) as process:
+        os.close(writer)
+        text = ""
+        while "one" not in text:
+            text += os.read(reader, 65536).decode()
+        fifo.write_text("")  # waits until the app has opened it
+        text += read_to_end(reader)
+        assert process.wait(LIMIT) == 0
+    os.close(reader)
+    body = without_colours(text).replace("\r\n", "\n").removeprefix(EVENT_STREAM_HEAD * on_a_terminal)
+    assert body == "data: one\n\ndata: two\n\n"
+
+
+EVENT_STREAM_HEAD = "HTTP/1.1 200 OK\nContent-Type: text/event-stream\n\n"
+
+
+def test_reader_that_has_seen_enough_of_an_endless_body() -> None:
+    """When its reader leaves, an endless response ends, without a message."""
+    command = [*MODULE, "request", APP, "/for-ever"]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=TESTS, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"again\n"
+        process.stdout.close()
+        assert (process.wait(LIMIT), process.stderr.read()) == (0, b"")
+
+
+def test_app_that_raises_in_the_middle() -> None:
+    """What came before the exception is printed, then the traceback, and the exit code is 1."""
+    code, stdout, stderr = request("/half")
+    assert (code, stdout, stderr.splitlines()[-1]) == (1, "the first half\n", "LookupError: no second half")
+
+
 def test_full_disk() -> None:
     """Output that cannot be written exits with 1, and with the reason."""
     with open("/dev/full", "wb") as full:

@@ -118,6 +118,26 @@ def hang(environ: Environ, start_response: StartResponse) -> Body:
     return []
 
 
+def stream(environ: Environ, start_response: StartResponse) -> Body:
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    yield b"data: one\n\n"
+    with open(environ["QUERY_STRING"]) as fifo:  # blocks until the test writes
+        fifo.read()
+    yield b"data: two\n\n"
+
+
+def for_ever(environ: Environ, start_response: StartResponse) -> Body:
+    start_response("200 OK", [TEXT])
+    while True:
+        yield b"again\n"
+
+
+def half(environ: Environ, start_response: StartResponse) -> Body:
+    start_response("200 OK", [TEXT])
+    yield b"the first half\n"
+    raise LookupError("no second half")
+
+
 _PAGES: dict[str, Callable[[Environ, StartResponse], Body]] = {
     "/echo": echo,
     "/json": show_json,
@@ -138,6 +158,9 @@ _PAGES: dict[str, Callable[[Environ, StartResponse], Body]] = {
     "/leave": leave,
     "/break-rule": break_rule,
     "/hang": hang,
+    "/stream": stream,
+    "/for-ever": for_ever,
+    "/half": half,
 }
 
 
