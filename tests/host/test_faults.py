@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import pickle
@@ -9,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -34,8 +36,8 @@ def start_method(request: pytest.FixtureRequest) -> str:
 def start(request: pytest.FixtureRequest, start_method: str) -> Iterator[Callable[..., IpcProcess]]:
     workers = []
 
-    def start(**options: Any) -> IpcProcess:
-        path = f"apps.conformance_app:{request.param}"
+    def start(module: str = "apps.conformance_app", **options: Any) -> IpcProcess:
+        path = f"{module}:{request.param}"
         # An app that hangs in a thread of its own is not worth waiting for at the end of a test.
         workers.append(IpcProcess(path, start_method=start_method, **{"shutdown_timeout": 0.2, **options}))
         return workers[-1]
@@ -44,6 +46,20 @@ def start(request: pytest.FixtureRequest, start_method: str) -> Iterator[Callabl
         yield start
         for worker in workers:
             worker.close()
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """An app that never lets go."""
+    threading.Event().wait()
+    return []
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    """An app that never lets go, not even when its task is cancelled."""
+    assert scope["type"] == "http"
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
 
 def client_of(worker: IpcProcess, **options: Any) -> httpx.Client:
@@ -139,7 +155,7 @@ def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
 @pytest.mark.parametrize("name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS])
 def test_pool_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     """When every channel is busy, the library's pool timeout says with what."""
-    worker = start(max_connections=2)
+    worker = start(__name__, max_connections=2)
     client: Client = CLIENTS[name](worker)
     for _ in range(2):
         with pytest.raises(errors.ReadTimeout):

@@ -1,0 +1,172 @@
+"""What must hold a thousand times in a row."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from socketless import IpcAsyncTransport, IpcProcess, IpcTransport
+from support import LIMIT, nothing_leaks
+
+CHANNELS = 4
+STREAMS = 1000
+PIECE = b"x" * 16 * 1024
+
+
+def state() -> bytes:
+    """Return what there is in the worker's process."""
+    try:
+        tasks = len(asyncio.all_tasks())
+    except RuntimeError:  # no loop: WSGI
+        tasks = 0
+    threads = sorted(thread.name for thread in threading.enumerate())
+    return json.dumps([tasks, threads, len(os.listdir("/dev/fd"))]).encode()
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+    """Answer for ever, or with the worker's state."""
+    if environ["PATH_INFO"] == "/state":
+        start_response("200 OK", [])
+        return [state()]
+    if environ["PATH_INFO"] == "/echo":
+        start_response("200 OK", [])
+        return iter(lambda: environ["wsgi.input"].read(len(PIECE)), b"")
+    start_response("200 OK", [])
+    return for_ever()
+
+
+def for_ever() -> Iterator[bytes]:
+    while True:
+        yield PIECE
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    """Answer for ever, or with the worker's state."""
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/state":
+        await send({"type": "http.response.body", "body": state()})
+        return
+    while True:
+        event = await receive() if scope["path"] == "/echo" else {"body": PIECE, "more_body": True}
+        if event.get("type") == "http.disconnect":
+            return
+        await send({"type": "http.response.body", "body": event["body"], "more_body": event["more_body"]})
+        if not event["more_body"]:
+            return
+
+
+async def echo_messages(scope: Any, receive: Any, send: Any) -> None:
+    assert scope["type"] == "websocket"
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event["text"]})
+
+
+def test_a_hundred_thousand_messages() -> None:
+    """A WebSocket loses no message and keeps their order, though nobody reads while they are written."""
+    with IpcProcess(f"{__name__}:echo_messages") as worker, worker.websocket_connect("/") as session:
+        for number in range(100_000):
+            session.send_text(str(number))
+        for number in range(100_000):
+            assert session.receive_text() == str(number)
+
+
+def whole(client: httpx.Client) -> bool:
+    return client.post("/echo", content=[b"a", b"b"]).content == b"ab"
+
+
+def all_channels_work(worker: IpcProcess) -> bool:
+    """Hold as many streams as there are channels at the same time."""
+    with httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=LIMIT) as client:
+        requests = [client.build_request("GET", "/for-ever") for _ in range(CHANNELS)]
+        responses = [client.send(request, stream=True) for request in requests]
+        return all(next(response.iter_raw()).startswith(b"x") for response in responses)
+
+
+def state_at_rest(client: httpx.Client) -> Any:
+    """Return the worker's state once it has let go of all that was left."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("socketless-parked-"):
+            thread.join(LIMIT)
+    return client.get("/state").json()
+
+
+@pytest.mark.parametrize("app", ["wsgi", "asgi"])
+def test_a_thousand_streams_that_threads_leave(app: str) -> None:
+    """Streams that are left at random moments leave nothing behind, on either side, and every channel usable."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # pytest shows it where this fails
+
+    def leave_some(number: int) -> None:
+        choices = random.Random(seed + number)
+        for _ in range(STREAMS // CHANNELS):
+            path = choices.choice(["/for-ever", "/echo"])
+            content = for_ever() if path == "/echo" else None
+            with client.stream("POST", path, content=content) as response:
+                pieces = response.iter_raw()
+                for _ in range(choices.choice([0, 1, 3, 100])):
+                    assert next(pieces)
+            if choices.random() < 0.1:
+                assert whole(client)
+
+    with nothing_leaks(), IpcProcess(f"{__name__}:{app}", max_connections=CHANNELS) as worker:
+        client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=LIMIT)
+        assert all_channels_work(worker)
+        before = state_at_rest(client)
+        with ThreadPoolExecutor(CHANNELS) as threads:
+            list(threads.map(leave_some, range(CHANNELS)))
+        assert all_channels_work(worker)
+        assert state_at_rest(client) == before
+
+
+@pytest.mark.parametrize("app", ["wsgi", "asgi"])
+def test_a_thousand_streams_whose_tasks_are_cancelled(app: str) -> None:
+    """Tasks that are cancelled at random moments leave nothing behind, on either side, and every channel usable."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    choices = random.Random(seed)
+
+    async def read(client: httpx.AsyncClient, path: str) -> None:
+        async with client.stream("POST", path, content=endless() if path == "/echo" else None) as response:
+            async for piece in response.aiter_raw():
+                assert piece
+
+    async def endless() -> AsyncIterator[bytes]:
+        for piece in for_ever():
+            yield piece
+            await asyncio.sleep(0)
+
+    async def leave_some(client: httpx.AsyncClient) -> None:
+        for _ in range(STREAMS // CHANNELS):
+            task = asyncio.create_task(read(client, choices.choice(["/for-ever", "/echo"])))
+            for _ in range(choices.choice([0, 1, 2, 5, 20, 100])):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def main() -> None:
+        transport = IpcAsyncTransport(worker)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=LIMIT) as client:
+            await asyncio.gather(*(leave_some(client) for _ in range(CHANNELS)))
+
+    with nothing_leaks(), IpcProcess(f"{__name__}:{app}", max_connections=CHANNELS) as worker:
+        client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=LIMIT)
+        assert all_channels_work(worker)
+        before = state_at_rest(client)
+        asyncio.run(main())
+        assert all_channels_work(worker)
+        assert state_at_rest(client) == before
+        assert whole(client)
