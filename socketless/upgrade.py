@@ -172,8 +172,9 @@ class Upgraded:
             while not self._exchange.is_over:
                 self._frames_of((yield from self._exchange.receive()))
         except SocketlessError as error:
-            self._exchange.cancel()
             raise client_error(error, self._request) from error.__cause__
+        finally:
+            self._exchange.cancel()
         failed, self._failed = self._failed, None
         if failed is not None and self._raise_app_exceptions:
             app_error = exception_of(failed)

@@ -1,23 +1,41 @@
 """What every client must see of every kind of worker: a list of checks.
 
-Each check gets a client of `tests/clients.py` for a worker that serves `apps.conformance_app`.
+Each check gets a client of `tests/clients.py` for a worker that serves `apps.conformance_app`. It leaves the worker as
+usable as it was, with all its channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import random
+import tempfile
+import traceback
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clients import Client
+from clients import Client, Stream
 from socketless import errors
+from support import LIMIT
 
 CHECKS: list[Callable[[Client], None]] = []
+LIMITED: list[Callable[[Client], None]] = []  # of a worker with a max_body_bytes
+
+MAX_BODY_BYTES = 1000
 
 
 def check(function: Callable[[Client], None]) -> Callable[[Client], None]:
     CHECKS.append(function)
+    return function
+
+
+def check_limited(function: Callable[[Client], None]) -> Callable[[Client], None]:
+    LIMITED.append(function)
     return function
 
 
@@ -181,5 +199,444 @@ def prints(client: Client) -> None:
     assert client.request("GET", "/stdin").text == "''"
 
 
-def names() -> list[Any]:
-    return [pytest.param(function, id=function.__name__) for function in CHECKS]
+# What takes its time. `token` tells one call of a script of the app from all others.
+
+MIB = 1 << 20
+_tokens = map("token-{}".format, count())
+
+
+def say(client: Client, word: str) -> None:
+    assert client.request("POST", f"/stream/say?word={word}").status_code == 200
+
+
+def notes_on(client: Client, token: str) -> list[str]:
+    """Return what has become of a script, once it is over."""
+    notes: list[str] = client.request("GET", f"/stream/noted?of={token}").json()
+    return notes
+
+
+def ways(client: Client) -> list[str]:
+    """Return in how many ways an app can answer piece by piece."""
+    return ["iterable", "write"] if client.worker.app_kind == "wsgi" else ["send"]
+
+
+def all_channels_work(client: Client) -> None:
+    """Use both channels of the worker at the same time."""
+    token = next(_tokens)
+    with client.stream("GET", f"/stream/held?token={token}") as stream:
+        assert next(stream.chunks) == b"held"
+        say(client, f"{token}/go")
+        assert list(stream.chunks) == []
+
+
+class Source:
+    """Chunks for a request's body, and how many of them were taken."""
+
+    def __init__(self, chunks: Iterable[Any]) -> None:
+        self._chunks = iter(chunks)
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for chunk in self._chunks:
+            self.taken += 1
+            yield chunk
+
+
+@check
+def chunks_come_as_they_are_made(client: Client) -> None:
+    """Each chunk is here before the next is made, and from ASGI the headers before the first; nothing is reordered."""
+    for how in ways(client):
+        token = next(_tokens)
+        if how != "send":  # headers come with the first bytes (PEP 3333, "The start_response() Callable")
+            say(client, f"{token}/0")
+        with client.stream("GET", f"/stream/numbers?token={token}&how={how}") as stream:
+            assert (stream.status, stream.headers.get_list("x-one")) == (200, ["a", "b"])
+            if how == "send":
+                say(client, f"{token}/0")
+            assert next(stream.chunks) == b"0"
+            say(client, f"{token}/1")
+            assert next(stream.chunks) == b"1"
+            say(client, f"{token}/2")
+            assert list(stream.chunks) == [b"2"]
+
+
+@check
+def chunks_are_what_the_app_has_sent(client: Client) -> None:
+    """Chunks are not merged, empty ones are none; a Content-Length stays; the library makes lines of them."""
+    for how in ways(client):
+        url = f"/stream/chunks?how={how}"
+        with client.stream("GET", f"{url}&chunks=,ab,,c,") as stream:
+            assert "content-length" not in stream.headers
+            assert list(stream.chunks) == [b"ab", b"c"]
+        with client.stream("GET", f"{url}&chunks=one%0Atw,o%0A,three") as stream:
+            assert list(stream.iterate("lines")) == ["one", "two", "three"]
+        with client.stream("GET", f"{url}&chunks=ab,cd&length_is=4") as stream:
+            assert stream.headers["content-length"] == "4"
+            assert list(stream.chunks) == [b"ab", b"cd"]
+        with client.stream("GET", f"{url}&chunks=") as stream:
+            assert list(stream.chunks) == []
+        assert client.request("GET", f"{url}&chunks=,ab,,c,").content == b"abc"
+
+
+@check
+def streams_without_a_body(client: Client) -> None:
+    """HEAD, 204 and 304 have no body, however many chunks the app sends; the Content-Length of a HEAD stays."""
+    for how in ways(client):
+        url = f"/stream/chunks?how={how}&chunks=ab,cd"
+        for method, more in (("HEAD", "&length_is=4"), ("HEAD", ""), ("GET", "&status=204"), ("GET", "&status=304")):
+            with client.stream(method, url + more) as stream:
+                assert list(stream.chunks) == []
+                assert stream.headers.get("content-length") == ("4" if "length" in more else None)
+            assert client.request(method, url + more).content == b""
+
+
+@check
+def leaving_an_endless_answer(client: Client) -> None:
+    """An app that answers for ever is usable, and is told when the client closes the response, its block or itself."""
+
+    def leave(stream: Stream) -> None:
+        raise KeyError("left")
+
+    expected = {"iterable": {"closed"}, "write": {"ClientDisconnected"}, "send": {"CancelledError", "ClientDisconnected"}}
+    for how in ways(client):
+        for end in (Stream.close, Stream.close_client, leave, lambda stream: None):
+            token = next(_tokens)
+            try:
+                with client.stream("GET", f"/stream/endless?token={token}&how={how}&size=5000") as stream:
+                    assert b"".join(next(stream.chunks) for _ in range(100)) == b"x" * 500_000
+                    end(stream)
+            except KeyError:
+                assert end is leave
+            (note,) = notes_on(client, token)
+            assert note in expected[how]
+
+
+@check
+def leaving_a_quiet_app(client: Client) -> None:
+    """An app that has nothing to say is told that the client has left, too: `receive()` gives http.disconnect."""
+    expected = {"iterable": "closed", "write": "ClientDisconnected", "send": "disconnected"}
+    for how in ways(client):
+        token = next(_tokens)
+        with client.stream("GET", f"/stream/quiet?token={token}&how={how}") as stream:
+            assert next(stream.chunks) == b"quiet"
+        assert notes_on(client, token) == [expected[how]]
+
+
+@check
+def app_error_before_the_first_byte(client: Client) -> None:
+    """What the app raises after the headers is raised at once, or is a 500: nothing was sent yet."""
+    for how in ways(client):
+        url = f"/stream/boom?at=start&how={how}"
+        with pytest.raises(LookupError) as caught, client.stream("GET", url):
+            pass
+        assert caught.value.args == ("boom", 42)
+        with client.configure(raise_app_exceptions=False).stream("GET", url) as stream:
+            assert (stream.status, list(stream.chunks)) == (500, [b"Internal Server Error"])
+
+
+@check
+def app_error_in_the_middle(client: Client) -> None:
+    """What the app raises after the first byte is raised where its next bytes would be, after those that came."""
+    for how in ways(client):
+        url = f"/stream/boom?at=middle&how={how}"
+        with client.stream("GET", url) as stream:
+            assert next(stream.chunks) == b"first"
+            with pytest.raises(LookupError) as caught:
+                next(stream.chunks)
+        assert caught.value.args == ("boom", 42)
+        assert 'raise LookupError("boom", 42)' in str(caught.value.__cause__)
+        with pytest.raises(LookupError):
+            client.request("GET", url)
+
+
+@check
+def app_error_in_the_middle_as_incomplete_response(client: Client) -> None:
+    """With raise_app_exceptions=False it is IncompleteResponse: the status was sent, and the rest is missing."""
+    quiet = client.configure(raise_app_exceptions=False)
+    for how in ways(client):
+        url = f"/stream/boom?at=middle&how={how}"
+        with quiet.stream("GET", url) as stream:
+            assert (stream.status, next(stream.chunks)) == (200, b"first")
+            with pytest.raises(errors.IncompleteResponse) as caught:
+                next(stream.chunks)
+        assert isinstance(caught.value, client.library.RemoteProtocolError)
+        assert str(caught.value) == f"GET {url}: the app raised in the middle: LookupError: ('boom', 42)"
+        with pytest.raises(errors.IncompleteResponse):
+            quiet.request("GET", url)
+
+
+@check
+def app_error_at_the_end(client: Client) -> None:
+    """What the app raises when its response is complete is raised at its end; else the response is whole."""
+    url = "/stream/boom?at=end"
+    with client.stream("GET", url) as stream:
+        assert next(stream.chunks) == b"first"
+        with pytest.raises(LookupError):
+            list(stream.chunks)
+    with pytest.raises(LookupError):
+        client.request("GET", url)
+    quiet = client.configure(raise_app_exceptions=False)
+    with quiet.stream("GET", url) as stream:
+        assert list(stream.chunks) == [b"first", b"last"]
+    response = quiet.request("GET", url)
+    assert (response.status_code, response.content) == (200, b"firstlast")
+
+
+@check
+def background_task(client: Client) -> None:
+    """What the app does after its response (ASGI: after the last body, WSGI: in close()) is done at its end."""
+    token = next(_tokens)
+    assert client.request("GET", f"/stream/background?token={token}").content == b"body"
+    assert client.request("GET", f"/stream/noted_so_far?of={token}").json() == ["the task has run"]
+    token = next(_tokens)
+    with client.stream("GET", f"/stream/background?token={token}") as stream:
+        assert list(stream.chunks) == [b"body"]
+        assert client.request("GET", f"/stream/noted_so_far?of={token}").json() == ["the task has run"]
+
+
+@check
+def request_in_chunks(client: Client) -> None:
+    """A body in chunks arrives as one, of any kind of bytes, without the empty ones, chunked or with its length."""
+    chunks = [b"", b"one ", bytearray(b"two "), b"", memoryview(b"three"), b""]
+    response = client.request("POST", "/stream/echo?size=100", content=client.body(chunks))
+    assert (response.content, response.headers["x-length"], response.headers["x-encoding"]) == (
+        b"one two three",
+        "none",
+        "chunked",
+    )
+    response = client.request(
+        "POST", "/stream/echo?size=100", content=client.body(chunks), headers={"Content-Length": "13"}
+    )
+    assert (response.content, response.headers["x-length"], response.headers["x-encoding"]) == (
+        b"one two three",
+        "13",
+        "none",
+    )
+    for nothing in ([], [b"", b""]):
+        assert client.request("POST", "/stream/echo?size=100", content=client.body(nothing)).content == b""
+    assert client.request("POST", "/echo", content=client.body(chunks)).content == b"one two three"
+
+
+@check
+def uploads(client: Client) -> None:
+    """A file is streamed, and a multipart upload: with its length, or chunked if the file does not tell it."""
+    content = random.Random(3).randbytes(256_000)
+
+    class Unsized:
+        """A file that can be read, and nothing else."""
+
+        def __init__(self) -> None:
+            self.read = io.BytesIO(content).read
+
+    for file, is_sized in ((io.BytesIO(content), True), (Unsized(), False)):
+        response = client.request("POST", "/stream/echo?size=65536", files={"file": ("name", file)}, data={"a": "b"})
+        seen = response.headers["x-length"], response.headers["x-encoding"]
+        assert seen == ((str(len(response.content)), "none") if is_sized else ("none", "chunked"))
+        assert response.content.count(content) == response.content.count(b'filename="name"') == 1
+    with open(__file__, "rb") as text:
+        response = client.request("POST", "/stream/echo?size=65536", content=client.body(text))
+    assert response.content == Path(__file__).read_bytes()
+
+
+@check
+def echo_while_it_is_sent(client: Client) -> None:
+    """A body is taken piece by piece, when the app reads it: the answer is under way before the body is at its end."""
+    token = next(_tokens)
+    source = Source(b"%04d" % number for number in count())  # it has no end
+    url = f"/stream/echo?token={token}&size=4"
+    with client.stream("POST", url, content=client.body(source)) as stream:
+        assert source.taken <= 1
+        for number in range(5):
+            assert next(stream.chunks) == b"%04d" % number
+            assert source.taken == number + 1
+    assert notes_on(client, token)[0] in {"closed", "disconnected"}
+    assert source.taken == 5
+    source = Source([b"1", b"22", b"333"])
+    with client.stream("POST", "/stream/echo?size=3", content=client.body(source)) as stream:
+        assert (b"".join(stream.chunks), source.taken) == (b"122333", 3)
+
+
+@check
+def answer_before_the_body(client: Client) -> None:
+    """An app may answer before it reads the body, read only a part of it, or nothing."""
+    for reads, answer in ((9, b"6 "), (1, b"3 "), (0, b"0 ")):
+        source = Source([b"abc", b"def"])
+        url = f"/stream/answer_first?chunks=1&size=3&reads={reads}"
+        with client.stream("POST", url, content=client.body(source)) as stream:
+            assert (next(stream.chunks), source.taken) == (b"xxx", 0)
+            assert b"".join(stream.chunks).startswith(answer)
+        assert source.taken == min(reads, 2)
+        source = Source([b"abc", b"def"])
+        assert client.request("POST", url, content=client.body(source)).content.startswith(b"xxx" + answer)
+        assert source.taken == min(reads, 2)
+    assert client.request("POST", "/stream/chunks?chunks=a", content=client.body(Source([b"x"]))).content == b"a"
+
+
+@check
+def body_that_raises(client: Client) -> None:
+    """What the request's body raises is raised here as it is, before or during the answer; the app is told."""
+
+    def chunks(error: Exception) -> Iterator[bytes]:
+        yield b"one"
+        raise error
+
+    error = ZeroDivisionError("the source of the body")
+    for url in ("/stream/answer_first?chunks=0", "/stream/echo?x"):
+        token = next(_tokens)
+        with pytest.raises(ZeroDivisionError) as caught:
+            client.request("POST", f"{url}&size=3&token={token}", content=client.body(chunks(error)))
+        assert caught.value is error
+        assert notes_on(client, token)[0] == "disconnected"
+    token = next(_tokens)
+    with client.stream("POST", f"/stream/echo?size=3&token={token}", content=client.body(chunks(error))) as stream:
+        assert next(stream.chunks) == b"one"
+        with pytest.raises(ZeroDivisionError) as caught:
+            next(stream.chunks)
+    assert caught.value is error
+    assert notes_on(client, token)[0] == "disconnected"
+
+
+@check
+def body_that_is_no_bytes(client: Client) -> None:
+    """A chunk that is no bytes is refused, and the app is told."""
+    token = next(_tokens)
+    url = f"/stream/answer_first?chunks=0&size=3&token={token}"
+    with pytest.raises(errors.TransferError) as caught:
+        client.request("POST", url, content=client.body([b"one", "two"]))
+    assert isinstance(caught.value, client.library.LocalProtocolError)
+    assert str(caught.value) == f"POST {url}: the request's body holds str, which is not bytes"
+    assert notes_on(client, token)[0] == "disconnected"
+
+
+def large() -> Iterator[bytes]:
+    """Yield 64 MiB, each MiB another."""
+    return (bytes([number]) * MIB for number in range(64))
+
+
+LARGE_CRC = reduce(lambda crc, chunk: zlib.crc32(chunk, crc), large(), 0)
+
+
+def size_and_crc(chunks: Iterable[bytes]) -> tuple[int, int]:
+    size, crc = 0, 0
+    for chunk in chunks:
+        size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+    return size, crc
+
+
+@check
+def large_bodies_both_ways(client: Client) -> None:
+    """64 MiB go each way at once, in step or not."""
+    for content in (client.body(large()), b"".join(large())):
+        with client.stream("POST", f"/stream/echo?size={MIB}", content=content) as stream:
+            assert size_and_crc(stream.chunks) == (64 * MIB, LARGE_CRC)
+    url = f"/stream/answer_first?chunks=64&size={MIB}"
+    source = Source(large())
+    with client.stream("POST", url, content=client.body(source)) as stream:
+        size = 0
+        while size < 64 * MIB:
+            size += len(next(stream.chunks))
+            assert source.taken == 0
+        assert b"".join(stream.chunks) == b"%d %d" % (64 * MIB, LARGE_CRC)
+
+
+@check
+def trailers(client: Client) -> None:
+    """What an ASGI app sends as trailers is there at the end of the response."""
+    expected = [(b"x-one", b"1"), (b"x-two", b"2")] if client.worker.app_kind == "asgi" else None
+    response = client.request("GET", "/stream/trailers")
+    assert (response.content, response.extensions.get("http.response.trailers")) == (b"body", expected)
+    with client.stream("GET", "/stream/trailers") as stream:
+        assert list(stream.chunks) == [b"body"]
+        assert stream.extensions.get("http.response.trailers") == expected
+
+
+@check
+def debug(client: Client) -> None:
+    """What an ASGI app says for debugging is there; of what cannot cross, the name is."""
+    with client.stream("GET", "/stream/debug") as stream:
+        first = stream.extensions.get("http.response.debug")
+        assert list(stream.chunks) == [b"first", b"last"]
+        last = stream.extensions.get("http.response.debug")
+    if client.worker.app_kind == "wsgi":
+        assert first is last is None
+        return
+    assert first["template"].name == "index.html"
+    form = first["context"].pop("form")
+    assert (first["context"], form.name) == ({"user": "ada", "items": [1, 2]}, "login")
+    assert (last["template"].name, last["context"]) == ("other.html", {})
+    assert client.request("GET", "/stream/debug").extensions["http.response.debug"]["template"].name == "other.html"
+
+
+@check
+def path(client: Client) -> None:
+    """A file that an ASGI app names is the body."""
+    if client.worker.app_kind == "wsgi":
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content := bytes(range(256)) * 4000)
+        file.flush()
+        url = f"/stream/file?path={file.name}"
+        assert client.request("GET", url).content == content
+        with client.stream("GET", url) as stream:
+            assert b"".join(stream.chunks) == content
+        assert client.request("HEAD", url).content == b""
+
+
+@check
+def read_timeout_in_the_middle(client: Client) -> None:
+    """An app that does not go on gives the library's read timeout, which says where it is."""
+    for seconds in (0.02, 0.2, 2.0, LIMIT):  # more of them, where the first byte takes so long
+        token, seen = next(_tokens), b""
+        timeout = client.library.Timeout(LIMIT, read=seconds)
+        url = f"/stream/held?token={token}"
+        with pytest.raises(client.library.ReadTimeout) as caught, client.stream("GET", url, timeout=timeout) as stream:
+            for chunk in stream.chunks:
+                seen += chunk
+        say(client, f"{token}/go")  # a WSGI app lets go when it comes to its next yield
+        if seen:
+            break
+    assert seen == b"held"
+    assert isinstance(caught.value, errors.ReadTimeout)
+    assert caught.value.args[0] == f"GET {url}: the app did not go on with its answer within {seconds:g} s"
+    assert 'conformance_app.py", line ' in caught.value.stack
+    assert "in wait_in_" in caught.value.stack
+    shown = "".join(traceback.format_exception(caught.value))
+    assert f"The app is at:\n{caught.value.stack.rstrip()}" in shown
+    notes_on(client, token)
+
+
+@check_limited
+def request_over_the_limit(client: Client) -> None:
+    """A request's body that is over max_body_bytes is refused, and the app is told if it has begun to read it."""
+    for content in (b"x" * MAX_BODY_BYTES, client.body([b"x" * 600, b"x" * 400])):
+        assert client.request("POST", "/stream/answer_first?chunks=0&size=600", content=content).text.startswith("1000")
+    token = next(_tokens)
+    url = f"/stream/answer_first?chunks=0&size=600&token={token}"
+    for content in (b"x" * (MAX_BODY_BYTES + 1), client.body([b"x" * 600, b"x" * 401])):
+        with pytest.raises(errors.BodyTooLarge) as caught:
+            client.request("POST", url, content=content)
+        assert isinstance(caught.value, client.library.ProtocolError)
+        assert str(caught.value) == f"POST {url}: the body of the request is larger than max_body_bytes=1000"
+    assert notes_on(client, token)[0] == "disconnected"
+
+
+@check_limited
+def response_over_the_limit(client: Client) -> None:
+    """A response's body that is over max_body_bytes is an error, after what came before; an endless one, too."""
+    assert len(client.request("GET", f"/large?{MAX_BODY_BYTES}").content) == MAX_BODY_BYTES
+    paths = [f"/stream/endless?size=300&how={how}" for how in ways(client)]
+    for url in (f"/large?{MAX_BODY_BYTES + 1}", *paths):
+        with pytest.raises(errors.BodyTooLarge) as caught:
+            client.request("GET", url)
+        assert isinstance(caught.value, client.library.ProtocolError)
+        assert str(caught.value) == f"GET {url}: the body of the response is larger than max_body_bytes=1000"
+    for url in paths:
+        with client.stream("GET", url) as stream:
+            assert b"".join(next(stream.chunks) for _ in range(3)) == b"x" * 900
+            with pytest.raises(errors.BodyTooLarge) as caught:
+                next(stream.chunks)
+        assert isinstance(caught.value, client.library.ProtocolError)
+
+
+def names(checks: list[Callable[[Client], None]] = CHECKS) -> list[Any]:
+    return [pytest.param(function, id=function.__name__) for function in checks]

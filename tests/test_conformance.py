@@ -20,13 +20,41 @@ def start_method(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module", params=APPS)
-def worker(request: pytest.FixtureRequest, start_method: str) -> Iterator[IpcProcess]:
-    with IpcProcess(f"apps.conformance_app:{request.param}", start_method=start_method) as process:
+def app(request: pytest.FixtureRequest) -> str:
+    return f"apps.conformance_app:{request.param}"
+
+
+@pytest.fixture(scope="module")
+def worker(app: str, start_method: str) -> Iterator[IpcProcess]:
+    with IpcProcess(app, start_method=start_method, max_connections=2) as process:
         yield process
 
 
-@pytest.mark.parametrize("function", conformance.names())
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS])
+@pytest.fixture(scope="module")
+def limited_worker(app: str, start_method: str) -> Iterator[IpcProcess]:
+    options = {"max_connections": 2, "max_body_bytes": conformance.MAX_BODY_BYTES}
+    with IpcProcess(app, start_method=start_method, **options) as process:
+        yield process
+
+
+every_client = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS]
+)
+
+
+@every_client
+@pytest.mark.parametrize("function", conformance.names(conformance.CHECKS))
 def test_conformance(function: Callable[[Client], None], name: str, worker: IpcProcess) -> None:
-    """A client sees of a worker what `conformance` says."""
-    function(CLIENTS[name](worker))
+    """A client sees of a worker what `conformance` says, which leaves all channels usable."""
+    client = CLIENTS[name](worker)
+    function(client)
+    conformance.all_channels_work(client)
+
+
+@every_client
+@pytest.mark.parametrize("function", conformance.names(conformance.LIMITED))
+def test_conformance_with_a_limit(function: Callable[[Client], None], name: str, limited_worker: IpcProcess) -> None:
+    """The same for a worker that limits bodies."""
+    client = CLIENTS[name](limited_worker)
+    function(client)
+    conformance.all_channels_work(client)

@@ -309,7 +309,11 @@ def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]
     except TransferError:
         exchange.abort()
         raise
-    exchange.answer = yield from exchange.receive()
+    try:
+        exchange.answer = yield from exchange.receive()
+    except BaseException:  # Ctrl-C may have come between two steps
+        exchange.cancel()
+        raise
     return exchange
 
 

@@ -97,6 +97,7 @@ class ChannelPool(Generic[Owner]):
             self._waiters.clear()
         for channel in closing:
             channel.close()
+        self._cancel_abandoned()
         for thread in parked:
             if thread is not threading.current_thread():  # in which the garbage collector may have come to this
                 thread.join()  # the worker's end has woken it
@@ -107,8 +108,7 @@ class ChannelPool(Generic[Owner]):
         Raises:
             PoolTimeout: none was free before the deadline.
         """
-        while self.abandoned:
-            self.abandoned.popleft().cancel()
+        self._cancel_abandoned()
         waiter: _Waiter[Owner] | None = None
         try:
             with self._lock:
@@ -130,6 +130,10 @@ class ChannelPool(Generic[Owner]):
         if got is None and woken is Woken.LATE:
             raise PoolTimeout(self.describe_busy(label))
         return got
+
+    def _cancel_abandoned(self) -> None:
+        while self.abandoned:
+            self.abandoned.popleft().cancel()
 
     def _leave_queue(self, waiter: _Waiter[Owner]) -> tuple[Owner, Channel] | None:
         with self._lock:

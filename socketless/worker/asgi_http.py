@@ -25,8 +25,7 @@ _FILE_CHUNK = 256 * 1024  # bytes
 class HttpExchange(Exchange):
     """The two callables of one HTTP exchange, and what the app has sent so far.
 
-    What the app sends leaves at once. Only what completes the response waits for the app's return, so that an ordinary
-    response is one message.
+    What the app sends leaves at once. Only a whole response waits for the app's return, so that it is one message.
     """
 
     def __init__(
@@ -160,7 +159,8 @@ class HttpExchange(Exchange):
         self._headers_timer = asyncio.get_running_loop().call_later(_HEADERS_WAIT, self._start_sending_headers)
 
     def _start_sending_headers(self) -> None:
-        # Runs in the event loop, where the app has taken its time since http.response.start.
+        # Runs in the event loop, where the app has taken its time since http.response.start. What is held of a body
+        # that is whole by its Content-Length, and not by its more_body, goes with the headers.
         if not self._is_sent and not self._is_complete and not self.task.done():
             self._sending_headers = asyncio.create_task(self._send_headers())
 
@@ -181,7 +181,7 @@ class HttpExchange(Exchange):
         self._held.append(b"" if self._bodiless else body)
         if not more:
             self._complete_body()
-        if (more and self._size != self._length) or (self._is_sent and body):
+        if (self._is_sent and body) or (more and self._size != self._length):
             await self._write(self._next(more_body=True))
             # A client that reads as fast as the app writes must not keep the loop from all else.
             await asyncio.sleep(0)

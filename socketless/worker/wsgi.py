@@ -216,8 +216,8 @@ def _iterate(iterable: Any) -> Iterator[Any]:
 class _Answer:
     """What a WSGI app answers: `start_response()`, `write()` and the chunks that it yields.
 
-    Each chunk is sent before the app is asked for the next (PEP 3333, "Buffering and Streaming"). Only what completes
-    the response waits for the app's return, so that an ordinary response is one message.
+    Each chunk is sent before the app is asked for the next (PEP 3333, "Buffering and Streaming"). Only a response that
+    is whole, by its Content-Length, waits for the app's return, so that it is one message.
     """
 
     def __init__(self, request: Request, exchange: _Exchange, max_body_bytes: int | None) -> None:
@@ -281,7 +281,7 @@ class _Answer:
     def _send(self) -> None:
         if not self._held:
             self._exchange.check()  # an app that yields b"" has nothing to send, but is to hear of it
-        elif not self._is_complete:
+        elif self._is_sent or not self._is_complete:
             self._exchange.send(self._next(more_body=True))
 
     def _next(self, *, more_body: bool) -> Response | Chunk:

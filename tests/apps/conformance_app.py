@@ -1,16 +1,26 @@
 """One app that is written down once, served as WSGI (`wsgi`) and as ASGI (`asgi`), without a framework between.
 
 It answers what `tests/conformance.py` asks. Everything about a request comes back as JSON, with bytes as latin-1.
+
+What takes its time (`/stream/...`) is written down once, too: as a generator of steps, a *script*. `WsgiPlay` and
+`play_asgi` are the two ways of playing one.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import os
 import signal
 import sys
 import threading
+import time
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 hold = threading.Event()  # /hang waits for it, /release sets it
 counter = 0
@@ -97,7 +107,9 @@ def failing_reset() -> None:
     raise ValueError("the hook failed")
 
 
-def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+    if environ["PATH_INFO"].startswith("/stream/"):
+        return WsgiPlay(environ, start_response).begin()
     names = ("CONTENT_TYPE", "CONTENT_LENGTH")
     headers = [(key, value) for key, value in environ.items() if key.startswith("HTTP_") or key in names]
     seen = Seen(
@@ -119,6 +131,9 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
+    if scope["path"].startswith("/stream/"):
+        await play_asgi(scope, receive, send)
+        return
     body, more = b"", True
     while more:
         event = await receive()
@@ -136,8 +151,6 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
         headers=merge(scope["headers"]),
         body=body,
     )
-    import asyncio
-
     status, headers, body = await asyncio.to_thread(answer, seen)
     raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": raw_headers})
@@ -163,3 +176,370 @@ def outer(scope: Any) -> Any:
         await asgi(scope, receive, send)
 
     return inner
+
+
+# The steps of a script. Bytes are a step as well: a chunk of the answer.
+
+
+@dataclass
+class Start:
+    """The status and the headers."""
+
+    status: int = 200
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    trailers: bool = False
+
+
+@dataclass
+class Read:
+    """Read the request's body: some of it (ASGI), up to `size` bytes (WSGI), or b"" at its end."""
+
+    size: int
+
+
+@dataclass
+class Wait:
+    """Wait until somebody has said a word."""
+
+    word: str
+
+
+@dataclass
+class Event:
+    """An event that only ASGI has."""
+
+    event: dict[str, Any]
+
+
+class Work:
+    """Do something that takes a moment."""
+
+
+class Listen:
+    """Do nothing until the client has gone."""
+
+
+@dataclass
+class End:
+    """The response is complete, for ASGI by this event. What follows is the background task."""
+
+    event: dict[str, Any] = field(default_factory=lambda: {"type": "http.response.body"})
+
+
+LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
+MOMENT = 0.02  # seconds
+
+Script = Generator[Any, bytes, None]
+
+
+class Word:
+    """What one request waits for and another says."""
+
+    def __init__(self) -> None:
+        self._in_threads = threading.Event()
+        self._in_tasks = asyncio.Event()
+
+    def say(self) -> None:
+        self._in_threads.set()
+        self._in_tasks.set()
+
+    def wait_in_thread(self) -> None:
+        if not self._in_threads.wait(LIMIT):
+            raise TimeoutError("nobody has said it")
+
+    async def wait_in_task(self) -> None:
+        await asyncio.wait_for(self._in_tasks.wait(), LIMIT)
+
+
+words: dict[str, Word] = {}
+notes: dict[str, list[str]] = {}  # what has become of a script, by its token
+
+
+def word(name: str) -> Word:
+    return words.setdefault(name, Word())
+
+
+class Call:
+    """What a script knows of its request: the query's values as attributes, and how its body is announced."""
+
+    def __init__(self, query: str, length: str | None, encoding: str | None) -> None:
+        self.token = "nobody"
+        self.__dict__.update(parse_qsl(query, keep_blank_values=True))
+        self.length, self.encoding = length, encoding
+
+    def note(self, text: str) -> None:
+        notes.setdefault(self.token, []).append(text)
+
+    def over(self) -> None:
+        word(f"{self.token}/over").say()
+
+
+def say(call: Any) -> Script:
+    """Say a word to another script."""
+    word(call.word).say()
+    yield Start()
+
+
+def noted(call: Any) -> Script:
+    """Answer with the notes on another script, once that is over."""
+    yield Wait(f"{call.of}/over")
+    yield from noted_so_far(call)
+
+
+def noted_so_far(call: Any) -> Script:
+    yield Start()
+    yield json.dumps(notes.get(call.of, [])).encode()
+
+
+def numbers(call: Any) -> Script:
+    """Answer "0", "1", "2", each when it is told to."""
+    yield Start(headers=[("X-One", "a"), ("X-One", "b")])
+    for number in range(3):
+        yield Wait(f"{call.token}/{number}")
+        yield b"%d" % number
+
+
+def chunks(call: Any) -> Script:
+    """Answer with these chunks."""
+    headers = [("Content-Length", call.length_is)] if hasattr(call, "length_is") else []
+    yield Start(int(getattr(call, "status", "200")), headers)
+    for chunk in call.chunks.split(","):
+        yield chunk.encode()
+
+
+def held(call: Any) -> Script:
+    """Answer something, and then nothing more before it is told to."""
+    yield Start()
+    yield b"held"
+    yield Wait(f"{call.token}/go")
+
+
+def endless(call: Any) -> Script:
+    yield Start()
+    while True:
+        yield b"x" * int(call.size)
+
+
+def quiet(call: Any) -> Script:
+    """Answer something, and then nothing for as long as there is a client."""
+    yield Start()
+    yield b"quiet"
+    yield Listen()
+
+
+def boom(call: Any) -> Script:
+    """Raise: before the first byte, in the middle, or when the response is complete."""
+    yield Start()
+    if call.at == "middle":
+        yield b"first"
+    elif call.at == "end":
+        yield b"first"
+        yield b"last"
+        yield End()
+    raise LookupError("boom", 42)
+
+
+def background(call: Any) -> Script:
+    yield Start()
+    yield b"body"
+    yield End()
+    yield Work()
+    call.note("the task has run")
+
+
+def echo(call: Any) -> Script:
+    """Answer with the request's body, in pieces of a size, or as it comes if that is smaller."""
+    size = int(call.size)
+    yield Start(headers=[("X-Length", call.length or "none"), ("X-Encoding", call.encoding or "none")])
+    while chunk := (yield Read(size)):
+        for start in range(0, len(chunk), size):
+            yield chunk[start : start + size]
+
+
+def answer_first(call: Any) -> Script:
+    """Answer a number of chunks, and then read the request's body, or only so many pieces; say how much that was."""
+    size, total, crc = int(call.size), 0, 0
+    yield Start()
+    for _ in range(int(call.chunks)):
+        yield b"x" * size
+    for _ in range(int(getattr(call, "reads", sys.maxsize))):
+        chunk = yield Read(size)
+        if not chunk:
+            break
+        total, crc = total + len(chunk), zlib.crc32(chunk, crc)
+    yield f"{total} {crc}".encode()
+
+
+def trailers(call: Any) -> Script:
+    yield Start(trailers=True)
+    yield b"body"
+    yield End()
+    yield Event({"type": "http.response.trailers", "headers": [(b"x-one", b"1")], "more_trailers": True})
+    yield Event({"type": "http.response.trailers", "headers": [(b"x-two", b"2")]})
+
+
+class Named:
+    """A template, say: it cannot be pickled, and has a name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lock = threading.Lock()
+
+
+def debug(call: Any) -> Script:
+    context = {"user": "ada", "items": [1, 2], "request": threading.Lock(), "form": Named("login"), 3: "no name"}
+    yield Event({"type": "http.response.debug", "info": {"template": Named("index.html"), "context": context}})
+    yield Start()
+    yield b"first"
+    yield b"last"
+    yield Event({"type": "http.response.debug", "info": {"template": Named("other.html"), "context": {}}})
+
+
+def file(call: Any) -> Script:
+    yield Start()
+    yield End({"type": "http.response.pathsend", "path": call.path})
+
+
+SCRIPTS: dict[str, Callable[[Any], Script]] = {
+    script.__name__: script
+    for script in (
+        *(say, noted, noted_so_far, numbers, chunks, held, endless, quiet, boom, background, echo, answer_first),
+        *(trailers, debug, file),
+    )
+}
+
+
+class WsgiPlay:
+    """A script as the iterable of PEP 3333, or, with `how=write` in the query, by its `write()`."""
+
+    def __init__(self, environ: dict[str, Any], start_response: Any) -> None:
+        self._environ = environ
+        self._start_response = start_response
+        self._call: Any = Call(
+            environ["QUERY_STRING"], environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING")
+        )
+        self._script = SCRIPTS[environ["PATH_INFO"].removeprefix("/stream/")](self._call)
+        self._got: bytes | None = None
+        self._is_listening = self._is_complete = False
+
+    def begin(self) -> Any:
+        if getattr(self._call, "how", "") != "write":
+            return self
+        try:
+            while (chunk := self._advance()) is not None:
+                self._write(chunk)
+        except OSError as error:
+            self._call.note(type(error).__name__)
+            raise
+        finally:
+            self._call.over()
+        return []
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = self._advance()
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        """What PEP 3333 calls when the response is complete, or the client has gone."""
+        try:
+            if self._is_complete:
+                self._advance()
+            elif inspect.getgeneratorstate(self._script) != inspect.GEN_CLOSED:
+                self._call.note("closed")
+                self._script.close()
+        finally:
+            self._call.over()
+
+    def _advance(self) -> bytes | None:
+        """Return the next chunk; `None` at the end of the response, and at that of the background task."""
+        while not self._is_listening:
+            try:
+                step = self._script.send(self._got)
+            except StopIteration:
+                return None
+            self._got = None
+            if isinstance(step, bytes):
+                return step
+            if isinstance(step, End):
+                self._is_complete = True
+                return None
+            self._got = self._perform(step)
+        time.sleep(MOMENT / 10)
+        return b""  # so that it is closed when the client has gone
+
+    def _perform(self, step: Any) -> bytes | None:
+        if isinstance(step, Start):
+            self._write = self._start_response(f"{step.status} Whatever", step.headers)
+        elif isinstance(step, Read):
+            return self._read(step.size)
+        elif isinstance(step, Wait):
+            word(step.word).wait_in_thread()
+        elif isinstance(step, Work):
+            time.sleep(MOMENT)
+        elif isinstance(step, Listen):
+            self._is_listening = True
+        return None
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data: bytes = self._environ["wsgi.input"].read(size)
+        except OSError:
+            self._call.note("disconnected")
+            raise
+        return data
+
+
+async def play_asgi(scope: Any, receive: Any, send: Any) -> None:
+    """Play a script as an ASGI app."""
+    headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+    call: Any = Call(
+        scope["query_string"].decode(), headers.get("content-length"), headers.get("transfer-encoding")
+    )
+    script = SCRIPTS[scope["path"].removeprefix("/stream/")](call)
+    more_body, is_complete, got = True, False, None
+    try:
+        while True:
+            try:
+                step = script.send(got)
+            except StopIteration:
+                break
+            got = None
+            if isinstance(step, Read) and not more_body:
+                got = b""
+            elif isinstance(step, (Read, Listen)):
+                event = await receive()
+                while isinstance(step, Listen) and event["type"] != "http.disconnect":
+                    event = await receive()
+                if event["type"] == "http.disconnect":
+                    call.note("disconnected")
+                    return
+                got, more_body = event["body"], event.get("more_body", False)
+            elif isinstance(step, Wait):
+                await word(step.word).wait_in_task()
+            elif isinstance(step, Work):
+                await asyncio.sleep(MOMENT)
+            else:
+                is_complete |= isinstance(step, End)
+                await send(event_of(step))
+        if not is_complete:
+            await send(event_of(End()))
+    except (asyncio.CancelledError, OSError) as error:
+        call.note(type(error).__name__)
+        raise
+    finally:
+        call.over()
+
+
+def event_of(step: Any) -> dict[str, Any]:
+    if isinstance(step, bytes):
+        return {"type": "http.response.body", "body": step, "more_body": True}
+    if isinstance(step, Start):
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in step.headers]
+        return {"type": "http.response.start", "status": step.status, "headers": headers, "trailers": step.trailers}
+    event: dict[str, Any] = step.event
+    return event
