@@ -13,7 +13,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +211,7 @@ def say(client: Client, word: str) -> None:
 
 def notes_on(client: Client, token: str) -> list[str]:
     """Return what has become of a script, once it is over."""
-    notes: list[str] = client.request("GET", f"/stream/noted?of={token}").json()
+    notes: list[str] = client.request("GET", f"/stream/noted?of={token}&word={token}/over").json()
     return notes
 
 
@@ -235,21 +235,25 @@ class Source:
     def __init__(self, chunks: Iterable[Any]) -> None:
         self._chunks = iter(chunks)
         self.taken = 0
+        self.is_closed = False
 
     def __iter__(self) -> Iterator[Any]:
-        for chunk in self._chunks:
-            self.taken += 1
-            yield chunk
+        try:
+            for chunk in self._chunks:
+                self.taken += 1
+                yield chunk
+        finally:
+            self.is_closed = True
 
 
 @check
 def chunks_come_as_they_are_made(client: Client) -> None:
-    """Each chunk is here before the next is made, and from ASGI the headers before the first; nothing is reordered."""
-    for how in ways(client):
+    """Each chunk is here before the next is made, and from ASGI the headers before the first; the end is by itself."""
+    for how, more in product(ways(client), ["", "&length_is=3"]):
         token = next(_tokens)
         if how != "send":  # headers come with the first bytes (PEP 3333, "The start_response() Callable")
             say(client, f"{token}/0")
-        with client.stream("GET", f"/stream/numbers?token={token}&how={how}") as stream:
+        with client.stream("GET", f"/stream/numbers?token={token}&how={how}{more}") as stream:
             assert (stream.status, stream.headers.get_list("x-one")) == (200, ["a", "b"])
             if how == "send":
                 say(client, f"{token}/0")
@@ -257,7 +261,9 @@ def chunks_come_as_they_are_made(client: Client) -> None:
             say(client, f"{token}/1")
             assert next(stream.chunks) == b"1"
             say(client, f"{token}/2")
-            assert list(stream.chunks) == [b"2"]
+            assert next(stream.chunks) == b"2"
+            say(client, f"{token}/end")
+            assert list(stream.chunks) == []
 
 
 @check
@@ -297,7 +303,11 @@ def leaving_an_endless_answer(client: Client) -> None:
     def leave(stream: Stream) -> None:
         raise KeyError("left")
 
-    expected = {"iterable": {"closed"}, "write": {"ClientDisconnected"}, "send": {"CancelledError", "ClientDisconnected"}}
+    expected = {
+        "iterable": {"closed"},
+        "write": {"ClientDisconnected"},
+        "send": {"CancelledError", "ClientDisconnected"},
+    }
     for how in ways(client):
         for end in (Stream.close, Stream.close_client, leave, lambda stream: None):
             token = next(_tokens)
@@ -309,6 +319,17 @@ def leaving_an_endless_answer(client: Client) -> None:
                 assert end is leave
             (note,) = notes_on(client, token)
             assert note in expected[how]
+
+
+@check
+def reading_on_after_closing(client: Client) -> None:
+    """A response that was closed before its end does not look like a whole one to who reads on."""
+    for close in (Stream.close, Stream.close_client):
+        with client.stream("GET", "/stream/endless?size=5000") as stream:
+            assert next(stream.chunks) == b"x" * 5000
+            close(stream)
+            with pytest.raises((client.library.TransportError, errors.StateError)):
+                b"".join(stream.chunks)
 
 
 @check
@@ -332,6 +353,19 @@ def app_error_before_the_first_byte(client: Client) -> None:
         assert caught.value.args == ("boom", 42)
         with client.configure(raise_app_exceptions=False).stream("GET", url) as stream:
             assert (stream.status, list(stream.chunks)) == (500, [b"Internal Server Error"])
+
+
+@check
+def app_error_after_the_headers(client: Client) -> None:
+    """What an ASGI app raises when its headers have gone is raised where its first bytes would be."""
+    token = next(_tokens)
+    if client.worker.app_kind == "wsgi":  # whose headers wait for the first bytes
+        return
+    with client.stream("GET", f"/stream/boom?at=headers&token={token}") as stream:
+        assert stream.status == 200
+        say(client, f"{token}/go")
+        with pytest.raises(LookupError):
+            next(stream.chunks)
 
 
 @check
@@ -370,9 +404,9 @@ def app_error_at_the_end(client: Client) -> None:
     """What the app raises when its response is complete is raised at its end; else the response is whole."""
     url = "/stream/boom?at=end"
     with client.stream("GET", url) as stream:
-        assert next(stream.chunks) == b"first"
+        assert [next(stream.chunks), next(stream.chunks)] == [b"first", b"last"]
         with pytest.raises(LookupError):
-            list(stream.chunks)
+            next(stream.chunks)
     with pytest.raises(LookupError):
         client.request("GET", url)
     quiet = client.configure(raise_app_exceptions=False)
@@ -387,11 +421,22 @@ def background_task(client: Client) -> None:
     """What the app does after its response (ASGI: after the last body, WSGI: in close()) is done at its end."""
     token = next(_tokens)
     assert client.request("GET", f"/stream/background?token={token}").content == b"body"
-    assert client.request("GET", f"/stream/noted_so_far?of={token}").json() == ["the task has run"]
+    assert client.request("GET", f"/stream/noted?of={token}").json() == ["the task has run"]
     token = next(_tokens)
     with client.stream("GET", f"/stream/background?token={token}") as stream:
         assert list(stream.chunks) == [b"body"]
-        assert client.request("GET", f"/stream/noted_so_far?of={token}").json() == ["the task has run"]
+        assert client.request("GET", f"/stream/noted?of={token}").json() == ["the task has run"]
+
+
+@check
+def leaving_during_the_background_task(client: Client) -> None:
+    """What the app does after its response is done though the client has left."""
+    token = next(_tokens)
+    with client.stream("GET", f"/stream/background?token={token}&wait_for={token}/go") as stream:
+        assert next(stream.chunks) == b"body"
+        client.request("GET", f"/stream/noted?of={token}&word={token}/complete")
+    say(client, f"{token}/go")
+    assert notes_on(client, token) == ["the task has run"]
 
 
 @check
@@ -449,7 +494,7 @@ def echo_while_it_is_sent(client: Client) -> None:
         for number in range(5):
             assert next(stream.chunks) == b"%04d" % number
             assert source.taken == number + 1
-    assert notes_on(client, token)[0] in {"closed", "disconnected"}
+    assert set(notes_on(client, token)) <= {"closed", "disconnected", "ClientDisconnected"}
     assert source.taken == 5
     source = Source([b"1", b"22", b"333"])
     with client.stream("POST", "/stream/echo?size=3", content=client.body(source)) as stream:
@@ -470,6 +515,16 @@ def answer_before_the_body(client: Client) -> None:
         assert client.request("POST", url, content=client.body(source)).content.startswith(b"xxx" + answer)
         assert source.taken == min(reads, 2)
     assert client.request("POST", "/stream/chunks?chunks=a", content=client.body(Source([b"x"]))).content == b"a"
+
+
+@check
+def body_that_is_not_used_up(client: Client) -> None:
+    """A body that the app does not read to its end is closed when the exchange is over."""
+    source = Source([b"abc", b"def"])
+    url = "/stream/answer_first?chunks=0&size=3&reads=1"
+    with client.stream("POST", url, content=client.body(source)) as stream:
+        assert b"".join(stream.chunks).startswith(b"3 ")
+        assert (source.taken, source.is_closed) == (1, True)
 
 
 @check
@@ -582,27 +637,40 @@ def path(client: Client) -> None:
         assert client.request("HEAD", url).content == b""
 
 
+def read_until_late(client: Client, url: str, seconds: float) -> tuple[list[bytes], Any]:
+    """Read a response until the read timeout; return the chunks that came before, and the error."""
+    chunks: list[bytes] = []
+    timeout = client.library.Timeout(LIMIT, read=seconds)
+    with pytest.raises(client.library.ReadTimeout) as caught, client.stream("GET", url, timeout=timeout) as stream:
+        chunks.extend(stream.chunks)
+    return chunks, caught.value
+
+
 @check
 def read_timeout_in_the_middle(client: Client) -> None:
     """An app that does not go on gives the library's read timeout, which says where it is."""
     for seconds in (0.02, 0.2, 2.0, LIMIT):  # more of them, where the first byte takes so long
-        token, seen = next(_tokens), b""
-        timeout = client.library.Timeout(LIMIT, read=seconds)
+        token = next(_tokens)
         url = f"/stream/held?token={token}"
-        with pytest.raises(client.library.ReadTimeout) as caught, client.stream("GET", url, timeout=timeout) as stream:
-            for chunk in stream.chunks:
-                seen += chunk
+        chunks, error = read_until_late(client, url, seconds)
         say(client, f"{token}/go")  # a WSGI app lets go when it comes to its next yield
-        if seen:
+        if chunks:
             break
-    assert seen == b"held"
-    assert isinstance(caught.value, errors.ReadTimeout)
-    assert caught.value.args[0] == f"GET {url}: the app did not go on with its answer within {seconds:g} s"
-    assert 'conformance_app.py", line ' in caught.value.stack
-    assert "in wait_in_" in caught.value.stack
-    shown = "".join(traceback.format_exception(caught.value))
-    assert f"The app is at:\n{caught.value.stack.rstrip()}" in shown
+    assert chunks == [b"held"]
+    assert isinstance(error, errors.ReadTimeout)
+    assert error.args[0] == f"GET {url}: the app did not go on with its answer within {seconds:g} s"
+    assert 'conformance_app.py", line ' in error.stack
+    assert "in wait_in_" in error.stack
+    assert f"The app is at:\n{error.stack.rstrip()}" in "".join(traceback.format_exception(error))
     notes_on(client, token)
+
+
+@check
+def read_timeout_of_empty_chunks(client: Client) -> None:
+    """An app that sends empty chunks does not go on with its answer: no byte has come."""
+    for seconds in (0.05, 0.5):  # more of them, where the first byte takes so long
+        if read_until_late(client, "/stream/empty", seconds)[0] == [b"first"]:
+            break
 
 
 @check_limited
@@ -638,5 +706,13 @@ def response_over_the_limit(client: Client) -> None:
         assert isinstance(caught.value, client.library.ProtocolError)
 
 
-def names(checks: list[Callable[[Client], None]] = CHECKS) -> list[Any]:
+@check_limited
+def response_over_the_limit_of_an_app_that_does_not_care(client: Client) -> None:
+    """An app that swallows the error does not make a shorter response of it."""
+    for how in ways(client):
+        with pytest.raises((errors.BodyTooLarge, errors.AppProtocolError)):
+            client.request("GET", f"/stream/endless?size=300&how={how}&swallow=yes")
+
+
+def names(checks: list[Callable[[Client], None]]) -> list[Any]:
     return [pytest.param(function, id=function.__name__) for function in checks]

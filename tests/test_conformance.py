@@ -58,3 +58,11 @@ def test_conformance_with_a_limit(function: Callable[[Client], None], name: str,
     client = CLIENTS[name](limited_worker)
     function(client)
     conformance.all_channels_work(client)
+
+
+def test_debug_that_only_the_worker_can_rebuild() -> None:
+    """Of a template whose module only the worker has, the name crosses; the channel is kept."""
+    with IpcProcess("apps.conformance_app:asgi", max_connections=1) as worker:
+        client, pid = CLIENTS["httpx"](worker), worker.pid
+        debug = client.request("GET", "/stream/debug_of_its_own").extensions["http.response.debug"]
+        assert (debug["template"].name, worker.pid) == ("index.html", pid)

@@ -228,6 +228,7 @@ class End:
 
 LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
 MOMENT = 0.02  # seconds
+EMPTY_SECONDS = 4.0
 
 Script = Generator[Any, bytes, None]
 
@@ -281,28 +282,29 @@ def say(call: Any) -> Script:
 
 
 def noted(call: Any) -> Script:
-    """Answer with the notes on another script, once that is over."""
-    yield Wait(f"{call.of}/over")
-    yield from noted_so_far(call)
-
-
-def noted_so_far(call: Any) -> Script:
+    """Answer with the notes on another script, now or when a word was said."""
+    if hasattr(call, "word"):
+        yield Wait(call.word)
     yield Start()
     yield json.dumps(notes.get(call.of, [])).encode()
 
 
+def length_header(call: Any) -> list[tuple[str, str]]:
+    return [("Content-Length", call.length_is)] if hasattr(call, "length_is") else []
+
+
 def numbers(call: Any) -> Script:
     """Answer "0", "1", "2", each when it is told to."""
-    yield Start(headers=[("X-One", "a"), ("X-One", "b")])
+    yield Start(headers=[("X-One", "a"), ("X-One", "b"), *length_header(call)])
     for number in range(3):
         yield Wait(f"{call.token}/{number}")
         yield b"%d" % number
+    yield Wait(f"{call.token}/end")
 
 
 def chunks(call: Any) -> Script:
     """Answer with these chunks."""
-    headers = [("Content-Length", call.length_is)] if hasattr(call, "length_is") else []
-    yield Start(int(getattr(call, "status", "200")), headers)
+    yield Start(int(getattr(call, "status", "200")), length_header(call))
     for chunk in call.chunks.split(","):
         yield chunk.encode()
 
@@ -327,10 +329,21 @@ def quiet(call: Any) -> Script:
     yield Listen()
 
 
+def empty(call: Any) -> Script:
+    """Answer something, and then nothing at all, for a while."""
+    yield Start()
+    yield b"first"
+    for _ in range(int(EMPTY_SECONDS / MOMENT)):
+        yield Work()
+        yield b""
+
+
 def boom(call: Any) -> Script:
     """Raise: before the first byte, in the middle, or when the response is complete."""
     yield Start()
-    if call.at == "middle":
+    if call.at == "headers":
+        yield Wait(f"{call.token}/go")
+    elif call.at == "middle":
         yield b"first"
     elif call.at == "end":
         yield b"first"
@@ -343,6 +356,9 @@ def background(call: Any) -> Script:
     yield Start()
     yield b"body"
     yield End()
+    if hasattr(call, "wait_for"):
+        word(f"{call.token}/complete").say()
+        yield Wait(call.wait_for)
     yield Work()
     call.note("the task has run")
 
@@ -395,6 +411,28 @@ def debug(call: Any) -> Script:
     yield Event({"type": "http.response.debug", "info": {"template": Named("other.html"), "context": {}}})
 
 
+class Local:
+    """It can be pickled, and be rebuilt only in the process where it was."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> Any:
+        return rebuild_local, (self.name, os.getpid())
+
+
+def rebuild_local(name: str, pid: int) -> Local:
+    if pid != os.getpid():
+        raise ImportError("its module is not to be had here")
+    return Local(name)
+
+
+def debug_of_its_own(call: Any) -> Script:
+    yield Event({"type": "http.response.debug", "info": {"template": Local("index.html")}})
+    yield Start()
+    yield b"body"
+
+
 def file(call: Any) -> Script:
     yield Start()
     yield End({"type": "http.response.pathsend", "path": call.path})
@@ -403,8 +441,8 @@ def file(call: Any) -> Script:
 SCRIPTS: dict[str, Callable[[Any], Script]] = {
     script.__name__: script
     for script in (
-        *(say, noted, noted_so_far, numbers, chunks, held, endless, quiet, boom, background, echo, answer_first),
-        *(trailers, debug, file),
+        *(say, noted, numbers, chunks, held, endless, quiet, empty, boom, background, echo, answer_first),
+        *(trailers, debug, debug_of_its_own, file),
     )
 }
 
@@ -431,6 +469,9 @@ class WsgiPlay:
         except OSError as error:
             self._call.note(type(error).__name__)
             raise
+        except ValueError:  # BodyTooLarge
+            if not hasattr(self._call, "swallow"):
+                raise
         finally:
             self._call.over()
         return []
@@ -497,9 +538,7 @@ class WsgiPlay:
 async def play_asgi(scope: Any, receive: Any, send: Any) -> None:
     """Play a script as an ASGI app."""
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
-    call: Any = Call(
-        scope["query_string"].decode(), headers.get("content-length"), headers.get("transfer-encoding")
-    )
+    call: Any = Call(scope["query_string"].decode(), headers.get("content-length"), headers.get("transfer-encoding"))
     script = SCRIPTS[scope["path"].removeprefix("/stream/")](call)
     more_body, is_complete, got = True, False, None
     try:
@@ -531,6 +570,9 @@ async def play_asgi(scope: Any, receive: Any, send: Any) -> None:
     except (asyncio.CancelledError, OSError) as error:
         call.note(type(error).__name__)
         raise
+    except ValueError:  # BodyTooLarge
+        if not hasattr(call, "swallow"):
+            raise
     finally:
         call.over()
 

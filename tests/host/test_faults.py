@@ -9,8 +9,9 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -116,14 +117,20 @@ def test_worker_dies_between_requests(start: Callable[..., IpcProcess]) -> None:
     assert worker.pid != pid
 
 
-def test_worker_dies_with_many_in_flight(start: Callable[..., IpcProcess]) -> None:
+def hang(threads: ThreadPoolExecutor, client: httpx.Client, fifo: Path, stack: ExitStack) -> Future[httpx.Response]:
+    """Let a request hang, and return when it is in the app."""
+    os.mkfifo(fifo)
+    future = threads.submit(client.get, f"/fifo?{fifo}")
+    stack.enter_context(open(fifo, "w"))  # blocks until the app opens it, too
+    return future
+
+
+def test_worker_dies_with_many_in_flight(start: Callable[..., IpcProcess], tmp_path: Path) -> None:
     """Every request in flight gets WorkerDied, and one restart serves all that come after."""
     worker = start()
     client = client_of(worker)
-    with ThreadPoolExecutor(8) as threads:
-        hanging = [threads.submit(client.get, "/hang") for _ in range(3)]
-        while len(worker._pool._busy) < 3:
-            pass
+    with ExitStack() as stack, ThreadPoolExecutor(8) as threads:
+        hanging = [hang(threads, client, tmp_path / f"fifo{number}", stack) for number in range(3)]
         with pytest.raises(errors.WorkerDied):
             client.get("/kill")
         for future in hanging:
@@ -207,16 +214,14 @@ def test_closed_worker(start: Callable[..., IpcProcess]) -> None:
     assert worker.pid is None
 
 
-def test_close_with_requests_in_flight(start: Callable[..., IpcProcess]) -> None:
+def test_close_with_requests_in_flight(start: Callable[..., IpcProcess], tmp_path: Path) -> None:
     """Closing a worker ends the requests that are in flight."""
     worker = start(shutdown_timeout=0.05)
     client = client_of(worker)
-    with ThreadPoolExecutor(1) as threads:
-        hanging = threads.submit(client.get, "/hang")
-        while not worker._pool._busy:
-            pass
+    with ExitStack() as stack, ThreadPoolExecutor(1) as threads:
+        hanging = hang(threads, client, tmp_path / "fifo", stack)
         worker.close()
-        with pytest.raises(errors.WorkerDied, match="^GET /hang: the worker "):
+        with pytest.raises(errors.WorkerDied, match="^GET /fifo.*: the worker "):
             hanging.result(LIMIT)
 
 
