@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from socketless import IpcProcess, reset_ipc_state, switch_to_ipc_connection
 from socketless.errors import StateError, WorkerStartError
-from support import nothing_leaks
+from support import LIMIT, nothing_leaks
 
 APP = "apps.conformance_app:wsgi"
 FAMILIES = [httpx, httpx2]
@@ -39,8 +40,8 @@ def attributes() -> list[Any]:
         vars(cls)[name]
         for family in FAMILIES
         for cls, names in (
-            (family.HTTPTransport, ["handle_request", "__init__", "close"]),
-            (family.AsyncHTTPTransport, ["handle_async_request"]),
+            (family.HTTPTransport, ["handle_request", "__init__", "close", "__exit__"]),
+            (family.AsyncHTTPTransport, ["handle_async_request", "aclose", "__aexit__"]),
             (family._client.BaseClient, ["build_request", "_merge_url"]),
             (family.Client, ["send", "__init__"]),
         )
@@ -69,6 +70,67 @@ def test_async_clients(family: Any, switched: Any) -> None:
             return await asyncio.gather(*(client.get(f"/seen?n={n}") for n in range(50)))
 
     assert [response.json()["query"] for response in asyncio.run(main())] == [f"n={n}" for n in range(50)]
+
+
+def endless(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+    """Yield for ever, or say which queries have been left."""
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/left":
+        yield ",".join(sorted(left)).encode()
+        return
+    try:
+        while True:
+            yield b"again\n"
+    finally:
+        left.append(environ["QUERY_STRING"])
+
+
+left: list[str] = []
+
+
+def wait_until_left(name: str) -> list[str]:
+    deadline = time.monotonic() + LIMIT
+    while name not in (names := httpx.get("/left").text.split(",")) and time.monotonic() < deadline:
+        pass
+    return names
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_closing_a_client_ends_its_streams(family: Any) -> None:
+    """A client that is closed, by `close()` or as a context manager, leaves its open responses; others keep theirs."""
+    with nothing_leaks(), switch_to_ipc_connection(f"{__name__}:endless"), family.Client() as staying:
+        kept = staying.send(staying.build_request("GET", "/?kept"), stream=True)
+        closed = family.Client()
+        responses = [closed.send(closed.build_request("GET", "/?closed"), stream=True)]
+        closed.close()
+        with family.Client() as left_client:
+            responses.append(left_client.send(left_client.build_request("GET", "/?exited"), stream=True))
+        wait_until_left("closed")
+        assert wait_until_left("exited") == ["closed", "exited"]
+        assert next(kept.iter_lines()) == "again"
+        assert len(responses) == 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_closing_an_async_client_ends_its_streams(family: Any) -> None:
+    """So do async clients."""
+
+    async def main() -> None:
+        async with family.AsyncClient() as staying:
+            kept = await staying.send(staying.build_request("GET", "/?kept"), stream=True)
+            closed = family.AsyncClient()
+            responses = [await closed.send(closed.build_request("GET", "/?closed"), stream=True)]
+            await closed.aclose()
+            async with family.AsyncClient() as left_client:
+                request = left_client.build_request("GET", "/?exited")
+                responses.append(await left_client.send(request, stream=True))
+            wait_until_left("closed")
+            assert wait_until_left("exited") == ["closed", "exited"]
+            assert await anext(kept.aiter_lines()) == "again"
+            assert len(responses) == 2
+
+    with nothing_leaks(), switch_to_ipc_connection(f"{__name__}:endless"):
+        asyncio.run(main())
 
 
 def test_clients_from_before() -> None:
