@@ -7,7 +7,7 @@ from, so it imports httpx2 never, and works with it as soon as a request of its 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -17,14 +17,14 @@ from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
 from socketless import upgrade
-from socketless.errors import IncompleteResponse, SocketlessError
+from socketless.errors import IncompleteResponse, ReadTimeout, SocketlessError
 from socketless.families import client_error, family_of
 from socketless.host.exchange import Exchange, Timeouts
 from socketless.host.failures import exception_of
 from socketless.host.process import IpcProcess
 from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.drivers import deadline_after, remaining, run_async, run_blocking
-from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response
+from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response, is_bodiless, is_last
 
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
 
@@ -108,7 +108,7 @@ class _Transport:
         if exchange.is_over:
             stream = family.ByteStream(answer.body)
             return family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
-        body = _Body(exchange, request, answer.body, raise_app_exceptions=self.raise_app_exceptions)
+        body = _Body(exchange, request, answer, raise_app_exceptions=self.raise_app_exceptions)
         self._open.add(body)
         stream = stream_type(family)(body)
         response = family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
@@ -133,24 +133,32 @@ def _app_error(failed: Failed, request: Any) -> BaseException:
     return client_error(error, request) if isinstance(error, SocketlessError) else error
 
 
+_PATIENCE = Timeouts(read=1.0)  # with an app that goes on after the headers of a response that has no body
+
+
 class _Body:
     """The body of a response that is streamed, for both ways of waiting."""
 
-    def __init__(self, exchange: Exchange, request: Any, first: bytes, *, raise_app_exceptions: bool) -> None:
+    def __init__(self, exchange: Exchange, request: Any, answer: Response, *, raise_app_exceptions: bool) -> None:
         self._exchange = exchange
         self._request = request
-        self._first = first
+        self._first = answer.body
+        self._is_bodiless = is_bodiless(request.method, answer.status)
+        self._is_complete = False
         self._raise_app_exceptions = raise_app_exceptions
         self.extensions: dict[str, Any] = {}  # of the response
-        self.reading = nullcontext()
 
     def next_chunk(self) -> PullingSteps[bytes | None]:
         """Return the next bytes of the body; `None` at its end."""
+        chunk, self._first = self._first, b""
         try:
-            chunk, self._first = self._first, b""
-            while not chunk and not self._exchange.is_over:
-                chunk = self._body_of((yield from self._exchange.receive()))
+            while not chunk and not self._is_complete:
+                message = yield from self._exchange.receive(_PATIENCE if self._is_bodiless else None)
+                self._is_complete = is_last(message)
+                chunk = self._body_of(message)
         except SocketlessError as error:
+            if self._is_bodiless and isinstance(error, ReadTimeout):
+                return None  # the app goes on with what nobody gets; it has been told
             raise client_error(error, self._request) from error.__cause__
         return chunk or None
 
@@ -180,8 +188,7 @@ class _Body:
 
 def _close(body: _Body | upgrade.Upgraded) -> None:
     run_blocking(body.hang_up())
-    with body.reading:
-        run_blocking(body.finish())
+    run_blocking(body.finish())
 
 
 async def _aclose(body: _Body | upgrade.Upgraded) -> None:
@@ -264,8 +271,9 @@ class IpcTransport(_Transport, httpx.BaseTransport):
 
     def close(self) -> None:
         """End the responses that are still open: their apps are told that the client has gone."""
-        for body in list(self._open):
-            _close(body)
+        with ExitStack() as stack:  # closes all, whatever one of them raises
+            for body in list(self._open):
+                stack.callback(_close, body)
 
 
 class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
@@ -288,8 +296,9 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """End the responses that are still open: their apps are told that the client has gone."""
-        for body in list(self._open):
-            await _aclose(body)
+        async with AsyncExitStack() as stack:  # closes all, whatever one of them raises
+            for body in list(self._open):
+                stack.push_async_callback(_aclose, body)
 
 
 @asynccontextmanager

@@ -53,7 +53,7 @@ def _wsproto(module: str) -> Any:
 
 
 class Upgraded:
-    """A WebSocket whose client writes and reads frames. One thread or task may write while another reads."""
+    """A WebSocket whose client writes and reads frames. Several threads or tasks may use it."""
 
     def __init__(self, exchange: Exchange, request: Any, *, raise_app_exceptions: bool) -> None:
         self._exchange = exchange
@@ -65,11 +65,10 @@ class Upgraded:
         self._lock = threading.Lock()
         self._connection = connection.Connection(connection.ConnectionType.SERVER)  # guarded by _lock
         self._parts: list[Any] = []  # guarded by _lock; of a message whose frames have not all come
-        self._unread = b""
+        self._unread = bytearray()
         self._close_reply = b""  # what the client is to read when the app has heard that it closes
         self._failed: Failed | None = None
         self._is_hung_up = False
-        self.reading = threading.Lock()  # held by the thread that reads
         exchange.keep_open()
 
     def read(self, max_bytes: int, timeout: float | None) -> PullingSteps[bytes]:
@@ -80,11 +79,15 @@ class Upgraded:
             WorkerDied: the worker has ended.
         """
         try:
-            while not self._unread and not self._exchange.is_over:
-                self._unread = self._frames_of((yield from self._exchange.receive(Timeouts(read=timeout))))
+            while not self._unread:
+                message = yield from self._exchange.receive_or_end(Timeouts(read=timeout))
+                if message is None:
+                    return b""
+                self._unread += self._frames_of(message)
         except SocketlessError as error:
             raise network_error(error, self._request) from error.__cause__
-        piece, self._unread = self._unread[:max_bytes], self._unread[max_bytes:]
+        piece = bytes(self._unread[:max_bytes])
+        del self._unread[:max_bytes]
         return piece
 
     def _frames_of(self, message: Message) -> bytes:
@@ -169,8 +172,8 @@ class Upgraded:
     def finish(self) -> PullingSteps[None]:
         """Wait until the app has returned, and raise what it has raised. `hang_up()` must have been called."""
         try:
-            while not self._exchange.is_over:
-                self._frames_of((yield from self._exchange.receive()))
+            while (message := (yield from self._exchange.receive_or_end())) is not None:
+                self._frames_of(message)
         except SocketlessError as error:
             raise client_error(error, self._request) from error.__cause__
         finally:
@@ -191,8 +194,7 @@ class NetworkStream:
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return frames, or a piece of one; `b""` after the end."""
-        with self._upgraded.reading:
-            return run_blocking(self._upgraded.read(max_bytes, timeout))
+        return run_blocking(self._upgraded.read(max_bytes, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Take frames, or a piece of one."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, cast
 
 import httpx
 
-from socketless.errors import WebSocketDisconnect
+from socketless.errors import StateError, WebSocketDisconnect
 from socketless.host.exchange import Exchange, Timeouts
 from socketless.host.failures import exception_of
 from socketless.host.process import IpcProcess
 from socketless.host.trace import logger
 from socketless.wire.drivers import run_blocking
-from socketless.wire.messages import Cancel, Chunk, Echo, Event, Failed, Message, RawHeaders, Request, Response
+from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, RawHeaders, Request, Response
 
 __all__ = ["WebSocketDenialResponse", "WebSocketSession"]
 
@@ -42,7 +42,7 @@ def _rebuild_denial(status: int, headers: RawHeaders, content: bytes) -> WebSock
 class WebSocketSession:
     """A WebSocket of an ASGI app. It is connected by entering it as a context manager, and closed by leaving it.
 
-    One thread may send while another receives. What the app raises is raised by `receive()`, or on leaving.
+    Several threads may use it. What the app raises is raised by `receive()`, or on leaving.
     """
 
     def __init__(self, worker: IpcProcess, request: Request, timeout: float | None) -> None:
@@ -50,7 +50,6 @@ class WebSocketSession:
         self._request = request
         self._timeouts = Timeouts(timeout, timeout, timeout)
         self._exchange: Exchange | None = None
-        self._sending = threading.Lock()
         self._end: dict[str, Any] | None = None  # the app's "websocket.close", or what stands for it
         self._is_closed = False  # by the client
         self.accepted_subprotocol: str | None = None
@@ -104,19 +103,18 @@ class WebSocketSession:
         """Wait for the app's end, and return what it has raised."""
         assert self._exchange is not None
         try:
-            if not self._exchange.is_over:
-                self._post(Cancel())
-            while not self._exchange.is_over:
-                message = self._next_message()
+            self._post(Cancel())
+            while (message := self._next_message()) is not None:
                 if isinstance(message, Failed):
                     return message
         finally:
             self._exchange.cancel()
         return None
 
-    def _next_message(self) -> Message:
+    def _next_message(self) -> Message | None:
+        # None after the last one.
         assert self._exchange is not None
-        return run_blocking(self._exchange.receive())
+        return run_blocking(self._exchange.receive_or_end())
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send an event of the ASGI specification, "websocket.receive" or "websocket.disconnect".
@@ -132,9 +130,8 @@ class WebSocketSession:
     def _post(self, message: Message) -> None:
         if self._exchange is None:
             raise RuntimeError("the WebSocket is not connected: use `with worker.websocket_connect(...) as session:`")
-        with self._sending:
-            if not self._exchange.is_over:
-                run_blocking(self._exchange.send(message))
+        with suppress(StateError):  # the app has returned
+            run_blocking(self._exchange.send(message))
 
     def send_text(self, data: str) -> None:
         """Send a text message."""
@@ -167,11 +164,8 @@ class WebSocketSession:
         """
         if self._exchange is None:
             raise RuntimeError("the WebSocket is not connected: use `with worker.websocket_connect(...) as session:`")
-        while self._end is None and not self._exchange.is_over:
-            message = self._next_message()
-            if not isinstance(message, Echo):
-                return self._event_of(message)
-        return self._end or _NORMAL_END
+        message = self._next_message() if self._end is None else None
+        return self._event_of(message) if message is not None else self._end or _NORMAL_END
 
     def _event_of(self, message: Message) -> dict[str, Any]:
         if isinstance(message, Failed):

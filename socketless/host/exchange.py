@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import warnings
+from collections import deque
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,16 +20,17 @@ from socketless.errors import (
     BodyTooLarge,
     ExchangeTimeout,
     ReadTimeout,
+    SocketlessError,
     StateError,
     TransferError,
     WorkerDied,
     WriteTimeout,
 )
-from socketless.host.pool import ChannelPool
+from socketless.host.pool import ChannelPool, Turn
 from socketless.host.run import Run
 from socketless.host.trace import logger
 from socketless.wire.channel import Channel, Pull, PullingSteps, Steps, Wait, Woken, resumed
-from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.drivers import deadline_after, remaining, run_blocking
 from socketless.wire.messages import Cancel, Chunk, Failed, GetStack, Message, Stack, WantBody, is_last
 
 T = TypeVar("T")
@@ -53,8 +55,8 @@ _STACK_SECONDS = 2.0  # how long a worker may take to say where it is; one that 
 class Exchange:
     """An exchange that has begun; its channel was checked out for it. `begin()` makes one.
 
-    Who sends and who receives may be two threads or tasks, at the same time. Until the worker's last message it holds a
-    channel: `cancel()` it, if that is not waited for.
+    Several threads and tasks may use it at the same time. It holds a channel until the worker's last message: who does
+    not wait for that must `cancel()` it.
     """
 
     answer: Message  # the first one that the worker has sent
@@ -79,9 +81,12 @@ class Exchange:
         self._max_body_bytes = max_body_bytes
         self._owner_pid = os.getpid()
         self.nothing_was_sent = True
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
         self._active = 0  # guarded by _lock, like all below; steps that are under way
-        self._is_sending = False  # true while a message is half written
+        self._is_sending = False  # true while a message may be half written
+        self._outbox: deque[Message] = deque()  # to be sent by who is sending
+        self._is_receiving = False
+        self._turns: deque[Turn] = deque()  # of those who want to receive, too
         self._torn: list[tuple[Steps[Message] | Steps[None], Wait]] = []  # steps that were given up; a send comes first
         self._is_over = False  # the worker's last message is here
         self._is_cancelled = False
@@ -101,7 +106,9 @@ class Exchange:
         self._keeps_open = True
 
     def send(self, message: Message, timeouts: Timeouts | None = None) -> Steps[None]:
-        """Send a message. `timeouts` are those of the exchange, if not given.
+        """Send a message; while another thread or task is sending, leave it to that one.
+
+        `timeouts` are those of the exchange, if not given.
 
         Raises:
             WriteTimeout: the worker did not take it in time.
@@ -109,8 +116,24 @@ class Exchange:
             TransferError: it cannot be pickled; nothing was sent.
             StateError: the exchange is over.
         """
-        yield from self._drive(self._channel.send(message), timeouts or self._timeouts, sending=True)
+        with self._lock:
+            self._check_usable()
+            if self._is_sending:
+                self._outbox.append(message)
+                return
+            self._is_sending = True
+            self._active += 1
+        yield from self._drive(self._send(message), timeouts or self._timeouts, sending=True)
         self.nothing_was_sent = False
+
+    def _send(self, message: Message) -> Steps[None]:
+        while True:
+            yield from self._channel.send(message)
+            with self._lock:
+                if not self._outbox:
+                    self._is_sending = False
+                    return
+                message = self._outbox.popleft()
 
     def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
         """Return the next message; those that ask for the request's body are answered.
@@ -125,13 +148,42 @@ class Exchange:
             yield from self.send(chunk)
         return message
 
+    def receive_or_end(self, timeouts: Timeouts | None = None) -> PullingSteps[Message | None]:
+        """Return the next message as `receive()` does, or `None` if somebody else has got the last one."""
+        try:
+            return (yield from self.receive(timeouts))
+        except StateError:
+            return None
+
     def receive_answer(self, timeouts: Timeouts | None = None) -> Steps[Message]:
         """Return the next message, whatever it is; it raises as `receive()` does."""
+        yield from self._take_turn()
         pending, self._pending = self._pending, None
         steps = self._receive() if pending is None else resumed(*pending)
         message = yield from self._drive(steps, timeouts or self._timeouts, sending=False)
         self._run.output.forward()
+        if self._is_cancelled:  # meanwhile, by somebody else
+            raise StateError(f"{self.label}: the response was closed while it was being received")
         return message
+
+    def _take_turn(self) -> Steps[None]:
+        # One receives at a time; who comes later waits until the other has left.
+        while True:
+            with self._lock:
+                self._check_usable()
+                if not self._is_receiving:
+                    self._is_receiving = True
+                    self._active += 1
+                    return
+                turn = Turn()
+                self._turns.append(turn)
+            try:
+                yield Wait(turn.fd)
+            finally:
+                with self._lock:
+                    if turn in self._turns:
+                        self._turns.remove(turn)
+                turn.close()
 
     def _receive(self) -> Steps[Message]:
         while True:
@@ -159,7 +211,7 @@ class Exchange:
             raise
 
     def _drive(self, steps: Steps[T], timeouts: Timeouts, *, sending: bool) -> Steps[T]:
-        self._enter(sending)
+        # Must be called after `_active` has been raised.
         wait: Wait | None = None
         try:
             wait = next(steps)
@@ -178,6 +230,7 @@ class Exchange:
             value: T = stop.value
             return value
         except TransferError:
+            self._is_sending = False
             self._leave(sending)
             raise
         except (EOFError, BrokenPipeError) as error:
@@ -187,9 +240,11 @@ class Exchange:
             yield from self._run.wait_for_end()
             self._run.output.forward()
             raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail()) from None
-        except BaseException:  # given up: a timeout, a cancelled task, Ctrl-C
+        except BaseException as error:  # given up: a timeout, a cancelled task, Ctrl-C
             if wait is not None and inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED:
-                self._leave(sending, torn=(steps, wait))
+                self._leave(sending, (steps, wait), by_collector=isinstance(error, GeneratorExit))
+                if isinstance(error, GeneratorExit):
+                    raise
             else:
                 self._is_lost = True
                 self._leave(sending)
@@ -205,24 +260,46 @@ class Exchange:
         stack = (yield from _stack_of(self._run, self._channel)) if self._pool is not self._run.control else ""
         raise ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
 
-    def _enter(self, sending: bool) -> None:
-        with self._lock:
-            if self.is_over:
-                raise StateError(f"{self.label}: the exchange is over")
-            self._active += 1
-            self._is_sending |= sending
+    def _check_usable(self) -> None:
+        # Must be called with _lock held.
+        if os.getpid() != self._owner_pid:
+            raise StateError(
+                f"{self.label}: this response belongs to process {self._owner_pid}, and this is a fork of it "
+                f"({os.getpid()})"
+            )
+        if self.is_over:
+            raise StateError(f"{self.label}: the exchange is over")
 
-    def _leave(self, sending: bool, torn: Any = None) -> None:
+    def _leave(self, sending: bool, torn: Any = None, *, by_collector: bool = False) -> None:
+        if os.getpid() != self._owner_pid:
+            return  # forked in the middle of it: the pipes are the parent's
         with self._lock:
             self._active -= 1
+            if not sending:
+                self._is_receiving = False
+                for turn in self._turns:
+                    turn.come()
+                self._turns.clear()
             if torn is not None and self._keeps_open and not sending:
                 self._pending = torn
+            elif torn is not None and sending and self._active:
+                # Who receives waits for an answer to something that has to be sent first.
+                self._is_cancelled = True
+                self._active += 1
+                name = f"socketless-sending-{self._channel.number}"
+                threading.Thread(target=self._finish_sending, args=torn, name=name, daemon=True).start()
             elif torn is not None:
                 self._is_cancelled = True
                 self._torn.insert(0 if sending else len(self._torn), torn)
-            elif sending:
-                self._is_sending = False
-            self._release()
+            if by_collector:
+                self._pool.abandoned.append(self)  # this very thread may hold the pool's lock
+            else:
+                self._release()
+
+    def _finish_sending(self, steps: Steps[None], wait: Wait) -> None:
+        # Runs in the thread socketless-sending-N, until the worker has taken it or has ended.
+        with suppress(SocketlessError):
+            run_blocking(self._drive(resumed(steps, wait), NO_LIMITS, sending=True))
 
     def abort(self) -> None:
         """Give the channel back, because nothing was sent."""
@@ -237,7 +314,7 @@ class Exchange:
         with self._lock:
             if not self.is_over:
                 self._is_cancelled = True
-                self._release()
+            self._release()
 
     def _release(self) -> None:
         # Must be called with _lock held. The last one out gives the channel away.
@@ -284,9 +361,8 @@ class Exchange:
 
     def __del__(self) -> None:
         if hasattr(self, "_is_released") and not self.is_over and os.getpid() == self._owner_pid:
+            self._pool.abandoned.append(self)  # this very thread may hold the pool's lock
             warnings.warn(f"unclosed response of {self.label}", ResourceWarning, source=self, stacklevel=2)
-            # The garbage collector may have come here while this very thread holds the pool's lock.
-            self._pool.abandoned.append(self)
 
 
 def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]:

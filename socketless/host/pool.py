@@ -23,6 +23,9 @@ from socketless.wire.drivers import poll
 Owner = TypeVar("Owner")
 
 
+_LOOK_SECONDS = 0.5  # how often who waits looks for exchanges that were dropped
+
+
 class Cancellable(Protocol):
     """What the pool knows of an exchange."""
 
@@ -35,21 +38,28 @@ class _Parked(NamedTuple):
     thread: threading.Thread
 
 
-class _Waiter(Generic[Owner]):
-    """A place in the queue."""
+class Turn:
+    """A place in a queue: a pipe, which any thread can write to and any loop can wait for."""
 
-    def __init__(self, label: str) -> None:
-        self.label = label
-        self.got: tuple[Owner, Channel] | None = None
+    def __init__(self) -> None:
         self.fd, self._write_fd = os.pipe()
 
-    def wake(self) -> None:
-        # Must be called with the pool's lock held, and once only: the waiter is taken from the queue with it.
+    def come(self) -> None:
+        # Must be called with the queue's lock held, and once only: the turn is taken from the queue with it.
         os.write(self._write_fd, b"\0")
 
     def close(self) -> None:
         os.close(self.fd)
         os.close(self._write_fd)
+
+
+class _Waiter(Turn, Generic[Owner]):
+    """A place in the queue for a channel."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+        self.got: tuple[Owner, Channel] | None = None
 
 
 class ChannelPool(Generic[Owner]):
@@ -59,7 +69,7 @@ class ChannelPool(Generic[Owner]):
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
         self._open = False  # guarded by _lock, like all below; false while there is no worker, nor one about to be
         self._owner: Owner | None = None
         self._all: set[Channel] = set()
@@ -92,9 +102,8 @@ class ChannelPool(Generic[Owner]):
             parked, self._parked = [each.thread for each in self._parked.values()], {}
             self._open, self._owner = False, None
             self._all, self._free, self._busy = set(), [], {}
-            for waiter in self._waiters:
-                waiter.wake()
-            self._waiters.clear()
+            while self._waiters:
+                self._waiters.popleft().come()
         for channel in closing:
             channel.close()
         self._cancel_abandoned()
@@ -121,7 +130,11 @@ class ChannelPool(Generic[Owner]):
                     self._waiters.append(waiter)
             if waiter is None:
                 raise PoolTimeout(self.describe_busy(label))
-            woken = yield Wait(waiter.fd, deadline=deadline)
+            woken = Woken.LATE
+            while woken is Woken.LATE and (deadline is None or deadline > time.monotonic()):
+                look = time.monotonic() + _LOOK_SECONDS
+                woken = yield Wait(waiter.fd, deadline=look if deadline is None else min(look, deadline))
+                self._cancel_abandoned()  # which frees a channel, perhaps for this one
         except BaseException:  # cancelled, or Ctrl-C
             if waiter is not None and (got := self._leave_queue(waiter)) is not None:
                 self.give_back(got[1])
@@ -220,7 +233,7 @@ class ChannelPool(Generic[Owner]):
         while self._free and self._waiters:
             waiter = self._waiters.popleft()
             waiter.got = self._take_free(waiter.label)
-            waiter.wake()
+            waiter.come()
 
     def describe_busy(self, label: str) -> str:
         """Say what keeps the channels busy."""

@@ -341,8 +341,10 @@ class IpcProcess:
 
     def __del__(self) -> None:
         if not self._closed and os.getpid() == self._owner_pid:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            finally:
+                self.close()
 
     def _check_usable(self) -> None:
         if os.getpid() != self._owner_pid:

@@ -241,3 +241,8 @@ def is_last(message: Message) -> bool:
     if isinstance(message, (Response, Chunk)):
         return not message.more_body
     return not isinstance(message, (WantBody, Event, Echo))
+
+
+def is_bodiless(method: str, status: int) -> bool:
+    """Return whether a response has no body, whatever the app says (RFC 9110, section 6.4.1)."""
+    return method == "HEAD" or status in (204, 304) or status < 200

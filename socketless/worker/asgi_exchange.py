@@ -70,7 +70,8 @@ class Exchange:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self.is_cancelled = False  # the client has gone
+        self.client_has_gone = False  # it has said so, or it was cancelled
+        self.is_cancelled = False
         self.is_over = False  # the app has returned
         self.task = asyncio.get_running_loop().create_task(self._run())  # with a context of its own
 
@@ -86,7 +87,7 @@ class Exchange:
         try:
             last = await self.call()
         except BaseException as error:
-            last = Done() if self.is_cancelled and is_disconnection(error) else self.describe(error)
+            last = Done() if self.client_has_gone and is_disconnection(error) else self.describe(error)
         self.is_over = True
         if self.is_cancelled:
             # The app's sync code may go on after its task was cancelled. It is in the channel's thread, which the next
@@ -113,7 +114,7 @@ class Exchange:
     def take(self, message: Message) -> None:
         """Take a message that has come during the exchange, or too late for it."""
         if isinstance(message, Cancel) and not self.is_over and not self.is_cancelled:
-            self.is_cancelled = True
+            self.is_cancelled = self.client_has_gone = True
             self.disconnect()
             asyncio.get_running_loop().call_later(_GRACE, self._cancel)
 

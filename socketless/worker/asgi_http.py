@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
+import sys
 from collections import deque
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 from socketless.errors import AppProtocolError, ClientDisconnected
-from socketless.wire.messages import Chunk, Done, Message, RawHeaders, Request, Response, WantBody
+from socketless.wire.messages import Chunk, Done, Message, RawHeaders, Request, Response, WantBody, is_bodiless
 from socketless.worker import bodies
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
 from socketless.worker.asgi_exchange import Exchange, Writer, connection_scope
@@ -151,7 +151,7 @@ class HttpExchange(Exchange):
             check_status(event.get("status"), event["type"]),
         )
         self._headers, self._status = headers, status
-        self._bodiless = bodies.is_bodiless(self._request.method, status)
+        self._bodiless = is_bodiless(self._request.method, status)
         self._length = bodies.content_length(headers)
         self._expects_trailers = bool(event.get("trailers", False))
         if self._expects_trailers:
@@ -178,11 +178,12 @@ class HttpExchange(Exchange):
     async def _take_body(self, body: bytes, *, more: bool) -> None:
         self._size += len(body)
         bodies.check_size(self._size, self._max_body_bytes, self._request.label)
-        self._held.append(b"" if self._bodiless else body)
+        if not self._bodiless:
+            self._held.append(body)
         if not more:
             self._complete_body()
-        if (self._is_sent and body) or (more and self._size != self._length):
-            await self._write(self._next(more_body=True))
+        if body if self._is_sent else more and self._size != self._length:
+            await self._write(None if self._bodiless and self._is_sent else self._next(more_body=True))
             # A client that reads as fast as the app writes must not keep the loop from all else.
             await asyncio.sleep(0)
 
@@ -196,8 +197,9 @@ class HttpExchange(Exchange):
         self._news.set()
 
     async def _take_file(self, path: Any) -> None:
-        if not isinstance(path, str) or not os.path.isabs(path):
-            raise AppProtocolError(f"the ASGI app's path is {path!r}; http.response.pathsend wants an absolute path")
+        # It should be absolute, says the specification. Starlette passes on what it was given.
+        if not isinstance(path, str):
+            raise AppProtocolError(f"the ASGI app's path is {path!r}; http.response.pathsend wants a string")
         with open(path, "rb") as file:
             while chunk := file.read(_FILE_CHUNK):
                 await self._take_body(chunk, more=True)
@@ -226,26 +228,31 @@ class HttpExchange(Exchange):
         self._is_sent = True
         return Response(self._status, "", self._headers, body, more_body, extensions)
 
-    async def _write(self, message: Message) -> None:
+    async def _write(self, message: Message | None) -> None:
         if self.is_cancelled:
             raise ClientDisconnected("the client has gone before the response was complete")
-        await self.write(message)
+        if message is not None:
+            await self.write(message)
 
 
-def _what_crosses(info: Any) -> Any:
-    """Return what of a template's name and context can cross to the host.
+def _what_crosses(value: Any) -> Any:
+    """Return what of a template's name and context can cross: plain values, and what the standard library makes.
 
-    Of what cannot (the request, say), a thing that has a name is replaced by something that has the same.
+    The host is not to import the app's modules for it. Of anything else that has a name, such as the template, a
+    stand-in crosses that has the same.
     """
-    if isinstance(info, dict):
-        crossing = {key: _what_crosses(value) for key, value in info.items() if isinstance(key, str)}
-        return {key: value for key, value in crossing.items() if value is not _CANNOT}
-    try:
-        pickle.loads(pickle.dumps(info))
-    except Exception:
-        name = getattr(info, "name", None)
-        return SimpleNamespace(name=name) if isinstance(name, str) else _CANNOT
-    return info
+    if isinstance(value, dict):
+        crossing = {key: _what_crosses(each) for key, each in value.items() if isinstance(key, str)}
+        return {key: each for key, each in crossing.items() if each is not _CANNOT}
+    if type(value) in (list, tuple, set, frozenset):
+        items = [_what_crosses(each) for each in value]
+        return _CANNOT if any(item is _CANNOT for item in items) else type(value)(items)
+    if type(value).__module__.partition(".")[0] in sys.stdlib_module_names:
+        with suppress(Exception):
+            pickle.loads(pickle.dumps(value))
+            return value
+    name = getattr(value, "name", None)
+    return SimpleNamespace(name=name) if isinstance(name, str) else _CANNOT
 
 
 _CANNOT = object()

@@ -63,6 +63,7 @@ class WebSocketExchange(Exchange):
         super().take(message)
         if isinstance(message, messages.Event):
             if message.event["type"] == "websocket.disconnect":
+                self.client_has_gone = True
                 self._disconnected(message.event)
             else:
                 self._events.put_nowait(message.event)
@@ -102,7 +103,7 @@ class WebSocketExchange(Exchange):
         message = self._message(kind, event)
         if self._end is not None:
             raise ClientDisconnected("the client has closed the WebSocket")
-        self._state = after
+        self._state = "closed" if kind == "websocket.http.response.body" and not event.get("more_body") else after
         if kind == "websocket.close":
             code = event.get("code", 1000)
             self._disconnected({"type": "websocket.disconnect", "code": code, "reason": event.get("reason") or ""})
@@ -123,12 +124,10 @@ class WebSocketExchange(Exchange):
             self._denial = check_status(event.get("status"), kind), check_headers(event.get("headers", ()), kind)
             return None
         else:
-            return self._denial_message(check_body(event.get("body", b""), kind), bool(event.get("more_body", False)))
+            return self._denial_message(check_body(event.get("body", b""), kind))
         return messages.Event({"type": kind, **crossing})
 
-    def _denial_message(self, body: bytes, more_body: bool) -> Message:
-        if not more_body:
-            self._state = "closed"
+    def _denial_message(self, body: bytes) -> Message:
         if self._denial is None:
             return Chunk(body, more_body=True)
         (status, headers), self._denial = self._denial, None

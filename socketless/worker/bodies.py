@@ -6,11 +6,6 @@ from socketless.errors import BodyTooLarge
 from socketless.wire.messages import RawHeaders
 
 
-def is_bodiless(method: str, status: int) -> bool:
-    """Return whether a response has no body, whatever the app says (RFC 9110, section 6.4.1)."""
-    return method == "HEAD" or status in (204, 304) or status < 200
-
-
 def content_length(headers: RawHeaders) -> int | None:
     """Return what the Content-Length header says, if it can be read (RFC 9110, section 8.6)."""
     for name, value in headers:

@@ -19,7 +19,18 @@ from werkzeug.test import EnvironBuilder
 
 from socketless.errors import AppProtocolError, ClientDisconnected
 from socketless.wire.channel import Channel, finish
-from socketless.wire.messages import Cancel, Chunk, Done, Message, RawHeaders, Request, Reset, Response, WantBody
+from socketless.wire.messages import (
+    Cancel,
+    Chunk,
+    Done,
+    Message,
+    RawHeaders,
+    Request,
+    Reset,
+    Response,
+    WantBody,
+    is_bodiless,
+)
 from socketless.worker import bodies, stacks
 from socketless.worker.failures import failed, is_disconnection
 from socketless.worker.output import flush_output
@@ -248,7 +259,7 @@ class _Answer:
         code, reason = _parse_status(status)
         raw_headers = _encode_headers(headers)
         self._started = code, reason, raw_headers
-        self._bodiless = bodies.is_bodiless(self._method, code)
+        self._bodiless = is_bodiless(self._method, code)
         self._length = bodies.content_length(raw_headers)
         return self.write
 
@@ -276,13 +287,15 @@ class _Answer:
         self._size += len(chunk)
         bodies.check_size(self._size, self._max_body_bytes, self._label)
         self._is_complete = self._size == self._length
-        self._held.append(b"" if self._bodiless else chunk)
+        if not self._bodiless:
+            self._held.append(chunk)
 
     def _send(self) -> None:
-        if not self._held:
-            self._exchange.check()  # an app that yields b"" has nothing to send, but is to hear of it
-        elif self._is_sent or not self._is_complete:
-            self._exchange.send(self._next(more_body=True))
+        if self._held or (self._size and not self._is_sent):
+            if self._is_sent or not self._is_complete:
+                self._exchange.send(self._next(more_body=True))
+        else:
+            self._exchange.check()  # an app that has nothing to send is to hear of it, too
 
     def _next(self, *, more_body: bool) -> Response | Chunk:
         assert self._started is not None
