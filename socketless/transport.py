@@ -6,8 +6,9 @@ from, so it imports httpx2 never, and works with it as soon as a request of its 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -17,7 +18,7 @@ from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
 from socketless import upgrade
-from socketless.errors import IncompleteResponse, ReadTimeout, SocketlessError
+from socketless.errors import BodyTooLarge, IncompleteResponse, ReadTimeout, SocketlessError
 from socketless.families import client_error, family_of
 from socketless.host.exchange import Exchange, Timeouts
 from socketless.host.failures import exception_of
@@ -52,16 +53,12 @@ class _Transport:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.worker!r}>"
 
-    def _exchange(self, request: Any, timeouts: Timeouts, chunks: Callable[[Any], Any]) -> PullingSteps[Exchange]:
-        """Send the request, and wait for the first answer; `chunks` makes an iterator of a body that is streamed."""
-        message = self._message(request)
-        return self.worker.exchange(message, timeouts, Pull(chunks(request.stream)) if message.more_body else None)
-
     def _message(self, request: Any) -> Request:
         url, family = request.url, family_of(request)
         scheme = url.scheme
         if scheme in _UPGRADED and upgrade.is_asked_for(request.headers) and self.worker.app_kind == "asgi":
             scheme = _UPGRADED[scheme]
+            upgrade.require_wsproto()
         elif scheme not in ("http", "https"):
             hint = "only an ASGI app has WebSockets" if scheme in _UPGRADED else "give the client a base_url"
             raise family.UnsupportedProtocol(
@@ -84,9 +81,9 @@ class _Transport:
         )
 
     def _response(
-        self, request: Any, exchange: Exchange, stream_type: Callable[[Any], type], network_stream: Any
+        self, request: Any, exchange: Exchange, make_stream: Callable[[Any, Any], Any], network_stream: type
     ) -> Any:
-        """Make a response of the first answer. What is still to come is its stream's."""
+        """Make a response of the first answer. What is still to come is its stream's: `make_stream(family, body)`."""
         family, answer = family_of(request), exchange.answer
         extensions: dict[str, Any] = {"http_version": b"HTTP/1.1"}
         if isinstance(answer, Event) and answer.event["type"] == "websocket.accept":
@@ -94,12 +91,11 @@ class _Transport:
             self._open.add(upgraded)
             extensions["network_stream"] = network_stream(upgraded)
             headers = upgrade.response_headers(request.headers, answer.event)
-            return family.Response(101, headers=headers, stream=stream_type(family)(upgraded), extensions=extensions)
+            return family.Response(101, headers=headers, stream=make_stream(family, upgraded), extensions=extensions)
         if isinstance(answer, Event):  # websocket.close, before it was accepted
             answer = _FORBIDDEN
         if isinstance(answer, Failed):
-            if self.raise_app_exceptions:
-                raise _app_error(answer, request)
+            _raise_failure(answer, request, raise_app_exceptions=self.raise_app_exceptions)
             answer = answer.response or _INTERNAL_SERVER_ERROR
         assert isinstance(answer, Response)
         if answer.reason:
@@ -110,7 +106,7 @@ class _Transport:
             return family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
         body = _Body(exchange, request, answer, raise_app_exceptions=self.raise_app_exceptions)
         self._open.add(body)
-        stream = stream_type(family)(body)
+        stream = make_stream(family, body)
         response = family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
         body.extensions = response.extensions
         return response
@@ -128,9 +124,13 @@ _INTERNAL_SERVER_ERROR = Response(
 )
 
 
-def _app_error(failed: Failed, request: Any) -> BaseException:
+def _raise_failure(failed: Failed, request: Any, *, raise_app_exceptions: bool) -> None:
+    """Raise what the app has raised, if it is to be raised; a limit of the worker's is no matter of the app's."""
     error = exception_of(failed)
-    return client_error(error, request) if isinstance(error, SocketlessError) else error
+    if isinstance(error, SocketlessError) and (raise_app_exceptions or isinstance(error, BodyTooLarge)):
+        raise client_error(error, request) from error.__cause__
+    if raise_app_exceptions:
+        raise error
 
 
 _PATIENCE = Timeouts(read=1.0)  # with an app that goes on after the headers of a response that has no body
@@ -164,8 +164,7 @@ class _Body:
 
     def _body_of(self, message: Message) -> bytes:
         if isinstance(message, Failed):
-            if self._raise_app_exceptions:
-                raise _app_error(message, self._request)
+            _raise_failure(message, self._request, raise_app_exceptions=self._raise_app_exceptions)
             if message.response is None:
                 raise IncompleteResponse(f"{self._exchange.label}: the app raised in the middle: {message.summary}")
             message = message.response
@@ -196,32 +195,57 @@ async def _aclose(body: _Body | upgrade.Upgraded) -> None:
     await run_async(body.finish())
 
 
+def _generators(request: Any, body: Pull) -> list[Any]:
+    # What the client library makes of a streamed body is a generator around the caller's, which it never closes: over
+    # TCP it reads all of it.
+    inner = getattr(request.stream, "_stream", None)
+    return [each for each in (body.chunks, inner) if inspect.isgenerator(each) or inspect.isasyncgen(each)]
+
+
+def _close_generators(request: Any, body: Pull) -> None:
+    """Close what the app has not read to its end."""
+    for generator in _generators(request, body):
+        with suppress(ValueError):  # it is running, in another thread
+            generator.close()
+
+
+async def _aclose_generators(request: Any, body: Pull) -> None:
+    """Close what the app has not read to its end."""
+    for generator in _generators(request, body):
+        with suppress(RuntimeError):  # it is running, in another task
+            await generator.aclose()
+
+
 class _SyncStream:
     # What is the stream of a response, together with the SyncByteStream of its family.
 
-    def __init__(self, body: _Body | upgrade.Upgraded) -> None:
+    def __init__(self, body: _Body | upgrade.Upgraded, stack: ExitStack) -> None:
         self._body = body
+        self._stack = stack  # what is to be closed with it
 
     def __iter__(self) -> Iterator[bytes]:
         while (chunk := run_blocking(self._body.next_chunk())) is not None:
             yield chunk
 
     def close(self) -> None:
-        _close(self._body)
+        with self._stack:
+            _close(self._body)
 
 
 class _AsyncStream:
     # What is the stream of a response, together with the AsyncByteStream of its family.
 
-    def __init__(self, body: _Body | upgrade.Upgraded) -> None:
+    def __init__(self, body: _Body | upgrade.Upgraded, stack: AsyncExitStack) -> None:
         self._body = body
+        self._stack = stack  # what is to be closed with it
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (chunk := await run_async(self._body.next_chunk())) is not None:
             yield chunk
 
     async def aclose(self) -> None:
-        await _aclose(self._body)
+        async with self._stack:
+            await _aclose(self._body)
 
 
 @lru_cache
@@ -263,11 +287,20 @@ class IpcTransport(_Transport, httpx.BaseTransport):
                 it, for example `WorkerDied` and `httpx.ReadError`.
             StateError: the worker is closed.
         """
-        try:
-            exchange = run_blocking(self._exchange(request, _timeouts(request), iter))
-        except SocketlessError as error:
-            raise client_error(error, request) from error.__cause__
-        return self._response(request, exchange, _sync_stream_type, upgrade.NetworkStream)
+        message, body = self._message(request), None
+        with ExitStack() as stack:
+            if message.more_body:
+                body = Pull(iter(request.stream))
+                stack.callback(_close_generators, request, body)
+            try:
+                exchange = run_blocking(self.worker.exchange(message, _timeouts(request), body))
+            except SocketlessError as error:
+                raise client_error(error, request) from error.__cause__
+
+            def make_stream(family: Any, body: Any) -> Any:
+                return _sync_stream_type(family)(body, stack.pop_all())
+
+            return self._response(request, exchange, make_stream, upgrade.NetworkStream)
 
     def close(self) -> None:
         """End the responses that are still open: their apps are told that the client has gone."""
@@ -284,15 +317,24 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
+        message, body = self._message(request), None
         timeouts = _timeouts(request)
         deadline = deadline_after(timeouts.pool)
-        async with _turn(self.worker, timeouts.pool):
-            try:
-                timeouts = timeouts._replace(pool=remaining(deadline))
-                exchange = await run_async(self._exchange(request, timeouts, aiter))
-            except SocketlessError as error:
-                raise client_error(error, request) from error.__cause__
-        return self._response(request, exchange, _async_stream_type, upgrade.AsyncNetworkStream)
+        async with AsyncExitStack() as stack:
+            if message.more_body:
+                body = Pull(aiter(request.stream))
+                stack.push_async_callback(_aclose_generators, request, body)
+            async with _turn(self.worker, timeouts.pool):
+                try:
+                    timeouts = timeouts._replace(pool=remaining(deadline))
+                    exchange = await run_async(self.worker.exchange(message, timeouts, body))
+                except SocketlessError as error:
+                    raise client_error(error, request) from error.__cause__
+
+            def make_stream(family: Any, body: Any) -> Any:
+                return _async_stream_type(family)(body, stack.pop_all())
+
+            return self._response(request, exchange, make_stream, upgrade.AsyncNetworkStream)
 
     async def aclose(self) -> None:
         """End the responses that are still open: their apps are told that the client has gone."""

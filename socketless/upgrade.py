@@ -42,8 +42,18 @@ def response_headers(request_headers: Mapping[str, str], accept: Mapping[str, An
 
 
 def _wsproto(module: str) -> Any:
+    require_wsproto()
+    return import_module(f"wsproto.{module}")
+
+
+def require_wsproto() -> None:
+    """Import wsproto.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the text says what to install.
+    """
     try:
-        return import_module(f"wsproto.{module}")
+        import_module("wsproto")
     except ModuleNotFoundError as error:
         if error.name != "wsproto":
             raise
@@ -121,9 +131,11 @@ class Upgraded:
         Raises:
             WriteTimeout: the worker did not take them in time.
             WorkerDied: the worker has ended.
-            httpcore.WriteError: the app has returned.
+            httpcore.WriteError: the WebSocket is closed, or the app has returned.
         """
         with self._lock:
+            if self._connection.state is self._states.CLOSED:
+                raise network_error(StateError("the WebSocket has been closed"), self._request, "WriteError")
             self._connection.receive_data(frames)
             messages = [message for event in self._connection.events() for message in self._messages_of(event)]
         try:
@@ -145,15 +157,19 @@ class Upgraded:
             if isinstance(event, events.TextMessage):
                 return [Event({"type": "websocket.receive", "text": "".join(parts)})]
             return [Event({"type": "websocket.receive", "bytes": b"".join(parts)})]
-        if isinstance(event, events.Ping):
+        if isinstance(event, events.Ping) and self._connection.state is self._states.OPEN:
             return [Echo(self._connection.send(event.response()))]
         if isinstance(event, events.CloseConnection):
-            closing = Event({"type": "websocket.disconnect", "code": event.code, "reason": event.reason or ""})
-            if self._connection.state is not self._states.REMOTE_CLOSING:
-                return [closing]
-            self._close_reply = self._connection.send(event.response())
+            closing = Event({"type": "websocket.disconnect", "code": int(event.code), "reason": event.reason or ""})
+            if self._connection.state is self._states.OPEN:  # what came was no frame, and this says why
+                reply = events.CloseConnection(event.code, event.reason)
+            elif self._connection.state is self._states.REMOTE_CLOSING:
+                reply = event.response()
+            else:
+                return [closing]  # the answer to the app's own
+            self._close_reply = self._connection.send(reply)
             return [closing, Echo(self._close_reply)]
-        return []  # a Pong
+        return []  # a Pong, or too late
 
     def hang_up(self) -> Steps[None]:
         """Tell the app, if it is still there, that its client has gone."""

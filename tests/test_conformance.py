@@ -66,3 +66,12 @@ def test_debug_that_only_the_worker_can_rebuild() -> None:
         client, pid = CLIENTS["httpx"](worker), worker.pid
         debug = client.request("GET", "/stream/debug_of_its_own").extensions["http.response.debug"]
         assert (debug["template"].name, worker.pid) == ("index.html", pid)
+
+
+@pytest.mark.parametrize("app", ["wsgi", "asgi"])
+def test_head_of_an_endless_answer(app: str) -> None:
+    """The answer to a HEAD is its headers: an app that goes on for ever is told that nobody wants more."""
+    with IpcProcess(f"apps.conformance_app:{app}", max_connections=1) as worker:
+        client = CLIENTS["httpx"](worker)
+        assert client.request("HEAD", "/stream/endless?token=head&size=1").content == b""
+        assert conformance.notes_on(client, "head") == ["closed" if app == "wsgi" else "ClientDisconnected"]

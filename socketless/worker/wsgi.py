@@ -81,6 +81,8 @@ class WsgiRunner:
                 elif isinstance(message, Reset):
                     _Exchange(channel).end(contextvars.copy_context().run(self._reset))
         except (EOFError, OSError):
+            pass
+        finally:
             channel.close()
 
     def _reset(self) -> Message:
@@ -311,11 +313,12 @@ class _Answer:
         """Return the end of the response."""
         if self._started is None:
             raise AppProtocolError("the WSGI app returned without calling start_response() (PEP 3333)")
+        bodies.check_size(self._size, self._max_body_bytes, self._label)  # an app may have swallowed that
         return self._next(more_body=False)
 
     def end_if_complete(self) -> Response | Chunk | None:
         """Return the end of the response of an app that has raised, if a client would have seen it."""
-        return self.finish() if self._started is not None and self._is_complete else None
+        return self._next(more_body=False) if self._started is not None and self._is_complete else None
 
 
 def _parse_status(status: Any) -> tuple[int, str]:

@@ -137,6 +137,8 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     body, more = b"", True
     while more:
         event = await receive()
+        if event["type"] == "http.disconnect":
+            return
         body += event["body"]
         more = event.get("more_body", False)
     seen = Seen(
@@ -227,8 +229,8 @@ class End:
 
 
 LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
-MOMENT = 0.02  # seconds
-EMPTY_SECONDS = 4.0
+MOMENT = 0.02  # seconds that work takes; nothing is right or wrong by them
+EMPTY_SECONDS = 4.0  # for what is over long before, unless empty chunks count as an answer
 
 Script = Generator[Any, bytes, None]
 
@@ -310,10 +312,11 @@ def chunks(call: Any) -> Script:
 
 
 def held(call: Any) -> Script:
-    """Answer something, and then nothing more before it is told to."""
+    """Answer something, and more when it is told to."""
     yield Start()
     yield b"held"
     yield Wait(f"{call.token}/go")
+    yield b"told"
 
 
 def endless(call: Any) -> Script:

@@ -145,12 +145,12 @@ def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     """An app that hangs gives the library's read timeout; its channel comes back when the app lets go."""
     worker = start(max_connections=2)
     client: Client = CLIENTS[name](worker)
-    timeout = {"timeout": client.library.Timeout(LIMIT, read=0.01)}
+    timeout = {"timeout": client.library.Timeout(LIMIT, read=0.5)}  # the app is to get there
     with pytest.raises(client.library.ReadTimeout) as caught:
         client.request("GET", "/hang", **timeout)
     assert isinstance(caught.value, errors.ReadTimeout)
     assert isinstance(caught.value, TimeoutError)
-    assert caught.value.args[0] == "GET /hang: the app did not answer within 0.01 s"
+    assert caught.value.args[0] == "GET /hang: the app did not answer within 0.5 s"
     assert "    hold.wait()\n" in caught.value.stack
     assert client.request("GET", "/status/200").text == "hello"
     client.request("GET", "/release")
