@@ -29,7 +29,9 @@ class WebSocketDenialResponse(httpx.Response, WebSocketDisconnect):  # type: ign
         httpx.Response.__init__(self, **options)
 
     def __reduce__(self) -> Any:
-        return _rebuild_denial, (self.status_code, self.headers.raw, self.content)
+        # The content is decoded already.
+        headers = [(name, value) for name, value in self.headers.raw if name.lower() != b"content-encoding"]
+        return _rebuild_denial, (self.status_code, headers, self.content)
 
     def __str__(self) -> str:
         return f"the app has denied the WebSocket with status {self.status_code}"
@@ -67,7 +69,9 @@ class WebSocketSession:
             event = self._event_of(answer)
             self._raise_on_close(event)
         except BaseException:
-            self._finish()
+            failed = self._finish()
+            if failed is not None:
+                raise exception_of(failed)  # noqa: B904  # it has the worker's traceback for a cause
             raise
         self._exchange.keep_open()
         self.accepted_subprotocol = event["subprotocol"]

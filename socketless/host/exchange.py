@@ -29,6 +29,7 @@ from socketless.errors import (
 from socketless.host.pool import ChannelPool, Turn
 from socketless.host.run import Run
 from socketless.host.trace import logger
+from socketless.wire import codec
 from socketless.wire.channel import Channel, Pull, PullingSteps, Steps, Wait, Woken, resumed
 from socketless.wire.drivers import deadline_after, remaining, run_blocking
 from socketless.wire.messages import Cancel, Chunk, Failed, GetStack, Message, Stack, WantBody, is_last
@@ -119,6 +120,7 @@ class Exchange:
         with self._lock:
             self._check_usable()
             if self._is_sending:
+                codec.encode(message)  # or who sends it would get the TransferError
                 self._outbox.append(message)
                 return
             self._is_sending = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from socketless.errors import AppProtocolError
@@ -36,6 +37,10 @@ def check_headers(headers: Any, kind: str) -> RawHeaders:
     Raises:
         AppProtocolError: they are no (name, value) pairs of bytes, or hold control characters.
     """
+    if not isinstance(headers, Iterable):
+        raise AppProtocolError(
+            f"the ASGI app's headers are {type(headers).__name__}; {kind} wants an iterable of pairs"
+        )
     checked = []
     for header in headers:
         try:

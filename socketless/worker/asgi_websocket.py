@@ -8,7 +8,7 @@ from typing import Any
 
 from socketless.errors import AppProtocolError, ClientDisconnected
 from socketless.wire import messages
-from socketless.wire.messages import Chunk, Done, Echo, Message, RawHeaders, Request, Response
+from socketless.wire.messages import Cancel, Chunk, Done, Echo, Message, RawHeaders, Request, Response
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
 from socketless.worker.asgi_exchange import Exchange, Writer, connection_scope
 from socketless.worker.lifespan import App, Event
@@ -65,7 +65,7 @@ class WebSocketExchange(Exchange):
             if message.event["type"] == "websocket.disconnect":
                 self.client_has_gone = True
                 self._disconnected(message.event)
-            else:
+            elif self._end is None:  # what comes after the app has closed is for nobody
                 self._events.put_nowait(message.event)
         elif isinstance(message, Echo):
             self._echoing = asyncio.create_task(self._echo(message))
@@ -105,19 +105,22 @@ class WebSocketExchange(Exchange):
             raise ClientDisconnected("the client has closed the WebSocket")
         self._state = "closed" if kind == "websocket.http.response.body" and not event.get("more_body") else after
         if kind == "websocket.close":
-            code = event.get("code", 1000)
-            self._disconnected({"type": "websocket.disconnect", "code": code, "reason": event.get("reason") or ""})
+            code, reason = event.get("code", 1000), event.get("reason") or ""
+            self._disconnected({"type": "websocket.disconnect", "code": code, "reason": reason})
         if message is not None:
             await self.write(message)
             await asyncio.sleep(0)  # an app that sends for ever must not keep the loop from all else
+        if kind == "websocket.http.response.body" and self._state == "closed":
+            self.take(Cancel())  # the client has got all that there is, and goes
 
     def _message(self, kind: str, event: Event) -> Message | None:
         # What crosses, of plain values only. The start of a denial waits for its body.
+        crossing: dict[str, Any]
         if kind == "websocket.accept":
             headers = check_headers(event.get("headers", ()), kind)
-            crossing = {"subprotocol": event.get("subprotocol"), "headers": headers}
+            crossing = {"subprotocol": _check_subprotocol(event.get("subprotocol")), "headers": headers}
         elif kind == "websocket.close":
-            crossing = {"code": int(event.get("code") or 1000), "reason": str(event.get("reason") or "")}
+            crossing = {"code": _check_code(event.get("code", 1000)), "reason": str(event.get("reason") or "")}
         elif kind == "websocket.send":
             crossing = _check_data(event)
         elif kind == "websocket.http.response.start":
@@ -132,6 +135,22 @@ class WebSocketExchange(Exchange):
             return Chunk(body, more_body=True)
         (status, headers), self._denial = self._denial, None
         return Response(status, "", headers, body, more_body=True)
+
+
+def _check_subprotocol(subprotocol: Any) -> str | None:
+    if subprotocol is not None and not isinstance(subprotocol, str):
+        raise AppProtocolError(
+            f"the ASGI app's subprotocol is {type(subprotocol).__name__}; websocket.accept wants a string, or None"
+        )
+    return subprotocol
+
+
+def _check_code(code: Any) -> int:
+    if not isinstance(code, int) or not 1000 <= code <= 4999:  # RFC 6455, section 7.4.2
+        raise AppProtocolError(
+            f"the ASGI app's code is {code!r}; websocket.close wants an integer between 1000 and 4999"
+        )
+    return int(code)
 
 
 def _check_data(event: Event) -> dict[str, Any]:
