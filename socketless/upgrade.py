@@ -77,7 +77,6 @@ class Upgraded:
         self._parts: list[Any] = []  # guarded by _lock; of a message whose frames have not all come
         self._unread = bytearray()
         self._close_reply = b""  # what the client is to read when the app has heard that it closes
-        self._failed: Failed | None = None
         self._is_hung_up = False
         exchange.keep_open()
 
@@ -107,9 +106,10 @@ class Upgraded:
                 self._close_reply = b""
             return message.raw
         if is_last(message):
-            if isinstance(message, Failed):
-                self._failed = message  # to be raised when the response is closed: here it would be a thread's end
-            return self._frame(events.CloseConnection(1011 if self._failed else 1000)) or self._close_reply
+            # What the app has raised is raised when the response is closed: here it would be the end of a thread.
+            return (
+                self._frame(events.CloseConnection(1011 if isinstance(message, Failed) else 1000)) or self._close_reply
+            )
         assert isinstance(message, Event)
         event = message.event
         if event["type"] == "websocket.close":
@@ -194,7 +194,7 @@ class Upgraded:
             raise client_error(error, self._request) from error.__cause__
         finally:
             self._exchange.cancel()
-        failed, self._failed = self._failed, None
+        failed, self._exchange.failed = self._exchange.failed, None
         if failed is not None and self._raise_app_exceptions:
             app_error = exception_of(failed)
             # An app that lets Starlette's error through when its client closes the WebSocket has done nothing wrong.

@@ -61,6 +61,7 @@ class Exchange:
     """
 
     answer: Message  # the first one that the worker has sent
+    failed: Failed | None = None  # the last one, if the app has raised
 
     def __init__(
         self,
@@ -190,6 +191,8 @@ class Exchange:
     def _receive(self) -> Steps[Message]:
         while True:
             message = yield from self._channel.receive()
+            if isinstance(message, Failed):
+                self.failed = message
             self._is_over = is_last(message)
             if self._is_over or not self._is_cancelled:  # by another thread or task, meanwhile
                 return message
