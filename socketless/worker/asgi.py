@@ -34,6 +34,8 @@ from socketless.worker.asgi_http import HttpExchange
 from socketless.worker.asgi_websocket import WebSocketExchange
 from socketless.worker.lifespan import App, Lifespan
 
+_CANCEL_SECONDS = 1.0  # how long what is cancelled at the end may take
+
 
 class AsgiRunner:
     """Answers requests with an ASGI 3 app. Its loop runs in the main thread."""
@@ -47,7 +49,7 @@ class AsgiRunner:
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._lifespan = Lifespan(app)
-        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds them weakly
+        self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
         self._exchanges: dict[int, Exchange] = {}  # the last one of each channel, by the channel's number
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -63,6 +65,15 @@ class AsgiRunner:
         on_ready()
         await self._stopped.wait()
         await self._lifespan.shut_down()
+        await self._cancel_the_rest()
+
+    async def _cancel_the_rest(self) -> None:
+        # What an app has left behind, and what it is in the middle of, as asyncio.run() does it.
+        rest = asyncio.all_tasks() - self._own_tasks - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=_CANCEL_SECONDS)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)
@@ -77,8 +88,8 @@ class AsgiRunner:
 
         def start() -> None:
             task = self._loop.create_task(in_thread(channel))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._own_tasks.add(task)
+            task.add_done_callback(self._own_tasks.discard)
 
         self._loop.call_soon_threadsafe(start)
 
@@ -92,6 +103,7 @@ class AsgiRunner:
         # Runs in the event loop, one task for each channel in use, until the pipe ends. It waits by a callback: a
         # request then costs one turn of the loop, where a coroutine that awaits the pipe costs three. And what comes
         # during an exchange is read at once.
+        self._own_tasks.add(asyncio.current_task())
         ended: asyncio.Future[None] = self._loop.create_future()
         exchange: Exchange | None = None
         writer = Writer(channel)

@@ -19,7 +19,9 @@ from socketless.worker.failures import failed, is_disconnection
 from socketless.worker.lifespan import ASGI, Scope
 from socketless.worker.output import flush_output
 
-_GRACE = 0.05  # seconds between telling an app that its client has gone and cancelling its task
+# Between telling an app that its client has gone and cancelling its task: seconds, and then turns of the loop.
+_GRACE = 0.05
+_GRACE_TURNS = 10
 
 
 class Writer:
@@ -116,13 +118,20 @@ class Exchange:
         if isinstance(message, Cancel) and not self.is_over and not self.is_cancelled:
             self.is_cancelled = self.client_has_gone = True
             self.disconnect()
-            asyncio.get_running_loop().call_later(_GRACE, self._cancel)
+            asyncio.get_running_loop().call_later(_GRACE, self._cancel_in_turns, _GRACE_TURNS)
 
     def disconnect(self) -> None:
         """Tell the app that its client has gone."""
 
-    def _cancel(self) -> None:
-        # Runs in the event loop, a moment after the app could have heard of it.
+    def _cancel_in_turns(self, turns: int) -> None:
+        # Runs in the event loop. Where that is slow, the app has a few turns of it all the same.
+        if turns:
+            asyncio.get_running_loop().call_soon(self._cancel_in_turns, turns - 1)
+        else:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the app, if it has not returned."""
         if not self.is_over:
             self.task.cancel()
 

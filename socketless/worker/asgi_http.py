@@ -40,6 +40,9 @@ class HttpExchange(Exchange):
         self._more = request.more_body
         self._asked = False
         self._news = asyncio.Event()  # something for receive()
+        self._receiving = 0  # calls of receive() that wait
+        self._listens = False  # whether the app was waiting in receive() when its client went
+        self._had_its_time = asyncio.Event()  # to hear of that
         # The response.
         self._status: int | None = None
         self._headers: RawHeaders = []
@@ -95,11 +98,13 @@ class HttpExchange(Exchange):
             self._news.set()
 
     def disconnect(self) -> None:
+        self._listens = self._receiving > 0
         self._news.set()
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
         if not self._is_complete:  # or only its background task is left, which no client waits for over TCP either
-            super()._cancel()
+            super().cancel()
+        self._had_its_time.set()
 
     async def receive(self) -> Event:
         """The `receive()` of the ASGI specification."""
@@ -115,7 +120,11 @@ class HttpExchange(Exchange):
                 self._asked = True
                 await self.write(WantBody())
             self._news.clear()
-            await self._news.wait()
+            self._receiving += 1
+            try:
+                await self._news.wait()
+            finally:
+                self._receiving -= 1
 
     # The response
 
@@ -230,6 +239,8 @@ class HttpExchange(Exchange):
 
     async def _write(self, message: Message | None) -> None:
         if self.is_cancelled:
+            if self._listens:  # it is to end by what it hears there: Django, for one, does not expect an OSError here
+                await self._had_its_time.wait()
             raise ClientDisconnected("the client has gone before the response was complete")
         if message is not None:
             await self.write(message)

@@ -15,9 +15,11 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from werkzeug.exceptions import BadRequest
 from werkzeug.test import EnvironBuilder
 
-from socketless.errors import AppProtocolError, ClientDisconnected
+from socketless import errors
+from socketless.errors import AppProtocolError
 from socketless.wire.channel import Channel, finish
 from socketless.wire.messages import (
     Cancel,
@@ -110,6 +112,15 @@ class WsgiRunner:
             if exchange.is_cancelled and is_disconnection(error):
                 return Done()
             return failed(error, answer.end_if_complete())
+
+
+class ClientDisconnected(errors.ClientDisconnected, BadRequest):
+    """Flask answers 400 to what is werkzeug's, too, and does not log it as an error of the app."""
+
+    def __init__(self, text: str) -> None:
+        errors.ClientDisconnected.__init__(self, text)
+        self.description = text
+        self.response = None
 
 
 class _Exchange:
