@@ -69,6 +69,8 @@ class AsgiRunner:
 
     async def _cancel_the_rest(self) -> None:
         # What an app has left behind, and what it is in the middle of, as asyncio.run() does it.
+        for exchange in self._exchanges.values():
+            exchange.is_muted = True  # its client is told that the worker has ended
         rest = asyncio.all_tasks() - self._own_tasks - {asyncio.current_task()}
         for task in rest:
             task.cancel()

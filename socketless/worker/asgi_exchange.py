@@ -75,6 +75,7 @@ class Exchange:
         self.client_has_gone = False  # it has said so, or it was cancelled
         self.is_cancelled = False
         self.is_over = False  # the app has returned
+        self.is_muted = False  # nothing more is to be written
         self.task = asyncio.get_running_loop().create_task(self._run())  # with a context of its own
 
     async def call(self) -> Message:
@@ -95,6 +96,8 @@ class Exchange:
             # The app's sync code may go on after its task was cancelled. It is in the channel's thread, which the next
             # exchange needs: wait for it.
             await sync_to_async(_nothing)()
+        if self.is_muted:
+            return
         try:
             await self._writer.write(last)
         except OSError:
