@@ -1,0 +1,1 @@
+"""Sample apps that stream, in Flask, Django, Starlette and FastAPI, and what their tests share."""
