@@ -7,9 +7,10 @@ from, so it imports httpx2 never, and works with it as soon as a request of its 
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -48,7 +49,8 @@ class _Transport:
         self.raise_app_exceptions = raise_app_exceptions
         self.root_path = root_path
         self.client = client
-        self._open: WeakSet[_Body | upgrade.Upgraded] = WeakSet()  # responses that are not at their end
+        self._lock = threading.Lock()
+        self._open: WeakSet[_Body | upgrade.Upgraded] = WeakSet()  # guarded by _lock; responses not at their end
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.worker!r}>"
@@ -80,6 +82,14 @@ class _Transport:
             more_body=more_body,
         )
 
+    def _keep(self, body: _Body | upgrade.Upgraded) -> None:
+        with self._lock:
+            self._open.add(body)
+
+    def _open_bodies(self) -> list[_Body | upgrade.Upgraded]:
+        with self._lock:
+            return list(self._open)
+
     def _response(
         self, request: Any, exchange: Exchange, make_stream: Callable[[Any, Any], Any], network_stream: type
     ) -> Any:
@@ -88,7 +98,7 @@ class _Transport:
         extensions: dict[str, Any] = {"http_version": b"HTTP/1.1"}
         if isinstance(answer, Event) and answer.event["type"] == "websocket.accept":
             upgraded = upgrade.Upgraded(exchange, request, raise_app_exceptions=self.raise_app_exceptions)
-            self._open.add(upgraded)
+            self._keep(upgraded)
             extensions["network_stream"] = network_stream(upgraded)
             headers = upgrade.response_headers(request.headers, answer.event)
             return family.Response(101, headers=headers, stream=make_stream(family, upgraded), extensions=extensions)
@@ -105,7 +115,7 @@ class _Transport:
             stream = family.ByteStream(answer.body)
             return family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
         body = _Body(exchange, request, answer, raise_app_exceptions=self.raise_app_exceptions)
-        self._open.add(body)
+        self._keep(body)
         stream = make_stream(family, body)
         response = family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
         body.extensions = response.extensions
@@ -195,57 +205,65 @@ async def _aclose(body: _Body | upgrade.Upgraded) -> None:
     await run_async(body.finish())
 
 
-def _generators(request: Any, body: Pull) -> list[Any]:
-    # What the client library makes of a streamed body is a generator around the caller's, which it never closes: over
-    # TCP it reads all of it.
-    inner = getattr(request.stream, "_stream", None)
-    return [each for each in (body.chunks, inner) if inspect.isgenerator(each) or inspect.isasyncgen(each)]
+class _Upload(Pull):
+    """A request's body that is streamed."""
 
+    def __init__(self, request: Any, chunks: Any) -> None:
+        super().__init__(chunks)
+        # What the client library makes of it is a generator around the caller's, which it never closes: over TCP it
+        # reads all of it.
+        both = (chunks, getattr(request.stream, "_stream", None))
+        self._generators: list[Any] = [each for each in both if inspect.isgenerator(each) or inspect.isasyncgen(each)]
 
-def _close_generators(request: Any, body: Pull) -> None:
-    """Close what the app has not read to its end."""
-    for generator in _generators(request, body):
-        with suppress(ValueError):  # it is running, in another thread
-            generator.close()
+    def close(self) -> None:
+        """Close what the app has not read to its end."""
+        for generator in self._generators:
+            with suppress(ValueError):  # it is running, in another thread
+                generator.close()
 
-
-async def _aclose_generators(request: Any, body: Pull) -> None:
-    """Close what the app has not read to its end."""
-    for generator in _generators(request, body):
-        with suppress(RuntimeError):  # it is running, in another task
-            await generator.aclose()
+    async def aclose(self) -> None:
+        """Close what the app has not read to its end."""
+        for generator in self._generators:
+            with suppress(RuntimeError):  # it is running, in another task
+                await generator.aclose()
 
 
 class _SyncStream:
     # What is the stream of a response, together with the SyncByteStream of its family.
 
-    def __init__(self, body: _Body | upgrade.Upgraded, stack: ExitStack) -> None:
+    def __init__(self, body: _Body | upgrade.Upgraded, upload: _Upload | None) -> None:
         self._body = body
-        self._stack = stack  # what is to be closed with it
+        self._upload = upload
 
     def __iter__(self) -> Iterator[bytes]:
         while (chunk := run_blocking(self._body.next_chunk())) is not None:
             yield chunk
 
     def close(self) -> None:
-        with self._stack:
+        try:
             _close(self._body)
+        finally:
+            if self._upload is not None:
+                self._upload.close()
 
 
 class _AsyncStream:
     # What is the stream of a response, together with the AsyncByteStream of its family.
 
-    def __init__(self, body: _Body | upgrade.Upgraded, stack: AsyncExitStack) -> None:
+    def __init__(self, body: _Body | upgrade.Upgraded, upload: _Upload | None) -> None:
         self._body = body
-        self._stack = stack  # what is to be closed with it
+        self._upload = upload
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (chunk := await run_async(self._body.next_chunk())) is not None:
             yield chunk
 
     async def aclose(self) -> None:
-        async with self._stack:
+        try:
             await _aclose(self._body)
+        finally:
+            if self._upload is not None:
+                await self._upload.aclose()
 
 
 @lru_cache
@@ -256,6 +274,14 @@ def _sync_stream_type(family: Any) -> type:
 @lru_cache
 def _async_stream_type(family: Any) -> type:
     return type("IpcAsyncStream", (_AsyncStream, family.AsyncByteStream), {})
+
+
+def _make_sync_stream(upload: _Upload | None, family: Any, body: Any) -> Any:
+    return _sync_stream_type(family)(body, upload)
+
+
+def _make_async_stream(upload: _Upload | None, family: Any, body: Any) -> Any:
+    return _async_stream_type(family)(body, upload)
 
 
 class IpcTransport(_Transport, httpx.BaseTransport):
@@ -287,25 +313,22 @@ class IpcTransport(_Transport, httpx.BaseTransport):
                 it, for example `WorkerDied` and `httpx.ReadError`.
             StateError: the worker is closed.
         """
-        message, body = self._message(request), None
-        with ExitStack() as stack:
-            if message.more_body:
-                body = Pull(iter(request.stream))
-                stack.callback(_close_generators, request, body)
-            try:
-                exchange = run_blocking(self.worker.exchange(message, _timeouts(request), body))
-            except SocketlessError as error:
-                raise client_error(error, request) from error.__cause__
-
-            def make_stream(family: Any, body: Any) -> Any:
-                return _sync_stream_type(family)(body, stack.pop_all())
-
-            return self._response(request, exchange, make_stream, upgrade.NetworkStream)
+        message, upload, exchange = self._message(request), None, None
+        if message.more_body:
+            upload = _Upload(request, iter(request.stream))
+        try:
+            exchange = run_blocking(self.worker.exchange(message, _timeouts(request), upload))
+            return self._response(request, exchange, partial(_make_sync_stream, upload), upgrade.NetworkStream)
+        except SocketlessError as error:
+            raise client_error(error, request) from error.__cause__
+        finally:
+            if upload is not None and (exchange is None or exchange.is_over):
+                upload.close()
 
     def close(self) -> None:
         """End the responses that are still open: their apps are told that the client has gone."""
         with ExitStack() as stack:  # closes all, whatever one of them raises
-            for body in list(self._open):
+            for body in self._open_bodies():
                 stack.callback(_close, body)
 
 
@@ -317,29 +340,26 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
-        message, body = self._message(request), None
+        message, upload, exchange = self._message(request), None, None
+        if message.more_body:
+            upload = _Upload(request, aiter(request.stream))
         timeouts = _timeouts(request)
         deadline = deadline_after(timeouts.pool)
-        async with AsyncExitStack() as stack:
-            if message.more_body:
-                body = Pull(aiter(request.stream))
-                stack.push_async_callback(_aclose_generators, request, body)
+        try:
             async with _turn(self.worker, timeouts.pool):
-                try:
-                    timeouts = timeouts._replace(pool=remaining(deadline))
-                    exchange = await run_async(self.worker.exchange(message, timeouts, body))
-                except SocketlessError as error:
-                    raise client_error(error, request) from error.__cause__
-
-            def make_stream(family: Any, body: Any) -> Any:
-                return _async_stream_type(family)(body, stack.pop_all())
-
-            return self._response(request, exchange, make_stream, upgrade.AsyncNetworkStream)
+                timeouts = timeouts._replace(pool=remaining(deadline))
+                exchange = await run_async(self.worker.exchange(message, timeouts, upload))
+            return self._response(request, exchange, partial(_make_async_stream, upload), upgrade.AsyncNetworkStream)
+        except SocketlessError as error:
+            raise client_error(error, request) from error.__cause__
+        finally:
+            if upload is not None and (exchange is None or exchange.is_over):
+                await upload.aclose()
 
     async def aclose(self) -> None:
         """End the responses that are still open: their apps are told that the client has gone."""
         async with AsyncExitStack() as stack:  # closes all, whatever one of them raises
-            for body in list(self._open):
+            for body in self._open_bodies():
                 stack.push_async_callback(_aclose, body)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import re
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -528,6 +529,7 @@ def test_leaving_an_endless_stream(app: str, url: str, notes: list[str], workers
     [
         pytest.param(STARLETTE, "/lines", ["begun", "left"], id="starlette"),
         pytest.param(STARLETTE, "/task", ["begun", "left"], id="background-task"),
+        pytest.param(STARLETTE, "/cancelling-twice", ["begun", "left"], id="cancelling-twice"),
         pytest.param(MIDDLEWARE, "/lines", ["begun", "left"], id="middleware"),
         pytest.param(GZIP, "/lines", ["begun", "left"], id="gzip"),
         pytest.param(ASGI, "/async/zipped", ["begun", "left"], id="django-gzip"),
@@ -647,6 +649,9 @@ def test_context_variables_of_an_asgi_stream(workers: Workers, topic: str) -> No
         assert client.get(f"/sync/visitor/{topic}").text == f"nobody, then {topic}\n" * 3
 
 
+needs_task_group = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.TaskGroup came with Python 3.11")
+
+
 # Not below BaseHTTPMiddleware, which drops what is raised when it is cancelled.
 @pytest.mark.parametrize(
     ("app", "url"),
@@ -654,6 +659,7 @@ def test_context_variables_of_an_asgi_stream(workers: Workers, topic: str) -> No
         pytest.param(FLASK, "/littering", id="flask"),
         pytest.param(ASGI, "/async/littering", id="django"),
         pytest.param(STARLETTE, "/littering", id="starlette"),
+        pytest.param(STARLETTE, "/group", id="group", marks=needs_task_group),
         pytest.param(FASTAPI, "/littering", id="fastapi"),
     ],
 )

@@ -94,6 +94,7 @@ class Exchange:
         self._is_cancelled = False
         self._cancel_is_sent = False
         self._is_lost = False  # the channel cannot be used again
+        self._is_broken = False  # nor has the worker ended: nobody knows how much of a message was written or read
         self._is_released = False
         self._keeps_open = False
         self._pending: tuple[Steps[Message], Wait] | None = None  # what the next receive() goes on with
@@ -118,6 +119,7 @@ class Exchange:
             TransferError: it cannot be pickled; nothing was sent.
             StateError: the exchange is over.
         """
+        self._check_owner()
         with self._lock:
             self._check_usable()
             if self._is_sending:
@@ -127,16 +129,35 @@ class Exchange:
             self._is_sending = True
             self._active += 1
         yield from self._drive(self._send(message), timeouts or self._timeouts, sending=True)
-        self.nothing_was_sent = False
 
     def _send(self, message: Message) -> Steps[None]:
         while True:
             yield from self._channel.send(message)
+            self.nothing_was_sent = False
             with self._lock:
                 if not self._outbox:
                     self._is_sending = False
                     return
                 message = self._outbox.popleft()
+
+    def ask(self, message: Message) -> PullingSteps[Message]:
+        """Send the first message, and receive one; it raises as `send()` and `receive()` do."""
+        self._is_sending = self._is_receiving = True  # nobody else knows this exchange yet
+        self._active = 1
+        answer = yield from self._drive(self._send_and_receive(message), self._timeouts, sending=False)
+        self._run.output.forward()
+        if isinstance(answer, WantBody):
+            chunk = yield from self._pull()
+            yield from self.send(chunk)
+            return (yield from self.receive())
+        return answer
+
+    def _send_and_receive(self, message: Message) -> Steps[Message]:
+        yield from self._send(message)
+        if self._is_cancelled:  # in the middle of the message, which had to be finished first
+            yield from self._channel.send(Cancel())
+            self._cancel_is_sent = True
+        return (yield from self._receive())
 
     def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
         """Return the next message; those that ask for the request's body are answered.
@@ -160,7 +181,7 @@ class Exchange:
 
     def receive_answer(self, timeouts: Timeouts | None = None) -> Steps[Message]:
         """Return the next message, whatever it is; it raises as `receive()` does."""
-        yield from self._take_turn()
+        yield from self._take_turn(timeouts or self._timeouts)
         pending, self._pending = self._pending, None
         steps = self._receive() if pending is None else resumed(*pending)
         message = yield from self._drive(steps, timeouts or self._timeouts, sending=False)
@@ -169,8 +190,9 @@ class Exchange:
             raise StateError(f"{self.label}: the response was closed while it was being received")
         return message
 
-    def _take_turn(self) -> Steps[None]:
+    def _take_turn(self, timeouts: Timeouts) -> Steps[None]:
         # One receives at a time; who comes later waits until the other has left.
+        self._check_owner()
         while True:
             with self._lock:
                 self._check_usable()
@@ -181,7 +203,9 @@ class Exchange:
                 turn = Turn()
                 self._turns.append(turn)
             try:
-                yield Wait(turn.fd)
+                woken = yield Wait(turn.fd, deadline=deadline_after(timeouts.read))
+                if woken is Woken.LATE and timeouts.read is not None:
+                    yield from self._be_late(timeouts.read, for_writing=False)
             finally:
                 with self._lock:
                     if turn in self._turns:
@@ -226,7 +250,7 @@ class Exchange:
                 woken = yield wait
                 if woken is Woken.LATE:
                     assert timeout is not None
-                    yield from self._be_late(timeout, sending)
+                    yield from self._be_late(timeout, for_writing=wait.for_writing)
                 if woken is Woken.ENDED:
                     raise EOFError
                 wait = steps.send(woken)
@@ -246,32 +270,33 @@ class Exchange:
             self._run.output.forward()
             raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail()) from None
         except BaseException as error:  # given up: a timeout, a cancelled task, Ctrl-C
+            by_collector = isinstance(error, GeneratorExit)
             if wait is not None and inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED:
-                self._leave(sending, (steps, wait), by_collector=isinstance(error, GeneratorExit))
-                if isinstance(error, GeneratorExit):
-                    raise
+                self._leave(sending, (steps, wait), by_collector=by_collector)
             else:
-                self._is_lost = True
-                self._leave(sending)
-                if self._pool.is_empty:  # that was its last channel; the next exchange starts another worker
-                    self._run.kill(signal.SIGKILL)
-            self._run.output.forward()
+                self._is_lost = self._is_broken = True
+                self._leave(sending, by_collector=by_collector)
+            if not by_collector:
+                self._run.output.forward()
             raise
 
-    def _be_late(self, timeout: float, sending: bool) -> Steps[None]:
-        if sending:
+    def _be_late(self, timeout: float, *, for_writing: bool) -> Steps[None]:
+        if for_writing:
             raise WriteTimeout(f"{self.label}: the worker did not take the request within {timeout:g} s")
         what = "go on with its answer" if hasattr(self, "answer") else "answer"
         stack = (yield from _stack_of(self._run, self._channel)) if self._pool is not self._run.control else ""
         raise ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
 
-    def _check_usable(self) -> None:
-        # Must be called with _lock held.
+    def _check_owner(self) -> None:
+        # Before any lock is taken: in a fork, another thread may have had it.
         if os.getpid() != self._owner_pid:
             raise StateError(
                 f"{self.label}: this response belongs to process {self._owner_pid}, and this is a fork of it "
                 f"({os.getpid()})"
             )
+
+    def _check_usable(self) -> None:
+        # Must be called with _lock held.
         if self.is_over:
             raise StateError(f"{self.label}: the exchange is over")
 
@@ -306,12 +331,6 @@ class Exchange:
         with suppress(SocketlessError):
             run_blocking(self._drive(resumed(steps, wait), NO_LIMITS, sending=True))
 
-    def abort(self) -> None:
-        """Give the channel back, because nothing was sent."""
-        with self._lock:
-            self._is_over = True
-            self._release()
-
     def cancel(self) -> None:
         """Tell the worker that nobody wants the answer any more. Never waits; any thread may call it, and twice."""
         if os.getpid() != self._owner_pid:
@@ -324,12 +343,15 @@ class Exchange:
     def _release(self) -> None:
         # Must be called with _lock held. The last one out gives the channel away.
         if self._is_cancelled and not self._is_over and not self._is_lost:
-            self._send_cancel()
+            if self.nothing_was_sent and not self._is_sending:
+                self._is_over = True  # the worker knows nothing of it
+            else:
+                self._send_cancel()
         if self._active or self._is_released or not self.is_over:
             return
         self._is_released = True
         if self._is_lost:
-            self._pool.discard(self._channel)
+            self._lose()
         elif self._is_over and not self._torn:
             self._pool.give_back(self._channel)
         else:
@@ -337,6 +359,11 @@ class Exchange:
                 self._pool.park(self._channel, self._drain(), self._run.sentinel)
             except EOFError:  # the worker has been stopped
                 self._pool.discard(self._channel)
+
+    def _lose(self) -> None:
+        if self._is_broken and self._pool.is_last(self._channel):
+            self._run.kill(signal.SIGKILL)  # the next exchange starts another worker
+        self._pool.discard(self._channel)
 
     def _send_cancel(self) -> None:
         # Must be called with _lock held. The frame is smaller than what a pipe takes as a whole or not at all.
@@ -352,9 +379,13 @@ class Exchange:
         # Finishes what was given up.
         message: Message | None = None
         torn = self._torn if self._pending is None else [*self._torn, self._pending]
+        if any(inspect.getgeneratorstate(steps) != inspect.GEN_SUSPENDED for steps, _ in torn):
+            self._is_broken = True  # the garbage collector has ended them: nobody knows where they were
+            self._lose()
+            raise EOFError
         if self._is_sending:
             (steps, wait), *torn = torn
-            yield from resumed(steps, wait)
+            message = yield from resumed(steps, wait)
         if not self._is_over and not self._cancel_is_sent:
             yield from self._channel.send(Cancel())
         for steps, wait in torn:
@@ -382,17 +413,12 @@ def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]
         TransferError: the message cannot be pickled; nothing was sent.
     """
     try:
-        yield from exchange.send(message)
+        exchange.answer = yield from exchange.ask(message)
     except WorkerDied:
         if exchange.nothing_was_sent:
             return None
         raise
-    except TransferError:
-        exchange.abort()
-        raise
-    try:
-        exchange.answer = yield from exchange.receive()
-    except BaseException:  # Ctrl-C may have come between two steps
+    except BaseException:  # nothing was sent, or Ctrl-C has come between two steps
         exchange.cancel()
         raise
     return exchange

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from socketless.errors import PoolTimeout
@@ -109,7 +110,8 @@ class ChannelPool(Generic[Owner]):
         self._cancel_abandoned()
         for thread in parked:
             if thread is not threading.current_thread():  # in which the garbage collector may have come to this
-                thread.join()  # the worker's end has woken it
+                with suppress(RuntimeError):  # it is about to be started
+                    thread.join()  # the worker's end has woken it
 
     def check_out(self, label: str, deadline: float | None) -> Steps[tuple[Owner, Channel] | None]:
         """Return a free channel and its owner, or `None` when the worker ended before there was one.
@@ -145,8 +147,9 @@ class ChannelPool(Generic[Owner]):
         return got
 
     def _cancel_abandoned(self) -> None:
-        while self.abandoned:
-            self.abandoned.popleft().cancel()
+        with suppress(IndexError):  # there are no more
+            while True:
+                self.abandoned.popleft().cancel()
 
     def _leave_queue(self, waiter: _Waiter[Owner]) -> tuple[Owner, Channel] | None:
         with self._lock:
@@ -171,28 +174,25 @@ class ChannelPool(Generic[Owner]):
         channel.close()
         with self._lock:
             self._busy.pop(channel, None)
+            self._parked.pop(channel, None)
             self._all.discard(channel)
 
     def park(self, channel: Channel, steps: Steps[None], sentinel: int) -> None:
         """Take back a channel whose exchange was given up; `steps` lead to its end."""
-        thread = threading.Thread(
-            target=self._finish,
-            args=(channel, steps, sentinel),
-            name=f"socketless-parked-{channel.number}",
-            daemon=True,
-        )
+        name = f"socketless-parked-{channel.number}"
+        thread = threading.Thread(target=self._finish, args=(channel, steps, sentinel), name=name, daemon=True)
         with self._lock:
             label, since = self._busy.pop(channel, ("", time.monotonic()))
             known = channel in self._all
             if known:
-                try:
-                    thread.start()  # it needs the lock that is held here, so it cannot be faster than the next line
-                    self._parked[channel] = _Parked(label, since, thread)
-                except RuntimeError:  # no thread is to be had: do without the channel
-                    self._all.discard(channel)
-                    known = False
+                self._parked[channel] = _Parked(label, since, thread)
         if not known:
             channel.close()
+            return
+        try:
+            thread.start()  # without the lock: the garbage collector may come to an exchange in the new thread
+        except RuntimeError:  # no thread is to be had: do without the channel
+            self.discard(channel)
 
     def _finish(self, channel: Channel, steps: Steps[None], sentinel: int) -> None:
         # Runs in the thread socketless-parked-N, until the app lets go or the worker ends.
@@ -209,11 +209,10 @@ class ChannelPool(Generic[Owner]):
             pass
         self.discard(channel)  # the worker has ended: drain() waits for this thread
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no channel at all."""
+    def is_last(self, channel: Channel) -> bool:
+        """Return whether there would be none without this channel."""
         with self._lock:
-            return not self._all
+            return self._all <= {channel}
 
     @property
     def is_stuck(self) -> bool:

@@ -236,7 +236,7 @@ class Run:
             return
         try:
             copy = os.dup(self.sentinel)  # a loop knows one waiter for each descriptor
-        except EOFError:
+        except (EOFError, OSError):
             return  # just now
         try:
             if (yield Wait(copy, deadline=deadline_after(_TERM_SECONDS))) is Woken.LATE:

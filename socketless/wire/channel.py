@@ -44,10 +44,11 @@ class Woken(enum.Enum):
     LATE = enum.auto()  # the deadline has passed
 
 
-class Pull(NamedTuple):
+class Pull:
     """What a driver should get: the next item of `chunks`, or `None` at their end; it is sent into the steps."""
 
-    chunks: Iterator[bytes] | AsyncIterator[bytes]  # whichever the driver can wait for
+    def __init__(self, chunks: Iterator[bytes] | AsyncIterator[bytes]) -> None:
+        self.chunks = chunks  # whichever the driver can wait for
 
 
 Steps = Generator[Wait, Woken, T]
@@ -92,6 +93,7 @@ class Channel:
         self.number = number
         self._reader = reader
         self._writer = writer
+        self._open_ends = [(reader, writer)]
         self._rest = bytearray()  # what was read beyond the last piece
         self._blocking = True
         self._wide = False
@@ -200,9 +202,13 @@ class Channel:
         return large.getvalue()
 
     def close(self) -> None:
-        """Close both pipes. May be called twice."""
-        self._reader.close()
-        self._writer.close()
+        """Close both pipes. May be called twice, and by two threads at once."""
+        try:
+            reader, writer = self._open_ends.pop()  # atomic: a descriptor that is closed twice may be another's by then
+        except IndexError:
+            return
+        reader.close()
+        writer.close()
 
 
 def make_channel(number: int) -> ChannelEnds:

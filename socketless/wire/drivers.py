@@ -98,10 +98,15 @@ def _own_sentinel(wait: Wait) -> Iterator[int | None]:
     if wait.sentinel is None:
         yield None
         return
-    copy = os.dup(wait.sentinel)
+    try:
+        copy = os.dup(wait.sentinel)
+    except OSError:  # closed by another thread: the worker has been stopped
+        raise EOFError from None
     try:
         yield copy
     finally:
+        if "trio" in sys.modules and _in_trio():
+            sys.modules["trio"].lowlevel.notify_closing(copy)  # or it would be woken for what has this number next
         os.close(copy)
 
 
@@ -147,4 +152,7 @@ async def _trio_wait(wait: Wait) -> Woken:
                 nursery.start_soon(until_end, sentinel)
             await wait_for_fd(wait.fd)
             nursery.cancel_scope.cancel()
-    return poll(wait._replace(deadline=0.0))
+    woken = poll(wait._replace(deadline=0.0))
+    if woken is Woken.LATE and remaining(wait.deadline) != 0.0:
+        return await _trio_wait(wait)  # woken for nothing
+    return woken

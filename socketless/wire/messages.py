@@ -17,7 +17,8 @@ That of a response is pushed: the pipe's capacity is the back-pressure. The two 
              ◀─────────────────  Response(more_body)
              ◀─────────────────  Chunk            as often as it likes; the last one says more_body=False
 
-A WebSocket is the ASGI events themselves, both ways as they come; a worker always reads them.
+A WebSocket is the ASGI events themselves, both ways as they come. A worker always reads them, and keeps those that its
+app does not.
 
     Request(scheme="ws") ─────▶
              ◀─────────────────  Event(accept) | Event(close) | Response, which denies it

@@ -127,7 +127,7 @@ class AsgiRunner:
                             self._exchanges[channel.number] = exchange
                         elif exchange is not None:
                             exchange.take(stop.value)
-            except (EOFError, OSError):
+            except Exception:  # the pipe has ended; or holds what is no message, and then it is of no use
                 self._loop.remove_reader(channel.read_fd)
                 ended.set_result(None)
 

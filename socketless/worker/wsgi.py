@@ -135,7 +135,7 @@ class _Exchange:
         self.is_cancelled = False
 
     def check(self) -> None:
-        """Raise if the client has gone.
+        """Raise if the client has gone. Must be called with _lock held.
 
         Raises:
             ClientDisconnected: it has.
@@ -145,6 +145,14 @@ class _Exchange:
         if not self.is_cancelled:
             self._receive()  # nothing but a Cancel comes unasked
         raise ClientDisconnected("the client has gone before the response was complete")
+
+    def look(self) -> None:
+        """Check as well where the app has nothing to send, unless another thread of it waits for a chunk."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self.check()
+            finally:
+                self._lock.release()
 
     def _receive(self) -> Message:
         try:
@@ -308,7 +316,7 @@ class _Answer:
             if self._is_sent or not self._is_complete:
                 self._exchange.send(self._next(more_body=True))
         else:
-            self._exchange.check()  # an app that has nothing to send is to hear of it, too
+            self._exchange.look()
 
     def _next(self, *, more_body: bool) -> Response | Chunk:
         assert self._started is not None

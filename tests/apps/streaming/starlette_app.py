@@ -277,6 +277,42 @@ async def stream_visitor_in_threads(request: Request) -> Response:
     return StreamingResponse((f"{before}, then {_visitor.get()}\n" for _ in range(3)), media_type="text/plain")
 
 
+async def cancel_twice(request: Request) -> Response:
+    """End as an asyncio.TaskGroup with an error does since Python 3.13: with one more cancellation."""
+
+    async def lines() -> AsyncIterator[str]:
+        try:
+            async for line in lines_of(topic_of(request)):
+                yield line
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            raise
+
+    return StreamingResponse(lines(), media_type="text/plain")
+
+
+async def stream_from_group(request: Request) -> Response:
+    """Stream what a task of a group makes, which fails when it is cancelled."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+
+    async def make() -> None:
+        try:
+            async for line in lines_of(topic_of(request)):
+                lines.put_nowait(line)
+        finally:
+            raise ValueError("the clean-up fails")
+
+    async def group() -> AsyncIterator[str]:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(make())
+            while True:
+                yield await lines.get()
+
+    return StreamingResponse(group(), media_type="text/plain")
+
+
 async def fail_to_clean_up(request: Request) -> Response:
     async def lines() -> AsyncIterator[str]:
         try:
@@ -315,6 +351,8 @@ ROUTES = [
     Route("/polling/{topic}", poll),
     Route("/visitor/{topic}", stream_visitor),
     Route("/sync/visitor/{topic}", stream_visitor_in_threads),
+    Route("/cancelling-twice/{topic}", cancel_twice),
+    Route("/group/{topic}", stream_from_group),
     Route("/littering/{topic}", fail_to_clean_up),
 ]
 

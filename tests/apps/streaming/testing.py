@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from socketless import IpcProcess
+from socketless.errors import SocketlessError
 from support import LIMIT, nothing_leaks
 
 _topic_numbers = itertools.count(1)
@@ -45,11 +46,32 @@ class Workers:
         self._used.clear()
         yield self
         for worker in self._used:
-            worker.reset()  # collects garbage, and brings along what the worker has printed
+            self._reset(worker)
         printed = capsys.readouterr().err
         assert printed == "", printed
         logged = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
         assert logged == [], logged
+
+    def _reset(self, worker: IpcProcess) -> None:
+        """Let the worker collect its garbage, and bring along what it has printed."""
+        has_channel = True
+
+        def reset() -> None:
+            try:
+                worker.reset()
+            except SocketlessError:
+                if has_channel:
+                    raise
+
+        thread = threading.Thread(target=reset, daemon=True)
+        thread.start()
+        thread.join(LIMIT)
+        if thread.is_alive():
+            has_channel = False
+            self._workers = {key: each for key, each in self._workers.items() if each is not worker}
+            worker.close()
+            thread.join(LIMIT)
+            pytest.fail("the worker has no channel left")
 
 
 def new_worker(app: str, max_connections: int = 8) -> IpcProcess:
