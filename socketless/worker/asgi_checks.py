@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from socketless.errors import AppProtocolError
@@ -37,7 +36,7 @@ def check_headers(headers: Any, kind: str) -> RawHeaders:
     Raises:
         AppProtocolError: they are no (name, value) pairs of bytes, or hold control characters.
     """
-    if not isinstance(headers, Iterable):
+    if not hasattr(headers, "__iter__"):
         raise AppProtocolError(
             f"the ASGI app's headers are {type(headers).__name__}; {kind} wants an iterable of pairs"
         )
