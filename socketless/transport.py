@@ -21,8 +21,9 @@ from anyio.lowlevel import RunVar
 from socketless import upgrade
 from socketless.errors import BodyTooLarge, IncompleteResponse, ReadTimeout, SocketlessError
 from socketless.families import client_error, family_of
-from socketless.host.exchange import Exchange, Timeouts
+from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
+from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
 from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.drivers import deadline_after, remaining, run_async, run_blocking

@@ -16,8 +16,9 @@ from typing import Any
 
 from socketless.errors import SocketlessError, StateError
 from socketless.families import client_error, network_error
-from socketless.host.exchange import Exchange, Timeouts
+from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
+from socketless.host.limits import Timeouts
 from socketless.wire.channel import PullingSteps, Steps
 from socketless.wire.drivers import run_async, run_blocking
 from socketless.wire.messages import Cancel, Echo, Event, Failed, Message, RawHeaders, is_last

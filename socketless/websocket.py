@@ -11,8 +11,9 @@ from typing import Any, Literal, cast
 import httpx
 
 from socketless.errors import StateError, WebSocketDisconnect
-from socketless.host.exchange import Exchange, Timeouts
+from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
+from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
 from socketless.host.trace import logger
 from socketless.wire.drivers import run_blocking
@@ -61,6 +62,8 @@ class WebSocketSession:
         return f"<WebSocketSession {self._request.raw_target.decode('latin-1')} of {self._worker!r}>"
 
     def __enter__(self) -> WebSocketSession:
+        if self._exchange is not None:
+            raise RuntimeError("a WebSocketSession can be entered once; call websocket_connect() again for another")
         self._exchange = run_blocking(self._worker.exchange(self._request, self._timeouts))
         try:
             answer = self._exchange.answer

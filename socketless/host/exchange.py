@@ -14,10 +14,9 @@ import threading
 import warnings
 from collections import deque
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from socketless.errors import (
-    BodyTooLarge,
     ExchangeTimeout,
     ReadTimeout,
     SocketlessError,
@@ -26,29 +25,18 @@ from socketless.errors import (
     WorkerDied,
     WriteTimeout,
 )
+from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.pool import ChannelPool, Turn
 from socketless.host.run import Run
 from socketless.host.trace import logger
+from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire import codec
-from socketless.wire.channel import Channel, Pull, PullingSteps, Steps, Wait, Woken, resumed
+from socketless.wire.channel import Channel, PullingSteps, Steps, Wait, Woken, resumed
 from socketless.wire.drivers import deadline_after, remaining, run_blocking
 from socketless.wire.messages import Cancel, Chunk, Failed, GetStack, Message, Stack, WantBody, is_last
 
 T = TypeVar("T")
 
-
-class Timeouts(NamedTuple):
-    """The time limits of one exchange, in seconds; `None` means for ever.
-
-    `pool` is for a free channel, `write` and `read` for each time that the pipe is waited for.
-    """
-
-    pool: float | None = None
-    write: float | None = None
-    read: float | None = None
-
-
-NO_LIMITS = Timeouts()
 
 _STACK_SECONDS = 2.0  # how long a worker may take to say where it is; one that is stopped takes all of it, once
 
@@ -70,17 +58,14 @@ class Exchange:
         channel: Channel,
         label: str,
         timeouts: Timeouts,
-        body: Pull | None = None,
-        max_body_bytes: int | None = None,
+        upload: Upload = NO_UPLOAD,
     ) -> None:
         self.label = label
         self._pool = pool
         self._run = run
         self._channel = channel
         self._timeouts = timeouts
-        self._body = body
-        self._body_size = 0
-        self._max_body_bytes = max_body_bytes
+        self._upload = upload
         self._owner_pid = os.getpid()
         self.nothing_was_sent = True
         self._lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
@@ -223,18 +208,7 @@ class Exchange:
 
     def _pull(self) -> PullingSteps[Chunk]:
         try:
-            chunk: bytes | None = b""
-            while chunk is not None and not len(chunk):
-                chunk = (yield self._body) if self._body is not None else None
-            if chunk is None:
-                return Chunk(b"", more_body=False)
-            if not isinstance(chunk, (bytes, bytearray, memoryview)):
-                raise TransferError(
-                    f"{self.label}: the request's body holds {type(chunk).__name__}, which is not bytes"
-                )
-            self._body_size += len(chunk)
-            check_body_size(self._body_size, self._max_body_bytes, self.label)
-            return Chunk(bytes(chunk), more_body=True)
+            return (yield from self._upload.next_chunk())
         except BaseException:
             self.cancel()
             raise
@@ -422,16 +396,6 @@ def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]
         exchange.cancel()
         raise
     return exchange
-
-
-def check_body_size(size: int, limit: int | None, label: str) -> None:
-    """Refuse a body of a request that is too large.
-
-    Raises:
-        BodyTooLarge: it is.
-    """
-    if limit is not None and size > limit:
-        raise BodyTooLarge(f"{label}: the body of the request is larger than max_body_bytes={limit}")
 
 
 def _stack_of(run: Run, channel: Channel) -> Steps[str]:

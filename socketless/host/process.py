@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from socketless.errors import StateError, WorkerDied, WorkerStartError, describe_exit
 from socketless.host import apps
-from socketless.host.exchange import NO_LIMITS, Exchange, Timeouts, begin, check_body_size
+from socketless.host.exchange import Exchange, begin
 from socketless.host.failures import exception_of
+from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
 from socketless.host.pool import ChannelPool
 from socketless.host.run import LAUNCHERS, Run
 from socketless.host.trace import Trace, logger
+from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire.channel import Channel, Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Failed, Message, Reset, Start
@@ -222,11 +224,12 @@ class IpcProcess:
         """
         label = getattr(message, "label", type(message).__name__)
         check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
+        upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes)
         deadline = deadline_after(timeouts.pool)
         self._trace.message(">", label, message)
         while True:
             run, channel = yield from self._check_out(label, deadline)
-            exchange = Exchange(self._pool, run, channel, label, timeouts, body, self._max_body_bytes)
+            exchange = Exchange(self._pool, run, channel, label, timeouts, upload)
             if (yield from begin(exchange, message)) is not None:
                 self._trace.message("<", label, exchange.answer)
                 return exchange

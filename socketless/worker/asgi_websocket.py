@@ -9,6 +9,7 @@ from typing import Any
 from socketless.errors import AppProtocolError, ClientDisconnected
 from socketless.wire import messages
 from socketless.wire.messages import Cancel, Chunk, Done, Echo, Message, RawHeaders, Request, Response
+from socketless.worker import bodies
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
 from socketless.worker.asgi_exchange import Exchange, Writer, connection_scope
 from socketless.worker.lifespan import App, Event
@@ -37,6 +38,9 @@ class WebSocketExchange(Exchange):
         self._events.put_nowait({"type": "websocket.connect"})
         self._end: Event | None = None  # what receive() returns once the client has gone, or the app has closed
         self._state = "connecting"
+        self._label = request.label
+        self._max_body_bytes = max_body_bytes
+        self._denial_size = 0
         self._denial: tuple[int, RawHeaders] | None = None  # not sent yet
         super().__init__(writer)
 
@@ -127,7 +131,10 @@ class WebSocketExchange(Exchange):
             self._denial = check_status(event.get("status"), kind), check_headers(event.get("headers", ()), kind)
             return None
         else:
-            return self._denial_message(check_body(event.get("body", b""), kind))
+            body = check_body(event.get("body", b""), kind)
+            self._denial_size += len(body)
+            bodies.check_size(self._denial_size, self._max_body_bytes, self._label)
+            return self._denial_message(body)
         return messages.Event({"type": kind, **crossing})
 
     def _denial_message(self, body: bytes) -> Message:

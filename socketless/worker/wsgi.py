@@ -5,24 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import select
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import lru_cache
-from io import BufferedReader, BytesIO, RawIOBase
+from io import BytesIO
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from werkzeug.exceptions import BadRequest
 from werkzeug.test import EnvironBuilder
 
-from socketless import errors
 from socketless.errors import AppProtocolError
 from socketless.wire.channel import Channel, finish
 from socketless.wire.messages import (
-    Cancel,
     Chunk,
     Done,
     Message,
@@ -30,16 +26,13 @@ from socketless.wire.messages import (
     Request,
     Reset,
     Response,
-    WantBody,
     is_bodiless,
 )
 from socketless.worker import bodies, stacks
 from socketless.worker.failures import failed, is_disconnection
-from socketless.worker.output import flush_output
+from socketless.worker.wsgi_exchange import Exchange
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
-
-_BUFFER = 64 * 1024  # bytes; what an app reads in small pieces is pulled in these, or in the client's chunks
 
 App = Callable[[dict[str, Any], Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
 
@@ -77,11 +70,11 @@ class WsgiRunner:
             while True:
                 message = finish(channel.receive())
                 if isinstance(message, Request):
-                    exchange = _Exchange(channel)
+                    exchange = Exchange(channel)
                     # A context of its own, or the variables of one request would be seen by the next.
                     exchange.end(contextvars.copy_context().run(self._respond, message, exchange))
                 elif isinstance(message, Reset):
-                    _Exchange(channel).end(contextvars.copy_context().run(self._reset))
+                    Exchange(channel).end(contextvars.copy_context().run(self._reset))
         except (EOFError, OSError):
             pass
         finally:
@@ -96,7 +89,7 @@ class WsgiRunner:
             return failed(error)
         return Done()
 
-    def _respond(self, request: Request, exchange: _Exchange) -> Message:
+    def _respond(self, request: Request, exchange: Exchange) -> Message:
         """Call the app, send its response, and return the last message of it."""
         answer = _Answer(request, exchange, self._max_body_bytes)
         try:
@@ -112,117 +105,6 @@ class WsgiRunner:
             if exchange.is_cancelled and is_disconnection(error):
                 return Done()
             return failed(error, answer.end_if_complete())
-
-
-class ClientDisconnected(errors.ClientDisconnected, BadRequest):
-    """Flask answers 400 to what is werkzeug's, too, and does not log it as an error of the app."""
-
-    def __init__(self, text: str) -> None:
-        errors.ClientDisconnected.__init__(self, text)
-        self.description = text
-        self.response = None
-
-
-class _Exchange:
-    """The pipe, as one exchange sees it. The app may read its request in another thread than it answers in."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._poll = select.poll()
-        self._poll.register(channel.read_fd, select.POLLIN)
-        self._lock = threading.Lock()
-        self._is_over = False  # guarded by _lock
-        self.is_cancelled = False
-
-    def check(self) -> None:
-        """Raise if the client has gone. Must be called with _lock held.
-
-        Raises:
-            ClientDisconnected: it has.
-        """
-        if not self.is_cancelled and not self._channel.has_rest and not self._poll.poll(0):
-            return
-        if not self.is_cancelled:
-            self._receive()  # nothing but a Cancel comes unasked
-        raise ClientDisconnected("the client has gone before the response was complete")
-
-    def look(self) -> None:
-        """Check as well where the app has nothing to send, unless another thread of it waits for a chunk."""
-        if self._lock.acquire(blocking=False):
-            try:
-                self.check()
-            finally:
-                self._lock.release()
-
-    def _receive(self) -> Message:
-        try:
-            message = finish(self._channel.receive())
-        except (EOFError, OSError):
-            message = Cancel()
-        self.is_cancelled = isinstance(message, Cancel)
-        return message
-
-    def send(self, message: Message) -> None:
-        """Send a part of the answer.
-
-        Raises:
-            ClientDisconnected: nobody wants it any more.
-        """
-        with self._lock:
-            self._check_open()
-            self.check()
-            flush_output()
-            try:
-                finish(self._channel.send(message))
-            except OSError:
-                self.is_cancelled = True
-                raise ClientDisconnected("the host has gone before the response was complete") from None
-
-    def pull(self) -> Chunk:
-        """Return the next chunk of the request's body.
-
-        Raises:
-            ClientDisconnected: there will be none.
-        """
-        with self._lock:
-            self._check_open()
-            self.check()
-            finish(self._channel.send(WantBody()))
-            message = self._receive()
-        if not isinstance(message, Chunk):
-            raise ClientDisconnected("the client has gone before its request was complete")
-        return message
-
-    def _check_open(self) -> None:
-        if self._is_over:
-            raise ClientDisconnected("the exchange is over: its response is complete")
-
-    def end(self, message: Message) -> None:
-        """Send the last message."""
-        with self._lock:
-            self._is_over = True
-            flush_output()
-            finish(self._channel.send(message))
-
-
-class _Body(RawIOBase):
-    """The body of a request, pulled from the host as the app reads it."""
-
-    def __init__(self, pull: Callable[[], Chunk]) -> None:
-        self._pull = pull
-        self._chunk = memoryview(b"")
-        self._more = True
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._chunk and self._more:
-            chunk = self._pull()
-            self._chunk, self._more = memoryview(chunk.body), chunk.more_body
-        size = min(len(buffer), len(self._chunk))
-        buffer[:size], self._chunk = self._chunk[:size], self._chunk[size:]
-        return size
 
 
 def _wait_for(awaitable: Awaitable[Any]) -> None:
@@ -252,7 +134,7 @@ class _Answer:
     is whole, by its Content-Length, waits for the app's return, so that it is one message.
     """
 
-    def __init__(self, request: Request, exchange: _Exchange, max_body_bytes: int | None) -> None:
+    def __init__(self, request: Request, exchange: Exchange, max_body_bytes: int | None) -> None:
         self._label = request.label
         self._method = request.method
         self._bodiless = False
@@ -371,7 +253,7 @@ def _unprintable(text: str) -> bool:
     return any(character in text for character in "\r\n\0")
 
 
-def make_environ(request: Request, exchange: _Exchange) -> dict[str, Any]:
+def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
     """Build the environ of PEP 3333 for a request."""
     environ = _base_environ(request.scheme, request.server, request.root_path).copy()
     raw_path, _, raw_query = request.raw_target.partition(b"?")
@@ -380,9 +262,7 @@ def make_environ(request: Request, exchange: _Exchange) -> dict[str, Any]:
     environ["PATH_INFO"] = unquote_to_bytes(raw_path).decode("latin-1")
     environ["QUERY_STRING"] = raw_query.decode("latin-1")
     environ["REQUEST_URI"] = environ["RAW_URI"] = target  # as werkzeug, mod_wsgi and gunicorn do
-    environ["wsgi.input"] = (
-        BufferedReader(_Body(exchange.pull), _BUFFER) if request.more_body else BytesIO(request.body)
-    )
+    environ["wsgi.input"] = exchange.open_body() if request.more_body else BytesIO(request.body)
     environ["wsgi.errors"] = sys.stderr
     if request.client is not None:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = request.client[0], str(request.client[1])
