@@ -123,7 +123,11 @@ class Upgraded:
         with self._lock:
             if self._connection.state is not self._states.OPEN:
                 return b""  # the client, or the app, has closed it already
-            frame: bytes = self._connection.send(event)
+            frame: bytes
+            try:
+                frame = self._connection.send(event)
+            except UnicodeEncodeError:  # half a surrogate pair, which is no UTF-8 (RFC 6455, section 8.1)
+                frame = self._connection.send(self._events.CloseConnection(1007, "the app's text is not UTF-8"))
             return frame
 
     def write(self, frames: bytes, timeout: float | None) -> Steps[None]:

@@ -1336,3 +1336,21 @@ def test_without_wsproto(start_method: str, tmp_path: Path) -> None:
     )
     error = "wsproto a WebSocket of httpx or httpx2 needs wsproto: pip install 'socketless[websocket]'\n"
     assert (done.stdout, done.stderr, done.returncode) == (2 * error + "without wsproto\n", "", 0)
+
+
+async def half_a_pair(scope: Any, receive: Any, send: Any) -> None:
+    """Send a text that cannot be encoded."""
+    assert scope["type"] == "websocket"
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": "\ud800"})
+    await receive()
+
+
+def test_text_of_the_app_that_is_no_utf8() -> None:
+    """A text that cannot be encoded closes the WebSocket with code 1007, and nobody waits for ever."""
+    with IpcProcess(f"{__name__}:half_a_pair") as worker, httpx.Client(transport=IpcTransport(worker)) as client:
+        with httpx_ws.connect_ws("http://testserver/", client) as session:
+            with pytest.raises(httpx_ws.WebSocketDisconnect) as caught:
+                session.receive_text(timeout=LIMIT)
+            assert (caught.value.code, caught.value.reason) == (1007, "the app's text is not UTF-8")
