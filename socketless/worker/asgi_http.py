@@ -165,7 +165,12 @@ class HttpExchange(Exchange):
         self._expects_trailers = bool(event.get("trailers", False))
         if self._expects_trailers:
             self._extensions.setdefault("http.response.trailers", [])
-        self._headers_timer = asyncio.get_running_loop().call_later(_HEADERS_WAIT, self._start_sending_headers)
+        asyncio.get_running_loop().call_soon(self._wait_for_body)
+
+    def _wait_for_body(self) -> None:
+        # Runs in the event loop, in the turn after http.response.start: most apps have sent the body by then.
+        if not self._is_sent and not self._is_complete and not self.is_over:
+            self._headers_timer = asyncio.get_running_loop().call_later(_HEADERS_WAIT, self._start_sending_headers)
 
     def _start_sending_headers(self) -> None:
         # Runs in the event loop, where the app has taken its time since http.response.start. What is held of a body
