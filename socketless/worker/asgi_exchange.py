@@ -93,9 +93,18 @@ class Exchange:
             last = Done() if self.client_has_gone and is_disconnection(error) else self.describe(error)
         self.is_over = True
         if self.is_cancelled:
-            # The app's sync code may go on after its task was cancelled. It is in the channel's thread, which the next
-            # exchange needs: wait for it.
-            await sync_to_async(_nothing)()
+            # In a task of its own: the app may have cancelled this one once more.
+            self.task = asyncio.create_task(self._end_when_the_thread_is_free(last))
+        else:
+            await self._write_last(last)
+
+    async def _end_when_the_thread_is_free(self, last: Message) -> None:
+        # The app's sync code may go on after its task was cancelled. It is in the channel's thread, which the next
+        # exchange needs.
+        await sync_to_async(_nothing)()
+        await self._write_last(last)
+
+    async def _write_last(self, last: Message) -> None:
         if self.is_muted:
             return
         try:
