@@ -155,10 +155,8 @@ class HttpExchange(Exchange):
     def _start(self, event: Event) -> None:
         if self._status is not None:
             raise AppProtocolError("the ASGI app sent http.response.start twice")
-        headers, status = (
-            check_headers(event.get("headers", ()), event["type"]),
-            check_status(event.get("status"), event["type"]),
-        )
+        headers = check_headers(event.get("headers", ()), event["type"])
+        status = check_status(event.get("status"), event["type"])
         self._headers, self._status = headers, status
         self._bodiless = is_bodiless(self._request.method, status)
         self._length = bodies.content_length(headers)
