@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from socketless.host.process import IpcProcess
+    from socketless.host.thread import IpcThread
     from socketless.switch import reset_ipc_state, switch_to_ipc_connection
     from socketless.transport import IpcAsyncTransport, IpcTransport
 
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "IpcAsyncTransport",
     "IpcProcess",
+    "IpcThread",
     "IpcTransport",
     "__version__",
     "reset_ipc_state",
@@ -26,6 +28,7 @@ __all__ = [
 _HOMES = {
     "IpcAsyncTransport": "socketless.transport",
     "IpcProcess": "socketless.host.process",
+    "IpcThread": "socketless.host.thread",
     "IpcTransport": "socketless.transport",
     "reset_ipc_state": "socketless.switch",
     "switch_to_ipc_connection": "socketless.switch",

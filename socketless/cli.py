@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -21,7 +22,7 @@ from rich.text import Text
 
 from socketless import __version__
 from socketless.errors import SocketlessError
-from socketless.host.failures import WorkerTraceback
+from socketless.host.failures import workers_part
 from socketless.host.process import IpcProcess
 from socketless.transport import IpcTransport
 
@@ -227,8 +228,10 @@ def _build_request(client: httpx.Client, url: str, options: dict[str, Any]) -> h
 
 def _explain(error: BaseException) -> bool:
     """Print an error to stderr, if it is one of the app, of socketless or of httpx."""
-    if isinstance(error.__cause__, WorkerTraceback) and not isinstance(error, SocketlessError):
-        _print_highlighted(Console(stderr=True), str(error.__cause__.args[0]), "pytb")
+    in_worker = workers_part(error.__traceback__)
+    if in_worker is not None and not isinstance(error, SocketlessError):
+        text = "".join(traceback.format_exception(type(error), error, in_worker))
+        _print_highlighted(Console(stderr=True), text, "pytb")
         return True
     is_expected = isinstance(error, (SocketlessError, httpx.HTTPError, httpx.InvalidURL))
     if is_expected:

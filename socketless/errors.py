@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Any
 
 __all__ = [
     "AppError",
@@ -150,6 +151,9 @@ class WebSocketDisconnect(SocketlessError):
         super().__init__(code, reason)
         self.code = code
         self.reason = reason or ""
+
+    def __reduce__(self) -> Any:
+        return WebSocketDisconnect, (self.code, self.reason)  # also where it is Starlette's, too
 
     def __str__(self) -> str:
         return f"the app closed the WebSocket with code {self.code}" + (f": {self.reason}" if self.reason else "")

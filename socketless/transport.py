@@ -24,7 +24,7 @@ from socketless.families import client_error, family_of
 from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
-from socketless.host.process import IpcProcess
+from socketless.host.worker import Worker
 from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.drivers import deadline_after, remaining, run_async, run_blocking
 from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response, is_bodiless, is_last
@@ -37,7 +37,7 @@ class _Transport:
 
     def __init__(
         self,
-        worker: IpcProcess,
+        worker: Worker,
         *,
         raise_app_exceptions: bool = True,
         root_path: str = "",
@@ -365,10 +365,13 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
 
 
 @asynccontextmanager
-async def _turn(worker: IpcProcess, timeout: float | None) -> AsyncIterator[None]:
+async def _turn(worker: Worker, timeout: float | None) -> AsyncIterator[None]:
     # Lets only as many tasks of a loop at the worker as it has channels: those that wait there need a pipe each, and a
     # thousand tasks would use up the descriptors. Who is late here tries the exchange all the same, with no time left:
     # it says what holds the channels. (anyio comes with httpx.)
+    if worker.max_connections is None:
+        yield
+        return
     turns = _turns.get(WeakKeyDictionary())
     _turns.set(turns)
     semaphore = turns.setdefault(worker, Semaphore(worker.max_connections))
@@ -386,7 +389,7 @@ async def _turn(worker: IpcProcess, timeout: float | None) -> AsyncIterator[None
             semaphore.release()
 
 
-_turns: RunVar[WeakKeyDictionary[IpcProcess, Semaphore]] = RunVar("socketless-turns")
+_turns: RunVar[WeakKeyDictionary[Worker, Semaphore]] = RunVar("socketless-turns")
 
 
 def _timeouts(request: Any) -> Timeouts:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import httpx
 
@@ -14,8 +15,8 @@ from socketless.errors import StateError, WebSocketDisconnect
 from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
-from socketless.host.process import IpcProcess
 from socketless.host.trace import logger
+from socketless.host.worker import Worker
 from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, RawHeaders, Request, Response
 
@@ -42,13 +43,31 @@ def _rebuild_denial(status: int, headers: RawHeaders, content: bytes) -> WebSock
     return WebSocketDenialResponse(status_code=status, headers=headers, content=content)
 
 
+E = TypeVar("E", bound=WebSocketDisconnect)
+
+
+def _with_starlettes(ours: type[E], module_name: str) -> type[E]:
+    # Who has imported Starlette's exception of this name can catch ours as it.
+    theirs = getattr(sys.modules.get(module_name), ours.__name__, None)
+    if theirs is None:
+        return ours
+    if (ours, theirs) not in _mixed:
+        members = {"__init__": ours.__init__, "__module__": ours.__module__, "__doc__": ours.__doc__}
+        _mixed[ours, theirs] = type(ours.__name__, (ours, theirs), members)
+    mixed: type[E] = _mixed[ours, theirs]
+    return mixed
+
+
+_mixed: dict[tuple[type, type], Any] = {}
+
+
 class WebSocketSession:
     """A WebSocket of an ASGI app. It is connected by entering it as a context manager, and closed by leaving it.
 
     Several threads may use it. What the app raises is raised by `receive()`, or on leaving.
     """
 
-    def __init__(self, worker: IpcProcess, request: Request, timeout: float | None) -> None:
+    def __init__(self, worker: Worker, request: Request, timeout: float | None) -> None:
         self._worker = worker
         self._request = request
         self._timeouts = Timeouts(timeout, timeout, timeout)
@@ -87,7 +106,7 @@ class WebSocketSession:
             body.append(message.body)
         if isinstance(message, Failed):
             raise exception_of(message)
-        raise WebSocketDenialResponse(
+        raise _with_starlettes(WebSocketDenialResponse, "starlette.testclient")(
             status_code=answer.status,
             headers=answer.headers,
             content=b"".join(body),
@@ -185,7 +204,7 @@ class WebSocketSession:
 
     def _raise_on_close(self, event: Mapping[str, Any]) -> None:
         if event["type"] == "websocket.close":
-            raise WebSocketDisconnect(event["code"], event["reason"])
+            raise _with_starlettes(WebSocketDisconnect, "starlette.websockets")(event["code"], event["reason"])
 
     def receive_text(self) -> str:
         """Return the next message, which must be a text.
@@ -215,7 +234,7 @@ _NORMAL_END = {"type": "websocket.close", "code": 1000, "reason": ""}
 
 
 def connect(
-    worker: IpcProcess,
+    worker: Worker,
     url: str,
     subprotocols: Sequence[str] | None = None,
     *,
@@ -227,8 +246,6 @@ def connect(
     timeout: float | None = None,
 ) -> WebSocketSession:
     """Make the session of `IpcProcess.websocket_connect()`."""
-    if worker.app_kind != "asgi":
-        raise ValueError(f"{worker.description} is a WSGI app; only an ASGI app has WebSockets")
     whole_url = httpx.URL("ws://testserver").join(url)
     if whole_url.scheme not in ("ws", "wss"):
         raise ValueError(f"a WebSocket's URL begins with ws://, wss:// or /, not {url!r}")
@@ -237,16 +254,25 @@ def connect(
         request.headers.setdefault(name, value)
     if subprotocols is not None:
         request.headers.setdefault("sec-websocket-protocol", ", ".join(subprotocols))
+    request.extensions["timeout"] = {"read": timeout}
+    return session_of(worker, request, root_path=root_path, client=client)
+
+
+def session_of(worker: Worker, request: Any, *, root_path: str, client: tuple[str, int]) -> WebSocketSession:
+    """Make a session of the request of httpx or httpx2 that opens it."""
+    if worker.app_kind != "asgi":
+        raise ValueError(f"{worker.description} is a WSGI app; only an ASGI app has WebSockets")
+    url = request.url
     message = Request(
         method="GET",
-        scheme=whole_url.scheme,
-        server=(whole_url.raw_host.decode("ascii"), whole_url.port or (443 if whole_url.scheme == "wss" else 80)),
-        raw_target=request.url.raw_path,
+        scheme=url.scheme,
+        server=(url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "wss" else 80)),
+        raw_target=url.raw_path,
         headers=request.headers.raw,
         root_path=root_path,
         client=client,
     )
-    return WebSocketSession(worker, message, timeout)
+    return WebSocketSession(worker, message, request.extensions["timeout"].get("read"))
 
 
 _HANDSHAKE = {

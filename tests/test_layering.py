@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "wire": {"errors"},
     "worker": {"wire", "eventloop", "errors"},
     "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
+    "testclient": {"host", "transport", "websocket", "wire", "errors"},
     "families": {"errors"},
     "upgrade": {"families", "host", "wire", "errors"},
     "transport": {"families", "upgrade", "host", "wire", "errors"},
@@ -34,8 +35,9 @@ MAY_IMPORT = {
 }
 
 EXCEPTIONS = {
-    ("socketless.host.fork", "worker.main"),  # the entry point of a worker
-    ("socketless.host.process", "websocket"),  # IpcProcess.websocket_connect(), which imports it when it is called
+    ("socketless.host.fork", "worker.main"),  # the entry point of a worker process
+    ("socketless.host.thread_run", "worker.thread"),  # that of a thread worker
+    ("socketless.host.worker", "websocket"),  # Worker.websocket_connect(), which imports it when it is called
 }
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from socketless.errors import TransferError, WorkerStartError
 from socketless.host.trace import logger
-from socketless.wire import codec
 from socketless.wire.messages import AppSource, ImportSource, InheritedSource, PickledSource
+from socketless.wire.pickling import dumps
 from socketless.worker.loading import WAYS_OUT, LoadError, parse_path
 
 
@@ -26,6 +26,30 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
         TypeError: neither a string nor a callable.
         TransferError: an object that cannot reach a spawned worker; the text names the ways out.
     """
+    if forked or isinstance(value, str) or not callable(value):
+        return local_source_of(value, what=what)
+    path = find_import_path(value)
+    if path is not None:
+        logger.debug("the worker imports the %s as %r", what, path)
+        return ImportSource(path)
+    try:
+        pickled = dumps(value)
+    except TransferError as error:
+        raise TransferError(
+            f"the {what} {_shorten(repr(value))} cannot reach a spawned worker: it is no attribute of a module that "
+            f"the worker can import, and by value it does not go: {error}.\n{WAYS_OUT}"
+        ) from error
+    logger.debug("the %s %s is no attribute of an importable module and is sent by value", what, _shorten(repr(value)))
+    return PickledSource(pickled, f"the {what} object")
+
+
+def local_source_of(value: Any, *, what: str) -> AppSource:
+    """Choose the way for a worker that has everything of this process in its memory.
+
+    Raises:
+        WorkerStartError: a string that is no import string.
+        TypeError: neither a string nor a callable.
+    """
     if isinstance(value, str):
         try:
             parse_path(value)
@@ -34,21 +58,7 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
         return ImportSource(value)
     if not callable(value):
         raise TypeError(f"the {what} must be an import string or a callable, not {_shorten(repr(value))}")
-    if forked:
-        return InheritedSource(value, f"the {what} object")
-    path = find_import_path(value)
-    if path is not None:
-        logger.debug("the worker imports the %s as %r", what, path)
-        return ImportSource(path)
-    try:
-        pickled = codec.dumps(value)
-    except TransferError as error:
-        raise TransferError(
-            f"the {what} {_shorten(repr(value))} cannot reach a spawned worker: it is no attribute of a module that "
-            f"the worker can import, and by value it does not go: {error}.\n{WAYS_OUT}"
-        ) from error
-    logger.debug("the %s %s is no attribute of an importable module and is sent by value", what, _shorten(repr(value)))
-    return PickledSource(pickled, f"the {what} object")
+    return InheritedSource(value, f"the {what} object")
 
 
 def find_import_path(value: Any) -> str | None:
@@ -76,8 +86,13 @@ def _rank(value: Any, module_name: str) -> int:
     # The module that made the object comes first; a test's module last, since it is imported for the test's own ends.
     if module_name in (getattr(value, "import_name", None), getattr(value, "__module__", None)):
         return 0
-    last = module_name.rpartition(".")[2]
-    return 2 if last == "conftest" or last.startswith("test") or last.endswith("_test") else 1
+    return 2 if is_test_module(module_name) else 1
+
+
+def is_test_module(name: str) -> bool:
+    """Return whether a module is one of tests, or is the script that runs."""
+    last = name.rpartition(".")[2]
+    return last in ("conftest", "__main__") or last.startswith("test_") or last.endswith("_test")
 
 
 def _is_importable(name: str) -> bool:

@@ -17,7 +17,6 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from socketless.errors import (
-    ExchangeTimeout,
     ReadTimeout,
     SocketlessError,
     StateError,
@@ -27,18 +26,15 @@ from socketless.errors import (
 )
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.pool import ChannelPool, Turn
-from socketless.host.run import Run
+from socketless.host.runs import Run
 from socketless.host.trace import logger
 from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire import codec
 from socketless.wire.channel import Channel, PullingSteps, Steps, Wait, Woken, resumed
-from socketless.wire.drivers import deadline_after, remaining, run_blocking
-from socketless.wire.messages import Cancel, Chunk, Failed, GetStack, Message, Stack, WantBody, is_last
+from socketless.wire.drivers import deadline_after, run_blocking
+from socketless.wire.messages import Cancel, Chunk, Failed, Message, WantBody, is_last
 
 T = TypeVar("T")
-
-
-_STACK_SECONDS = 2.0  # how long a worker may take to say where it is; one that is stopped takes all of it, once
 
 
 class Exchange:
@@ -50,6 +46,7 @@ class Exchange:
 
     answer: Message  # the first one that the worker has sent
     failed: Failed | None = None  # the last one, if the app has raised
+    worker: object = None  # is not to be dropped before this exchange
 
     def __init__(
         self,
@@ -258,7 +255,7 @@ class Exchange:
         if for_writing:
             raise WriteTimeout(f"{self.label}: the worker did not take the request within {timeout:g} s")
         what = "go on with its answer" if hasattr(self, "answer") else "answer"
-        stack = (yield from _stack_of(self._run, self._channel)) if self._pool is not self._run.control else ""
+        stack = yield from self._run.stack_of(self._channel)
         raise ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
 
     def _check_owner(self) -> None:
@@ -396,21 +393,3 @@ def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]
         exchange.cancel()
         raise
     return exchange
-
-
-def _stack_of(run: Run, channel: Channel) -> Steps[str]:
-    """Ask the worker where the exchange on a channel is; the answer is empty where it does not say."""
-    if run.control.is_stuck:
-        return ""  # it has been asked, and does not answer
-    label, deadline = "asking for a stack", deadline_after(_STACK_SECONDS)
-    try:
-        got = yield from run.control.check_out(label, deadline)
-        if got is None:
-            return ""
-        left = remaining(deadline)
-        exchange = Exchange(run.control, run, got[1], label, Timeouts(0, left, left))
-        yield from exchange.send(GetStack(channel.number))
-        answer = yield from exchange.receive_answer()
-    except (ExchangeTimeout, WorkerDied, OSError):  # OSError: no descriptor is to be had for it
-        return ""
-    return answer.text if isinstance(answer, Stack) else ""

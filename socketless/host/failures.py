@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from socketless.errors import AppError
-from socketless.wire import codec
+import os
+from types import TracebackType
+
+from socketless.errors import AppError, AppProtocolError, WorkerStartError
+from socketless.wire.exceptions import unpack
 from socketless.wire.messages import Failed
+from socketless.worker.loading import LoadError
 
-
-class WorkerTraceback(Exception):
-    """The cause of an exception that was raised in a worker: its traceback there, as text."""
-
-    def __str__(self) -> str:
-        return f"\n\nin the worker:\n{self.args[0].rstrip()}"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def exception_of(failed: Failed) -> BaseException:
-    """Return what the worker raised, as its own type where it could cross, else an `AppError`."""
-    error: BaseException | None = None
-    if failed.pickled is not None:
-        try:
-            error = codec.loads(failed.pickled)
-        except Exception:  # its class is not importable here, or its module fails here
-            error = None
-    if not isinstance(error, BaseException):
-        return AppError(failed.summary, failed.traceback)
-    error.__cause__ = WorkerTraceback(failed.traceback)
+    """Return what the worker raised, with its traceback there and all that it is linked to.
+
+    It is of its own type where that could cross, else an `AppError`.
+    """
+    error = failed.error if isinstance(failed.error, BaseException) else unpack(failed.error)
+    return AppError(failed.summary, failed.traceback) if error is None else error
+
+
+def workers_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that comes from the worker: what is inside of the last frame of this package."""
+    part = traceback
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            part = traceback.tb_next
+        traceback = traceback.tb_next
+    return part
+
+
+def start_error(failed: Failed, printed: str) -> WorkerStartError:
+    """Return the error of a worker that could not start. Its cause is what the app raised, if it did."""
+    cause: BaseException | None = exception_of(failed)
+    explained = isinstance(cause, (LoadError, AppProtocolError))
+    text = str(cause) if explained else failed.traceback.rstrip()
+    error = WorkerStartError(f"the worker could not start:\n{text}{printed}")
+    error.__cause__ = cause.__cause__ if isinstance(cause, LoadError) else cause
     return error

@@ -1,6 +1,7 @@
 """Which channel is whose.
 
-A channel is free, busy with an exchange, or *parked*: its exchange was given up (a timeout, a cancelled task, Ctrl-C)
+The channels of a process are there from its start; those of a thread worker are made when they are needed. A channel is
+free, busy with an exchange, or *parked*: its exchange was given up (a timeout, a cancelled task, Ctrl-C)
 before the worker had answered. A parked channel has a thread that drives the steps of its exchange on, until the answer
 has come and gone; then the channel is free again.
 
@@ -14,6 +15,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -69,10 +71,13 @@ class ChannelPool(Generic[Owner]):
     A worker that is restarted has new channels; its *owner* tells a channel of the new ones from one of the old.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit  # of the channels that are made as needed; None: as many as are needed
         self._lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
         self._open = False  # guarded by _lock, like all below; false while there is no worker, nor one about to be
         self._owner: Owner | None = None
+        self._open_channel: Callable[[int], Channel] | None = None
+        self._opened = 0  # how many have been made as needed
         self._all: set[Channel] = set()
         self._free: list[Channel] = []  # the most recently used one last
         self._busy: dict[Channel, tuple[str, float]] = {}
@@ -85,13 +90,26 @@ class ChannelPool(Generic[Owner]):
         with self._lock:
             self._open = True
 
-    def fill(self, owner: Owner, channels: list[Channel]) -> None:
-        """Take the channels of a new worker."""
+    def fill(self, owner: Owner, channels: list[Channel], open_channel: Callable[[int], Channel] | None = None) -> None:
+        """Take the channels of a new worker; `open_channel` makes more, given a number for it."""
         with self._lock:
             self._owner = owner
+            self._open_channel = open_channel
             self._all = set(channels)
             self._free = list(reversed(channels))
             self._serve_waiters()
+
+    def retire(self) -> None:
+        """Give no channel away any more: close the free ones, and wake everybody who waits for one."""
+        with self._lock:
+            closing = self._free
+            self._open, self._owner, self._open_channel = False, None, None
+            self._all -= set(closing)
+            self._free = []
+            while self._waiters:
+                self._waiters.popleft().come()
+        for channel in closing:
+            channel.close()
 
     def drain(self) -> None:
         """Forget the channels of a worker that has ended, and wake everybody who waits for one.
@@ -99,14 +117,9 @@ class ChannelPool(Generic[Owner]):
         Free and parked channels are closed; a busy one is closed when its exchange gives it back.
         """
         with self._lock:
-            closing = self._free
+            self.retire()
             parked, self._parked = [each.thread for each in self._parked.values()], {}
-            self._open, self._owner = False, None
-            self._all, self._free, self._busy = set(), [], {}
-            while self._waiters:
-                self._waiters.popleft().come()
-        for channel in closing:
-            channel.close()
+            self._all, self._busy = set(), {}
         self._cancel_abandoned()
         for thread in parked:
             if thread is not threading.current_thread():  # in which the garbage collector may have come to this
@@ -127,6 +140,8 @@ class ChannelPool(Generic[Owner]):
                     return None
                 if self._free:
                     return self._take_free(label)
+                if self._may_open():
+                    return self._take_new(label)
                 if deadline is None or deadline > time.monotonic():  # who is late needs no place in the queue
                     waiter = _Waiter(label)
                     self._waiters.append(waiter)
@@ -176,6 +191,7 @@ class ChannelPool(Generic[Owner]):
             self._busy.pop(channel, None)
             self._parked.pop(channel, None)
             self._all.discard(channel)
+            self._serve_waiters()  # there may be one more now, if it is made
 
     def park(self, channel: Channel, steps: Steps[None], sentinel: int) -> None:
         """Take back a channel whose exchange was given up; `steps` lead to its end."""
@@ -227,11 +243,30 @@ class ChannelPool(Generic[Owner]):
         self._busy[channel] = label, time.monotonic()
         return self._owner, channel
 
+    def _may_open(self) -> bool:
+        # Must be called with _lock held.
+        return self._open_channel is not None and (self._limit is None or len(self._all) < self._limit)
+
+    def _take_new(self, label: str) -> tuple[Owner, Channel]:
+        # Must be called with _lock held: making a channel waits for nobody.
+        assert self._owner is not None
+        assert self._open_channel is not None
+        self._opened += 1
+        channel = self._open_channel(self._opened)
+        self._all.add(channel)
+        self._busy[channel] = label, time.monotonic()
+        return self._owner, channel
+
     def _serve_waiters(self) -> None:
         # Must be called with _lock held.
-        while self._free and self._waiters:
+        while self._waiters and (self._free or self._may_open()):
+            label = self._waiters[0].label
+            try:
+                got = self._take_free(label) if self._free else self._take_new(label)
+            except OSError:  # no descriptors are to be had: who waits has to wait for another channel
+                return
             waiter = self._waiters.popleft()
-            waiter.got = self._take_free(waiter.label)
+            waiter.got = got
             waiter.come()
 
     def describe_busy(self, label: str) -> str:
@@ -240,7 +275,7 @@ class ChannelPool(Generic[Owner]):
         with self._lock:
             busy = list(self._busy.values())
             parked = list(self._parked.values())
-            starting = self._open and not self._all
+            starting = self._open and self._owner is None
         if starting:
             return f"{label}: the worker is still being started"
         busy += [(f"{each.label} (given up, the app has not let go)", each.since) for each in parked]

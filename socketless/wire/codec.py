@@ -1,4 +1,4 @@
-"""Messages to bytes and back, with cloudpickle. Nothing else in the package pickles.
+"""Messages to bytes and back, with cloudpickle.
 
 A frame is a head (`!QB`: the length of the pickle, the number of buffers), the length of each buffer (`!Q`), the
 pickle, and the buffers. The pickle is a tuple: which message it is, and its fields (as an object of its class it would
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
-import cloudpickle
-
-from socketless.errors import TransferError
-from socketless.wire.messages import Message
+from socketless.wire.debug import crossing_info
+from socketless.wire.exceptions import pack
+from socketless.wire.messages import Chunk, Failed, Message, Response, Result
+from socketless.wire.pickling import dumps, loads
 
 HEAD = struct.Struct("!QB")
 LENGTH = struct.Struct("!Q")
@@ -33,7 +33,7 @@ def encode(message: Message) -> list[memoryview]:
     Raises:
         TransferError: something in it cannot be pickled.
     """
-    fields = vars(message)
+    fields = vars(_as_plain_values(message))
     body = fields.get("body", b"")
     buffers: list[memoryview] = []
     if len(body) < _LARGE:
@@ -45,24 +45,22 @@ def encode(message: Message) -> list[memoryview]:
     return [memoryview(HEAD.pack(len(payload), len(buffers)) + lengths + payload), *buffers]
 
 
-def decode(payload: bytes, buffers: list[bytes]) -> Message:
-    """Return the message of a frame's pickle and buffers."""
-    code, *fields = pickle.loads(payload, buffers=buffers)
-    message: Message = _TYPES[code](*fields)
+def _as_plain_values(message: Message) -> Message:
+    # What the app has made must not break the frame: it is pickled by itself, or what cannot cross is left out.
+    if isinstance(message, (Response, Chunk)):
+        if "http.response.debug" in message.extensions:
+            info = crossing_info(message.extensions["http.response.debug"])
+            return replace(message, extensions={**message.extensions, "http.response.debug": info})
+    elif isinstance(message, Failed):
+        response = None if message.response is None else _as_plain_values(message.response)
+        return replace(message, error=pack(message.error), response=response)  # type: ignore[arg-type]
+    elif isinstance(message, Result):
+        return Result(dumps(message.value))
     return message
 
 
-def dumps(value: Any, leave_out: Callable[[pickle.PickleBuffer], None] | None = None) -> bytes:
-    """Pickle anything; `leave_out` receives the buffers that protocol 5 leaves out.
-
-    Raises:
-        TransferError: it cannot be pickled.
-    """
-    try:
-        pickled: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=leave_out)
-    except Exception as error:
-        raise TransferError(f"cannot pickle {type(value).__name__} object: {error}") from error
-    return pickled
-
-
-loads = pickle.loads
+def decode(payload: bytes, buffers: list[bytes]) -> Message:
+    """Return the message of a frame's pickle and buffers."""
+    code, *fields = loads(payload, buffers=buffers)
+    message: Message = _TYPES[code](*fields)
+    return message

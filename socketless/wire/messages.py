@@ -7,6 +7,8 @@ One exchange on a channel is one message each way, for an ordinary request:
              ◀─────────────────  Response | Failed
     Reset    ─────────────────▶           call the reset hook
              ◀─────────────────  Done | Failed
+    Call     ─────────────────▶           call a function
+             ◀─────────────────  Result | Failed
 
 A body that is streamed comes in chunks. That of a request is pulled: the host writes one when the app has asked for it.
 That of a response is pushed: the pipe's capacity is the back-pressure. The two may overlap.
@@ -42,8 +44,13 @@ The control channel starts the worker, and is asked where it is stuck:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from socketless.wire.exceptions import Packed
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -64,6 +71,7 @@ class Request:
     root_path: str = ""
     client: tuple[str, int] | None = None
     more_body: bool = False
+    context: Context | None = None  # what the app runs in; only between threads
 
     @property
     def is_websocket(self) -> bool:
@@ -127,12 +135,12 @@ class Echo:
 
 @dataclass(frozen=True)
 class Failed:
-    """The app, the hook or the start raised.
+    """The app, a function or the start raised.
 
     `response` is the end of the app's response, if that was complete before the app raised.
     """
 
-    pickled: bytes | None  # the exception, where it can be pickled and rebuilt
+    error: BaseException | Packed  # packed where it has come from another process
     summary: str
     traceback: str
     response: Response | Chunk | None = None
@@ -142,7 +150,29 @@ class Failed:
 class Reset:
     """Call the reset hook."""
 
+    context: Context | None = None
+
     label = "the reset hook"
+
+
+@dataclass(frozen=True)
+class Call:
+    """Call a function that takes no argument, and await what it returns if that can be awaited."""
+
+    function: Callable[[], Any] | bytes  # pickled, for another process
+    name: str
+    context: Context | None = None
+
+    @property
+    def label(self) -> str:
+        return f"run({self.name})"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the function has returned."""
+
+    value: Any  # pickled, from another process
 
 
 @dataclass(frozen=True)
@@ -189,6 +219,10 @@ class Start:
     reset_hook: AppSource | None
     argv: list[str]  # what apps see in-process, too: some ask whether "test" is in it
     max_body_bytes: int | None = None  # of a response
+    lifespan: bool = True  # run that of an ASGI app
+    state: dict[str, Any] | None = None  # the lifespan's; the test's own dictionary, between threads
+    backend: str = "asyncio"  # what an ASGI app runs on, or "trio"
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -228,6 +262,8 @@ Message = (
     | Echo
     | Failed
     | Reset
+    | Call
+    | Result
     | Done
     | Start
     | Ready

@@ -1,6 +1,6 @@
 """Runs an ASGI app on one event loop for the worker's whole life (https://asgi.readthedocs.io).
 
-    main thread: the event loop                    thread of a channel
+    thread of the worker: the event loop           thread of a channel
       lifespan task                                  async_to_sync(serve)(channel): idles for as long as the
       serve(channel), a task for each channel        channel is there, and runs the sync code of its requests
         reads a Request
@@ -18,54 +18,69 @@ two of them cost 90 us on two cores.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any
 
 from asgiref.compatibility import double_to_single_callable
-from asgiref.sync import SyncToAsync, async_to_sync
+from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
 from socketless.wire.channel import Channel, Woken
-from socketless.wire.messages import Cancel, Request, Reset
+from socketless.wire.messages import Call, Cancel, Request, Reset, Start
 from socketless.worker import stacks
-from socketless.worker.asgi_exchange import Exchange, HookExchange, Writer
+from socketless.worker.asgi_exchange import CallExchange, Exchange, Writer
 from socketless.worker.asgi_http import HttpExchange
 from socketless.worker.asgi_websocket import WebSocketExchange
 from socketless.worker.lifespan import App, Lifespan
 
-_CANCEL_SECONDS = 1.0  # how long what is cancelled at the end may take
+_CANCEL_SECONDS = 1.0  # how long what is cancelled at the end may take, where the process ends with it
 
 
 class AsgiRunner:
-    """Answers requests with an ASGI 3 app. Its loop runs in the main thread."""
+    """Answers requests with an ASGI 3 app. Its loop runs in the thread that calls `run()`."""
 
     kind = "asgi"
 
-    def __init__(self, app: App, hook: Callable[[], Any] | None = None, max_body_bytes: int | None = None) -> None:
+    def __init__(
+        self, app: App, hook: Callable[[], Any] | None, start: Start, *, outlives_its_worker: bool = False
+    ) -> None:
         self._app = app
         self._hook = hook
-        self._max_body_bytes = max_body_bytes
-        self._loop = asyncio.new_event_loop()
+        self._max_body_bytes = start.max_body_bytes
+        self._patience = None if outlives_its_worker else _CANCEL_SECONDS
+        self._loop = _new_loop(start.backend_options)
+        self._thread = threading.current_thread()  # of run(), later
         self._stopped = asyncio.Event()
-        self._lifespan = Lifespan(app)
+        self._lifespan = Lifespan(app, start.state)
+        self._runs_lifespan = start.lifespan
         self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
+        self._ends: set[asyncio.Future[None]] = set()  # of the channels that are served
         self._exchanges: dict[int, Exchange] = {}  # the last one of each channel, by the channel's number
 
     def run(self, on_ready: Callable[[], None]) -> None:
-        # Runs in the main thread, until stop().
+        # Runs in the worker's thread, the main one of a process, until stop().
+        self._thread = threading.current_thread()
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._main(on_ready))
         finally:
+            asyncio.set_event_loop(None)
             self._loop.close()
 
     async def _main(self, on_ready: Callable[[], None]) -> None:
-        await self._lifespan.start_up()
+        if self._runs_lifespan:
+            await self._lifespan.start_up()
         on_ready()
         await self._stopped.wait()
-        await self._lifespan.shut_down()
-        await self._cancel_the_rest()
+        try:
+            await self._lifespan.shut_down()
+        finally:
+            await self._cancel_the_rest()
+            await self._end_channels()
+            await self._loop.shutdown_asyncgens()
 
     async def _cancel_the_rest(self) -> None:
         # What an app has left behind, and what it is in the middle of, as asyncio.run() does it.
@@ -77,8 +92,16 @@ class AsgiRunner:
         if rest:
             await asyncio.wait(rest, timeout=_CANCEL_SECONDS)
 
+    async def _end_channels(self) -> None:
+        for ended in self._ends:
+            if not ended.done():
+                ended.set_result(None)
+        if self._own_tasks:
+            await asyncio.wait([task for task in self._own_tasks if task is not None], timeout=self._patience)
+
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stopped.set)
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._stopped.set)
 
     def serve(self, channel: Channel) -> None:
         channel.set_blocking(False)
@@ -98,14 +121,15 @@ class AsgiRunner:
     def stack_of(self, number: int) -> str:
         exchange = self._exchanges.get(number)
         if exchange is None or exchange.task.done():
-            return stacks.main_thread()  # the loop has not come to it: this is what blocks it
-        return stacks.of_task(exchange.task)
+            return stacks.of_thread(self._thread)  # the loop has not come to it: this is what blocks it
+        return stacks.of_task(exchange.task, self._thread)
 
     async def _serve_channel(self, channel: Channel) -> None:
         # Runs in the event loop, one task for each channel in use, until the pipe ends. It waits by a callback: a
         # request then costs one turn of the loop, where a coroutine that awaits the pipe costs three. And what comes
         # during an exchange is read at once.
-        self._own_tasks.add(asyncio.current_task())
+        task = asyncio.current_task()
+        self._own_tasks.add(task)
         ended: asyncio.Future[None] = self._loop.create_future()
         exchange: Exchange | None = None
         writer = Writer(channel)
@@ -122,27 +146,56 @@ class AsgiRunner:
                         return
                     except StopIteration as stop:
                         steps, woken = channel.receive(), None
-                        if isinstance(stop.value, (Request, Reset)):
+                        if isinstance(stop.value, (Request, Reset, Call)):
                             exchange = self._begin(stop.value, writer)
                             self._exchanges[channel.number] = exchange
                         elif exchange is not None:
                             exchange.take(stop.value)
             except Exception:  # the pipe has ended; or holds what is no message, and then it is of no use
                 self._loop.remove_reader(channel.read_fd)
-                ended.set_result(None)
+                if not ended.done():
+                    ended.set_result(None)
 
+        self._ends.add(ended)
         self._loop.add_reader(channel.read_fd, on_readable)
         await ended
+        self._ends.discard(ended)
+        self._loop.remove_reader(channel.read_fd)
         if exchange is not None:
             exchange.take(Cancel())
             await asyncio.wait([exchange.task])
+            self._exchanges.pop(channel.number, None)
         channel.close()
+        self._own_tasks.discard(task)
 
-    def _begin(self, message: Request | Reset, writer: Writer) -> Exchange:
-        if isinstance(message, Reset):
-            return HookExchange(self._hook, writer)
+    def _begin(self, message: Request | Reset | Call, writer: Writer) -> Exchange:
+        if message.context is None:
+            return self._make_exchange(message, writer)
+        # In the context of the test, but for where asgiref finds the thread of the channel.
+        thread = AsyncToSync.executors.current
+
+        def begin() -> Exchange:
+            AsyncToSync.executors.current = thread
+            return self._make_exchange(message, writer)
+
+        return message.context.run(begin)
+
+    def _make_exchange(self, message: Request | Reset | Call, writer: Writer) -> Exchange:
+        if not isinstance(message, Request):
+            return CallExchange(message, self._hook, writer)
         kind = WebSocketExchange if message.is_websocket else HttpExchange
         return kind(self._app, message, self._lifespan.state, writer, self._max_body_bytes)
+
+
+def _new_loop(options: Mapping[str, Any]) -> asyncio.AbstractEventLoop:
+    # The options are those of anyio's asyncio backend.
+    loop: asyncio.AbstractEventLoop
+    if options.get("use_uvloop"):
+        loop = importlib.import_module("uvloop").new_event_loop()
+    else:
+        loop = (options.get("loop_factory") or asyncio.new_event_loop)()
+    loop.set_debug(bool(options.get("debug", loop.get_debug())))
+    return loop
 
 
 class _OneThread(Executor):

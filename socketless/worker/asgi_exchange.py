@@ -1,20 +1,22 @@
-"""One exchange on the event loop: what HTTP, WebSockets and the reset hook have in common."""
+"""One exchange on the event loop: what HTTP, WebSockets and calls of functions have in common."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
 from asgiref.sync import sync_to_async
 
-from socketless.errors import ClientDisconnected
+from socketless.errors import ClientDisconnected, TransferError
 from socketless.wire.channel import Channel, Steps, resumed
 from socketless.wire.drivers import run_async
-from socketless.wire.messages import Cancel, Done, Message, Request
+from socketless.wire.messages import Call, Cancel, Done, Message, Request, Reset
+from socketless.worker.calls import answer_to, function_of, is_async
 from socketless.worker.failures import failed, is_disconnection
 from socketless.worker.lifespan import ASGI, Scope
 from socketless.worker.output import flush_output
@@ -107,10 +109,11 @@ class Exchange:
     async def _write_last(self, last: Message) -> None:
         if self.is_muted:
             return
-        try:
-            await self._writer.write(last)
-        except OSError:
-            pass  # the host is gone; the channel's end says so, too
+        with suppress(OSError):  # the host is gone; the channel's end says so, too
+            try:
+                await self._writer.write(last)
+            except TransferError as error:  # nothing was written
+                await self._writer.write(failed(error))
 
     async def write(self, message: Message) -> None:
         """Write a message before the last one.
@@ -152,22 +155,30 @@ def _nothing() -> None:
     pass
 
 
-class HookExchange(Exchange):
-    """Calls the reset hook."""
+class CallExchange(Exchange):
+    """Calls the reset hook, or a function of `run()`."""
 
-    def __init__(self, hook: Callable[[], Any] | None, writer: Writer) -> None:
+    def __init__(
+        self,
+        message: Reset | Call,
+        hook: Callable[[], Any] | None,
+        writer: Writer,
+        call_async: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] | None = None,
+    ) -> None:
+        self._message = message
         self._hook = hook
+        self._call_async = call_async  # where coroutine functions run elsewhere
         super().__init__(writer)
 
     async def call(self) -> Message:
-        if self._hook is not None:
-            if inspect.iscoroutinefunction(self._hook):
-                await self._hook()
-            else:
-                result = await sync_to_async(self._hook)()  # as a sync view: in the channel's thread
-                if inspect.isawaitable(result):
-                    await result
-        return Done()
+        function = function_of(self._message, self._hook)
+        if is_async(function):
+            result = await (function() if self._call_async is None else self._call_async(function))
+        else:
+            result = await sync_to_async(function)()  # as a sync view: in the channel's thread
+            if inspect.isawaitable(result):
+                result = await result
+        return answer_to(self._message, result)
 
 
 def connection_scope(request: Request, state: dict[str, Any] | None) -> Scope:

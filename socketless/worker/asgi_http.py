@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
-import sys
 from collections import deque
 from contextlib import suppress
-from types import SimpleNamespace
 from typing import Any
 
 from socketless.errors import AppProtocolError, ClientDisconnected
@@ -148,7 +145,7 @@ class HttpExchange(Exchange):
         elif kind == "http.response.trailers":
             self._take_trailers(event)
         elif kind == "http.response.debug":
-            self._extensions[kind] = _what_crosses(event["info"])
+            self._extensions[kind] = event["info"]
         else:
             raise AppProtocolError(f"the ASGI app sent {kind!r} in answer to an HTTP request")
 
@@ -247,26 +244,3 @@ class HttpExchange(Exchange):
             raise ClientDisconnected("the client has gone before the response was complete")
         if message is not None:
             await self.write(message)
-
-
-def _what_crosses(value: Any) -> Any:
-    """Return what of a template's name and context can cross: plain values, and what the standard library makes.
-
-    The host is not to import the app's modules for it. Of anything else that has a name, such as the template, a
-    stand-in crosses that has the same.
-    """
-    if isinstance(value, dict):
-        crossing = {key: _what_crosses(each) for key, each in value.items() if isinstance(key, str)}
-        return {key: each for key, each in crossing.items() if each is not _CANNOT}
-    if type(value) in (list, tuple, set, frozenset):
-        items = [_what_crosses(each) for each in value]
-        return _CANNOT if any(item is _CANNOT for item in items) else type(value)(items)
-    if type(value).__module__.partition(".")[0] in sys.stdlib_module_names:
-        with suppress(Exception):
-            pickle.loads(pickle.dumps(value))
-            return value
-    name = getattr(value, "name", None)
-    return SimpleNamespace(name=name) if isinstance(name, str) else _CANNOT
-
-
-_CANNOT = object()

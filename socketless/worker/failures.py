@@ -6,26 +6,18 @@ import asyncio
 import traceback
 
 from socketless.errors import ClientDisconnected
-from socketless.wire import codec
 from socketless.wire.messages import Chunk, Failed, Response
-from socketless.worker.stacks import format_exception
+from socketless.worker.stacks import hide_our_frames
 
 
 def failed(error: BaseException, response: Response | Chunk | None = None) -> Failed:
-    """Describe an exception; `response` is the end of the app's response, if that was complete before it raised."""
+    """Describe an exception; `response` is the end of the app's response, if that was complete before it raised.
+
+    From then on, its traceback has no frame of this package.
+    """
     summary = "".join(traceback.format_exception_only(type(error), error)).rstrip()
-    return Failed(_pickle(error), summary, format_exception(error), response)
-
-
-def _pickle(error: BaseException) -> bytes | None:
-    # Many an exception can be pickled and not be rebuilt (its __init__ wants other arguments): try both here, where
-    # the host still can be told.
-    try:
-        pickled = codec.dumps(error)
-        rebuilt = codec.loads(pickled)
-    except Exception:
-        return None
-    return pickled if type(rebuilt) is type(error) else None
+    hide_our_frames(error)
+    return Failed(error, summary, "".join(traceback.format_exception(error)), response)
 
 
 def is_disconnection(error: BaseException) -> bool:

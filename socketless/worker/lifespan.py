@@ -23,17 +23,19 @@ class LifespanError(LoadError):
 class Lifespan:
     """The lifespan task: `start_up()` before the first request, `shut_down()` after the last."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, state: dict[str, Any] | None = None) -> None:
         self._app = app
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._answers: asyncio.Queue[Event | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None  # None: the app knows no lifespan
         self._error: Exception | None = None
-        self._state: dict[str, Any] = {}
+        self._state: dict[str, Any] = {} if state is None else state
+        self._has_state = state is not None
 
     @property
     def state(self) -> dict[str, Any] | None:
-        return self._state if self._task is not None else None
+        """What the scope of each request has a copy of; `None` if the app knows no lifespan."""
+        return self._state if self._has_state or self._task is not None else None
 
     async def start_up(self) -> None:
         """Start the app's lifespan.

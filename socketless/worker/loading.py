@@ -8,22 +8,45 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from socketless.wire import codec
 from socketless.wire.messages import AppSource, ImportSource, PickledSource
+from socketless.wire.pickling import loads
 
 KINDS = ("auto", "wsgi", "asgi")
+BACKENDS = ("asyncio", "trio")
 
 WAYS_OUT = (
     "Give an import string ('package.module:app'), or a factory that makes it, or use start_method='fork', which takes "
     "any object."
 )
 
+_is_worker_process = False
 _loading = False
+_app: Any = None  # of a worker process
+
+
+def be_worker_process() -> None:
+    """Say that this process is a worker, and has one app."""
+    global _is_worker_process
+    _is_worker_process = True
 
 
 def is_loading() -> bool:
     """Whether this process is a worker that is just importing its app."""
-    return _loading
+    return _loading and _is_worker_process
+
+
+class WorkersApp:
+    """Stands for the app of a worker process, where it is an argument of `run()`: it arrives as the app itself."""
+
+    def __repr__(self) -> str:
+        return "<the app in the worker>"
+
+    def __reduce__(self) -> Any:
+        return _the_app, ()
+
+
+def _the_app() -> Any:
+    return _app
 
 
 class LoadError(Exception):
@@ -38,12 +61,15 @@ def load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
     Raises:
         LoadError: there is no such app, or its kind cannot be told.
     """
-    global _loading
+    global _loading, _app
     _loading = True
     try:
-        return _load_app(source, kind)
+        app, kind = _load_app(source, kind)
     finally:
         _loading = False
+    if _is_worker_process and _app is None:  # or the app itself has a worker
+        _app = app
+    return app, kind
 
 
 def _load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
@@ -79,7 +105,7 @@ def load(source: AppSource) -> Any:
         return load_path(source.path)
     if isinstance(source, PickledSource):
         try:
-            return codec.loads(source.pickled)
+            return loads(source.pickled)
         except Exception as error:
             what = f"{source.description} was sent by value, and cannot be rebuilt: {type(error).__name__}: {error}."
             raise LoadError(f"{what}\n{WAYS_OUT}") from None

@@ -20,9 +20,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Protocol
 
 from socketless import eventloop
 from socketless.wire.channel import Channel, finish
@@ -30,26 +28,9 @@ from socketless.wire.messages import GetStack, Message, Ready, Stack, Start, Sto
 from socketless.worker import loading, stacks
 from socketless.worker.failures import failed
 from socketless.worker.output import flush_output, set_up_output
+from socketless.worker.runners import Runner, make_runner
 
 _ORPHAN_SECONDS = 1.5  # how long an orphan may take to leave by itself
-
-
-class Runner(Protocol):
-    """Runs one kind of app."""
-
-    kind: str
-
-    def run(self, on_ready: Callable[[], None]) -> None:
-        """Get the app ready, say so, and return after `stop()`. Runs in the main thread."""
-
-    def stop(self) -> None:
-        """Let `run()` return. Any thread may call it."""
-
-    def serve(self, channel: Channel) -> None:
-        """Answer what comes over `channel`, in a thread that this starts, until the pipe ends."""
-
-    def stack_of(self, number: int) -> str:
-        """Return where the exchange on a channel is, as in a traceback. Any thread may call it."""
 
 
 def spawned(fds: str) -> None:
@@ -76,11 +57,12 @@ def run_worker(control: Channel, channels: list[Channel], start: Start) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then stops the worker
     set_up_output()
     eventloop.install()
+    loading.be_worker_process()
     os.register_at_fork(after_in_child=lambda: _close(control, *channels))
     watch = _ControlThread(control, channels)
     watch.start()
     try:
-        watch.runner = runner = _load(start)
+        watch.runner = runner = make_runner(start, outlives_its_worker=False)
 
         def on_ready() -> None:
             watch.say(Ready(runner.kind))
@@ -98,18 +80,6 @@ def run_worker(control: Channel, channels: list[Channel], start: Start) -> None:
         if watch.is_orphan:
             flush_output()
             _kill_group()
-
-
-def _load(start: Start) -> Runner:
-    app, kind = loading.load_app(start.app, start.app_kind)
-    hook = loading.load_hook(start.reset_hook) if start.reset_hook is not None else None
-    if kind == "wsgi":
-        from socketless.worker.wsgi import WsgiRunner
-
-        return WsgiRunner(app, hook, start.max_body_bytes)
-    from socketless.worker.asgi import AsgiRunner, as_asgi3
-
-    return AsgiRunner(as_asgi3(app) if kind == "asgi2" else app, hook, start.max_body_bytes)
 
 
 class _ControlThread(threading.Thread):

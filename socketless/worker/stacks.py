@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -52,21 +52,26 @@ def _stack(thread: threading.Thread) -> list[traceback.FrameSummary]:
     return _without_ours(stack)
 
 
-def of_task(task: asyncio.Task[Any]) -> str:
+def of_task(task: asyncio.Task[Any], loop_thread: threading.Thread) -> str:
     """Return where a task is: the coroutines that it awaits, and the threads that it may be waiting for.
 
     asyncio's `Task.get_stack()` knows only the outermost coroutine of a task that is suspended.
     """
     if asyncio.current_task(task.get_loop()) is task:
-        return main_thread()  # not suspended: it is what the loop's thread does
+        return of_thread(loop_thread)  # not suspended: it is what the loop's thread does
     frames = list(_frames(task.get_coro()))
-    text = _format(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames))
+    text = of_coroutine(task.get_coro())
     if any(frame.f_code.co_filename.endswith(_TO_THREADS) for frame in frames):
-        for thread in set(threading.enumerate()) - {threading.main_thread(), threading.current_thread()}:
+        for thread in set(threading.enumerate()) - {loop_thread, threading.main_thread(), threading.current_thread()}:
             stack = _stack(thread)
             if not _is_idle(stack):
                 text += f"In thread {thread.name}:\n{_format(stack)}"
     return text
+
+
+def of_coroutine(coroutine: Any) -> str:
+    """Return where a coroutine that is suspended is."""
+    return _format(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in _frames(coroutine)))
 
 
 def _is_idle(stack: list[traceback.FrameSummary]) -> bool:
@@ -94,18 +99,26 @@ def _format(stack: list[traceback.FrameSummary]) -> str:
     return "".join(traceback.StackSummary.from_list(_without_ours(stack)).format())
 
 
-def format_exception(error: BaseException) -> str:
-    """Format an exception with its causes as Python does, without the frames of this package around the app's."""
-    whole = traceback.TracebackException.from_exception(error)
-    todo, seen = [whole], set()
+def hide_our_frames(error: BaseException) -> None:
+    """Take the frames of this package, which are around the app's, from the tracebacks of an exception."""
+    todo: list[BaseException | None] = [error]
+    seen = set()
     while todo:
-        part = todo.pop()
-        if id(part) in seen:
+        each = todo.pop()
+        if each is None or id(each) in seen:
             continue
-        seen.add(id(part))
-        part.stack = traceback.StackSummary.from_list(_without_ours(part.stack))
-        todo += [linked for linked in (part.__cause__, part.__context__) if linked is not None]
-    return "".join(whole.format())
+        seen.add(id(each))
+        entries = [entry for entry in _entries(each.__traceback__) if not _is_ours(entry.tb_frame.f_code.co_filename)]
+        each.__traceback__ = None
+        for entry in reversed(entries):
+            each.__traceback__ = TracebackType(each.__traceback__, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        todo += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+
+
+def _entries(entry: TracebackType | None) -> Iterator[TracebackType]:
+    while entry is not None:
+        yield entry
+        entry = entry.tb_next
 
 
 def _without_ours(stack: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:

@@ -19,6 +19,7 @@ from werkzeug.test import EnvironBuilder
 from socketless.errors import AppProtocolError
 from socketless.wire.channel import Channel, finish
 from socketless.wire.messages import (
+    Call,
     Chunk,
     Done,
     Message,
@@ -29,6 +30,7 @@ from socketless.wire.messages import (
     is_bodiless,
 )
 from socketless.worker import bodies, stacks
+from socketless.worker.calls import answer_to, function_of
 from socketless.worker.failures import failed, is_disconnection
 from socketless.worker.wsgi_exchange import Exchange
 
@@ -47,9 +49,11 @@ class WsgiRunner:
         self._hook = hook
         self._max_body_bytes = max_body_bytes
         self._stopped = threading.Event()
+        self._threads: dict[int, threading.Thread] = {}  # by the number of their channel
 
     def run(self, on_ready: Callable[[], None]) -> None:
-        # Runs in the main thread, until stop().
+        # Runs in the worker's thread, the main one of a process, until stop(). The threads of the channels end with
+        # the pipes, or with the process.
         on_ready()
         self._stopped.wait()
 
@@ -58,36 +62,42 @@ class WsgiRunner:
 
     def serve(self, channel: Channel) -> None:
         name = f"socketless-channel-{channel.number}"
-        threading.Thread(target=self._serve_channel, args=(channel,), name=name, daemon=True).start()
+        thread = threading.Thread(target=self._serve_channel, args=(channel,), name=name, daemon=True)
+        self._threads[channel.number] = thread
+        thread.start()
 
     def stack_of(self, number: int) -> str:
-        name = f"socketless-channel-{number}"
-        return next((stacks.of_thread(thread) for thread in threading.enumerate() if thread.name == name), "")
+        thread = self._threads.get(number)
+        return "" if thread is None else stacks.of_thread(thread)
 
     def _serve_channel(self, channel: Channel) -> None:
         # Runs in the thread socketless-channel-N, one for each channel in use, until the pipe ends.
         try:
             while True:
                 message = finish(channel.receive())
+                if not isinstance(message, (Request, Reset, Call)):
+                    continue
+                exchange = Exchange(channel)
+                # A context of its own, or the variables of one request would be seen by the next.
+                context = message.context or contextvars.copy_context()
                 if isinstance(message, Request):
-                    exchange = Exchange(channel)
-                    # A context of its own, or the variables of one request would be seen by the next.
-                    exchange.end(contextvars.copy_context().run(self._respond, message, exchange))
-                elif isinstance(message, Reset):
-                    Exchange(channel).end(contextvars.copy_context().run(self._reset))
+                    exchange.end(context.run(self._respond, message, exchange))
+                else:
+                    exchange.end(context.run(self._call, message))
         except (EOFError, OSError):
             pass
         finally:
             channel.close()
+            self._threads.pop(channel.number, None)
 
-    def _reset(self) -> Message:
+    def _call(self, message: Reset | Call) -> Message:
         try:
-            result = self._hook() if self._hook is not None else None
+            result = function_of(message, self._hook)()
             if inspect.isawaitable(result):
-                _wait_for(result)
+                result = asyncio.run(_wait_for(result))
+            return answer_to(message, result)
         except BaseException as error:
             return failed(error)
-        return Done()
 
     def _respond(self, request: Request, exchange: Exchange) -> Message:
         """Call the app, send its response, and return the last message of it."""
@@ -107,11 +117,8 @@ class WsgiRunner:
             return failed(error, answer.end_if_complete())
 
 
-def _wait_for(awaitable: Awaitable[Any]) -> None:
-    async def wait() -> None:
-        await awaitable
-
-    asyncio.run(wait())
+async def _wait_for(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 def _iterate(iterable: Any) -> Iterator[Any]:

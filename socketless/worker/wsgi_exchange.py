@@ -11,8 +11,10 @@ from typing import Any
 from werkzeug.exceptions import BadRequest
 
 from socketless import errors
+from socketless.errors import TransferError
 from socketless.wire.channel import Channel, finish
 from socketless.wire.messages import Cancel, Chunk, Message, WantBody
+from socketless.worker.failures import failed
 from socketless.worker.output import flush_output
 
 _BUFFER = 64 * 1024  # bytes; what an app reads in small pieces is pulled in these, or in the client's chunks
@@ -110,7 +112,10 @@ class Exchange:
         with self._lock:
             self._is_over = True
             flush_output()
-            finish(self._channel.send(message))
+            try:
+                finish(self._channel.send(message))
+            except TransferError as error:  # nothing was written
+                finish(self._channel.send(failed(error)))
 
 
 class _Body(RawIOBase):

@@ -21,7 +21,7 @@ import pytest
 from clients import CLIENTS, Client
 from socketless import IpcProcess, IpcTransport, errors
 from socketless.wire.drivers import run_blocking
-from socketless.wire.messages import Failed
+from socketless.wire.messages import Response
 from support import LIMIT, needs_trio, nothing_leaks
 
 APPS = ["wsgi", "asgi"]
@@ -261,7 +261,7 @@ def test_fork_of_the_host(start: Callable[..., IpcProcess]) -> None:
 def test_message_that_cannot_cross(start: Callable[..., IpcProcess]) -> None:
     """What cannot be pickled is refused before anything is sent, and the channel stays usable."""
     worker = start(max_connections=1)
-    bad: Any = Failed(threading.Lock(), "", "")  # type: ignore[arg-type]
+    bad: Any = Response(200, "", [], extensions={"lock": threading.Lock()})
     with pytest.raises(errors.TransferError, match="cannot pickle"):
         run_blocking(worker.exchange(bad))
     assert client_of(worker).get("/count").text == "1"

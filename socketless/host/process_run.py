@@ -1,4 +1,4 @@
-"""One life of a worker process: launched, ready, ended. A worker that is restarted has a new one.
+"""One life of a worker process: a `Run`.
 
 host                                           worker process
 launch ── makes the pipes, spawns or forks ──▶ loads the app
@@ -19,28 +19,34 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Pipe
 
-from socketless.errors import AppProtocolError, WorkerStartError, describe_exit
-from socketless.host.failures import exception_of
+from socketless.errors import ExchangeTimeout, WorkerDied, WorkerStartError, describe_exit
+from socketless.host.exchange import Exchange
+from socketless.host.failures import start_error
 from socketless.host.fork import Forked
+from socketless.host.limits import Timeouts
 from socketless.host.output import WorkerOutput
 from socketless.host.pool import ChannelPool
+from socketless.host.runs import Run
 from socketless.host.spawn import Spawned
 from socketless.wire.channel import Channel, Steps, Wait, Woken, make_channel
-from socketless.wire.drivers import deadline_after, run_blocking
+from socketless.wire.drivers import deadline_after, remaining, run_blocking
 from socketless.wire.messages import Failed, GetStack, Message, Ready, Stack, Start, Stop
-from socketless.worker.loading import LoadError
 
 LAUNCHERS: Mapping[str, type[Spawned] | type[Forked]] = {"spawn": Spawned, "fork": Forked}
 
-_STACK_SECONDS = 2.0  # how long a worker that is late may take to say where it is
+# How long a worker that is late may take to say where it is; one that is stopped takes all of it, once.
+_STACK_SECONDS = 2.0
 _TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
 
-_live: weakref.WeakSet[Run] = weakref.WeakSet()
+_live: weakref.WeakSet[ProcessRun] = weakref.WeakSet()
 _launching = threading.Lock()  # no worker is forked between the making of another's pipes and their entry in _live
 
 
-class Run:
+class ProcessRun:
     """A worker process with its channels. `launch()` makes one."""
+
+    open_channel = None  # later, that would need a socket
+    error = None  # it is on its stderr
 
     def __init__(self, max_connections: int) -> None:
         ends = [make_channel(number) for number in range(max_connections + 1)]
@@ -59,7 +65,7 @@ class Run:
         self._watcher: threading.Thread | None = None
 
     @classmethod
-    def launch(cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None) -> Run:
+    def launch(cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None) -> ProcessRun:
         """Start a process. `watch()` and `handshake()` come next.
 
         Raises:
@@ -152,11 +158,7 @@ class Run:
             self.control.fill(self, [self._control])
             return answer.app_kind
         assert isinstance(answer, Failed)
-        cause = exception_of(answer)
-        explained = isinstance(cause, (LoadError, AppProtocolError))
-        text = str(cause) if explained else answer.traceback.rstrip()
-        error = WorkerStartError(f"the worker could not start:\n{text}{self._printed()}")
-        raise error from (None if isinstance(cause, LoadError) else cause)
+        raise start_error(answer, self._printed())
 
     def _ask_where(self, timeout: float | None) -> Steps[Message | None]:
         deadline = deadline_after(_STACK_SECONDS)
@@ -169,6 +171,23 @@ class Run:
             return answer
         stack = answer.text.rstrip() if isinstance(answer, Stack) else "  (it does not say; C code may hold the GIL)"
         raise WorkerStartError(f"the worker was not ready after {timeout:g} s; it is at:\n{stack}{self._printed()}")
+
+    def stack_of(self, channel: Channel) -> Steps[str]:
+        """Ask the worker where the exchange on a channel is; the answer is empty where it does not say."""
+        if channel is self._control or self.control.is_stuck:
+            return ""  # it has been asked, and does not answer
+        label, deadline = "asking for a stack", deadline_after(_STACK_SECONDS)
+        try:
+            got = yield from self.control.check_out(label, deadline)
+            if got is None:
+                return ""
+            left = remaining(deadline)
+            exchange = Exchange(self.control, self, got[1], label, Timeouts(0, left, left))
+            yield from exchange.send(GetStack(channel.number))
+            answer = yield from exchange.receive_answer()
+        except (ExchangeTimeout, WorkerDied, OSError):  # OSError: no descriptor is to be had for it
+            return ""
+        return answer.text if isinstance(answer, Stack) else ""
 
     def _watched(self, steps: Steps[Message] | Steps[None], deadline: float | None) -> Steps[Message | None]:
         # Drives steps of the control channel; None at the deadline.

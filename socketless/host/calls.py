@@ -1,0 +1,58 @@
+"""How a function for `run()` reaches a worker process.
+
+By value, so that a worker need not import the tests. But what can be imported there, of the app's modules, goes by its
+name: a copy of a list that the app appends to, or of the app itself, would be of no use.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import cloudpickle
+
+from socketless.host.apps import find_import_path, is_test_module
+from socketless.wire.pickling import dumps_by_name
+
+_registering = threading.Lock()
+
+# What is the same wherever it is, or what pickle sends by its name anyway.
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), type, FunctionType, MethodType, ModuleType, tuple)
+
+
+def pickled_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Pickle a call of a function.
+
+    Raises:
+        TransferError: something in it cannot be pickled.
+    """
+    with _registering:
+        modules = [module for name, module in list(sys.modules.items()) if _goes_by_value(name, module)]
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            return dumps_by_name(partial(function, *args, **kwargs), _Names().name_of)
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def _goes_by_value(name: str, module: Any) -> bool:
+    return isinstance(module, ModuleType) and is_test_module(name) and name == module.__name__
+
+
+class _Names:
+    """The objects that are attributes of modules."""
+
+    def __init__(self) -> None:
+        self._ids: set[int] = set()
+        for name, module in list(sys.modules.items()):
+            if isinstance(module, ModuleType) and not is_test_module(name):
+                self._ids.update(id(value) for value in list(vars(module).values()) if not isinstance(value, _PLAIN))
+
+    def name_of(self, value: Any) -> str | None:
+        return find_import_path(value) if id(value) in self._ids else None

@@ -1,0 +1,74 @@
+"""What a host knows of one life of a worker: launched, ready, ended. A worker that is restarted has a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from socketless.wire.channel import Channel, Steps
+from socketless.wire.messages import Start
+
+
+class Output(Protocol):
+    """What a worker has printed, logged and warned of."""
+
+    def forward(self) -> None:
+        """Let it be seen here, if it was not yet."""
+
+    def tail(self) -> str:
+        """Return the last lines of standard error."""
+
+
+class Run(Protocol):
+    """One life of a worker."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def exitcode(self) -> int | None: ...
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the app has raised when it was shut down, if that is to be raised here."""
+
+    @property
+    def output(self) -> Output: ...
+
+    @property
+    def channels(self) -> list[Channel]:
+        """Those that are there from the beginning."""
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that is readable once the worker has ended.
+
+        Raises:
+            EOFError: `stop()` has been called.
+        """
+
+    @property
+    def has_ended(self) -> bool: ...
+
+    @property
+    def open_channel(self) -> Callable[[int], Channel] | None:
+        """What makes one more channel, of a worker that gets them as needed."""
+
+    def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
+        """Wait until the worker is ready and return the kind of its app.
+
+        Raises:
+            WorkerStartError: it is not going to be ready; it may still be there.
+        """
+
+    def stack_of(self, channel: Channel) -> Steps[str]:
+        """Return where the exchange on a channel is; empty where the worker does not say."""
+
+    def kill(self, number: int) -> None:
+        """Send a signal to the worker's process, if it has one of its own."""
+
+    def wait_for_end(self) -> Steps[None]:
+        """Wait for a worker that has closed its pipes."""
+
+    def stop(self, timeout: float | None) -> None:
+        """End the worker, kindly for `timeout` seconds (`None`: for ever). May be called twice."""

@@ -1,0 +1,126 @@
+"""`IpcThread`: an app in a worker of threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from socketless.host.apps import local_source_of
+from socketless.host.runs import Run
+from socketless.host.thread_run import ThreadRun
+from socketless.host.worker import Worker, check_choice, check_limits
+from socketless.wire.messages import Call, Message, Request, Reset, Result, Start
+from socketless.worker import loading
+
+__all__ = ["IpcThread"]
+
+
+class IpcThread(Worker):
+    """An app in a worker on threads of this process, reached over pipes. It is started at once and a context manager.
+
+    It shares the app object with the test: closures, monkeypatches, `dependency_overrides`, a database in memory; and
+    what the app raises, prints and logs is seen without more. Requests run in the context (`contextvars`) of who sends
+    them. Any thread may use it, and any number of clients may share it. It calls `socketless.eventloop.install()`.
+
+    Args:
+        app: an app object, a callable that takes no argument and returns one, or an import string.
+        reset_hook_path: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
+            awaited.
+        app_kind: ``"auto"``, ``"wsgi"`` (PEP 3333) or ``"asgi"`` (ASGI 2 and 3).
+        startup_timeout: seconds until the app must be loaded and its lifespan started; `None`: for ever. A thread that
+            hangs then cannot be killed, and stays.
+        max_connections: how many exchanges there can be at the same time; `None`: as many as are needed.
+        shutdown_timeout: seconds that `close()` waits for the app, which goes on after that if it hangs; `None`: for
+            ever.
+        max_body_bytes: as of `IpcProcess`.
+        lifespan: run the lifespan of an ASGI app.
+        state: the state of the lifespan, of which the scope of every request has a copy; `None`: a new one.
+        backend, backend_options: as of `IpcProcess`.
+        debug: write what happens to `sys.stderr`.
+
+    Raises:
+        WorkerStartError: the app cannot be imported, is no app, its lifespan failed, or it took too long.
+        TypeError, ValueError: an argument is none of its possible values.
+    """
+
+    def __init__(
+        self,
+        app: str | Callable[..., Any],
+        *,
+        reset_hook_path: str | Callable[[], Any] | None = None,
+        app_kind: str = "auto",
+        startup_timeout: float | None = 30.0,
+        max_connections: int | None = None,
+        shutdown_timeout: float | None = 5.0,
+        max_body_bytes: int | None = None,
+        lifespan: bool = True,
+        state: dict[str, Any] | None = None,
+        backend: str = "asyncio",
+        backend_options: Mapping[str, Any] | None = None,
+        debug: bool = False,
+    ) -> None:
+        check_choice("app_kind", app_kind, loading.KINDS)
+        check_choice("backend", backend, loading.BACKENDS)
+        check_limits(max_connections, max_body_bytes)
+        start = Start(
+            local_source_of(app, what="app"),
+            app_kind,
+            None if reset_hook_path is None else local_source_of(reset_hook_path, what="reset hook"),
+            list(sys.argv),
+            max_body_bytes,
+            lifespan=lifespan,
+            state=state,
+            backend=backend,
+            backend_options=dict(backend_options or {}),
+        )
+        super().__init__(
+            start,
+            startup_timeout=startup_timeout,
+            shutdown_timeout=shutdown_timeout,
+            max_connections=max_connections,
+            max_restarts=1,
+            debug=debug,
+        )
+
+    @property
+    def app(self) -> Any:
+        """The app."""
+        return loading.load(self._start_message.app)
+
+    def _launch(self) -> Run:
+        return ThreadRun(self._start_message)
+
+    def _describe(self, run: Run | None) -> str:
+        return "threads"
+
+    def _stop(self, run: Run) -> None:
+        self._pool.retire()  # the threads of a WSGI app wait for the end of their channels
+        super()._stop(run)
+
+    def _prepare(self, message: Message) -> Message:
+        if isinstance(message, (Request, Reset, Call)):
+            return replace(message, context=copy_context())
+        return message
+
+    def _work(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Callable[[], Any] | bytes:
+        return partial(function, *args, **kwargs)
+
+    def _result(self, result: Result) -> Any:
+        return result.value
+
+    def __del__(self) -> None:
+        # The garbage collector may have come here in any thread, in one of the worker's, too: wait for nothing.
+        if self._closed or os.getpid() != self._owner_pid:
+            return
+        try:
+            self._warn_unclosed()
+        finally:
+            if isinstance(self._run, ThreadRun):
+                self._run.leave()

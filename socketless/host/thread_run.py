@@ -1,0 +1,124 @@
+"""One life of a thread worker: a `Run`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from multiprocessing.connection import Pipe
+
+from socketless.errors import WorkerStartError
+from socketless.host.failures import start_error
+from socketless.wire.channel import Channel, Steps, Woken
+from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.local import make_local_channel
+from socketless.wire.messages import Failed, Message, Ready, Start
+from socketless.worker.thread import WorkerThread
+
+
+class ThreadOutput:
+    """What a thread prints, logs and warns of is seen without us."""
+
+    def forward(self) -> None:
+        """Do nothing."""
+
+    def tail(self) -> str:
+        """Return nothing: it is among all that this process prints."""
+        return ""
+
+
+class ThreadRun:
+    """A worker on threads of this process, with its channels. It starts at once; `handshake()` comes next."""
+
+    exitcode = None
+
+    def __init__(self, start: Start) -> None:
+        self.pid = os.getpid()
+        self.output = ThreadOutput()
+        self.channels: list[Channel] = []  # they are made as needed
+        ends = make_local_channel(0)
+        self._control = ends.host
+        self._sentinel, sentinel_writer = Pipe(duplex=False)
+        self._close_sentinel = sentinel_writer.close
+        self._thread = WorkerThread(ends.worker, start, self._close_sentinel)
+        self._thread.start()
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that is readable once the worker has ended.
+
+        Raises:
+            EOFError: `stop()` has been called.
+        """
+        try:
+            return self._sentinel.fileno()
+        except OSError:
+            raise EOFError from None
+
+    @property
+    def has_ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the app has raised when it was shut down."""
+        return self._thread.error
+
+    def open_channel(self, number: int) -> Channel:
+        """Make a channel, and have it served."""
+        ends = make_local_channel(number)
+        self._thread.serve(ends.worker)
+        return ends.host
+
+    def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
+        """Wait until the worker is ready and return the kind of its app.
+
+        Raises:
+            WorkerStartError: it is not going to be ready. A thread that hangs stays where it is: it cannot be killed.
+        """
+        answer = yield from self._first_message(timeout)
+        self._control.close()
+        if isinstance(answer, Ready):
+            return answer.app_kind
+        assert isinstance(answer, Failed)
+        raise start_error(answer, "")
+
+    def _first_message(self, timeout: float | None) -> Steps[Message]:
+        deadline = deadline_after(timeout)
+        steps = self._control.receive()
+        try:
+            wait = next(steps)
+            while True:
+                woken = yield wait._replace(deadline=deadline)
+                if woken is Woken.LATE:
+                    stack = self._thread.stack_of(None).rstrip()
+                    raise WorkerStartError(f"the worker was not ready after {timeout:g} s; it is at:\n{stack}")
+                wait = steps.send(woken)
+        except StopIteration as stop:
+            message: Message = stop.value
+            return message
+
+    def stack_of(self, channel: Channel) -> Steps[str]:
+        """Return where the exchange on a channel is."""
+        yield from ()
+        return self._thread.stack_of(channel.number)
+
+    def kill(self, number: int) -> None:
+        """Do nothing: there is no process of its own."""
+
+    def wait_for_end(self) -> Steps[None]:
+        """Do nothing: who has closed its pipes has ended."""
+        yield from ()
+
+    def leave(self) -> None:
+        """Let it end, without waiting for that: nobody is there who could."""
+        self._thread.stop()
+
+    def stop(self, timeout: float | None) -> None:
+        """End it, and wait for that for `timeout` seconds (`None`: for ever). May be called twice."""
+        deadline = deadline_after(timeout)
+        self._thread.stop()
+        if self._thread is not threading.current_thread():
+            self._thread.join(remaining(deadline))
+        self._control.close()
+        self._close_sentinel()  # whoever still waits for an app that hangs does so in vain
+        self._sentinel.close()

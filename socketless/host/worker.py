@@ -1,0 +1,413 @@
+"""`Worker`: what `IpcProcess` and `IpcThread` have in common."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from socketless.errors import StateError, WorkerDied, WorkerStartError, describe_exit
+from socketless.host.exchange import Exchange, begin
+from socketless.host.failures import exception_of
+from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
+from socketless.host.pool import ChannelPool
+from socketless.host.runs import Run
+from socketless.host.trace import Trace, logger
+from socketless.host.upload import NO_UPLOAD, Upload
+from socketless.wire.channel import Channel, Pull, PullingSteps, Steps
+from socketless.wire.drivers import deadline_after, run_blocking
+from socketless.wire.messages import Call, Failed, Message, Reset, Result, Start
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from socketless.websocket import WebSocketSession
+
+__all__ = ["Worker"]
+
+T = TypeVar("T")
+
+
+class Worker:
+    """An app in a worker, reached over pipes: an `IpcProcess` or an `IpcThread`."""
+
+    _closed = True  # guarded by _lock; true until there is something to close
+    _is_owned = False  # by a client that it goes with
+
+    def __init__(
+        self,
+        start: Start,
+        *,
+        startup_timeout: float | None,
+        shutdown_timeout: float | None,
+        max_connections: int | None,
+        max_restarts: int,
+        debug: bool,
+    ) -> None:
+        self._lock = threading.Lock()  # taken before the pool's own, never after it
+        _check_seconds("startup_timeout", startup_timeout)
+        _check_seconds("shutdown_timeout", shutdown_timeout)
+        self._start_message = start
+        self._startup_timeout = startup_timeout
+        self._shutdown_timeout = shutdown_timeout
+        self._max_connections = max_connections
+        self._max_restarts = max_restarts
+        self._max_body_bytes = start.max_body_bytes
+        self._trace = Trace(debug)
+        self._owner_pid = os.getpid()
+        self._pool: ChannelPool[Run] = ChannelPool(max_connections)
+        self._run: Run | None = None  # guarded by _lock, like all below
+        self._starting = False
+        self._restarts = 0
+        self._last_end: tuple[int, int | None, str] = (0, None, "")  # pid, exit code and stderr of the worker before
+        self._app_kind = ""
+        self._closed = False
+        _live.add(self)
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def description(self) -> str:
+        """What it serves, as text for people: the import string, or "the app object"."""
+        return self._start_message.app.description
+
+    def __repr__(self) -> str:
+        run = self._run
+        state = ", closed" if self._closed else ", ended" if run is None or run.has_ended else ""
+        return f"<{type(self).__name__} {self.description}, {self._describe(None if state else run)}{state}>"
+
+    def _describe(self, run: Run | None) -> str:
+        """Say in a few words where it runs."""
+        raise NotImplementedError
+
+    @property
+    def app(self) -> Any:
+        """The app, as an argument for `run()`: of a thread the app itself, of a process what stands for it."""
+        raise NotImplementedError
+
+    @property
+    def app_kind(self) -> str:
+        """``"wsgi"`` or ``"asgi"``."""
+        return self._app_kind
+
+    @property
+    def max_connections(self) -> int | None:
+        """How many exchanges there can be at the same time; `None`: any number."""
+        return self._max_connections
+
+    def start(self) -> None:
+        """Start the worker again if it has died, whatever `max_restarts` says. Does nothing while it runs or starts.
+
+        Raises:
+            WorkerStartError: it could not start.
+            StateError: it is closed, or belongs to another process.
+        """
+        if self._claim_start(None):
+            run_blocking(self._start(is_restart=False))
+
+    def reset(self, timeout: float | None = None) -> None:
+        """Call the reset hook in the worker and wait for it. Without a hook, does nothing.
+
+        Args:
+            timeout: seconds that the hook may take; `None`: for ever.
+
+        Raises:
+            Exception: what the hook raised.
+            ReadTimeout: it took longer.
+            WorkerDied, WorkerStartError, StateError: as of `exchange`.
+        """
+        self._check_usable()
+        if self._start_message.reset_hook is None:
+            return
+        self._trace("reset")
+        answer = run_blocking(self.exchange(Reset(), Timeouts(read=timeout))).answer
+        if isinstance(answer, Failed):
+            raise exception_of(answer)
+
+    def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call a function in the worker and return its result: to set up data there, or to patch.
+
+            worker.run(User.objects.create, name="ada")
+            worker.run(lambda app: app.dependency_overrides.update({get_user: lambda: "ada"}), worker.app)
+
+        A coroutine function is awaited, on the loop of an ASGI app. In a thread worker, everything is what it is here.
+        To a process the function travels by value, its arguments and the variables it uses as well; but what is an
+        attribute of a module there, such as the app and the functions, classes and objects of its modules, is the
+        worker's own. The result is a copy.
+
+        Raises:
+            Exception: what the function raised.
+            TransferError: the function, its arguments or its result cannot be pickled.
+            WorkerDied, WorkerStartError, StateError: as of `exchange`.
+        """
+        name = getattr(function, "__name__", type(function).__name__)
+        answer = run_blocking(self.exchange(Call(self._work(function, args, kwargs), name))).answer
+        if isinstance(answer, Failed):
+            raise exception_of(answer)
+        assert isinstance(answer, Result)
+        result: T = self._result(answer)
+        return result
+
+    def _work(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Callable[[], Any] | bytes:
+        raise NotImplementedError
+
+    def _result(self, result: Result) -> Any:
+        raise NotImplementedError
+
+    def websocket_connect(
+        self, url: str, subprotocols: Sequence[str] | None = None, **options: Any
+    ) -> WebSocketSession:
+        """Return a session for a WebSocket of the app; entering it connects.
+
+            with worker.websocket_connect("/chat", subprotocols=["chat.v1"]) as session:
+                session.send_text("hello")
+                assert session.receive_text() == "hello"
+
+        Args:
+            url: a path, or a whole URL with ``ws://`` or ``wss://``.
+            subprotocols: what the client offers; `session.accepted_subprotocol` is what the app has chosen.
+            headers, params, cookies: as of httpx.
+            root_path, client: as of `IpcTransport`.
+            timeout: seconds for each time that the session waits for the app; `None`: for ever.
+
+        Raises on entering:
+            WebSocketDisconnect: the app has closed it instead of accepting it.
+            WebSocketDenialResponse: it has answered with an HTTP response.
+            Exception: what the app has raised.
+            PoolTimeout, ReadTimeout, WorkerDied, StateError: as of `exchange`.
+        """
+        from socketless.websocket import connect  # it needs httpx
+
+        return connect(self, url, subprotocols, **options)
+
+    def exchange(
+        self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
+    ) -> PullingSteps[Exchange]:
+        """Send a message to the worker and wait for its first answer; a driver of `socketless.wire.drivers` runs this.
+
+        A worker that has died is started again first. What the worker printed until the answer is printed here before
+        it is returned. `body` is where the chunks come from, if the message is a request that says `more_body`.
+
+        Raises:
+            PoolTimeout, WriteTimeout, ReadTimeout: one of the time limits has passed.
+            WorkerDied: the worker ended before it had answered, or too often. The message is not sent again.
+            WorkerStartError: it could not be started again.
+            TransferError: the message cannot be pickled; nothing was sent.
+            BodyTooLarge: the body is larger than `max_body_bytes`.
+            StateError: the worker is closed, or belongs to another process.
+        """
+        label = getattr(message, "label", type(message).__name__)
+        check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
+        upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes)
+        deadline = deadline_after(timeouts.pool)
+        self._trace.message(">", label, message)
+        message = self._prepare(message)
+        while True:
+            run, channel = yield from self._check_out(label, deadline)
+            exchange = Exchange(self._pool, run, channel, label, timeouts, upload)
+            exchange.worker = self  # which must not be dropped before
+            if (yield from begin(exchange, message)) is not None:
+                self._trace.message("<", label, exchange.answer)
+                return exchange
+
+    def _prepare(self, message: Message) -> Message:
+        """Return the message as the worker is to get it."""
+        return message
+
+    def _check_out(self, label: str, deadline: float | None) -> Steps[tuple[Run, Channel]]:
+        while True:
+            if self._claim_start(label):
+                yield from self._start(is_restart=True)
+            got = yield from self._pool.check_out(label, deadline)
+            if got is not None:
+                return got
+
+    def _claim_start(self, label: str | None) -> bool:
+        # True: the caller must run _start(). `label` is what needs the worker; for None, max_restarts does not count.
+        self._check_usable()
+        with self._lock:
+            if self._closed:
+                raise StateError("the worker has been closed")
+            run = self._run
+            if self._starting or (run is not None and not run.has_ended):
+                return False
+            if label is not None and self._restarts >= self._max_restarts:
+                what = f"{label}: not started again, after {self._restarts} of max_restarts={self._max_restarts}"
+                end = self._last_end if run is None else (run.pid, run.exitcode, run.output.tail())
+                raise WorkerDied(what, *end)
+            self._starting = True
+            self._pool.drain()  # the watcher of the old worker may not have come to it yet
+            self._pool.expect()
+            return True
+
+    def _start(self, *, is_restart: bool) -> Steps[None]:
+        # Must be called after _claim_start().
+        began = time.monotonic()
+        old, run = self._run, None
+        try:
+            if old is not None:
+                self._trace(f"restart: pid {old.pid} {describe_exit(old.exitcode)}\n{old.output.tail()}".rstrip())
+                self._last_end = old.pid, old.exitcode, old.output.tail()
+                old.stop(0)
+            run = self._launch()
+            with self._lock:
+                self._run = run
+            self._trace(f"started {self.description}: {self._describe(run)}")
+            self._app_kind = yield from run.handshake(self._start_message, self._startup_timeout)
+            self._trace(f"ready: {self._app_kind} app, after {time.monotonic() - began:.3f} s")
+            run.output.forward()
+            with self._lock:
+                if self._closed:
+                    raise StateError("the worker has been closed while it was starting")
+                self._starting = False
+                self._restarts += is_restart
+                if run.has_ended:
+                    self._pool.drain()
+                else:
+                    self._pool.fill(run, run.channels, run.open_channel)
+        except BaseException as error:
+            if run is None and self._run is not old:
+                run = self._run  # launched, and then something failed
+            if run is not None:
+                run.stop(self._shutdown_timeout)
+                for channel in run.channels:
+                    channel.close()
+            with self._lock:
+                self._run, self._starting = None, False
+                # A task that was cancelled, or a Ctrl-C, has not tried it.
+                self._restarts += is_restart and isinstance(error, WorkerStartError)
+                self._pool.drain()
+            raise
+
+    def _launch(self) -> Run:
+        """Start a worker; its handshake comes next.
+
+        Raises:
+            WorkerStartError: it could not be started.
+        """
+        raise NotImplementedError
+
+    def _on_end(self, run: Run) -> None:
+        """Take notice that a worker has ended. Any thread may call it."""
+        with self._lock:
+            if self._run is run and not self._starting:  # or somebody was faster
+                self._pool.drain()
+
+    def close(self) -> None:
+        """Stop the worker: it shuts its lifespan down, for which it has `shutdown_timeout` seconds.
+
+        No process, thread or file descriptor is left. Requests in flight get `WorkerDied`. May be called twice.
+
+        Raises:
+            Exception: what the app has raised while it was shut down, in a thread worker.
+        """
+        if os.getpid() != self._owner_pid:
+            self._closed = True  # forked: the worker is the parent's, and the lock may be locked for ever
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            run, self._run = self._run, None
+        _live.discard(self)
+        try:
+            if run is not None:
+                self._trace(f"stopping {self._describe(run)}")
+                self._stop(run)
+        finally:
+            self._pool.drain()
+        if run is not None and run.error is not None:
+            raise run.error
+
+    def _stop(self, run: Run) -> None:
+        run.stop(self._shutdown_timeout)
+
+    def __reduce__(self) -> Any:
+        name = type(self).__name__
+        raise TypeError(f"an {name} cannot be copied or pickled; it holds a worker and its pipes")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed and os.getpid() == self._owner_pid:
+            try:
+                self._warn_unclosed()
+            finally:
+                self.close()
+
+    def _warn_unclosed(self) -> None:
+        if not self._is_owned:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=3)
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._owner_pid:
+            raise StateError(
+                f"this worker belongs to process {self._owner_pid}, and this is a fork of it ({os.getpid()}); "
+                "start a worker of its own here"
+            )
+
+
+W = TypeVar("W", bound=Worker)
+
+
+def owned(worker: W) -> W:
+    """Let a worker go with the client that owns it, without a word: most tests never close a TestClient."""
+    worker._is_owned = True
+    return worker
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse an argument that is none of its possible values.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def _check_seconds(name: str, value: float | None) -> None:
+    if value is not None and not (isinstance(value, (int, float)) and value >= 0):
+        raise ValueError(f"{name} must be a number of seconds, or None for ever, not {value!r}")
+
+
+def check_limits(max_connections: int | None, max_body_bytes: int | None) -> None:
+    """Refuse limits that cannot be.
+
+    Raises:
+        ValueError: one of them.
+    """
+    if max_connections is not None and max_connections < 1:
+        raise ValueError(f"max_connections must be at least 1, not {max_connections!r}")
+    if max_body_bytes is not None and max_body_bytes < 0:
+        raise ValueError(f"max_body_bytes must not be negative; None is for no limit, not {max_body_bytes!r}")
+
+
+_live: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    # A worker would notice the end of this process by itself, but then it may not take its time to leave.
+    for worker in list(_live):
+        try:
+            worker.close()
+        except Exception:
+            logger.exception("%r could not be closed", worker)

@@ -1,0 +1,307 @@
+"""`TestClient`: a drop-in for Starlette's, with the app in a worker, and for WSGI apps as well.
+
+    from socketless.testclient import TestClient
+
+    client = TestClient(app)              # a worker on threads of this process, which shares the app object
+    client = TestClient("myapp:app")      # a worker process
+    client = TestClient(worker)           # an IpcProcess or IpcThread of one's own
+
+It is an `httpx2.Client` where httpx2 is installed, else an `httpx.Client`, as Starlette's is. It needs no Starlette.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urljoin
+
+from socketless.errors import WorkerStartError
+from socketless.host.exchange import Exchange
+from socketless.host.limits import Timeouts
+from socketless.host.process import WORKERS_APP, IpcProcess
+from socketless.host.thread import IpcThread
+from socketless.host.worker import Worker, owned
+from socketless.transport import IpcTransport
+from socketless.websocket import WebSocketDenialResponse, WebSocketSession, session_of
+from socketless.wire.channel import Pull, PullingSteps
+from socketless.wire.messages import Message
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx
+    from typing_extensions import Self
+else:
+    try:
+        import httpx2 as httpx
+    except ModuleNotFoundError:
+        import httpx
+
+__all__ = ["TestClient", "WebSocketDenialResponse", "WebSocketTestSession"]
+
+WebSocketTestSession = WebSocketSession  # Starlette's name for it
+
+_SESSION = "socketless.session"  # extension of a request: a session is wanted, not the bytes of a WebSocket
+
+
+class TestClient(httpx.Client):
+    """A client for the app of a test.
+
+    The worker is started with the first request, or by `with`, and goes with the client: it need not be closed. The
+    lifespan of an ASGI app runs from the entry of a `with` block to its end; in a worker process, for as long as that
+    runs. Any thread may use it.
+
+    Args:
+        app: a WSGI or ASGI app, or a callable that returns one, for a thread worker; an import string
+            (``"package.module:attribute"``, ``"package.module:factory()"``) for a worker process; or a worker.
+        base_url: what URLs are relative to.
+        raise_server_exceptions: raise what the app raises, as its own type; else answer 500.
+        root_path: the path that the app is mounted at.
+        backend: what an ASGI app runs on, ``"asyncio"`` or ``"trio"``; of a worker that is given, it is the worker's.
+        backend_options: what anyio takes for that backend, for example ``{"debug": True}``.
+        cookies, headers, follow_redirects: as of httpx; redirects are followed.
+        client: the address that the app sees as the client's.
+        timeout: as of httpx, in seconds. There is none at first; one that is given, here or with a request, holds.
+        app_kind: ``"wsgi"`` or ``"asgi"``, where it cannot be told by the app's signature.
+
+    Raises:
+        TypeError: `app` is nothing of that kind.
+        ValueError: there is no such backend.
+    """
+
+    __test__ = False  # pytest would collect it
+
+    def __init__(
+        self,
+        app: Callable[..., Any] | str | Worker,
+        base_url: str = "http://testserver",
+        raise_server_exceptions: bool = True,
+        root_path: str = "",
+        backend: Literal["asyncio", "trio"] = "asyncio",
+        backend_options: dict[str, Any] | None = None,
+        cookies: Any = None,
+        headers: Mapping[str, str] | None = None,
+        follow_redirects: bool = True,
+        client: tuple[str, int] = ("testclient", 50000),
+        *,
+        timeout: Any = None,
+        app_kind: str = "auto",
+    ) -> None:
+        self.app_state: dict[str, Any] = {}
+        options = {"backend": backend, "backend_options": backend_options, "app_kind": app_kind}
+        self._source = _source_of(app, self.app_state, options)
+        all_headers = httpx.Headers(headers)
+        all_headers.setdefault("user-agent", "testclient")
+        transport = _Transport(
+            self._source,  # type: ignore[arg-type]
+            raise_app_exceptions=raise_server_exceptions,
+            root_path=root_path,
+            client=client,
+        )
+        super().__init__(
+            base_url=base_url,
+            headers=all_headers,
+            transport=transport,
+            follow_redirects=follow_redirects,
+            cookies=cookies,
+            timeout=timeout,
+        )
+
+    @property
+    def worker(self) -> Worker:
+        """The worker, for `run()` and `reset()`; it is started if need be."""
+        return self._source.get()
+
+    @property
+    def app(self) -> Any:
+        """The app; of a process, what stands for it in `worker.run()`."""
+        return self._source.app
+
+    def websocket_connect(
+        self, url: str, subprotocols: Sequence[str] | None = None, **options: Any
+    ) -> WebSocketSession:
+        """Return a session for a WebSocket of the app; entering it connects.
+
+        Args:
+            url: a path, or a whole URL with ``ws://`` or ``wss://``.
+            subprotocols: what the client offers; `session.accepted_subprotocol` is what the app has chosen.
+            options: those of `request()`. `timeout` holds for each time that the session waits for the app.
+
+        Raises on entering:
+            WebSocketDisconnect: the app has closed it instead of accepting it.
+            WebSocketDenialResponse: it has answered with an HTTP response.
+        """
+        headers = httpx.Headers(options.pop("headers", None))
+        headers.setdefault("connection", "upgrade")
+        headers.setdefault("sec-websocket-key", "testserver==")
+        headers.setdefault("sec-websocket-version", "13")
+        if subprotocols is not None:
+            headers.setdefault("sec-websocket-protocol", ", ".join(subprotocols))
+        extensions = {**(options.pop("extensions", None) or {}), _SESSION: True}
+        try:
+            self.request("GET", urljoin("ws://testserver", url), headers=headers, extensions=extensions, **options)
+        except _Connected as connected:
+            return connected.session
+        raise RuntimeError("the request for a WebSocket was answered by something else than the app's worker")
+
+    def __enter__(self) -> Self:
+        error: BaseException | None = None
+        try:
+            self._source.enter()
+        except WorkerStartError as failed:
+            error = failed.__cause__ or failed
+        if error is not None:
+            raise error
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        with ExitStack() as stack:
+            stack.callback(self._source.leave)
+            self._transport.close()  # ends the responses that are open
+
+    def close(self) -> None:
+        """Close the client and end its worker, unless that was given."""
+        with ExitStack() as stack:
+            stack.callback(self._source.close)
+            super().close()
+
+
+class _Connected(Exception):
+    def __init__(self, session: WebSocketSession) -> None:
+        self.session = session
+
+
+class _Transport(IpcTransport):
+    worker: _Source  # type: ignore[assignment]
+
+    def handle_request(self, request: Any) -> Any:
+        if _SESSION in request.extensions:
+            raise _Connected(session_of(self.worker.get(), request, root_path=self.root_path, client=self.client))
+        response = super().handle_request(request)
+        debug = response.extensions.get("http.response.debug", {})
+        for name in ("template", "context"):
+            if name in debug:
+                setattr(response, name, debug[name])
+        return response
+
+
+class _Source:
+    """Where the worker comes from. It knows nothing of the client, which can be dropped."""
+
+    app: Any
+
+    def get(self) -> Worker:
+        """Return the worker, which is started if need be."""
+        raise NotImplementedError
+
+    def enter(self) -> None:
+        """Begin a `with` block."""
+
+    def leave(self) -> None:
+        """End it."""
+
+    def close(self) -> None:
+        """End what was started."""
+
+    # What a transport wants of a worker:
+
+    @property
+    def app_kind(self) -> str:
+        return self.get().app_kind
+
+    def exchange(self, message: Message, timeouts: Timeouts, body: Pull | None = None) -> PullingSteps[Exchange]:
+        return self.get().exchange(message, timeouts, body)
+
+
+def _source_of(app: Any, state: dict[str, Any], options: Mapping[str, Any]) -> _Source:
+    if isinstance(app, Worker):
+        return _Given(app)
+    if isinstance(app, str):
+        return _Process(app, options)
+    if callable(app):
+        return _Threads(app, state, options)
+    raise TypeError(f"TestClient takes a WSGI or ASGI app, an import string or a worker, not {app!r}")
+
+
+class _Given(_Source):
+    """A worker of somebody else's, who starts and closes it."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.app = worker.app
+
+    def get(self) -> Worker:
+        return self._worker
+
+
+class _Process(_Source):
+    """A worker process: started when it is needed, and closed at the end of a `with` block."""
+
+    def __init__(self, app: str, options: Mapping[str, Any]) -> None:
+        self._start = partial(IpcProcess, app, **options)
+        self._lock = threading.Lock()
+        self._worker: Worker | None = None  # guarded by _lock
+        self.app = WORKERS_APP
+
+    def get(self) -> Worker:
+        with self._lock:
+            if self._worker is None:
+                self._worker = owned(self._start())
+            return self._worker
+
+    def enter(self) -> None:
+        self.get()
+
+    def close(self) -> None:
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    leave = close
+
+
+class _Threads(_Source):
+    """A thread worker without the lifespan; and within a `with` block, another one with it."""
+
+    def __init__(self, app: Callable[..., Any], state: dict[str, Any], options: Mapping[str, Any]) -> None:
+        self._start = partial(IpcThread, app, state=state, **options)
+        self._lock = threading.Lock()
+        self._outer: Worker | None = None  # guarded by _lock, like all below
+        self._inner: Worker | None = None
+        self.app = app
+
+    def get(self) -> Worker:
+        with self._lock:
+            if self._inner is not None:
+                return self._inner
+            if self._outer is None:
+                self._outer = owned(self._start(lifespan=False))
+            return self._outer
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inner is None:
+                self._inner = owned(self._start())
+
+    def leave(self) -> None:
+        with self._lock:
+            worker, self._inner = self._inner, None
+        if worker is not None:
+            worker.close()
+
+    def close(self) -> None:
+        with self._lock:
+            worker, self._outer = self._outer, None
+        with ExitStack() as stack:
+            if worker is not None:
+                stack.callback(worker.close)
+            self.leave()

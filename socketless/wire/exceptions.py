@@ -1,0 +1,111 @@
+"""Exceptions across a process boundary: with attributes and notes, causes and contexts, groups and tracebacks.
+
+An exception pickles without what it is linked to, and many a one pickles and cannot be rebuilt (its `__init__` wants
+other arguments). So each goes by itself, as a node of a graph, and is tried where it comes from.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from tblib import Traceback
+
+from socketless.wire.pickling import dumps, loads
+
+_MOST = 100  # exceptions in one graph; what is linked beyond is left out
+
+
+class _Node(NamedTuple):
+    pickled: bytes | None  # None: it cannot be pickled, or not be rebuilt
+    frames: dict[str, Any] | None  # the traceback, as tblib's
+    cause: int | None
+    context: int | None
+    suppress_context: bool
+    members: list[int]  # of a group
+
+
+class Packed(NamedTuple):
+    """An exception, and what it is linked to, as plain values."""
+
+    nodes: list[_Node]  # the first one is the exception itself; the members of a group come after it
+
+
+def pack(error: BaseException) -> Packed:
+    """Turn an exception into plain values."""
+    errors = [error]
+    places = {id(error): 0}
+
+    def place_of(other: BaseException | None) -> int | None:
+        if other is None or (id(other) not in places and len(errors) >= _MOST):
+            return None
+        if id(other) not in places:
+            places[id(other)] = len(errors)
+            errors.append(other)
+        return places[id(other)]
+
+    nodes = []
+    for each in errors:  # which grows meanwhile
+        members = [place for member in _members(each) if (place := place_of(member)) is not None]
+        nodes.append(
+            _Node(
+                _pickle(each),
+                None if each.__traceback__ is None else Traceback(each.__traceback__).to_dict(),
+                place_of(each.__cause__),
+                place_of(each.__context__),
+                each.__suppress_context__,
+                members,
+            )
+        )
+    return Packed(nodes)
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    members: tuple[BaseException, ...] = getattr(error, "exceptions", ())  # Python 3.10 has groups from a package
+    return members if isinstance(members, tuple) else ()
+
+
+def _pickle(error: BaseException) -> bytes | None:
+    try:
+        pickled = dumps(error)
+        rebuilt = loads(pickled)
+    except Exception:
+        return None
+    return pickled if type(rebuilt) is type(error) else None
+
+
+def unpack(packed: Packed) -> BaseException | None:
+    """Turn it back; `None` if its class is not to be had here. What it is linked to may then be missing as well."""
+    errors: list[BaseException | None] = [None] * len(packed.nodes)
+    for place, node in enumerate(packed.nodes):
+        error = errors[place] = errors[place] or _unpickle(node.pickled)
+        if error is not None:  # its members have come with it
+            for member_place, member in zip(node.members, _members(error), strict=False):
+                errors[member_place] = member
+    for error, node in zip(errors, packed.nodes, strict=True):
+        if error is not None:
+            error.__cause__ = None if node.cause is None else errors[node.cause]
+            error.__context__ = None if node.context is None else errors[node.context]
+            error.__suppress_context__ = node.suppress_context
+            error.__traceback__ = None if node.frames is None else _rebuild_traceback(node.frames)
+    return errors[0]
+
+
+def _rebuild_traceback(frames: dict[str, Any]) -> TracebackType | None:
+    entry = Traceback.from_dict(frames).as_traceback()
+    entries = []
+    while entry is not None:
+        entries.append(entry)
+        entry = entry.tb_next
+    rebuilt = None
+    for entry in reversed(entries):  # of tblib's own code, Python would show which part of a line was running
+        rebuilt = TracebackType(rebuilt, entry.tb_frame, -1, entry.tb_lineno)
+    return rebuilt
+
+
+def _unpickle(pickled: bytes | None) -> BaseException | None:
+    try:
+        error = None if pickled is None else loads(pickled)
+    except Exception:  # its class is not importable here, or its module fails here
+        return None
+    return error if isinstance(error, BaseException) else None

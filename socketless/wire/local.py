@@ -1,0 +1,111 @@
+"""A channel inside one process: the objects themselves cross, and the pipes say when.
+
+A queue holds the messages; for each, a few bytes go through the pipe, so that a host waits for a thread as it waits for
+a process: by a poll, on asyncio, on trio, without a socket. The larger a message's body, the more bytes: the pipe's
+capacity limits what is in flight, as where the body itself is in the pipe.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import sys
+import weakref
+from collections import deque
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+
+from socketless.wire.channel import Channel, ChannelEnds, Steps, Wait
+from socketless.wire.messages import Message
+
+_PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
+_BODY_BYTES_FOR_ONE = 16
+
+_Queue = deque[tuple[int, Message]]  # with the number of bytes in the pipe
+
+_FILLER = bytes(_PAGE)
+
+
+class LocalChannel(Channel):
+    """One end of a channel between threads."""
+
+    def __init__(self, number: int, reader: Connection, writer: Connection, inbox: _Queue, outbox: _Queue) -> None:
+        super().__init__(number, reader, writer)
+        self._inbox = inbox
+        self._outbox = outbox
+        _live.add(self)
+
+    def send(self, message: Message) -> Steps[None]:
+        """Hand over one message.
+
+        Raises:
+            BrokenPipeError: the other side is gone.
+        """
+        fd = self._writer.fileno()
+        weight = min(_PAGE, 1 + len(getattr(message, "body", b"")) // _BODY_BYTES_FOR_ONE)
+        while True:
+            self._outbox.append((weight, message))  # before its bytes: who has read them finds it
+            try:
+                os.write(fd, _FILLER[:weight])
+            except BlockingIOError:
+                self._outbox.pop()
+                yield Wait(fd, for_writing=True)
+            except BaseException:
+                self._outbox.pop()
+                raise
+            else:
+                return
+
+    def receive(self) -> Steps[Message]:
+        """Take one message over.
+
+        Raises:
+            EOFError: the other side is gone.
+        """
+        fd = self._reader.fileno()
+        if not self._blocking:
+            yield Wait(fd)  # the other side has yet to think: do not even try
+        while True:
+            try:
+                first = os.read(fd, 1)
+            except BlockingIOError:
+                yield Wait(fd)
+                continue
+            if not first:
+                raise EOFError
+            weight, message = self._inbox.popleft()
+            if weight > 1:
+                os.read(fd, weight - 1)
+            return message
+
+
+_live: weakref.WeakSet[LocalChannel] = weakref.WeakSet()
+
+
+def make_local_channel(number: int) -> ChannelEnds:
+    """Make a channel between two threads. The host's end does not block, the worker's does."""
+    requests: _Queue = deque()
+    responses: _Queue = deque()
+    request_reader, request_writer = _small_pipe()
+    response_reader, response_writer = _small_pipe()
+    host = LocalChannel(number, response_reader, request_writer, responses, requests)
+    host.set_blocking(False)
+    return ChannelEnds(host, LocalChannel(number, request_reader, response_writer, requests, responses))
+
+
+def _small_pipe() -> tuple[Connection, Connection]:
+    reader, writer = Pipe(duplex=False)
+    if sys.platform == "linux":
+        with suppress(OSError):
+            fcntl.fcntl(writer.fileno(), fcntl.F_SETPIPE_SZ, _PAGE)
+    return reader, writer
+
+
+def _close_all() -> None:
+    # Runs in every forked child: its copies would keep the parent's threads from seeing that a pipe has ended.
+    for channel in list(_live):
+        channel.close()
+
+
+os.register_at_fork(after_in_child=_close_all)

@@ -1,0 +1,40 @@
+"""Functions that the host has called in the worker: the reset hook, and those of `run()`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from socketless.wire.messages import Call, Done, Message, Reset, Result
+from socketless.wire.pickling import loads_by_name
+from socketless.worker.loading import load_path
+
+
+def function_of(message: Reset | Call, hook: Callable[[], Any] | None) -> Callable[[], Any]:
+    """Return what is to be called.
+
+    Raises:
+        Exception: it cannot be rebuilt here.
+    """
+    if isinstance(message, Reset):
+        return hook if hook is not None else _nothing
+    if isinstance(message.function, bytes):
+        function: Callable[[], Any] = loads_by_name(message.function, load_path)
+        return function
+    return message.function
+
+
+def answer_to(message: Reset | Call, result: Any) -> Message:
+    """Return the last message for what the function has returned."""
+    return Done() if isinstance(message, Reset) else Result(result)
+
+
+def is_async(function: Callable[[], Any]) -> bool:
+    """Return whether a function is to be called on the event loop."""
+    inner = getattr(function, "func", function)  # of a partial
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
+
+
+def _nothing() -> None:
+    pass

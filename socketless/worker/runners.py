@@ -1,0 +1,56 @@
+"""What runs an app: one class for each kind, behind one small interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from socketless.wire.channel import Channel
+from socketless.wire.messages import Start
+from socketless.worker import loading
+
+
+class Runner(Protocol):
+    """Runs one kind of app."""
+
+    kind: str
+
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Get the app ready, say so, and return after `stop()`, and after what the app is in the middle of."""
+
+    def stop(self) -> None:
+        """Let `run()` return. Any thread may call it."""
+
+    def serve(self, channel: Channel) -> None:
+        """Answer what comes over `channel`, in a thread that this starts, until the pipe ends.
+
+        Any thread may call it.
+        """
+
+    def stack_of(self, number: int) -> str:
+        """Return where the exchange on a channel is, as in a traceback. Any thread may call it."""
+
+
+def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:
+    """Load the app and the reset hook.
+
+    Args:
+        outlives_its_worker: whether the process goes on after the worker, which then has to leave nothing behind.
+
+    Raises:
+        LoadError: there is no such app, or no such hook.
+        Exception: what the app's own code has raised.
+    """
+    app, kind = loading.load_app(start.app, start.app_kind)
+    hook = loading.load_hook(start.reset_hook) if start.reset_hook is not None else None
+    if kind == "wsgi":
+        from socketless.worker.wsgi import WsgiRunner
+
+        return WsgiRunner(app, hook, start.max_body_bytes)
+    from socketless.worker.asgi import AsgiRunner, as_asgi3
+
+    runner_class = AsgiRunner
+    if start.backend == "trio":
+        from socketless.worker.trio_runner import TrioRunner as runner_class
+    app3 = as_asgi3(app) if kind == "asgi2" else app
+    return runner_class(app3, hook, start, outlives_its_worker=outlives_its_worker)

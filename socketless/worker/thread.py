@@ -1,0 +1,91 @@
+"""The worker of a thread: the same runners as in a process, with the app object that everybody here shares.
+
+    thread socketless-worker-N                       threads socketless-channel-N
+    loads the app
+    says Ready
+    runs, as the main thread of a worker process     one for each channel in use, as there
+    leaves  ◀── stop()
+
+It knows nothing of the host's objects, so that a worker that is dropped can be collected while its threads run: what
+the host drops, it tells to `stop()`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+
+from socketless import eventloop
+from socketless.wire.channel import Channel, finish
+from socketless.wire.messages import Ready, Start
+from socketless.worker import stacks
+from socketless.worker.failures import failed
+from socketless.worker.lifespan import LifespanError
+from socketless.worker.runners import Runner, make_runner
+
+_numbers = itertools.count(1)
+
+
+class WorkerThread(threading.Thread):
+    """Loads an app and runs it; `on_end` is called when all has ended."""
+
+    def __init__(self, control: Channel, start: Start, on_end: Callable[[], None]) -> None:
+        super().__init__(name=f"socketless-worker-{next(_numbers)}", daemon=True)
+        self._control = control
+        self._start_message = start
+        self._on_end = on_end
+        self._runner: Runner | None = None
+        self._lock = threading.Lock()
+        self._is_stopped = False  # guarded by _lock
+        self.error: BaseException | None = None  # what the app raised at its end
+
+    def run(self) -> None:
+        # Runs in the thread socketless-worker-N, until stop().
+        is_ready = False
+        try:
+            eventloop.install()  # the app may make loops of its own, as Flask does for an async view
+            runner = make_runner(self._start_message, outlives_its_worker=True)
+            with self._lock:
+                if self._is_stopped:
+                    return
+                self._runner = runner
+
+            def on_ready() -> None:
+                nonlocal is_ready
+                is_ready = True
+                finish(self._control.send(Ready(runner.kind)))
+
+            runner.run(on_ready)
+        except BaseException as error:
+            if is_ready:
+                stacks.hide_our_frames(error)
+                # What the app said by lifespan.shutdown.failed is only the text of what it raised.
+                self.error = error.__cause__ or error if isinstance(error, LifespanError) else error
+            else:
+                finish(self._control.send(failed(error)))
+        finally:
+            self._control.close()
+            self._on_end()
+            del self._on_end, self._start_message
+
+    def serve(self, channel: Channel) -> None:
+        """Answer what comes over a channel from now on. Must be called after it has said Ready."""
+        assert self._runner is not None
+        self._runner.serve(channel)
+
+    def stop(self) -> None:
+        """Let it leave, without waiting for that."""
+        with self._lock:
+            self._is_stopped = True
+            runner = self._runner
+        if runner is not None:
+            runner.stop()
+
+    def stack_of(self, number: int | None) -> str:
+        """Return where the exchange on a channel is, as in a traceback; without a number, where this thread is."""
+        try:
+            runner = self._runner
+            return stacks.of_thread(self) if number is None or runner is None else runner.stack_of(number)
+        except Exception:
+            return ""  # it has moved on while it was looked at
