@@ -139,7 +139,7 @@ def _raise_failure(failed: Failed, request: Any, *, raise_app_exceptions: bool) 
     """Raise what the app has raised, if it is to be raised; a limit of the worker's is no matter of the app's."""
     error = exception_of(failed)
     if isinstance(error, SocketlessError) and (raise_app_exceptions or isinstance(error, BodyTooLarge)):
-        raise client_error(error, request) from error.__cause__
+        raise client_error(error, request).with_traceback(error.__traceback__) from error.__cause__
     if raise_app_exceptions:
         raise error
 

@@ -13,7 +13,8 @@ import httpx2
 import trio
 from anyio.from_thread import start_blocking_portal
 
-from socketless import IpcAsyncTransport, IpcProcess, IpcTransport
+from socketless import IpcAsyncTransport, IpcTransport
+from socketless.host.worker import Worker
 from support import LIMIT
 
 BASE_URL = "http://testserver"
@@ -55,7 +56,7 @@ class Client(Protocol):
     """What a check may do. `options` are those of httpx; the time limits are generous, unless it gives others."""
 
     library: Any  # the module that the error classes come from
-    worker: IpcProcess
+    worker: Worker
 
     def request(self, method: str, url: str, **options: Any) -> Any: ...
     def stream(self, method: str, url: str, **options: Any) -> AbstractContextManager[Stream]: ...
@@ -68,7 +69,7 @@ class Client(Protocol):
 class SyncClient:
     """`httpx.Client` or `httpx2.Client`."""
 
-    def __init__(self, library: Any, worker: IpcProcess, **transport_options: Any) -> None:
+    def __init__(self, library: Any, worker: Worker, **transport_options: Any) -> None:
         self.library, self.worker = library, worker
         self._transport_options = transport_options
 
@@ -98,7 +99,7 @@ class AsyncClient:
     The loop of a stream runs in a thread for as long as the stream is open.
     """
 
-    def __init__(self, library: Any, backend: str, worker: IpcProcess, **transport_options: Any) -> None:
+    def __init__(self, library: Any, backend: str, worker: Worker, **transport_options: Any) -> None:
         self.library, self.worker, self._backend = library, worker, backend
         self._transport_options = transport_options
 
@@ -137,7 +138,7 @@ def run_asyncio(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 RUN: dict[str, Callable[..., Any]] = {"asyncio": run_asyncio, "trio": trio.run}
 
-CLIENTS: dict[str, Callable[[IpcProcess], Client]] = {
+CLIENTS: dict[str, Callable[[Worker], Client]] = {
     "httpx": lambda worker: SyncClient(httpx, worker),
     "httpx2": lambda worker: SyncClient(httpx2, worker),
     "httpx-asyncio": lambda worker: AsyncClient(httpx, "asyncio", worker),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -37,6 +38,11 @@ def child_pids() -> set[int]:
         with suppress(FileNotFoundError), open(f"/proc/self/task/{task}/children") as file:  # or the thread has ended
             children |= {int(pid) for pid in file.read().split()}
     return children
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return what Python would print of an error."""
+    return "".join(traceback.format_exception(error))
 
 
 @contextmanager

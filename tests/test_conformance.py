@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 import conformance
 from clients import CLIENTS, Client
-from socketless import IpcProcess
+from socketless import IpcProcess, IpcThread
+from socketless.host.worker import Worker
 from support import needs_trio
 
 APPS = ("wsgi", "asgi", "outer")
 
 
-@pytest.fixture(scope="module", params=["spawn", "fork"])
-def start_method(request: pytest.FixtureRequest) -> str:
+KINDS: dict[str, Callable[..., Worker]] = {
+    "spawn": IpcProcess,
+    "fork": partial(IpcProcess, start_method="fork"),
+    "thread": IpcThread,
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -25,16 +34,15 @@ def app(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def worker(app: str, start_method: str) -> Iterator[IpcProcess]:
-    with IpcProcess(app, start_method=start_method, max_connections=2) as process:
-        yield process
+def worker(app: str, kind: str) -> Iterator[Worker]:
+    with KINDS[kind](app, max_connections=2) as worker:
+        yield worker
 
 
 @pytest.fixture(scope="module")
-def limited_worker(app: str, start_method: str) -> Iterator[IpcProcess]:
-    options = {"max_connections": 2, "max_body_bytes": conformance.MAX_BODY_BYTES}
-    with IpcProcess(app, start_method=start_method, **options) as process:
-        yield process
+def limited_worker(app: str, kind: str) -> Iterator[Worker]:
+    with KINDS[kind](app, max_connections=2, max_body_bytes=conformance.MAX_BODY_BYTES) as worker:
+        yield worker
 
 
 every_client = pytest.mark.parametrize(
@@ -44,7 +52,7 @@ every_client = pytest.mark.parametrize(
 
 @every_client
 @pytest.mark.parametrize("function", conformance.names(conformance.CHECKS))
-def test_conformance(function: Callable[[Client], None], name: str, worker: IpcProcess) -> None:
+def test_conformance(function: Callable[[Client], None], name: str, worker: Worker) -> None:
     """A client sees of a worker what `conformance` says, which leaves all channels usable."""
     client = CLIENTS[name](worker)
     function(client)
@@ -53,7 +61,7 @@ def test_conformance(function: Callable[[Client], None], name: str, worker: IpcP
 
 @every_client
 @pytest.mark.parametrize("function", conformance.names(conformance.LIMITED))
-def test_conformance_with_a_limit(function: Callable[[Client], None], name: str, limited_worker: IpcProcess) -> None:
+def test_conformance_with_a_limit(function: Callable[[Client], None], name: str, limited_worker: Worker) -> None:
     """The same for a worker that limits bodies."""
     client = CLIENTS[name](limited_worker)
     function(client)

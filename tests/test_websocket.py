@@ -32,7 +32,7 @@ from apps import websocket_app
 from socketless import IpcProcess, IpcTransport, errors
 from socketless.errors import WebSocketDisconnect
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession
-from support import LIMIT, nothing_leaks
+from support import LIMIT, nothing_leaks, traceback_of
 
 APP = "apps.websocket_app:app"
 START_METHODS = ["spawn", "fork"]
@@ -549,7 +549,7 @@ def test_error_of_the_app_is_raised_once(start: Callable[..., IpcProcess]) -> No
     with start().websocket_connect("/raw/boom/after") as session:
         with pytest.raises(LookupError) as caught:
             session.receive()
-        assert "raise LookupError(moment)" in str(caught.value.__cause__)
+        assert "raise LookupError(moment)" in traceback_of(caught.value)
         assert session.receive() == {"type": "websocket.close", "code": 1011, "reason": ""}
         with pytest.raises(WebSocketDisconnect) as closed:
             session.receive_text()
@@ -769,7 +769,7 @@ def complaint(worker: IpcProcess, steps: list[Any]) -> str:
         worker.websocket_connect(script("receive", *steps), timeout=LIMIT) as session,
     ):
         all(event["type"] != "websocket.close" for event in iter(session.receive, None))
-    assert "await send(step)" in str(caught.value.__cause__) or "returned before" in str(caught.value)
+    assert "await send(step)" in traceback_of(caught.value) or "returned before" in str(caught.value)
     return str(caught.value)
 
 

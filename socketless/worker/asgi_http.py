@@ -116,6 +116,7 @@ class HttpExchange(Exchange):
             if self._more and not self._asked:
                 self._asked = True
                 await self.write(WantBody())
+                continue  # it may have come already, while the pipe was full
             self._news.clear()
             self._receiving += 1
             try:
