@@ -1,4 +1,4 @@
-"""The switch: sends every httpx and httpx2 client of this process to one worker.
+"""The switch: sends every httpx and httpx2 client of this process, and Starlette's TestClient, to one worker.
 
 It replaces methods of the client libraries' own classes, not the classes: a client that was imported, subclassed or
 created before the switch goes to the worker too, and `isinstance` holds. What is replaced is the way to the network,
@@ -15,6 +15,7 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from socketless import starlette_switch
 from socketless.errors import StateError
 from socketless.host.process import IpcProcess
 from socketless.transport import IpcAsyncTransport, IpcTransport
@@ -40,7 +41,10 @@ class Switch:
                 return
             self._undone = True
             for patch in reversed(self._patches):
-                setattr(patch.owner, patch.name, patch.original)
+                if patch.original is None:
+                    delattr(patch.owner, patch.name)
+                else:
+                    setattr(patch.owner, patch.name, patch.original)
             _active = None
         self.worker.close()
 
@@ -56,7 +60,7 @@ class Switch:
 class _Patch(NamedTuple):
     owner: type
     name: str
-    original: Any
+    original: Any  # None: the owner has inherited it
     replacement: Any
 
 
@@ -84,7 +88,8 @@ def switch_to_ipc_connection(
     """Start a worker for an app and send every httpx and httpx2 client of this process to it.
 
     `httpx.Client`, `httpx.AsyncClient`, `httpx.get()` and the like reach the app, whatever host they ask for; the app
-    sees that host. Other transports than httpx's own for the network keep working as they are.
+    sees that host. So does the `TestClient` of Starlette and FastAPI, whatever app it was given. Other transports than
+    httpx's own for the network keep working as they are.
 
     Args:
         app_import: ``"package.module:attribute"``, ``"package.module:factory()"``, an app object, or a callable that
@@ -129,6 +134,7 @@ def switch_to_ipc_connection(
         options: dict[str, Any] = {"raise_app_exceptions": raise_app_exceptions, "root_path": root_path}
         try:
             patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, options)]
+            patches += [_patch(*pair) for pair in starlette_switch.replacements(worker, options)]
         except BaseException:
             worker.close()
             raise
@@ -225,4 +231,4 @@ def _async_transport_patches(owner: Any, worker: IpcProcess, options: Mapping[st
 
 def _patch(owner: type, replacement: Callable[..., Any]) -> _Patch:
     name = replacement.__name__
-    return _Patch(owner, name, vars(owner)[name], replacement)
+    return _Patch(owner, name, vars(owner).get(name), replacement)

@@ -179,18 +179,28 @@ class _Connected(Exception):
         self.session = session
 
 
-class _Transport(IpcTransport):
-    worker: _Source  # type: ignore[assignment]
+class TestTransport(IpcTransport):
+    """The transport of a test client, whose responses tell of their template."""
+
+    __test__ = False
 
     def handle_request(self, request: Any) -> Any:
-        if _SESSION in request.extensions:
-            raise _Connected(session_of(self.worker.get(), request, root_path=self.root_path, client=self.client))
+        """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
         response = super().handle_request(request)
         debug = response.extensions.get("http.response.debug", {})
         for name in ("template", "context"):
             if name in debug:
                 setattr(response, name, debug[name])
         return response
+
+
+class _Transport(TestTransport):
+    worker: _Source  # type: ignore[assignment]
+
+    def handle_request(self, request: Any) -> Any:
+        if _SESSION in request.extensions:
+            raise _Connected(session_of(self.worker.get(), request, root_path=self.root_path, client=self.client))
+        return super().handle_request(request)
 
 
 class _Source:

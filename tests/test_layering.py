@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "upgrade": {"families", "host", "wire", "errors"},
     "transport": {"families", "upgrade", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
-    "switch": {"host", "transport", "errors"},
+    "starlette_switch": {"host", "testclient", "websocket"},
+    "switch": {"host", "transport", "starlette_switch", "errors"},
     "cli": {"host", "transport", "errors", "switch"},
     "__main__": {"cli"},
 }
