@@ -33,12 +33,12 @@ from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire import codec
 from socketless.wire.channel import Channel, PullingSteps, Steps, Wait, Woken, resumed
 from socketless.wire.drivers import deadline_after, remaining, run_blocking
-from socketless.wire.messages import Cancel, Chunk, Failed, GetStack, Message, Stack, WantBody, is_last
+from socketless.wire.messages import Cancel, Chunk, Failed, GetStack, Message, SetLevels, Stack, WantBody, is_last
 
 T = TypeVar("T")
 
 
-_STACK_SECONDS = 2.0  # how long a worker may take to say where it is; one that is stopped takes all of it, once
+_CONTROL_SECONDS = 2.0  # how long a worker may take to answer on its control channel; one that is stopped takes all
 
 
 class Exchange:
@@ -125,12 +125,20 @@ class Exchange:
                     return
                 message = self._outbox.popleft()
 
+    def share_levels(self) -> Steps[None]:
+        """Give the worker the levels of this process's loggers, if they have changed. Must be called before `ask()`."""
+        levels = self._run.levels.changed()
+        if levels is not None:
+            answer = yield from _ask_control(self._run, "setting the levels of loggers", SetLevels(levels))
+            if answer is not None:  # or the app runs with those it had: no reason to fail a request
+                self._run.levels.tell(levels)
+
     def ask(self, message: Message) -> PullingSteps[Message]:
         """Send the first message, and receive one; it raises as `send()` and `receive()` do."""
         self._is_sending = self._is_receiving = True  # nobody else knows this exchange yet
         self._active = 1
         answer = yield from self._drive(self._send_and_receive(message), self._timeouts, sending=False)
-        self._run.output.forward()
+        self._forward()
         if isinstance(answer, WantBody):
             chunk = yield from self._pull()
             yield from self.send(chunk)
@@ -151,6 +159,7 @@ class Exchange:
             ReadTimeout: it did not come in time.
             WriteTimeout, WorkerDied, TransferError, StateError: as of `send()`.
             BodyTooLarge: the request's body is over the limit.
+            Exception: as of `WorkerOutput.forward()`; the exchange is cancelled.
         """
         while isinstance(message := (yield from self.receive_answer(timeouts)), WantBody):
             chunk = yield from self._pull()
@@ -170,10 +179,20 @@ class Exchange:
         pending, self._pending = self._pending, None
         steps = self._receive() if pending is None else resumed(*pending)
         message = yield from self._drive(steps, timeouts or self._timeouts, sending=False)
-        self._run.output.forward()
+        self._forward()
         if self._is_cancelled:  # meanwhile, by somebody else
             raise StateError(f"{self.label}: the response was closed while it was being received")
         return message
+
+    def _forward(self) -> None:
+        # What the app has logged and warned may raise here, as it would have raised in the app.
+        if self._pool is self._run.control:
+            return  # this is no exchange of the test's
+        try:
+            self._run.output.forward()
+        except BaseException:
+            self.cancel()
+            raise
 
     def _take_turn(self, timeouts: Timeouts) -> Steps[None]:
         # One receives at a time; who comes later waits until the other has left.
@@ -241,7 +260,7 @@ class Exchange:
             self._is_lost = True
             self._leave(sending)
             yield from self._run.wait_for_end()
-            self._run.output.forward()
+            self._run.output.forward(quietly=True)
             raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail()) from None
         except BaseException as error:  # given up: a timeout, a cancelled task, Ctrl-C
             by_collector = isinstance(error, GeneratorExit)
@@ -251,7 +270,7 @@ class Exchange:
                 self._is_lost = self._is_broken = True
                 self._leave(sending, by_collector=by_collector)
             if not by_collector:
-                self._run.output.forward()
+                self._run.output.forward(quietly=True)
             raise
 
     def _be_late(self, timeout: float, *, for_writing: bool) -> Steps[None]:
@@ -385,8 +404,10 @@ def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]
         WriteTimeout, ReadTimeout: one of the time limits has passed. The channel is parked.
         WorkerDied: the worker ended before it had answered.
         TransferError: the message cannot be pickled; nothing was sent.
+        Exception: as of `WorkerOutput.forward()`.
     """
     try:
+        yield from exchange.share_levels()
         exchange.answer = yield from exchange.ask(message)
     except WorkerDied:
         if exchange.nothing_was_sent:
@@ -400,17 +421,22 @@ def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]
 
 def _stack_of(run: Run, channel: Channel) -> Steps[str]:
     """Ask the worker where the exchange on a channel is; the answer is empty where it does not say."""
+    answer = yield from _ask_control(run, "asking for a stack", GetStack(channel.number))
+    return answer.text if isinstance(answer, Stack) else ""
+
+
+def _ask_control(run: Run, label: str, message: Message) -> Steps[Message | None]:
+    """Send a message over the control channel and return the answer, `None` where there is none."""
     if run.control.is_stuck:
-        return ""  # it has been asked, and does not answer
-    label, deadline = "asking for a stack", deadline_after(_STACK_SECONDS)
+        return None  # it has been asked, and does not answer
+    deadline = deadline_after(_CONTROL_SECONDS)
     try:
         got = yield from run.control.check_out(label, deadline)
         if got is None:
-            return ""
+            return None
         left = remaining(deadline)
         exchange = Exchange(run.control, run, got[1], label, Timeouts(0, left, left))
-        yield from exchange.send(GetStack(channel.number))
-        answer = yield from exchange.receive_answer()
+        yield from exchange.send(message)
+        return (yield from exchange.receive_answer())
     except (ExchangeTimeout, WorkerDied, OSError):  # OSError: no descriptor is to be had for it
-        return ""
-    return answer.text if isinstance(answer, Stack) else ""
+        return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from socketless.errors import AppError
 from socketless.wire import codec
 from socketless.wire.messages import Failed
@@ -14,12 +17,12 @@ class WorkerTraceback(Exception):
         return f"\n\nin the worker:\n{self.args[0].rstrip()}"
 
 
-def exception_of(failed: Failed) -> BaseException:
+def exception_of(failed: Failed, loads: Callable[[bytes], Any] = codec.loads) -> BaseException:
     """Return what the worker raised, as its own type where it could cross, else an `AppError`."""
     error: BaseException | None = None
     if failed.pickled is not None:
         try:
-            error = codec.loads(failed.pickled)
+            error = loads(failed.pickled)
         except Exception:  # its class is not importable here, or its module fails here
             error = None
     if not isinstance(error, BaseException):

@@ -272,7 +272,6 @@ class IpcProcess:
             run = self._launch()
             self._app_kind = yield from run.handshake(self._start_message, self._startup_timeout)
             self._trace(f"ready: {self._app_kind} app, after {time.monotonic() - began:.3f} s")
-            run.output.forward()
             with self._lock:
                 if self._closed:
                     raise StateError("the worker has been closed while it was starting")
@@ -294,6 +293,7 @@ class IpcProcess:
                 self._restarts += is_restart and isinstance(error, WorkerStartError)
                 self._pool.drain()
             raise
+        run.output.forward()  # it may raise, and the worker is ready all the same
 
     def _launch(self) -> Run:
         try:

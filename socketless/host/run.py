@@ -17,11 +17,13 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Pipe
 
 from socketless.errors import AppProtocolError, WorkerStartError, describe_exit
 from socketless.host.failures import exception_of
 from socketless.host.fork import Forked
+from socketless.host.levels import Levels
 from socketless.host.output import WorkerOutput
 from socketless.host.pool import ChannelPool
 from socketless.host.spawn import Spawned
@@ -52,6 +54,7 @@ class Run:
         self._sentinel, self._sentinel_writer = Pipe(duplex=False)
         self._ended = threading.Event()
         self.output = WorkerOutput()
+        self.levels = Levels()
         self.exitcode: int | None = None  # set before _ended
         self._stopping = threading.Lock()  # held while stop() runs: a second caller waits for the first
         self._stopped = False  # guarded by _stopping
@@ -69,6 +72,7 @@ class Run:
             run = cls(max_connections)
             _live.add(run)
             try:
+                start = replace(start, levels=run.levels.current())
                 run._child = LAUNCHERS[start_method](run._worker_ends, start, run.output, env)
             except BaseException:
                 run._release()
@@ -142,6 +146,7 @@ class Run:
         assert self._child is not None
         deadline = deadline_after(timeout)
         if self._child.needs_start_message:
+            start = replace(start, levels=self.levels.current())
             yield from self._watched(self._control.send(start), deadline)
         answer = yield from self._watched(self._control.receive(), deadline)
         if answer is None:
@@ -214,7 +219,7 @@ class Run:
         if self._watcher not in (None, threading.current_thread()):
             self._watcher.join()
         self.control.drain()
-        self.output.forward()
+        self.output.forward(quietly=True)
         self._release()
 
     def close_channels(self) -> None:

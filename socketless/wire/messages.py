@@ -37,6 +37,8 @@ The control channel starts the worker, and is asked where it is stuck:
              ◀─────────────────  Ready | Failed
     GetStack ─────────────────▶
              ◀─────────────────  Stack
+    SetLevels ────────────────▶           the host's loggers have other levels now
+             ◀─────────────────  Done
     Stop     ─────────────────▶           leave; so does the end of the pipe
 """
 
@@ -147,7 +149,8 @@ class Reset:
 
 @dataclass(frozen=True)
 class Done:
-    """The reset hook, or the app behind a WebSocket, has returned; or what was cancelled has come to its end."""
+    """The reset hook, or the app behind a WebSocket, has returned; what was cancelled has come to its end; the levels
+    are set."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ class Start:
     reset_hook: AppSource | None
     argv: list[str]  # what apps see in-process, too: some ask whether "test" is in it
     max_body_bytes: int | None = None  # of a response
+    levels: dict[str, int] = field(default_factory=dict)  # as in `SetLevels`
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,13 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class SetLevels:
+    """Give loggers the levels that the host's have, by name, the root's is ""; those not named get their own back."""
+
+    levels: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Stop:
     """Leave: shut the lifespan down and exit."""
 
@@ -233,6 +244,7 @@ Message = (
     | Ready
     | GetStack
     | Stack
+    | SetLevels
     | Stop
 )
 

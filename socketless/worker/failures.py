@@ -14,18 +14,19 @@ from socketless.worker.stacks import format_exception
 def failed(error: BaseException, response: Response | Chunk | None = None) -> Failed:
     """Describe an exception; `response` is the end of the app's response, if that was complete before it raised."""
     summary = "".join(traceback.format_exception_only(type(error), error)).rstrip()
-    return Failed(_pickle(error), summary, format_exception(error), response)
+    return Failed(pickled(error), summary, format_exception(error), response)
 
 
-def _pickle(error: BaseException) -> bytes | None:
+def pickled(error: BaseException) -> bytes | None:
+    """Pickle an exception, or return `None` if it cannot be rebuilt."""
     # Many an exception can be pickled and not be rebuilt (its __init__ wants other arguments): try both here, where
     # the host still can be told.
     try:
-        pickled = codec.dumps(error)
-        rebuilt = codec.loads(pickled)
+        data = codec.dumps(error)
+        rebuilt = codec.loads(data)
     except Exception:
         return None
-    return pickled if type(rebuilt) is type(error) else None
+    return data if type(rebuilt) is type(error) else None
 
 
 def is_disconnection(error: BaseException) -> bool:
