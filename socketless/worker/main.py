@@ -89,6 +89,7 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
         watch.runner = runner
 
         def on_ready() -> None:
+            watch.is_ready = True  # first: the host may say Stop as soon as it knows
             watch.say(Ready(runner.kind))
             watch.open_channels()
 
@@ -146,7 +147,6 @@ class _ControlThread(threading.Thread):
 
     def open_channels(self) -> None:
         """Serve the channels from now on."""
-        self.is_ready = True
         os.write(self._wake_write, b"\0")
 
     def run(self) -> None:

@@ -73,7 +73,9 @@ class _Reporter:
                 warnings._setoption(option)  # type: ignore[attr-defined]
         filters: Any = warnings.filters
         filters[:] = [each if each[0] == "error" else ("always", *each[1:]) for each in filters]
-        warnings.simplefilter("always", append=True)  # which also tells the C code of the new filters
+        warnings.simplefilter("always", append=True)
+        # The threads are this package's; the app may fork.
+        warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
         warnings.showwarning = self._show_warning
 
     def _report_record(self, logger: logging.Logger, record: logging.LogRecord) -> None:
