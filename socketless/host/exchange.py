@@ -129,7 +129,9 @@ class Exchange:
         """Give the worker the levels of this process's loggers, if they have changed. Must be called before `ask()`."""
         levels = self._run.levels.changed()
         if levels is not None:
-            answer = yield from _ask_control(self._run, "setting the levels of loggers", SetLevels(levels))
+            timeout, label = self._timeouts.read, "setting the levels of loggers"
+            seconds = _CONTROL_SECONDS if timeout is None else min(timeout, _CONTROL_SECONDS)
+            answer = yield from _ask_control(self._run, label, SetLevels(levels), seconds)
             if answer is not None:  # or the app runs with those it had: no reason to fail a request
                 self._run.levels.tell(levels)
 
@@ -421,15 +423,15 @@ def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]
 
 def _stack_of(run: Run, channel: Channel) -> Steps[str]:
     """Ask the worker where the exchange on a channel is; the answer is empty where it does not say."""
-    answer = yield from _ask_control(run, "asking for a stack", GetStack(channel.number))
+    answer = yield from _ask_control(run, "asking for a stack", GetStack(channel.number), _CONTROL_SECONDS)
     return answer.text if isinstance(answer, Stack) else ""
 
 
-def _ask_control(run: Run, label: str, message: Message) -> Steps[Message | None]:
-    """Send a message over the control channel and return the answer, `None` where there is none."""
+def _ask_control(run: Run, label: str, message: Message, seconds: float) -> Steps[Message | None]:
+    """Send a message over the control channel and return the answer, `None` if there is none within `seconds`."""
     if run.control.is_stuck:
         return None  # it has been asked, and does not answer
-    deadline = deadline_after(_CONTROL_SECONDS)
+    deadline = deadline_after(seconds)
     try:
         got = yield from run.control.check_out(label, deadline)
         if got is None:

@@ -30,24 +30,26 @@ class ReportReader:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._position = 0  # of what has yet to be read
-        self._rest = b""  # what was read and is no whole frame yet
+        self._position = 0  # in the file, of what has yet to be read
+        self._read = b""  # what was read; the frames before `_start` have been returned
+        self._start = 0
 
     def next(self) -> Frame | None:
         """Return the next frame, `None` if there is none yet. It is never returned again."""
         while True:
-            size = HEAD.size
-            if len(self._rest) >= size:
-                length, stdout_size, stderr_size = HEAD.unpack_from(self._rest)
+            rest, size = len(self._read) - self._start, HEAD.size
+            if rest >= size:
+                length, stdout_size, stderr_size = HEAD.unpack_from(self._read, self._start)
                 size += length
-                if len(self._rest) >= size:
-                    payload, self._rest = self._rest[HEAD.size : size], self._rest[size:]
+                if rest >= size:
+                    payload = self._read[self._start + HEAD.size : self._start + size]
+                    self._start += size
                     return Frame(decode(payload), stdout_size, stderr_size)
-            data = os.pread(self._fd, max(_PIECE_SIZE, size - len(self._rest)), self._position)
+            data = os.pread(self._fd, max(_PIECE_SIZE, size - rest), self._position)
             if not data:
                 return None
             self._position += len(data)
-            self._rest += data
+            self._read, self._start = self._read[self._start :] + data, 0
 
 
 class Replay:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import unittest
 import warnings
 from collections.abc import Callable, Iterator
@@ -519,6 +520,47 @@ def test_without_handlers(method: str) -> None:
     assert lines[0] == "odd"
     assert lines[1].endswith("FutureWarning: own")
     assert lines[2:] == ["  warnings.warn(warning, stacklevel=1)", "after the warnings"]
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_errors_of_the_command_line(method: str) -> None:
+    """Where Python is told -W error, the app's own warn() raises, as in-process; all else it is told is obeyed here."""
+    program = f"""
+        import sys; sys.path[:0] = [{str(Path(APP_FILE).parent.parent)!r}]
+        import httpx, socketless
+        with socketless.IpcProcess("{APP}:wsgi", start_method="{method}") as worker:
+            with httpx.Client(transport=socketless.IpcTransport(worker), base_url="http://t") as client:
+                try:
+                    client.get("/with_warnings")
+                except FutureWarning as error:
+                    print(error)
+    """
+    options = ["-W", "default", "-W", "error::FutureWarning", "-W", "ignore:old"]
+    done = subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(program)],
+        check=True, capture_output=True, text=True, timeout=LIMIT,
+    )  # fmt: skip
+    assert "after the warnings" not in done.stderr
+    assert "old" not in done.stderr
+    assert done.stdout == "own\n"
+
+
+def test_levels_of_a_stuck_worker(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that does not take a level is no reason to wait longer than the request may; it gets the level later."""
+    worker, client = start("wsgi")
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    caplog.set_level(logging.INFO, "apps.web")
+    for _ in range(2):
+        with pytest.raises(errors.ReadTimeout):
+            client.get("/at_levels", timeout=0.01)
+    os.kill(worker.pid, signal.SIGCONT)
+    for thread in threading.enumerate():
+        if thread.name.startswith("socketless-parked"):  # waits until the worker lets go of what was given up
+            thread.join(LIMIT)
+    with caplog.at_level(logging.DEBUG, "apps.web"):
+        client.get("/at_levels")
+    assert logged(caplog)[-3:] == ["fine", "as usual", "odd"]
 
 
 @pytest.mark.parametrize("method", START_METHODS)
