@@ -56,6 +56,8 @@ class Exchange:
         label: str,
         timeouts: Timeouts,
         upload: Upload = NO_UPLOAD,
+        *,
+        is_internal: bool = False,
     ) -> None:
         self.label = label
         self._pool = pool
@@ -63,6 +65,7 @@ class Exchange:
         self._channel = channel
         self._timeouts = timeouts
         self._upload = upload
+        self._is_internal = is_internal  # no exchange of the test's
         self._owner_pid = os.getpid()
         self.nothing_was_sent = True
         self._lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
@@ -122,12 +125,16 @@ class Exchange:
                     return
                 message = self._outbox.popleft()
 
+    def share_levels(self) -> Steps[None]:
+        """Give the worker the levels of this process's loggers, if they have changed. Must be called before `ask()`."""
+        return self._run.share_levels(self._timeouts.read)
+
     def ask(self, message: Message) -> PullingSteps[Message]:
         """Send the first message, and receive one; it raises as `send()` and `receive()` do."""
         self._is_sending = self._is_receiving = True  # nobody else knows this exchange yet
         self._active = 1
         answer = yield from self._drive(self._send_and_receive(message), self._timeouts, sending=False)
-        self._run.output.forward()
+        self._forward()
         if isinstance(answer, WantBody):
             chunk = yield from self._pull()
             yield from self.send(chunk)
@@ -148,6 +155,7 @@ class Exchange:
             ReadTimeout: it did not come in time.
             WriteTimeout, WorkerDied, TransferError, StateError: as of `send()`.
             BodyTooLarge: the request's body is over the limit.
+            Exception: as of `WorkerOutput.forward()`; the exchange is cancelled.
         """
         while isinstance(message := (yield from self.receive_answer(timeouts)), WantBody):
             chunk = yield from self._pull()
@@ -167,10 +175,20 @@ class Exchange:
         pending, self._pending = self._pending, None
         steps = self._receive() if pending is None else resumed(*pending)
         message = yield from self._drive(steps, timeouts or self._timeouts, sending=False)
-        self._run.output.forward()
+        self._forward()
         if self._is_cancelled:  # meanwhile, by somebody else
             raise StateError(f"{self.label}: the response was closed while it was being received")
         return message
+
+    def _forward(self) -> None:
+        # What the app has logged and warned may raise here, as it would have raised in the app.
+        if self._is_internal:
+            return
+        try:
+            self._run.output.forward()
+        except BaseException:
+            self.cancel()
+            raise
 
     def _take_turn(self, timeouts: Timeouts) -> Steps[None]:
         # One receives at a time; who comes later waits until the other has left.
@@ -238,7 +256,7 @@ class Exchange:
             self._is_lost = True
             self._leave(sending)
             yield from self._run.wait_for_end()
-            self._run.output.forward()
+            self._run.output.forward(quietly=True)
             raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail()) from None
         except BaseException as error:  # given up: a timeout, a cancelled task, Ctrl-C
             by_collector = isinstance(error, GeneratorExit)
@@ -248,7 +266,7 @@ class Exchange:
                 self._is_lost = self._is_broken = True
                 self._leave(sending, by_collector=by_collector)
             if not by_collector:
-                self._run.output.forward()
+                self._run.output.forward(quietly=True)
             raise
 
     def _be_late(self, timeout: float, *, for_writing: bool) -> Steps[None]:
@@ -382,8 +400,10 @@ def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]
         WriteTimeout, ReadTimeout: one of the time limits has passed. The channel is parked.
         WorkerDied: the worker ended before it had answered.
         TransferError: the message cannot be pickled; nothing was sent.
+        Exception: as of `WorkerOutput.forward()`.
     """
     try:
+        yield from exchange.share_levels()
         exchange.answer = yield from exchange.ask(message)
     except WorkerDied:
         if exchange.nothing_was_sent:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from socketless.errors import AppError, AppProtocolError, WorkerStartError
 from socketless.wire.exceptions import unpack
 from socketless.wire.messages import Failed
+from socketless.wire.pickling import loads
 from socketless.worker.loading import LoadError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-def exception_of(failed: Failed) -> BaseException:
+def exception_of(failed: Failed, loads: Callable[[bytes], Any] = loads) -> BaseException:
     """Return what the worker raised, with its traceback there and all that it is linked to.
 
-    It is of its own type where that could cross, else an `AppError`.
+    It is of its own type where that could cross, and `loads` finds it here, else an `AppError`.
     """
-    error = failed.error if isinstance(failed.error, BaseException) else unpack(failed.error)
+    error = failed.error if isinstance(failed.error, BaseException) else unpack(failed.error, loads)
     return AppError(failed.summary, failed.traceback) if error is None else error
 
 

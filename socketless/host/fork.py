@@ -45,9 +45,10 @@ def _be_worker(ends: list[Channel], start: Start, output: WorkerOutput, env: Map
         os.environ.update(env)
         _take_standard_streams(output)
         _forget_loops()
+        _forget_logging()
         from socketless.worker.main import run_worker
 
-        run_worker(ends[0], ends[1:], start)
+        run_worker(ends[0], ends[1:], start, output.fileno()[2])
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -65,22 +66,21 @@ def _take_standard_streams(output: WorkerOutput) -> None:
     stdin = os.open(os.devnull, os.O_RDONLY)
     for fd, number in ((stdin, 0), (output.fileno()[0], 1), (output.fileno()[1], 2)):
         os.dup2(fd, number)
-    host_streams = sys.stdout, sys.stderr
     # New objects: the host's may be pytest's, and hold text that the host has yet to write.
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False))  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False))  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, "wb", closefd=False))  # type: ignore[misc]
 
-    _take_log_handlers(host_streams)
 
-
-def _take_log_handlers(host_streams: tuple[object, object]) -> None:
-    # The handlers that the worker inherits write to the host's streams, or collect records for the host's pytest.
-    for handler in list(logging.root.handlers):
-        if type(handler).__module__.startswith("_pytest."):
-            logging.root.removeHandler(handler)
-        elif isinstance(handler, logging.StreamHandler) and handler.stream in host_streams:
-            handler.setStream(sys.stdout if handler.stream is host_streams[0] else sys.stderr)
+def _forget_logging() -> None:
+    # The host has a copy of all that is logged here, and there its handlers take it, at the levels and along the ways
+    # that it has set by then.
+    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
+        if isinstance(logger, logging.Logger):  # no placeholder
+            logger.handlers.clear()
+            logger.disabled, logger.propagate = False, True
+            logger.level = logging.WARNING if logger is logging.root else logging.NOTSET
+    logging.disable(logging.NOTSET)  # which also empties the loggers' caches
 
 
 def _forget_loops() -> None:

@@ -4,6 +4,9 @@ The worker's standard output and standard error are two files without a name. Fi
 a worker never waits for one, and what was printed before a response is there when the response is: `forward()` writes
 it to this process's `sys.stdout` and `sys.stderr`, where pytest's `capsys` sees it. The end of it is there even when
 the worker was killed.
+
+A third file holds what the worker reports: what its app logs and warns (`socketless.wire.reports`). Each report says
+how much had been printed before it, and so `forward()` keeps the order.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ import tempfile
 import threading
 from typing import IO, TextIO
 
+from socketless.host.reports import Replay, ReportReader, show
+from socketless.wire.reports import Frame, LogReport
+
 _TAIL_SIZE = 4096  # bytes of stderr that an error shows
 _PIECE_SIZE = 64 * 1024
 
@@ -27,6 +33,9 @@ def _nameless_file() -> IO[bytes]:
         if not hasattr(os, "memfd_create"):  # Linux only
             raise
         file = open(os.memfd_create("socketless-output"), "w+b", buffering=0)
+    if file.fileno() < 3:  # this process has closed its own; in the worker, another file comes to this place
+        with file:
+            file = open(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3), "w+b", buffering=0)
     # Whoever opens it again, as /dev/stdout, must not write over what is there.
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
     return file
@@ -41,8 +50,11 @@ class _Stream:
     def fileno(self) -> int:
         return self._file.fileno()
 
-    def forward(self, target: TextIO | None) -> None:
-        while data := os.pread(self._file.fileno(), _PIECE_SIZE, self._position):
+    def forward(self, target: TextIO | None, end: int = sys.maxsize) -> None:
+        while self._position < end:
+            data = os.pread(self._file.fileno(), min(_PIECE_SIZE, end - self._position), self._position)
+            if not data:
+                return
             self._position += len(data)
             if target is not None:
                 _write(target, self._decoder.decode(data))
@@ -70,24 +82,56 @@ def _write(target: TextIO, text: str) -> None:
 
 
 class WorkerOutput:
-    """The two files of one worker. Any thread may call it."""
+    """The three files of one worker. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._closed = False  # guarded by _lock
+        self._lock = threading.RLock()  # a handler may make a request to the same worker
+        self._closed = False  # guarded by _lock, like all below
         self._stdout = _Stream()
         self._stderr = _Stream()
+        self._reports = _nameless_file()
+        self._reader = ReportReader(self._reports.fileno())
+        self._replay = Replay()
 
-    def fileno(self) -> tuple[int, int]:
-        """The descriptors to be the worker's 1 and 2."""
-        return self._stdout.fileno(), self._stderr.fileno()
+    def fileno(self) -> tuple[int, int, int]:
+        """The descriptors to be the worker's 1 and 2, and the one for its reports."""
+        return self._stdout.fileno(), self._stderr.fileno(), self._reports.fileno()
 
-    def forward(self) -> None:
-        """Write what has come since the last call to `sys.stdout` and `sys.stderr`."""
+    def forward(self, *, quietly: bool = False) -> None:
+        """Print, log and warn what the worker has since the last call, in order.
+
+        Everything has been forwarded when it raises, and only the first error is raised; `quietly`, none is, and errors
+        are shown on stderr.
+
+        Raises:
+            Warning: the app has warned, and a filter of this process says "error".
+            Exception: a handler of this process has raised.
+        """
+        first_error: Exception | None = None
         with self._lock:
-            if not self._closed:
-                self._stdout.forward(sys.stdout)
-                self._stderr.forward(sys.stderr)
+            while not self._closed:
+                try:
+                    frame = self._reader.next()
+                    if frame is None:
+                        self._stdout.forward(sys.stdout)
+                        self._stderr.forward(sys.stderr)
+                        break
+                    self._forward(frame, quietly)
+                except Exception as error:
+                    if quietly:
+                        show(error)
+                    first_error = first_error or error
+        if first_error is not None and not quietly:
+            raise first_error
+
+    def _forward(self, frame: Frame, quietly: bool) -> None:
+        # Must be called with _lock held. It may come to forward() again, which then goes on with the next frame.
+        self._stdout.forward(sys.stdout, frame.stdout_size)
+        self._stderr.forward(sys.stderr, frame.stderr_size)
+        if isinstance(frame.report, LogReport):
+            self._replay.log(frame.report)
+        else:
+            self._replay.warn(frame.report, quietly=quietly)
 
     def tail(self, *, with_stdout: bool = False) -> str:
         """Return the last lines of standard error, after those of standard output if wanted."""
@@ -102,3 +146,4 @@ class WorkerOutput:
             self._closed = True
             self._stdout.close()
             self._stderr.close()
+            self._reports.close()

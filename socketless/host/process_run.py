@@ -17,12 +17,14 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Pipe
 
 from socketless.errors import ExchangeTimeout, WorkerDied, WorkerStartError, describe_exit
 from socketless.host.exchange import Exchange
 from socketless.host.failures import start_error
 from socketless.host.fork import Forked
+from socketless.host.levels import Levels
 from socketless.host.limits import Timeouts
 from socketless.host.output import WorkerOutput
 from socketless.host.pool import ChannelPool
@@ -30,12 +32,12 @@ from socketless.host.runs import Run
 from socketless.host.spawn import Spawned
 from socketless.wire.channel import Channel, Steps, Wait, Woken, make_channel
 from socketless.wire.drivers import deadline_after, remaining, run_blocking
-from socketless.wire.messages import Failed, GetStack, Message, Ready, Stack, Start, Stop
+from socketless.wire.messages import Failed, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
 
 LAUNCHERS: Mapping[str, type[Spawned] | type[Forked]] = {"spawn": Spawned, "fork": Forked}
 
-# How long a worker that is late may take to say where it is; one that is stopped takes all of it, once.
-_STACK_SECONDS = 2.0
+# How long a worker may take to answer on its control channel; one that is stopped takes all of it, once.
+_CONTROL_SECONDS = 2.0
 _TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
 
 _live: weakref.WeakSet[ProcessRun] = weakref.WeakSet()
@@ -58,6 +60,7 @@ class ProcessRun:
         self._sentinel, self._sentinel_writer = Pipe(duplex=False)
         self._ended = threading.Event()
         self.output = WorkerOutput()
+        self.levels = Levels()
         self.exitcode: int | None = None  # set before _ended
         self._stopping = threading.Lock()  # held while stop() runs: a second caller waits for the first
         self._stopped = False  # guarded by _stopping
@@ -75,6 +78,7 @@ class ProcessRun:
             run = cls(max_connections)
             _live.add(run)
             try:
+                start = replace(start, levels=run.levels.current())
                 run._child = LAUNCHERS[start_method](run._worker_ends, start, run.output, env)
             except BaseException:
                 run._release()
@@ -148,6 +152,7 @@ class ProcessRun:
         assert self._child is not None
         deadline = deadline_after(timeout)
         if self._child.needs_start_message:
+            start = replace(start, levels=self.levels.current())
             yield from self._watched(self._control.send(start), deadline)
         answer = yield from self._watched(self._control.receive(), deadline)
         if answer is None:
@@ -161,11 +166,11 @@ class ProcessRun:
         raise start_error(answer, self._printed())
 
     def _ask_where(self, timeout: float | None) -> Steps[Message | None]:
-        deadline = deadline_after(_STACK_SECONDS)
+        deadline = deadline_after(_CONTROL_SECONDS)
         yield from self._watched(self._control.send(GetStack()), deadline)
         answer = yield from self._watched(self._control.receive(), deadline)
         if isinstance(answer, Ready):  # just now; its Stack is still to come
-            if (yield from self._watched(self._control.receive(), deadline_after(_STACK_SECONDS))) is None:
+            if (yield from self._watched(self._control.receive(), deadline_after(_CONTROL_SECONDS))) is None:
                 answer = None
         if isinstance(answer, (Ready, Failed)):
             return answer
@@ -174,20 +179,35 @@ class ProcessRun:
 
     def stack_of(self, channel: Channel) -> Steps[str]:
         """Ask the worker where the exchange on a channel is; the answer is empty where it does not say."""
-        if channel is self._control or self.control.is_stuck:
-            return ""  # it has been asked, and does not answer
-        label, deadline = "asking for a stack", deadline_after(_STACK_SECONDS)
+        if channel is self._control:
+            return ""
+        answer = yield from self._ask("asking for a stack", GetStack(channel.number), _CONTROL_SECONDS)
+        return answer.text if isinstance(answer, Stack) else ""
+
+    def share_levels(self, timeout: float | None) -> Steps[None]:
+        """Give the worker the levels of this process's loggers, if they have changed."""
+        levels = self.levels.changed()
+        if levels is not None:
+            seconds = _CONTROL_SECONDS if timeout is None else min(timeout, _CONTROL_SECONDS)
+            answer = yield from self._ask("setting the levels of loggers", SetLevels(levels), seconds)
+            if answer is not None:  # or the app runs with those it had: no reason to fail a request
+                self.levels.tell(levels)
+
+    def _ask(self, label: str, message: Message, seconds: float) -> Steps[Message | None]:
+        # Over the control channel; `None` if there is no answer within `seconds`.
+        if self.control.is_stuck:
+            return None  # it has been asked, and does not answer
+        deadline = deadline_after(seconds)
         try:
             got = yield from self.control.check_out(label, deadline)
             if got is None:
-                return ""
+                return None
             left = remaining(deadline)
-            exchange = Exchange(self.control, self, got[1], label, Timeouts(0, left, left))
-            yield from exchange.send(GetStack(channel.number))
-            answer = yield from exchange.receive_answer()
+            exchange = Exchange(self.control, self, got[1], label, Timeouts(0, left, left), is_internal=True)
+            yield from exchange.send(message)
+            return (yield from exchange.receive_answer())
         except (ExchangeTimeout, WorkerDied, OSError):  # OSError: no descriptor is to be had for it
-            return ""
-        return answer.text if isinstance(answer, Stack) else ""
+            return None
 
     def _watched(self, steps: Steps[Message] | Steps[None], deadline: float | None) -> Steps[Message | None]:
         # Drives steps of the control channel; None at the deadline.
@@ -233,7 +253,7 @@ class ProcessRun:
         if self._watcher not in (None, threading.current_thread()):
             self._watcher.join()
         self.control.drain()
-        self.output.forward()
+        self.output.forward(quietly=True)
         self._release()
 
     def close_channels(self) -> None:

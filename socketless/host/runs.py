@@ -12,8 +12,12 @@ from socketless.wire.messages import Start
 class Output(Protocol):
     """What a worker has printed, logged and warned of."""
 
-    def forward(self) -> None:
-        """Let it be seen here, if it was not yet."""
+    def forward(self, *, quietly: bool = False) -> None:
+        """Let it be seen here, if it was not yet.
+
+        Raises:
+            Exception: a warning that is an error here, or what a handler of a log raises; `quietly`, none.
+        """
 
     def tail(self) -> str:
         """Return the last lines of standard error."""
@@ -60,6 +64,9 @@ class Run(Protocol):
         Raises:
             WorkerStartError: it is not going to be ready; it may still be there.
         """
+
+    def share_levels(self, timeout: float | None) -> Steps[None]:
+        """Give the worker the levels of this process's loggers, if it has other ones."""
 
     def stack_of(self, channel: Channel) -> Steps[str]:
         """Return where the exchange on a channel is; empty where the worker does not say."""

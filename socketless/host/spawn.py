@@ -16,7 +16,7 @@ from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
 
 # sys.path first: the worker imports socketless, and the app, from where the host does.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from socketless.worker.main import spawned; spawned(sys.argv[1])"
+_PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from socketless.worker.main import spawned; spawned(*sys.argv[1:3])"
 
 
 class Spawned:
@@ -26,7 +26,7 @@ class Spawned:
 
     def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None) -> None:
         pairs = [channel.fileno() for channel in ends]
-        stdout, stderr = output.fileno()
+        stdout, stderr, reports = output.fileno()
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -34,13 +34,14 @@ class Spawned:
                 "-c",
                 _PROGRAM,
                 ":".join(f"{read_fd},{write_fd}" for read_fd, write_fd in pairs),
+                str(reports),
                 *(entry for entry in sys.path if isinstance(entry, str)),
             ],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             env={**os.environ, **env} if env is not None else None,
-            pass_fds=[fd for pair in pairs for fd in pair],
+            pass_fds=[fd for pair in [*pairs, (reports,)] for fd in pair],
             start_new_session=True,
         )
         self.pid = self._process.pid

@@ -18,7 +18,7 @@ from socketless.worker.thread import WorkerThread
 class ThreadOutput:
     """What a thread prints, logs and warns of is seen without us."""
 
-    def forward(self) -> None:
+    def forward(self, *, quietly: bool = False) -> None:
         """Do nothing."""
 
     def tail(self) -> str:
@@ -96,6 +96,10 @@ class ThreadRun:
         except StopIteration as stop:
             message: Message = stop.value
             return message
+
+    def share_levels(self, timeout: float | None) -> Steps[None]:
+        """Do nothing: it has the same loggers."""
+        yield from ()
 
     def stack_of(self, channel: Channel) -> Steps[str]:
         """Return where the exchange on a channel is."""

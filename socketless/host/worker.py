@@ -266,7 +266,6 @@ class Worker:
             self._trace(f"started {self.description}: {self._describe(run)}")
             self._app_kind = yield from run.handshake(self._start_message, self._startup_timeout)
             self._trace(f"ready: {self._app_kind} app, after {time.monotonic() - began:.3f} s")
-            run.output.forward()
             with self._lock:
                 if self._closed:
                     raise StateError("the worker has been closed while it was starting")
@@ -289,6 +288,7 @@ class Worker:
                 self._restarts += is_restart and isinstance(error, WorkerStartError)
                 self._pool.drain()
             raise
+        run.output.forward()  # it may raise, and the worker is ready all the same
 
     def _launch(self) -> Run:
         """Start a worker; its handshake comes next.

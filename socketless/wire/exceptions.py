@@ -6,6 +6,7 @@ other arguments). So each goes by itself, as a node of a graph, and is tried whe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ def pack(error: BaseException) -> Packed:
         members = [place for member in _members(each) if (place := place_of(member)) is not None]
         nodes.append(
             _Node(
-                _pickle(each),
+                pickled(each),
                 None if each.__traceback__ is None else Traceback(each.__traceback__).to_dict(),
                 place_of(each.__cause__),
                 place_of(each.__context__),
@@ -65,20 +66,21 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
     return members if isinstance(members, tuple) else ()
 
 
-def _pickle(error: BaseException) -> bytes | None:
+def pickled(error: BaseException) -> bytes | None:
+    """Pickle an exception without what it is linked to; `None` if it cannot be rebuilt."""
     try:
-        pickled = dumps(error)
-        rebuilt = loads(pickled)
+        data = dumps(error)
+        rebuilt = loads(data)
     except Exception:
         return None
-    return pickled if type(rebuilt) is type(error) else None
+    return data if type(rebuilt) is type(error) else None
 
 
-def unpack(packed: Packed) -> BaseException | None:
-    """Turn it back; `None` if its class is not to be had here. What it is linked to may then be missing as well."""
+def unpack(packed: Packed, loads: Callable[[bytes], Any] = loads) -> BaseException | None:
+    """Turn it back; `None` if `loads` does not find its class. What it is linked to may be missing then as well."""
     errors: list[BaseException | None] = [None] * len(packed.nodes)
     for place, node in enumerate(packed.nodes):
-        error = errors[place] = errors[place] or _unpickle(node.pickled)
+        error = errors[place] = errors[place] or _unpickle(node.pickled, loads)
         if error is not None:  # its members have come with it
             for member_place, member in zip(node.members, _members(error), strict=False):
                 errors[member_place] = member
@@ -89,6 +91,13 @@ def unpack(packed: Packed) -> BaseException | None:
             error.__suppress_context__ = node.suppress_context
             error.__traceback__ = None if node.frames is None else _rebuild_traceback(node.frames)
     return errors[0]
+
+
+def traceback_at(filename: str, lineno: int) -> TracebackType | None:
+    """Return a traceback that leads to a line of another process."""
+    code = {"co_filename": filename, "co_name": "<unknown>"}
+    frame = {"f_globals": {}, "f_locals": {}, "f_code": code, "f_lineno": lineno}
+    return _rebuild_traceback({"tb_frame": frame, "tb_lineno": lineno, "tb_next": None})
 
 
 def _rebuild_traceback(frames: dict[str, Any]) -> TracebackType | None:
@@ -103,9 +112,9 @@ def _rebuild_traceback(frames: dict[str, Any]) -> TracebackType | None:
     return rebuilt
 
 
-def _unpickle(pickled: bytes | None) -> BaseException | None:
+def _unpickle(data: bytes | None, loads: Callable[[bytes], Any]) -> BaseException | None:
     try:
-        error = None if pickled is None else loads(pickled)
+        error = None if data is None else loads(data)
     except Exception:  # its class is not importable here, or its module fails here
         return None
     return error if isinstance(error, BaseException) else None

@@ -39,6 +39,8 @@ The control channel starts the worker, and is asked where it is stuck:
              ◀─────────────────  Ready | Failed
     GetStack ─────────────────▶
              ◀─────────────────  Stack
+    SetLevels ────────────────▶           the host's loggers have other levels now
+             ◀─────────────────  Done
     Stop     ─────────────────▶           leave; so does the end of the pipe
 """
 
@@ -177,7 +179,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Done:
-    """The reset hook, or the app behind a WebSocket, has returned; or what was cancelled has come to its end."""
+    """The reset hook, or the app behind a WebSocket, has returned; what was cancelled has come to its end; the levels
+    are set."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ class Start:
     state: dict[str, Any] | None = None  # the lifespan's; the test's own dictionary, between threads
     backend: str = "asyncio"  # what an ASGI app runs on, or "trio"
     backend_options: Mapping[str, Any] = field(default_factory=dict)
+    levels: dict[str, int] = field(default_factory=dict)  # as in `SetLevels`
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,13 @@ class Stack:
     """A stack as text, innermost call last."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class SetLevels:
+    """Give loggers the levels that the host's have, by name, the root's is ""; those not named get their own back."""
+
+    levels: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -269,6 +280,7 @@ Message = (
     | Ready
     | GetStack
     | Stack
+    | SetLevels
     | Stop
 )
 

@@ -24,16 +24,18 @@ from multiprocessing.connection import Connection
 
 from socketless import eventloop
 from socketless.wire.channel import Channel, finish
-from socketless.wire.messages import GetStack, Message, Ready, Stack, Start, Stop
+from socketless.wire.messages import Done, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
 from socketless.worker import loading, stacks
 from socketless.worker.failures import failed
+from socketless.worker.levels import HostLevels
 from socketless.worker.output import flush_output, set_up_output
+from socketless.worker.reports import set_up_reports
 from socketless.worker.runners import Runner, make_runner
 
 _ORPHAN_SECONDS = 1.5  # how long an orphan may take to leave by itself
 
 
-def spawned(fds: str) -> None:
+def spawned(fds: str, reports_fd: str) -> None:
     """Be the worker of a fresh interpreter. `fds` is `read,write` of each channel, the control channel first."""
     pairs = [[int(fd) for fd in pair.split(",")] for pair in fds.split(":")]
     for fd in (fd for pair in pairs for fd in pair):
@@ -49,22 +51,27 @@ def spawned(fds: str) -> None:
     if not isinstance(start, Start):
         return  # it has changed its mind
     sys.argv[:] = start.argv
-    run_worker(control, channels, start)
+    run_worker(control, channels, start, int(reports_fd))
 
 
-def run_worker(control: Channel, channels: list[Channel], start: Start) -> None:
+def run_worker(control: Channel, channels: list[Channel], start: Start, reports_fd: int) -> None:
     """Load the app, serve it, and return when the host says so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then stops the worker
     set_up_output()
+    set_up_reports(reports_fd)
     eventloop.install()
     loading.be_worker_process()
     os.register_at_fork(after_in_child=lambda: _close(control, *channels))
     watch = _ControlThread(control, channels)
     watch.start()
     try:
-        watch.runner = runner = make_runner(start, outlives_its_worker=False)
+        watch.levels.apply(start.levels)
+        runner = make_runner(start, outlives_its_worker=False)
+        watch.levels.apply(start.levels)  # those that the app's configuration has changed
+        watch.runner = runner
 
         def on_ready() -> None:
+            watch.is_ready = True  # first: the host may say Stop as soon as it knows
             watch.say(Ready(runner.kind))
             watch.open_channels()
 
@@ -86,9 +93,11 @@ class _ControlThread(threading.Thread):
     """Listens to the host, and starts the thread of a channel when the first request comes over it."""
 
     runner: Runner | None = None  # set by the main thread once the app is loaded
+    levels: HostLevels  # used by the main thread until then
 
     def __init__(self, control: Channel, channels: list[Channel]) -> None:
         super().__init__(name="socketless-control", daemon=True)
+        self.levels = HostLevels()
         self._control = control
         self._channels = {channel.read_fd: channel for channel in channels}
         self._poll = select.poll()
@@ -108,7 +117,6 @@ class _ControlThread(threading.Thread):
 
     def open_channels(self) -> None:
         """Serve the channels from now on."""
-        self.is_ready = True
         os.write(self._wake_write, b"\0")
 
     def run(self) -> None:
@@ -136,6 +144,9 @@ class _ControlThread(threading.Thread):
         message = finish(self._control.receive())
         if isinstance(message, GetStack):
             self.say(Stack(self._stack_of(message.channel)))
+        elif isinstance(message, SetLevels):
+            self.levels.apply(message.levels)
+            self.say(Done())
         elif isinstance(message, Stop):
             self._stop()
 
