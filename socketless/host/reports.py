@@ -84,6 +84,8 @@ class Replay:
     def warn(self, report: WarningReport, *, quietly: bool) -> None:
         """Warn as the filters of this process say; `quietly`, "error" counts as "always".
 
+        So it does for what a finalizer warns: in-process, too, that comes at any time and cannot be raised.
+
         Raises:
             Warning: a filter says "error".
         """
@@ -99,11 +101,17 @@ class Replay:
         except Warning as error:
             if error is not message:
                 raise
-            if not quietly:
+            if not quietly and not _is_of_finalizer(message):
                 line = linecache.getline(report.filename, report.lineno).strip()
                 error.__cause__ = WorkerTraceback(f'  File "{report.filename}", line {report.lineno}\n    {line}')
                 raise
             warnings.showwarning(message, type(message), report.filename, report.lineno)
+
+
+def _is_of_finalizer(warning: Warning) -> bool:
+    return isinstance(warning, ResourceWarning) or (
+        isinstance(warning, RuntimeWarning) and "was never awaited" in str(warning)
+    )
 
 
 def _call_handlers(logger: logging.Logger, record: logging.LogRecord, report: LogReport) -> None:
