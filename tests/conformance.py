@@ -634,6 +634,8 @@ def debug(client: Client) -> None:
         return
     assert first["template"].name == "index.html"
     form = first["context"].pop("form")
+    if isinstance(client.worker, IpcThread):  # whose context is the app's own
+        del first["context"]["request"], first["context"][3]
     assert (first["context"], form.name) == ({"user": "ada", "items": [1, 2]}, "login")
     assert (last["template"].name, last["context"]) == ("other.html", {})
     assert client.request("GET", "/stream/debug").extensions["http.response.debug"]["template"].name == "other.html"

@@ -84,6 +84,8 @@ class Replay:
     def warn(self, report: WarningReport, *, quietly: bool) -> None:
         """Warn as the filters of this process say; `quietly`, "error" counts as "always".
 
+        So it does for what a finalizer warns: in-process, too, that comes at any time and cannot be raised.
+
         Raises:
             Warning: a filter says "error".
         """
@@ -99,9 +101,15 @@ class Replay:
         except Warning as error:
             if error is not message:
                 raise
-            if not quietly:
+            if not quietly and not _is_of_finalizer(message):
                 raise error.with_traceback(traceback_at(report.filename, report.lineno)) from None
             warnings.showwarning(message, type(message), report.filename, report.lineno)
+
+
+def _is_of_finalizer(warning: Warning) -> bool:
+    return isinstance(warning, ResourceWarning) or (
+        isinstance(warning, RuntimeWarning) and "was never awaited" in str(warning)
+    )
 
 
 def _call_handlers(logger: logging.Logger, record: logging.LogRecord, report: LogReport) -> None:

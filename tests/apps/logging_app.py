@@ -119,6 +119,12 @@ def with_warnings() -> None:
     logger.warning("after the warnings")
 
 
+def carelessly() -> None:
+    open(os.devnull, "rb", buffering=0)  # and it is never closed
+    asyncio.sleep(0)  # type: ignore[unused-coroutine]
+    logger.warning("done")
+
+
 def with_warnings_as_records() -> None:
     logging.captureWarnings(True)
     try:

@@ -299,6 +299,17 @@ def test_warnings_as_errors(client: httpx.Client, caplog: pytest.LogCaptureFixtu
     assert logged(caplog) == ["after the warnings", "after the warnings", "still here"]
 
 
+def test_finalizers_and_warnings_as_errors(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a finalizer warns is shown where a filter says "error": it may come with any request, and breaks none."""
+    shown: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *args: shown.append(str(message)))
+    assert client.get("/carelessly").status_code == 200
+    assert shown == [
+        f"unclosed file <_io.FileIO name={os.devnull!r} mode='rb' closefd=True>",
+        "coroutine 'sleep' was never awaited",
+    ]
+
+
 @pytest.mark.filterwarnings("default")
 def test_capture_warnings(
     client: httpx.Client,
