@@ -17,6 +17,8 @@ from socketless.host.worker import Worker
 from socketless.testclient import TestTransport
 from socketless.websocket import session_of
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 
 def replacements(worker: Worker, options: Mapping[str, Any]) -> Iterator[tuple[type, Callable[..., Any]]]:
     """Return classes, and functions to replace their methods of the same name; none where there is no Starlette."""

@@ -20,6 +20,8 @@ from socketless.errors import StateError
 from socketless.host.process import IpcProcess
 from socketless.transport import IpcAsyncTransport, IpcTransport
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 __all__ = ["Switch", "reset_ipc_state", "switch_to_ipc_connection"]
 
 FAMILIES = ("httpx", "httpx2")

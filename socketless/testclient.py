@@ -40,6 +40,8 @@ else:
     except ModuleNotFoundError:
         import httpx
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 __all__ = ["TestClient", "WebSocketDenialResponse", "WebSocketTestSession"]
 
 WebSocketTestSession = WebSocketSession  # Starlette's name for it

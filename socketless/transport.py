@@ -29,6 +29,8 @@ from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.drivers import deadline_after, remaining, run_async, run_blocking
 from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response, is_bodiless, is_last
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
 
 

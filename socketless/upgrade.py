@@ -23,6 +23,8 @@ from socketless.wire.channel import PullingSteps, Steps
 from socketless.wire.drivers import run_async, run_blocking
 from socketless.wire.messages import Cancel, Echo, Event, Failed, Message, RawHeaders, is_last
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 
 def is_asked_for(headers: Mapping[str, str]) -> bool:
     """Return whether a request is the opening handshake of a WebSocket (RFC 6455, section 4.1)."""

@@ -20,6 +20,8 @@ from socketless.host.worker import Worker
 from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, RawHeaders, Request, Response
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 __all__ = ["WebSocketDenialResponse", "WebSocketSession"]
 
 

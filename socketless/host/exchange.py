@@ -34,6 +34,8 @@ from socketless.wire.channel import Channel, PullingSteps, Steps, Wait, Woken, r
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Cancel, Chunk, Failed, Message, WantBody, is_last
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 T = TypeVar("T")
 
 

@@ -22,6 +22,8 @@ from typing import IO, TextIO
 from socketless.host.reports import Replay, ReportReader, show
 from socketless.wire.reports import Frame, LogReport
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _TAIL_SIZE = 4096  # bytes of stderr that an error shows
 _PIECE_SIZE = 64 * 1024
 

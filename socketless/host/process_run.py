@@ -34,6 +34,8 @@ from socketless.wire.channel import Channel, Steps, Wait, Woken, make_channel
 from socketless.wire.drivers import deadline_after, remaining, run_blocking
 from socketless.wire.messages import Failed, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 LAUNCHERS: Mapping[str, type[Spawned] | type[Forked]] = {"spawn": Spawned, "fork": Forked}
 
 # How long a worker may take to answer on its control channel; one that is stopped takes all of it, once.

@@ -22,6 +22,8 @@ from socketless.wire.messages import Failed
 from socketless.wire.pickling import loads_known
 from socketless.wire.reports import HEAD, Frame, LogReport, WarningReport, decode, target_of
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _PIECE_SIZE = 64 * 1024
 
 

@@ -14,6 +14,8 @@ from socketless.wire.local import make_local_channel
 from socketless.wire.messages import Failed, Message, Ready, Start
 from socketless.worker.thread import WorkerThread
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 
 class ThreadOutput:
     """What a thread prints, logs and warns of is seen without us."""

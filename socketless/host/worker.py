@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from socketless.websocket import WebSocketSession
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 __all__ = ["Worker"]
 
 T = TypeVar("T")

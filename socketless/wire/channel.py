@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, TypeVar
 from socketless.wire import codec
 from socketless.wire.messages import Message
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 T = TypeVar("T")
 
 _READ_SIZE = 64 * 1024  # a pipe's usual capacity

@@ -18,6 +18,8 @@ from socketless.wire.exceptions import pack
 from socketless.wire.messages import Chunk, Failed, Message, Response, Result
 from socketless.wire.pickling import dumps, loads
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 HEAD = struct.Struct("!QB")
 LENGTH = struct.Struct("!Q")
 

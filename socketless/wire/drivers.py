@@ -18,6 +18,8 @@ from typing import TypeVar
 
 from socketless.wire.channel import Pull, PullingSteps, Wait, Woken
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 T = TypeVar("T")
 
 _LONGEST_POLL = 24 * 3600 * 1000  # milliseconds; the system call takes no more than an int
