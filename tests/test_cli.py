@@ -378,11 +378,12 @@ def test_debug() -> None:
     code, stdout, stderr = request("/nothing", "--debug")
     assert (code, stdout) == (0, "")
     assert re.sub(r"[\d.]+", "N", stderr) == (
-        "[socketless] started 'appsNcli_app:app' by spawn (pid N)\n"
+        "[socketless] started 'appsNcli_app:app': spawn, pid N\n"
         "[socketless] ready: wsgi app, after N s\n"
-        "[socketless] > GET /nothing (N headers, N bytes)\n"
+        "[socketless] > GET http://testserver:N/nothing (N headers, N bytes)\n"
+        "[socketless] the worker has received GET http://testserver:N/nothing (N headers, N bytes)\n"
         "[socketless] < GET /nothing: N (N headers, N bytes)\n"
-        "[socketless] stopping (pid N)\n"
+        "[socketless] stopping spawn, pid N\n"
     )
 
 

@@ -91,6 +91,7 @@ class IpcProcess(Worker):
             max_body_bytes,
             backend=backend,
             backend_options=dict(backend_options or {}),
+            debug=debug,
         )
         super().__init__(
             start,

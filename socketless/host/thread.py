@@ -77,6 +77,7 @@ class IpcThread(Worker):
             state=state,
             backend=backend,
             backend_options=dict(backend_options or {}),
+            debug=debug,
         )
         super().__init__(
             start,

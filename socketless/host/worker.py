@@ -130,7 +130,6 @@ class Worker:
         self._check_usable()
         if self._start_message.reset_hook is None:
             return
-        self._trace("reset")
         answer = run_blocking(self.exchange(Reset(), Timeouts(read=timeout))).answer
         if isinstance(answer, Failed):
             raise exception_of(answer)
@@ -213,14 +212,19 @@ class Worker:
         check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
         upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes)
         deadline = deadline_after(timeouts.pool)
-        self._trace.message(">", label, message)
+        self._trace.sent(message)
         message = self._prepare(message)
         while True:
             run, channel = yield from self._check_out(label, deadline)
             exchange = Exchange(self._pool, run, channel, label, timeouts, upload)
             exchange.worker = self  # which must not be dropped before
-            if (yield from begin(exchange, message)) is not None:
-                self._trace.message("<", label, exchange.answer)
+            try:
+                began = yield from begin(exchange, message)
+            except Exception as error:
+                self._trace(f"< {label}: {type(error).__name__}")
+                raise
+            if began is not None:
+                self._trace.got(label, exchange.answer)
                 return exchange
 
     def _prepare(self, message: Message) -> Message:

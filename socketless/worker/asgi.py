@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any
@@ -30,6 +30,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
 from socketless.wire.channel import Channel, Woken
 from socketless.wire.messages import Call, Cancel, Request, Reset, Start
+from socketless.wire.trace import describe, say
 from socketless.worker import stacks
 from socketless.worker.asgi_exchange import CallExchange, Exchange, Writer
 from socketless.worker.asgi_http import HttpExchange
@@ -43,6 +44,7 @@ class AsgiRunner:
     """Answers requests with an ASGI 3 app. Its loop runs in the thread that calls `run()`."""
 
     kind = "asgi"
+    _call_async: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] | None = None  # of coroutine functions
 
     def __init__(
         self, app: App, hook: Callable[[], Any] | None, start: Start, *, outlives_its_worker: bool = False
@@ -50,6 +52,7 @@ class AsgiRunner:
         self._app = app
         self._hook = hook
         self._max_body_bytes = start.max_body_bytes
+        self._debug = start.debug
         self._patience = None if outlives_its_worker else _CANCEL_SECONDS
         self._loop = _new_loop(start.backend_options)
         self._thread = threading.current_thread()  # of run(), later
@@ -181,8 +184,10 @@ class AsgiRunner:
         return message.context.run(begin)
 
     def _make_exchange(self, message: Request | Reset | Call, writer: Writer) -> Exchange:
+        if self._debug:
+            say(f"the worker has received {describe(message)}")
         if not isinstance(message, Request):
-            return CallExchange(message, self._hook, writer)
+            return CallExchange(message, self._hook, writer, self._call_async)
         kind = WebSocketExchange if message.is_websocket else HttpExchange
         return kind(self._app, message, self._lifespan.state, writer, self._max_body_bytes)
 

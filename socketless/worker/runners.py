@@ -46,7 +46,7 @@ def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:
     if kind == "wsgi":
         from socketless.worker.wsgi import WsgiRunner
 
-        return WsgiRunner(app, hook, start.max_body_bytes)
+        return WsgiRunner(app, hook, start)
     from socketless.worker.asgi import AsgiRunner, as_asgi3
 
     runner_class = AsgiRunner

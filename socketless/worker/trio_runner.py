@@ -22,10 +22,9 @@ from typing import Any, TypeVar
 
 import trio
 
-from socketless.wire.messages import Call, Request, Reset, Start
+from socketless.wire.messages import Start
 from socketless.worker import stacks
 from socketless.worker.asgi import AsgiRunner
-from socketless.worker.asgi_exchange import CallExchange, Exchange, Writer
 from socketless.worker.lifespan import App, Event, Scope
 
 T = TypeVar("T")
@@ -40,6 +39,7 @@ class TrioRunner(AsgiRunner):
         self, app: App, hook: Callable[[], Any] | None, start: Start, *, outlives_its_worker: bool = False
     ) -> None:
         self._trio = _TrioThread(start.backend_options)
+        self._call_async = self._trio.call
         super().__init__(self._trio.wrap(app), hook, start, outlives_its_worker=outlives_its_worker)
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -51,11 +51,6 @@ class TrioRunner(AsgiRunner):
         exchange = self._exchanges.get(number)
         task = None if exchange is None else self._trio.tasks.get(exchange.task)
         return super().stack_of(number) if task is None else stacks.of_coroutine(task.coro)
-
-    def _make_exchange(self, message: Request | Reset | Call, writer: Writer) -> Exchange:
-        if isinstance(message, Request):
-            return super()._make_exchange(message, writer)
-        return CallExchange(message, self._hook, writer, self._trio.call)
 
 
 class _TrioThread:

@@ -27,8 +27,10 @@ from socketless.wire.messages import (
     Request,
     Reset,
     Response,
+    Start,
     is_bodiless,
 )
+from socketless.wire.trace import describe, say
 from socketless.worker import bodies, stacks
 from socketless.worker.calls import answer_to, function_of
 from socketless.worker.failures import failed, is_disconnection
@@ -44,10 +46,11 @@ class WsgiRunner:
 
     kind = "wsgi"
 
-    def __init__(self, app: App, hook: Callable[[], Any] | None = None, max_body_bytes: int | None = None) -> None:
+    def __init__(self, app: App, hook: Callable[[], Any] | None, start: Start) -> None:
         self._app = app
         self._hook = hook
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = start.max_body_bytes
+        self._debug = start.debug
         self._stopped = threading.Event()
         self._threads: dict[int, threading.Thread] = {}  # by the number of their channel
 
@@ -77,6 +80,8 @@ class WsgiRunner:
                 message = finish(channel.receive())
                 if not isinstance(message, (Request, Reset, Call)):
                     continue
+                if self._debug:
+                    say(f"the worker has received {describe(message)}")
                 exchange = Exchange(channel)
                 # A context of its own, or the variables of one request would be seen by the next.
                 context = message.context or contextvars.copy_context()
