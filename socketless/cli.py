@@ -22,9 +22,8 @@ from rich.text import Text
 
 from socketless import __version__
 from socketless.errors import SocketlessError
-from socketless.host.failures import workers_part
 from socketless.host.process import IpcProcess
-from socketless.transport import IpcTransport
+from socketless.transport import IpcTransport, traceback_in_worker
 
 __all__ = ["cli"]
 
@@ -228,7 +227,7 @@ def _build_request(client: httpx.Client, url: str, options: dict[str, Any]) -> h
 
 def _explain(error: BaseException) -> bool:
     """Print an error to stderr, if it is one of the app, of socketless or of httpx."""
-    in_worker = workers_part(error.__traceback__)
+    in_worker = traceback_in_worker(error)
     if in_worker is not None and not isinstance(error, SocketlessError):
         text = "".join(traceback.format_exception(type(error), error, in_worker))
         _print_highlighted(Console(stderr=True), text, "pytb")

@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from functools import lru_cache, partial
+from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -144,6 +145,14 @@ def _raise_failure(failed: Failed, request: Any, *, raise_app_exceptions: bool) 
         raise client_error(error, request).with_traceback(error.__traceback__) from error.__cause__
     if raise_app_exceptions:
         raise error
+
+
+def traceback_in_worker(error: BaseException) -> TracebackType | None:
+    """Return the worker's part of the traceback of what an app has raised; `None` if no app has raised it."""
+    entry = error.__traceback__
+    while entry is not None and entry.tb_frame.f_code is not _raise_failure.__code__:
+        entry = entry.tb_next
+    return None if entry is None else entry.tb_next
 
 
 _PATIENCE = Timeouts(read=1.0)  # with an app that goes on after the headers of a response that has no body

@@ -257,5 +257,5 @@ def test_options(capfd: pytest.CaptureFixture[str]) -> None:
         assert seen["root_path"] == "/api"
         assert httpx.get("https://example.org/boom").status_code == 500
     trace = capfd.readouterr().err
-    assert "[socketless] > GET http://testserver:80/api/seen (5 headers, 0 bytes)" in trace
+    assert "[socketless] > GET https://example.org:443/api/seen (5 headers, 0 bytes)" in trace
     assert "[socketless] < GET /boom: raised LookupError: ('boom', 42)" in trace

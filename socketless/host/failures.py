@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from socketless.errors import AppError, AppProtocolError, WorkerStartError
@@ -12,8 +10,6 @@ from socketless.wire.exceptions import unpack
 from socketless.wire.messages import Failed
 from socketless.wire.pickling import loads
 from socketless.worker.loading import LoadError
-
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def exception_of(failed: Failed, loads: Callable[[bytes], Any] = loads) -> BaseException:
@@ -23,16 +19,6 @@ def exception_of(failed: Failed, loads: Callable[[bytes], Any] = loads) -> BaseE
     """
     error = failed.error if isinstance(failed.error, BaseException) else unpack(failed.error, loads)
     return AppError(failed.summary, failed.traceback) if error is None else error
-
-
-def workers_part(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the part of a traceback that comes from the worker: what is inside of the last frame of this package."""
-    part = traceback
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-            part = traceback.tb_next
-        traceback = traceback.tb_next
-    return part
 
 
 def start_error(failed: Failed, printed: str) -> WorkerStartError:

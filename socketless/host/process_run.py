@@ -18,7 +18,6 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.connection import Pipe
 
 from socketless.errors import ExchangeTimeout, WorkerDied, WorkerStartError, describe_exit
 from socketless.host.exchange import Exchange
@@ -30,7 +29,7 @@ from socketless.host.output import WorkerOutput
 from socketless.host.pool import ChannelPool
 from socketless.host.runs import Run
 from socketless.host.spawn import Spawned
-from socketless.wire.channel import Channel, Steps, Wait, Woken, make_channel
+from socketless.wire.channel import Channel, Steps, Wait, Woken, make_channel, make_pipe
 from socketless.wire.drivers import deadline_after, remaining, run_blocking
 from socketless.wire.messages import Failed, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
 
@@ -59,7 +58,7 @@ class ProcessRun:
         # Once the worker is ready, the control channel is its pool's: closed by drain(), or by who has checked it out.
         self.control: ChannelPool[Run] = ChannelPool()
         self._is_ready = False
-        self._sentinel, self._sentinel_writer = Pipe(duplex=False)
+        self._sentinel, self._sentinel_writer = make_pipe()
         self._ended = threading.Event()
         self.output = WorkerOutput()
         self.levels = Levels()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from multiprocessing.connection import Pipe
 
 from socketless.errors import WorkerStartError
 from socketless.host.failures import start_error
-from socketless.wire.channel import Channel, Steps, Woken
+from socketless.wire.channel import Channel, Steps, Woken, make_pipe
 from socketless.wire.drivers import deadline_after, remaining
 from socketless.wire.local import make_local_channel
 from socketless.wire.messages import Failed, Message, Ready, Start
@@ -39,7 +38,7 @@ class ThreadRun:
         self.channels: list[Channel] = []  # they are made as needed
         ends = make_local_channel(0)
         self._control = ends.host
-        self._sentinel, sentinel_writer = Pipe(duplex=False)
+        self._sentinel, sentinel_writer = make_pipe()
         self._close_sentinel = sentinel_writer.close
         self._thread = WorkerThread(ends.worker, start, self._close_sentinel)
         self._thread.start()

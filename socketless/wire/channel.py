@@ -15,7 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeVar
 
 from socketless.wire import codec
@@ -27,6 +27,19 @@ T = TypeVar("T")
 
 _READ_SIZE = 64 * 1024  # a pipe's usual capacity
 _WIDE = 256 * 1024  # of a pipe that has carried a large message
+
+
+class PipeEnd(Connection):
+    """One end of a pipe. One that the garbage collector has closed knows it, and does not keep its old number."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def make_pipe() -> tuple[PipeEnd, PipeEnd]:
+    """Make what `Pipe(duplex=False)` makes, a pipe; `Pipe()` would be a socketpair."""
+    read_fd, write_fd = os.pipe()
+    return PipeEnd(read_fd, writable=False), PipeEnd(write_fd, readable=False)
 
 
 class Wait(NamedTuple):
@@ -214,12 +227,9 @@ class Channel:
 
 
 def make_channel(number: int) -> ChannelEnds:
-    """Make a channel. The host's end does not block, the worker's does.
-
-    `Pipe(duplex=False)` is a pipe; `Pipe()` would be a socketpair.
-    """
-    request_reader, request_writer = Pipe(duplex=False)
-    response_reader, response_writer = Pipe(duplex=False)
+    """Make a channel. The host's end does not block, the worker's does."""
+    request_reader, request_writer = make_pipe()
+    response_reader, response_writer = make_pipe()
     host = Channel(number, response_reader, request_writer)
     host.set_blocking(False)
     return ChannelEnds(host, Channel(number, request_reader, response_writer))

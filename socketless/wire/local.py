@@ -14,9 +14,9 @@ import sys
 import weakref
 from collections import deque
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 
-from socketless.wire.channel import Channel, ChannelEnds, Steps, Wait
+from socketless.wire.channel import Channel, ChannelEnds, Steps, Wait, make_pipe
 from socketless.wire.messages import Message
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
@@ -95,7 +95,7 @@ def make_local_channel(number: int) -> ChannelEnds:
 
 
 def _small_pipe() -> tuple[Connection, Connection]:
-    reader, writer = Pipe(duplex=False)
+    reader, writer = make_pipe()
     if sys.platform == "linux":
         with suppress(OSError):
             fcntl.fcntl(writer.fileno(), fcntl.F_SETPIPE_SZ, _PAGE)
