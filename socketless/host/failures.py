@@ -29,3 +29,8 @@ def start_error(failed: Failed, printed: str) -> WorkerStartError:
     error = WorkerStartError(f"the worker could not start:\n{text}{printed}")
     error.__cause__ = cause.__cause__ if isinstance(cause, LoadError) else cause
     return error
+
+
+def error_of_app(error: BaseException) -> BaseException:
+    """Return what an app has raised in its lifespan, where the worker tells of its failure."""
+    return error.__cause__ or error if isinstance(error, LoadError) else error

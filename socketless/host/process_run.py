@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from socketless.errors import ExchangeTimeout, WorkerDied, WorkerStartError, describe_exit
 from socketless.host.exchange import Exchange
-from socketless.host.failures import start_error
+from socketless.host.failures import error_of_app, exception_of, start_error
 from socketless.host.fork import Forked
 from socketless.host.levels import Levels
 from socketless.host.limits import Timeouts
@@ -29,8 +29,8 @@ from socketless.host.output import WorkerOutput
 from socketless.host.pool import ChannelPool
 from socketless.host.runs import Run
 from socketless.host.spawn import Spawned
-from socketless.wire.channel import Channel, Steps, Wait, Woken, make_channel, make_pipe
-from socketless.wire.drivers import deadline_after, remaining, run_blocking
+from socketless.wire.channel import Channel, Steps, Woken, make_channel, make_pipe
+from socketless.wire.drivers import deadline_after, poll, remaining, run_blocking, until_readable
 from socketless.wire.messages import Failed, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -49,7 +49,6 @@ class ProcessRun:
     """A worker process with its channels. `launch()` makes one."""
 
     open_channel = None  # later, that would need a socket
-    error = None  # it is on its stderr
 
     def __init__(self, max_connections: int) -> None:
         ends = [make_channel(number) for number in range(max_connections + 1)]
@@ -63,6 +62,7 @@ class ProcessRun:
         self.output = WorkerOutput()
         self.levels = Levels()
         self.exitcode: int | None = None  # set before _ended
+        self.error: BaseException | None = None  # what the app has raised when it was shut down
         self._stopping = threading.Lock()  # held while stop() runs: a second caller waits for the first
         self._stopped = False  # guarded by _stopping
         self._child: Spawned | Forked | None = None
@@ -253,6 +253,8 @@ class ProcessRun:
                 break
         if self._watcher not in (None, threading.current_thread()):
             self._watcher.join()
+        if self._is_ready:
+            self._take_last_words()
         self.control.drain()
         self.output.forward(quietly=True)
         self._release()
@@ -261,6 +263,18 @@ class ProcessRun:
         """Close the channels of a process that never got ready."""
         for channel in self.channels:
             channel.close()
+
+    def _take_last_words(self) -> None:
+        steps = self._control.receive()
+        with suppress(EOFError, OSError):  # there are none
+            wait = next(steps)
+            while poll(wait._replace(deadline=0.0)) is Woken.READY:
+                try:
+                    wait = steps.send(Woken.READY)
+                except StopIteration as stop:
+                    if isinstance(stop.value, Failed):
+                        self.error = error_of_app(exception_of(stop.value))
+                    return
 
     def kill(self, number: int) -> None:
         """Send a signal to the process, if it is still there."""
@@ -274,16 +288,10 @@ class ProcessRun:
         """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""
         if self.has_ended:
             return
-        try:
-            copy = os.dup(self.sentinel)  # a loop knows one waiter for each descriptor
-        except (EOFError, OSError):
-            return  # just now
-        try:
-            if (yield Wait(copy, deadline=deadline_after(_TERM_SECONDS))) is Woken.LATE:
+        with suppress(EOFError):  # just now
+            if not (yield from until_readable(self.sentinel, _TERM_SECONDS)):
                 self.kill(signal.SIGKILL)
-                yield Wait(copy)
-        finally:
-            os.close(copy)
+                yield from until_readable(self.sentinel, None)
 
     def _release(self) -> None:
         if not self._is_ready:

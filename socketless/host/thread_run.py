@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 
 from socketless.errors import WorkerStartError
-from socketless.host.failures import start_error
+from socketless.host.failures import error_of_app, start_error
 from socketless.wire.channel import Channel, Steps, Woken, make_pipe
-from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.drivers import deadline_after, remaining, until_readable
 from socketless.wire.local import make_local_channel
 from socketless.wire.messages import Failed, Message, Ready, Start
 from socketless.worker.thread import WorkerThread
@@ -16,15 +17,21 @@ from socketless.worker.thread import WorkerThread
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 
+_END_SECONDS = 2.0  # how long a thread may take to end after it has closed its pipes
+
+
 class ThreadOutput:
     """What a thread prints, logs and warns of is seen without us."""
+
+    def __init__(self, thread: WorkerThread) -> None:
+        self._thread = thread
 
     def forward(self, *, quietly: bool = False) -> None:
         """Do nothing."""
 
     def tail(self) -> str:
-        """Return nothing: it is among all that this process prints."""
-        return ""
+        """Return what has ended the thread, if something has."""
+        return self._thread.death
 
 
 class ThreadRun:
@@ -34,13 +41,13 @@ class ThreadRun:
 
     def __init__(self, start: Start) -> None:
         self.pid = os.getpid()
-        self.output = ThreadOutput()
         self.channels: list[Channel] = []  # they are made as needed
         ends = make_local_channel(0)
         self._control = ends.host
         self._sentinel, sentinel_writer = make_pipe()
         self._close_sentinel = sentinel_writer.close
         self._thread = WorkerThread(ends.worker, start, self._close_sentinel)
+        self.output = ThreadOutput(self._thread)
         self._thread.start()
 
     @property
@@ -62,12 +69,16 @@ class ThreadRun:
     @property
     def error(self) -> BaseException | None:
         """What the app has raised when it was shut down."""
-        return self._thread.error
+        error = self._thread.error
+        return None if error is None else error_of_app(error)
 
     def open_channel(self, number: int) -> Channel:
         """Make a channel, and have it served."""
         ends = make_local_channel(number)
-        self._thread.serve(ends.worker)
+        try:
+            self._thread.serve(ends.worker)
+        except RuntimeError:  # its loop has ended just now: who sends something will see that
+            ends.worker.close()
         return ends.host
 
     def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
@@ -111,8 +122,9 @@ class ThreadRun:
         """Do nothing: there is no process of its own."""
 
     def wait_for_end(self) -> Steps[None]:
-        """Do nothing: who has closed its pipes has ended."""
-        yield from ()
+        """Wait for a worker that has closed its pipes."""
+        with suppress(EOFError):  # it was stopped just now
+            yield from until_readable(self.sentinel, _END_SECONDS)
 
     def leave(self) -> None:
         """Let it end, without waiting for that: nobody is there who could."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from socketless.wire.channel import Pull, PullingSteps, Wait, Woken
+from socketless.wire.channel import Pull, PullingSteps, Steps, Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -33,6 +33,18 @@ def deadline_after(timeout: float | None) -> float | None:
 def remaining(deadline: float | None) -> float | None:
     """Turn a deadline back into seconds, at least 0."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def until_readable(fd: int, timeout: float | None) -> Steps[bool]:
+    """Wait for a descriptor that others may wait for as well; return whether it is readable, or closed."""
+    try:
+        copy = os.dup(fd)  # a loop knows one waiter for each descriptor
+    except OSError:
+        return True
+    try:
+        return (yield Wait(copy, deadline=deadline_after(timeout))) is not Woken.LATE
+    finally:
+        os.close(copy)
 
 
 def run_blocking(steps: PullingSteps[T]) -> T:

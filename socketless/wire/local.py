@@ -51,7 +51,7 @@ class LocalChannel(Channel):
             except BlockingIOError:
                 self._outbox.pop()
                 yield Wait(fd, for_writing=True)
-            except BaseException:
+            except OSError:
                 self._outbox.pop()
                 raise
             else:

@@ -68,7 +68,10 @@ class AsgiRunner:
         self._thread = threading.current_thread()
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self._main(on_ready))
+            try:
+                self._loop.run_until_complete(self._main(on_ready))
+            finally:  # also when the app has stopped the loop, or a task of it has raised SystemExit
+                self._loop.run_until_complete(self._clean_up())
         finally:
             asyncio.set_event_loop(None)
             self._loop.close()
@@ -78,12 +81,12 @@ class AsgiRunner:
             await self._lifespan.start_up()
         on_ready()
         await self._stopped.wait()
-        try:
-            await self._lifespan.shut_down()
-        finally:
-            await self._cancel_the_rest()
-            await self._end_channels()
-            await self._loop.shutdown_asyncgens()
+        await self._lifespan.shut_down()
+
+    async def _clean_up(self) -> None:
+        await self._cancel_the_rest()
+        await self._end_channels()
+        await self._loop.shutdown_asyncgens()
 
     async def _cancel_the_rest(self) -> None:
         # What an app has left behind, and what it is in the middle of, as asyncio.run() does it.

@@ -28,7 +28,8 @@ class Lifespan:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._answers: asyncio.Queue[Event | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None  # None: the app knows no lifespan
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
+        self._has_begun = False  # the app has received lifespan.startup
         self._state: dict[str, Any] = {} if state is None else state
         self._has_state = state is not None
 
@@ -40,15 +41,17 @@ class Lifespan:
     async def start_up(self) -> None:
         """Start the app's lifespan.
 
-        An exception instead of an answer means that the app supports none, says the specification: go on without it.
+        An app that raises instead of asking for lifespan.startup supports none: go on without it.
 
         Raises:
-            LifespanError: the app answered that it failed.
+            LifespanError: the app answered that it failed, or raised instead of an answer.
             AppProtocolError: it answered something else.
         """
         task = asyncio.get_running_loop().create_task(self._run())
         answer = await self._ask("lifespan.startup")
         if answer is None:
+            if self._has_begun and self._error is not None:
+                raise LifespanError(f"the app's lifespan raised {self._error!r}") from self._error
             return
         if answer["type"] == "lifespan.startup.failed":
             await task
@@ -77,12 +80,17 @@ class Lifespan:
         self._events.put_nowait({"type": event})
         return await self._answers.get()
 
+    async def _receive(self) -> Event:
+        event = await self._events.get()
+        self._has_begun = True
+        return event
+
     async def _run(self) -> None:
         # Runs in the event loop, as the lifespan task.
         scope: Scope = {"type": "lifespan", "asgi": ASGI.copy(), "state": self._state}
         try:
-            await self._app(scope, self._events.get, self._answers.put)
-        except Exception as error:
+            await self._app(scope, self._receive, self._answers.put)
+        except BaseException as error:
             self._error = error
         finally:
             self._answers.put_nowait(None)

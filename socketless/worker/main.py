@@ -77,8 +77,6 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
 
         runner.run(on_ready)
     except BaseException as error:
-        if watch.is_ready:
-            raise  # the lifespan's shutdown failed: Python prints it and exits with 1
         watch.is_leaving = True
         flush_output()
         watch.say(failed(error))

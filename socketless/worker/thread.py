@@ -21,7 +21,6 @@ from socketless.wire.channel import Channel, finish
 from socketless.wire.messages import Ready, Start
 from socketless.worker import stacks
 from socketless.worker.failures import failed
-from socketless.worker.lifespan import LifespanError
 from socketless.worker.runners import Runner, make_runner
 
 _numbers = itertools.count(1)
@@ -38,7 +37,8 @@ class WorkerThread(threading.Thread):
         self._runner: Runner | None = None
         self._lock = threading.Lock()
         self._is_stopped = False  # guarded by _lock
-        self.error: BaseException | None = None  # what the app raised at its end
+        self.error: BaseException | None = None  # what the app raised when it was shut down
+        self.death = ""  # the traceback of what has ended it before
 
     def run(self) -> None:
         # Runs in the thread socketless-worker-N, until stop().
@@ -58,12 +58,13 @@ class WorkerThread(threading.Thread):
 
             runner.run(on_ready)
         except BaseException as error:
-            if is_ready:
-                stacks.hide_our_frames(error)
-                # What the app said by lifespan.shutdown.failed is only the text of what it raised.
-                self.error = error.__cause__ or error if isinstance(error, LifespanError) else error
-            else:
+            if not is_ready:
                 finish(self._control.send(failed(error)))
+            elif self._is_stopped:
+                stacks.hide_our_frames(error)
+                self.error = error
+            else:
+                self.death = failed(error).traceback
         finally:
             self._control.close()
             self._on_end()
