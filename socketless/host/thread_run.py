@@ -48,7 +48,11 @@ class ThreadRun:
         self._close_sentinel = sentinel_writer.close
         self._thread = WorkerThread(ends.worker, start, self._close_sentinel)
         self.output = ThreadOutput(self._thread)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # no thread is to be had; or Ctrl-C, and then it may have started
+            self._thread.stop()
+            raise
 
     @property
     def sentinel(self) -> int:

@@ -124,11 +124,17 @@ class AsgiRunner:
 
         self._loop.call_soon_threadsafe(start)
 
-    def stack_of(self, number: int) -> str:
-        exchange = self._exchanges.get(number)
-        if exchange is None or exchange.task.done():
+    def stack_of(self, number: int | None) -> str:
+        task = self._task_of(number)
+        if task is None or task.done():
             return stacks.of_thread(self._thread)  # the loop has not come to it: this is what blocks it
-        return stacks.of_task(exchange.task, self._thread)
+        return stacks.of_task(task, self._thread)
+
+    def _task_of(self, number: int | None) -> asyncio.Task[Any] | None:
+        if number is None:
+            return self._lifespan.task
+        exchange = self._exchanges.get(number)
+        return None if exchange is None else exchange.task
 
     async def _serve_channel(self, channel: Channel) -> None:
         # Runs in the event loop, one task for each channel in use, until the pipe ends. It waits by a callback: a

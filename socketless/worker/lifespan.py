@@ -27,7 +27,8 @@ class Lifespan:
         self._app = app
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._answers: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None  # None: the app knows no lifespan
+        self.task: asyncio.Task[None] | None = None
+        self._is_supported = False
         self._error: BaseException | None = None
         self._has_begun = False  # the app has received lifespan.startup
         self._state: dict[str, Any] = {} if state is None else state
@@ -36,7 +37,7 @@ class Lifespan:
     @property
     def state(self) -> dict[str, Any] | None:
         """What the scope of each request has a copy of; `None` if the app knows no lifespan."""
-        return self._state if self._has_state or self._task is not None else None
+        return self._state if self._has_state or self._is_supported else None
 
     async def start_up(self) -> None:
         """Start the app's lifespan.
@@ -47,18 +48,18 @@ class Lifespan:
             LifespanError: the app answered that it failed, or raised instead of an answer.
             AppProtocolError: it answered something else.
         """
-        task = asyncio.get_running_loop().create_task(self._run())
+        self.task = asyncio.get_running_loop().create_task(self._run())
         answer = await self._ask("lifespan.startup")
         if answer is None:
             if self._has_begun and self._error is not None:
                 raise LifespanError(f"the app's lifespan raised {self._error!r}") from self._error
             return
         if answer["type"] == "lifespan.startup.failed":
-            await task
+            await self.task
             raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
         if answer["type"] != "lifespan.startup.complete":
             raise AppProtocolError(f"the ASGI app sent {answer['type']!r} in answer to lifespan.startup")
-        self._task = task
+        self._is_supported = True
 
     async def shut_down(self) -> None:
         """Shut the app's lifespan down, if it has one.
@@ -67,10 +68,10 @@ class Lifespan:
             LifespanError: the app answered that it failed.
             Exception: what it raised.
         """
-        if self._task is None:
+        if not self._is_supported or self.task is None:
             return
         answer = await self._ask("lifespan.shutdown")
-        await self._task
+        await self.task
         if answer is not None and answer["type"] == "lifespan.shutdown.failed":
             raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
         if self._error is not None:

@@ -150,7 +150,7 @@ class _ControlThread(threading.Thread):
 
     def _stack_of(self, number: int | None) -> str:
         try:
-            return stacks.main_thread() if number is None or self.runner is None else self.runner.stack_of(number)
+            return stacks.main_thread() if self.runner is None else self.runner.stack_of(number)
         except Exception:
             return ""  # it has moved on while it was looked at
 

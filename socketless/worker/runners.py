@@ -27,8 +27,11 @@ class Runner(Protocol):
         Any thread may call it.
         """
 
-    def stack_of(self, number: int) -> str:
-        """Return where the exchange on a channel is, as in a traceback. Any thread may call it."""
+    def stack_of(self, number: int | None) -> str:
+        """Return where the exchange on a channel is, as in a traceback; without a number, where the start is.
+
+        Any thread may call it.
+        """
 
 
 def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from socketless import eventloop
 from socketless.wire.channel import Channel, finish
@@ -54,12 +55,14 @@ class WorkerThread(threading.Thread):
             def on_ready() -> None:
                 nonlocal is_ready
                 is_ready = True
-                finish(self._control.send(Ready(runner.kind)))
+                with suppress(OSError):  # the host has not waited for it, and has called stop()
+                    finish(self._control.send(Ready(runner.kind)))
 
             runner.run(on_ready)
         except BaseException as error:
             if not is_ready:
-                finish(self._control.send(failed(error)))
+                with suppress(OSError):
+                    finish(self._control.send(failed(error)))
             elif self._is_stopped:
                 stacks.hide_our_frames(error)
                 self.error = error
@@ -84,9 +87,9 @@ class WorkerThread(threading.Thread):
             runner.stop()
 
     def stack_of(self, number: int | None) -> str:
-        """Return where the exchange on a channel is, as in a traceback; without a number, where this thread is."""
+        """Return where the exchange on a channel is, as in a traceback; without a number, where the start is."""
         try:
             runner = self._runner
-            return stacks.of_thread(self) if number is None or runner is None else runner.stack_of(number)
+            return stacks.of_thread(self) if runner is None else runner.stack_of(number)
         except Exception:
             return ""  # it has moved on while it was looked at

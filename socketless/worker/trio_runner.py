@@ -47,9 +47,8 @@ class TrioRunner(AsgiRunner):
         with self._trio:
             super().run(on_ready)
 
-    def stack_of(self, number: int) -> str:
-        exchange = self._exchanges.get(number)
-        task = None if exchange is None else self._trio.tasks.get(exchange.task)
+    def stack_of(self, number: int | None) -> str:
+        task = self._trio.tasks.get(self._task_of(number))
         return super().stack_of(number) if task is None else stacks.of_coroutine(task.coro)
 
 

@@ -69,8 +69,8 @@ class WsgiRunner:
         self._threads[channel.number] = thread
         thread.start()
 
-    def stack_of(self, number: int) -> str:
-        thread = self._threads.get(number)
+    def stack_of(self, number: int | None) -> str:
+        thread = self._threads.get(number or 0)
         return "" if thread is None else stacks.of_thread(thread)
 
     def _serve_channel(self, channel: Channel) -> None:
