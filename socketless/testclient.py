@@ -12,11 +12,13 @@ It is an `httpx2.Client` where httpx2 is installed, else an `httpx.Client`, as S
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin
+from weakref import WeakSet, ref
 
 from socketless.errors import WorkerStartError
 from socketless.host.exchange import Exchange
@@ -201,7 +203,8 @@ class _Transport(TestTransport):
 
     def handle_request(self, request: Any) -> Any:
         if _SESSION in request.extensions:
-            raise _Connected(session_of(self.worker.get(), request, root_path=self.root_path, client=self.client))
+            worker: Any = self.worker
+            raise _Connected(session_of(worker, request, root_path=self.root_path, client=self.client))
         return super().handle_request(request)
 
 
@@ -223,7 +226,11 @@ class _Source:
     def close(self) -> None:
         """End what was started."""
 
-    # What a transport wants of a worker:
+    # What a transport and a WebSocket want of a worker:
+
+    @property
+    def description(self) -> str:
+        return repr(self.app)
 
     @property
     def app_kind(self) -> str:
@@ -289,15 +296,52 @@ class _Threads(_Source):
         self._lock = threading.Lock()
         self._outer: Worker | None = None  # guarded by _lock, like all below
         self._inner: Worker | None = None
+        self._exchanges: WeakSet[Exchange] = WeakSet()
+        self._beginning = 0  # exchanges that are about to be
+        self._is_lent = False  # somebody may have the worker itself
         self.app = app
 
     def get(self) -> Worker:
         with self._lock:
-            if self._inner is not None:
-                return self._inner
-            if self._outer is None:
-                self._outer = owned(self._start(lifespan=False))
-            return self._outer
+            self._is_lent = True
+            return self._get()
+
+    def _get(self) -> Worker:
+        # Must be called with _lock held.
+        if self._inner is not None:
+            return self._inner
+        if self._outer is None:
+            self._outer = owned(self._start(lifespan=False))
+        return self._outer
+
+    def exchange(self, message: Message, timeouts: Timeouts, body: Pull | None = None) -> PullingSteps[Exchange]:
+        _idle_limit.used(self)
+        with self._lock:
+            worker = self._get()
+            self._beginning += 1
+        try:
+            exchange = yield from worker.exchange(message, timeouts, body)
+            with self._lock:
+                self._exchanges.add(exchange)
+            return exchange
+        finally:
+            with self._lock:
+                self._beginning -= 1
+
+    @property
+    def app_kind(self) -> str:
+        _idle_limit.used(self)
+        with self._lock:
+            return self._get().app_kind
+
+    def rest(self) -> None:
+        """End the worker without the lifespan, if nobody uses it; the next request starts another one."""
+        with self._lock:
+            if self._is_lent or self._beginning or not all(exchange.is_over for exchange in self._exchanges):
+                return
+            worker, self._outer = self._outer, None
+        if worker is not None:
+            worker.close()
 
     def enter(self) -> None:
         with self._lock:
@@ -317,3 +361,34 @@ class _Threads(_Source):
             if worker is not None:
                 stack.callback(worker.close)
             self.leave()
+
+
+class _IdleLimit:
+    """Lets only so many thread workers wait for the next request.
+
+    Each holds a dozen descriptors, and a test suite may have hundreds of clients at the level of its modules.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._recent: OrderedDict[int, ref[_Threads]] = OrderedDict()  # guarded by _lock; the last used one last
+
+    def used(self, source: _Threads) -> None:
+        """Take note that a worker is used, and let the one rest that was used least recently."""
+        oldest = None
+        with self._lock:
+            known = self._recent.get(id(source))
+            if known is not None and known() is source:
+                self._recent.move_to_end(id(source))
+                return
+            for number in [number for number, known in self._recent.items() if known() is None]:
+                del self._recent[number]
+            self._recent[id(source)] = ref(source)
+            if len(self._recent) > self._limit:
+                oldest = self._recent.popitem(last=False)[1]()
+        if oldest is not None:
+            oldest.rest()
+
+
+_idle_limit = _IdleLimit(16)
