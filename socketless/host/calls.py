@@ -17,11 +17,13 @@ import cloudpickle
 
 from socketless.host.apps import find_import_path, is_test_module
 from socketless.wire.pickling import dumps_by_name
+from socketless.worker.loading import WorkersApp
 
 _registering = threading.Lock()
 
-# What is the same wherever it is, or what pickle sends by its name anyway.
+# What is the same wherever it is, what pickle sends by its name anyway, and what stands for the app.
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, FunctionType, MethodType, ModuleType, tuple)
+_NOT_BY_NAME = (*_PLAIN, WorkersApp)
 
 
 def pickled_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
@@ -52,7 +54,7 @@ class _Names:
         self._ids: set[int] = set()
         for name, module in list(sys.modules.items()):
             if isinstance(module, ModuleType) and not is_test_module(name):
-                self._ids.update(id(value) for value in list(vars(module).values()) if not isinstance(value, _PLAIN))
+                self._ids.update(id(value) for value in list(vars(module).values()) if not isinstance(value, _NOT_BY_NAME))
 
     def name_of(self, value: Any) -> str | None:
         return find_import_path(value) if id(value) in self._ids else None

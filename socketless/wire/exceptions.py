@@ -6,7 +6,7 @@ other arguments). So each goes by itself, as a node of a graph, and is tried whe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ _MOST = 100  # exceptions in one graph; what is linked beyond is left out
 
 class _Node(NamedTuple):
     pickled: bytes | None  # None: it cannot be pickled, or not be rebuilt
-    frames: dict[str, Any] | None  # the traceback, as tblib's
+    frames: list[tuple[str, str, str, int]]  # the traceback: file, module, function, line of each entry
     cause: int | None
     context: int | None
     suppress_context: bool
@@ -51,7 +51,7 @@ def pack(error: BaseException) -> Packed:
         nodes.append(
             _Node(
                 pickled(each),
-                None if each.__traceback__ is None else Traceback(each.__traceback__).to_dict(),
+                list(_frames(each.__traceback__)),
                 place_of(each.__cause__),
                 place_of(each.__context__),
                 each.__suppress_context__,
@@ -89,26 +89,31 @@ def unpack(packed: Packed, loads: Callable[[bytes], Any] = loads) -> BaseExcepti
             error.__cause__ = None if node.cause is None else errors[node.cause]
             error.__context__ = None if node.context is None else errors[node.context]
             error.__suppress_context__ = node.suppress_context
-            error.__traceback__ = None if node.frames is None else _rebuild_traceback(node.frames)
+            error.__traceback__ = _rebuild_traceback(node.frames)
     return errors[0]
 
 
 def traceback_at(filename: str, lineno: int) -> TracebackType | None:
     """Return a traceback that leads to a line of another process."""
-    code = {"co_filename": filename, "co_name": "<unknown>"}
-    frame = {"f_globals": {}, "f_locals": {}, "f_code": code, "f_lineno": lineno}
-    return _rebuild_traceback({"tb_frame": frame, "tb_lineno": lineno, "tb_next": None})
+    return _rebuild_traceback([(filename, "<unknown>", "<unknown>", lineno)])
 
 
-def _rebuild_traceback(frames: dict[str, Any]) -> TracebackType | None:
-    entry = Traceback.from_dict(frames).as_traceback()
-    entries = []
+def _frames(entry: TracebackType | None) -> Iterator[tuple[str, str, str, int]]:
     while entry is not None:
-        entries.append(entry)
+        frame = entry.tb_frame
+        yield frame.f_code.co_filename, frame.f_globals.get("__name__", ""), frame.f_code.co_name, entry.tb_lineno
         entry = entry.tb_next
+
+
+def _rebuild_traceback(frames: list[tuple[str, str, str, int]]) -> TracebackType | None:
+    # One entry at a time: tblib's own way to a chain of them recurses, and a RecursionError has a thousand.
     rebuilt = None
-    for entry in reversed(entries):  # of tblib's own code, Python would show which part of a line was running
-        rebuilt = TracebackType(rebuilt, entry.tb_frame, -1, entry.tb_lineno)
+    for filename, module, name, lineno in reversed(frames):
+        code = {"co_filename": filename, "co_name": name}
+        frame = {"f_globals": {"__name__": module, "__file__": filename}, "f_code": code, "f_lineno": lineno}
+        entry = Traceback.from_dict({"tb_frame": frame, "tb_lineno": lineno, "tb_next": None}).as_traceback()
+        # Of tblib's own code, Python would show which part of the line was running: -1 is for "not known".
+        rebuilt = TracebackType(rebuilt, entry.tb_frame, -1, lineno)
     return rebuilt
 
 

@@ -1,0 +1,217 @@
+"""The table of README.rst that says what works where: each of its cells is tested."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import importlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import starlette.testclient
+from fastapi import FastAPI
+
+import socketless.testclient
+from apps import where_app
+from socketless import IpcProcess, errors
+from support import LIMIT
+
+ROOT = Path(__file__).parent.parent
+COLUMNS = ("in-process", "thread", "process")
+CLIENTS: dict[str, Callable[[], Any]] = {
+    "in-process": lambda: starlette.testclient.TestClient(where_app.app),
+    "thread": lambda: socketless.testclient.TestClient(where_app.app),
+    "process": lambda: socketless.testclient.TestClient("apps.where_app:app"),
+}
+# The same in a script of its own, for what may end the process or needs a terminal.
+SCRIPTS = {
+    "in-process": "from starlette.testclient import TestClient\nfrom apps.where_app import app\n",
+    "thread": "from socketless.testclient import TestClient\nfrom apps.where_app import app\n",
+    "process": "from socketless.testclient import TestClient\napp = 'apps.where_app:app'\n",
+}
+
+
+def read_table() -> dict[str, dict[str, str]]:
+    """Return the cells of the table, by what it is about and by the column."""
+    text = (ROOT / "README.rst").read_text()
+    section = text[text.index("\nWhich worker?\n") :]
+    table = re.search(r"^=+(?: +=+){3}\n.*?^=+(?: +=+){3}\n(.*?)^=+", section, re.DOTALL | re.MULTILINE)
+    assert table is not None
+    rows = [re.split(r" {2,}", line.strip()) for line in table.group(1).splitlines()]
+    return {row[0]: dict(zip(COLUMNS, row[1:], strict=True)) for row in rows}
+
+
+def run_script(column: str, script: str, stdin: str = "", launcher: tuple[str, ...] = ()) -> str:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [*launcher, sys.executable, "-W", "ignore", "-c", SCRIPTS[column] + script],
+        input=stdin,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    return done.stdout
+
+
+def overrides(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`dependency_overrides` of the test's own app object, or of the worker's by run()."""
+    changes = {where_app.user: lambda: "ada"}
+    monkeypatch.setattr(where_app.app, "dependency_overrides", changes)
+    if client.get("/user").json() == "ada":
+        return "yes"
+    client.worker.run(lambda app: app.dependency_overrides.update(changes), client.app)
+    return "``run()``" if client.get("/user").json() == "ada" else "no"
+
+
+def patches(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the test patches in the app's modules."""
+    monkeypatch.setattr(os, "getpid", lambda: 42)
+    if client.get("/pid").json() == 42:
+        return "yes"
+
+    def patch() -> None:
+        os.getpid = lambda: 42
+
+    client.worker.run(patch)
+    return "``run()``" if client.get("/pid").json() == 42 else "no"
+
+
+def memory(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Rows that the test has written into SQLite in memory."""
+
+    def insert() -> None:
+        importlib.import_module("apps.where_app").database.execute("INSERT INTO names VALUES ('ada')")
+
+    insert()
+    try:
+        if client.get("/names").json() == ["ada"]:
+            return "yes"
+    finally:
+        where_app.database.execute("DELETE FROM names")
+    client.worker.run(insert)
+    return "``run()``" if client.get("/names").json() == ["ada"] else "no"
+
+
+def context(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Context variables that the test has set."""
+
+    def get() -> Any:
+        where_app.variable.set("set")
+        return client.get("/variable").json()
+
+    return "yes" if contextvars.copy_context().run(get) == "set" else "no"
+
+
+def objects(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An app that is made in the test and holds what cannot be pickled."""
+    app, opened = FastAPI(), open(__file__)
+    app.get("/closed")(lambda: opened.closed)
+    with opened:
+        if column == "in-process":
+            return "no" if starlette.testclient.TestClient(app).get("/closed").json() else "yes"
+        if column == "thread":
+            return "no" if socketless.testclient.TestClient(app).get("/closed").json() else "yes"
+        with pytest.raises((errors.TransferError, errors.WorkerStartError)), IpcProcess(app):
+            pass
+        with IpcProcess(app, start_method="fork") as worker:
+            return "no" if socketless.testclient.TestClient(worker).get("/closed").json() else "``fork``"
+
+
+def output(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the app prints, logs and warns, seen by pytest's fixtures."""
+    test = """
+def test_it(capsys, caplog, recwarn):
+    TestClient(app).get("/say")
+    assert capsys.readouterr().out == "printed\\n"
+    assert caplog.messages == ["logged"]
+    assert [str(each.message) for each in recwarn] == ["warned"]
+"""
+    script = f"""
+import pathlib, sys, tempfile, pytest
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, "test_it.py")
+    path.write_text({SCRIPTS[column] + test!r})
+    print(int(pytest.main([str(path), "-q", "-p", "no:cacheprovider"])))
+"""
+    return "yes" if run_script(column, script).endswith("\n0\n") else "no"
+
+
+def exceptions(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the app raises, with the line that has raised it."""
+    with pytest.raises(where_app.NoSuchName, match="^bob$") as caught:
+        client.get("/boom")
+    last = caught.traceback[-1]
+    return "yes" if (str(last.path), last.name) == (where_app.__file__, "boom") else "no"
+
+
+def debugger(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A debugger at a terminal."""
+    script = "print(TestClient(app, raise_server_exceptions=False).get('/stop-here').text)"
+    return "yes" if '"went on"' in run_script(column, script, stdin="continue\n") else "no"
+
+
+def where_it_hangs(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The line that a request hangs at, when it has had its time."""
+    with contextlib.suppress(starlette.testclient.StarletteDeprecationWarning):  # it says that it ignores timeouts
+        try:
+            client.get("/hang", timeout=0.05)
+        except httpx2.ReadTimeout as error:
+            return "yes" if "time.sleep(0.2)" in error.stack else "no"
+    return "no"
+
+
+def exits(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An app that ends its process."""
+    script = """
+client = TestClient(app)
+try:
+    client.get("/exit")
+except Exception:
+    print(client.get("/user").json())
+"""
+    return "yes" if run_script(column, script) == "nobody\n" else "no"
+
+
+def no_sockets(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A test where every socket call is refused."""
+    launcher = (sys.executable, str(ROOT / "tests" / "nosock.py"), "strict")
+    return "yes" if run_script(column, "print(TestClient(app).get('/user').text)", launcher=launcher) else "no"
+
+
+CHECKS: dict[str, Callable[[str, Any, pytest.MonkeyPatch], str]] = {
+    "``dependency_overrides``": overrides,
+    "``monkeypatch`` of the app's modules": patches,
+    "SQLite in memory": memory,
+    "context variables of the test": context,
+    "an app object that cannot be pickled": objects,
+    "``capsys``, ``caplog``, ``recwarn``": output,
+    "the app's exceptions and their lines": exceptions,
+    "``breakpoint()``": debugger,
+    "a timeout says where the app hangs": where_it_hangs,
+    "an app that exits or crashes": exits,
+    "no sockets": no_sockets,
+}
+
+
+def test_rows() -> None:
+    """There is a check for each row of the table."""
+    assert list(read_table()) == list(CHECKS)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("row", CHECKS)
+def test_cell(row: str, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a cell of the table says is so."""
+    client = CLIENTS[column]()
+    try:
+        assert CHECKS[row](column, client, monkeypatch) == read_table()[row][column]
+    finally:
+        client.close()
