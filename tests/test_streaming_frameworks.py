@@ -659,6 +659,7 @@ needs_task_group = pytest.mark.skipif(sys.version_info < (3, 11), reason="asynci
         pytest.param(FASTAPI, "/littering", id="fastapi"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Unclosed file <tempfile:ResourceWarning")  # Django's, of a request that fails
 def test_clean_up_that_fails(
     app: str, url: str, workers: Workers, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
