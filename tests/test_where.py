@@ -155,16 +155,22 @@ def exceptions(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str
 def debugger(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """A debugger at a terminal."""
     script = "print(TestClient(app, raise_server_exceptions=False).get('/stop-here').text)"
-    return "yes" if '"went on"' in run_script(column, script, stdin="continue\n") else "no"
+    return "yes" if run_script(column, script, stdin="continue\n").endswith('"went on"\n') else "no"
 
 
 def where_it_hangs(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """The line that a request hangs at, when it has had its time."""
+    if column == "in-process":
+        where_app.released.set()  # Starlette's client waits for it, whatever the timeout
     with contextlib.suppress(starlette.testclient.StarletteDeprecationWarning):  # it says that it ignores timeouts
         try:
             client.get("/hang", timeout=0.05)
         except httpx2.ReadTimeout as error:
-            return "yes" if "time.sleep(0.2)" in error.stack else "no"
+            return "yes" if "released.wait()" in error.stack else "no"
+        finally:
+            if column != "in-process":
+                client.worker.run(where_app.released.set)
+            where_app.released.clear()
     return "no"
 
 

@@ -54,7 +54,9 @@ class _Names:
         self._ids: set[int] = set()
         for name, module in list(sys.modules.items()):
             if isinstance(module, ModuleType) and not is_test_module(name):
-                self._ids.update(id(value) for value in list(vars(module).values()) if not isinstance(value, _NOT_BY_NAME))
+                self._ids.update(
+                    id(value) for value in list(vars(module).values()) if not isinstance(value, _NOT_BY_NAME)
+                )
 
     def name_of(self, value: Any) -> str | None:
         return find_import_path(value) if id(value) in self._ids else None

@@ -6,7 +6,7 @@ import contextvars
 import logging
 import os
 import sqlite3
-import time
+import threading
 import warnings
 
 from fastapi import Depends, FastAPI
@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI
 app = FastAPI()
 
 variable = contextvars.ContextVar("variable", default="not set")
+released = threading.Event()
 database = sqlite3.connect(":memory:", check_same_thread=False)
 database.execute("CREATE TABLE names (name)")
 
@@ -64,7 +65,7 @@ async def boom() -> None:
 
 @app.get("/hang")
 def hang() -> None:
-    time.sleep(0.2)
+    released.wait()
 
 
 @app.get("/exit")
