@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -105,7 +105,7 @@ class IpcThread(Worker):
 
     def _prepare(self, message: Message) -> Message:
         if isinstance(message, (Request, Reset, Call)):
-            return replace(message, context=copy_context())
+            return replace(message, context=_copy_context())
         return message
 
     def _work(
@@ -125,3 +125,12 @@ class IpcThread(Worker):
         finally:
             if isinstance(self._run, ThreadRun):
                 self._run.leave()
+
+
+def _copy_context() -> Context:
+    # Without what it says of the event loop that the test itself may run on: the app runs on another.
+    context = copy_context()
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, None)
+    return context

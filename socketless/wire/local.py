@@ -17,10 +17,10 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from socketless.wire.channel import Channel, ChannelEnds, Steps, Wait, make_pipe
-from socketless.wire.messages import Message
+from socketless.wire.messages import Event, Message
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
-_BODY_BYTES_FOR_ONE = 16
+_BYTES_FOR_ONE = 16  # of a message; so four pieces of a body of 16 KiB fill a pipe
 
 _Queue = deque[tuple[int, Message]]  # with the number of bytes in the pipe
 
@@ -43,7 +43,7 @@ class LocalChannel(Channel):
             BrokenPipeError: the other side is gone.
         """
         fd = self._writer.fileno()
-        weight = min(_PAGE, 1 + len(getattr(message, "body", b"")) // _BODY_BYTES_FOR_ONE)
+        weight = min(_PAGE, 1 + _size(message) // _BYTES_FOR_ONE)
         while True:
             self._outbox.append((weight, message))  # before its bytes: who has read them finds it
             try:
@@ -78,6 +78,12 @@ class LocalChannel(Channel):
             if weight > 1:
                 os.read(fd, weight - 1)
             return message
+
+
+def _size(message: Message) -> int:
+    if isinstance(message, Event):
+        return len(message.event.get("bytes") or message.event.get("text") or b"")
+    return len(getattr(message, "body", b""))
 
 
 _live: weakref.WeakSet[LocalChannel] = weakref.WeakSet()
