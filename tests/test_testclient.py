@@ -1498,6 +1498,23 @@ def test_threads_without_with(inside: Any, name: str) -> None:
         assert [future.result() for future in futures] == [(str(number), f"thread {number}") for number in range(8)]
 
 
+@pytest.mark.parametrize("entered", [True, False])
+def test_in_a_coroutine(inside: Any, entered: bool) -> None:
+    """The client can be used where an event loop runs, which waits for it."""
+
+    async def use() -> None:
+        client = inside()
+        with ExitStack() as stack:
+            if entered:
+                stack.enter_context(client)
+            assert client.get("/status/204").status_code == 204
+            with client.websocket_connect("/raw/ws_echo") as session:
+                session.send_text("text")
+                assert session.receive_text() == "text"
+
+    asyncio.run(use())
+
+
 def test_other_thread(client: Any) -> None:
     """A WebSocket can be used in another thread than the one that has connected it."""
     with client.websocket_connect("/raw/ws_echo") as session, ThreadPoolExecutor(1) as pool:
