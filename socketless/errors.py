@@ -148,7 +148,7 @@ class WebSocketDisconnect(SocketlessError):
     """
 
     def __init__(self, code: int = 1000, reason: str | None = None) -> None:
-        super().__init__(code, reason)
+        Exception.__init__(self, code, reason)  # what is next may be a class of Starlette's
         self.code = code
         self.reason = reason or ""
 

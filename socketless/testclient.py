@@ -149,7 +149,7 @@ class TestClient(httpx.Client):
             self.request("GET", urljoin("ws://testserver", url), headers=headers, extensions=extensions, **options)
         except _Connected as connected:
             return connected.session
-        raise RuntimeError("the request for a WebSocket was answered by something else than the app's worker")
+        raise RuntimeError(f"Expected WebSocket upgrade: a WebSocket's URL begins with ws://, wss:// or /, not {url!r}")
 
     def __enter__(self) -> Self:
         error: BaseException | None = None
@@ -202,7 +202,7 @@ class _Transport(TestTransport):
     worker: _Source  # type: ignore[assignment]
 
     def handle_request(self, request: Any) -> Any:
-        if _SESSION in request.extensions:
+        if _SESSION in request.extensions and request.url.scheme in ("ws", "wss"):
             worker: Any = self.worker
             raise _Connected(session_of(worker, request, root_path=self.root_path, client=self.client))
         return super().handle_request(request)
