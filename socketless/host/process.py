@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from socketless.errors import StateError, WorkerStartError
+from socketless.errors import StateError, TransferError, WorkerStartError
 from socketless.host import apps
 from socketless.host.calls import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
@@ -132,7 +132,10 @@ class IpcProcess(Worker):
         return pickled_call(function, args, kwargs)
 
     def _result(self, result: Result) -> Any:
-        return loads(result.value)
+        try:
+            return loads(result.value)
+        except Exception as error:
+            raise TransferError(f"the result cannot be rebuilt here: {type(error).__name__}: {error}") from error
 
 
 def _weak_callback(process: IpcProcess, run: ProcessRun) -> Callable[[], None]:

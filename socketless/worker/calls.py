@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from socketless.errors import TransferError
 from socketless.wire.messages import Call, Done, Message, Reset, Result
 from socketless.wire.pickling import loads_by_name
 from socketless.worker.loading import load_path
@@ -15,12 +16,16 @@ def function_of(message: Reset | Call, hook: Callable[[], Any] | None) -> Callab
     """Return what is to be called.
 
     Raises:
-        Exception: it cannot be rebuilt here.
+        TransferError: it cannot be rebuilt here.
     """
     if isinstance(message, Reset):
         return hook if hook is not None else _nothing
     if isinstance(message.function, bytes):
-        function: Callable[[], Any] = loads_by_name(message.function, load_path)
+        try:
+            function: Callable[[], Any] = loads_by_name(message.function, load_path)
+        except Exception as error:
+            what = f"{message.label}: the function or an argument of it cannot be rebuilt in the worker"
+            raise TransferError(f"{what}: {type(error).__name__}: {error}") from error
         return function
     return message.function
 
