@@ -100,7 +100,9 @@ class IpcThread(Worker):
         return "threads"
 
     def _stop(self, run: Run) -> None:
-        self._pool.retire()  # the threads of a WSGI app wait for the end of their channels
+        assert isinstance(run, ThreadRun)
+        run.give_up()
+        self._pool.retire(close_all=True)  # which ends the threads of the worker that wait, too
         super()._stop(run)
 
     def _prepare(self, message: Message) -> Message:

@@ -125,6 +125,10 @@ class ThreadRun:
     def kill(self, number: int) -> None:
         """Do nothing: there is no process of its own."""
 
+    def give_up(self) -> None:
+        """Wake everybody who waits for an answer: there will be none."""
+        self._close_sentinel()
+
     def wait_for_end(self) -> Steps[None]:
         """Wait for a worker that has closed its pipes."""
         with suppress(EOFError):  # it was stopped just now
@@ -141,5 +145,5 @@ class ThreadRun:
         if self._thread is not threading.current_thread():
             self._thread.join(remaining(deadline))
         self._control.close()
-        self._close_sentinel()  # whoever still waits for an app that hangs does so in vain
+        self.give_up()
         self._sentinel.close()

@@ -30,9 +30,20 @@ _WIDE = 256 * 1024  # of a pipe that has carried a large message
 
 
 class PipeEnd(Connection):
-    """One end of a pipe. One that the garbage collector has closed knows it, and does not keep its old number."""
+    """One end of a pipe. Two threads, or the garbage collector, may close it at once."""
+
+    def __init__(self, fd: int, *, readable: bool = True, writable: bool = True) -> None:
+        super().__init__(fd, readable, writable)
+        self._open = [fd]  # taken out atomically: a descriptor that is closed twice may be another's by then
+
+    def close(self) -> None:
+        """Close it. May be called twice."""
+        with suppress(IndexError):
+            self._open.pop()
+            super().close()
 
     def __del__(self) -> None:
+        # Connection's own closes the descriptor and keeps its number, for what else is collected to write to.
         self.close()
 
 
@@ -104,11 +115,10 @@ class Channel:
     One thread at a time may write, and one, which may be another, read.
     """
 
-    def __init__(self, number: int, reader: Connection, writer: Connection) -> None:
+    def __init__(self, number: int, reader: PipeEnd, writer: PipeEnd) -> None:
         self.number = number
         self._reader = reader
         self._writer = writer
-        self._open_ends = [(reader, writer)]
         self._rest = bytearray()  # what was read beyond the last piece
         self._blocking = True
         self._wide = False
@@ -218,12 +228,8 @@ class Channel:
 
     def close(self) -> None:
         """Close both pipes. May be called twice, and by two threads at once."""
-        try:
-            reader, writer = self._open_ends.pop()  # atomic: a descriptor that is closed twice may be another's by then
-        except IndexError:
-            return
-        reader.close()
-        writer.close()
+        self._reader.close()
+        self._writer.close()
 
 
 def make_channel(number: int) -> ChannelEnds:

@@ -14,9 +14,8 @@ import sys
 import weakref
 from collections import deque
 from contextlib import suppress
-from multiprocessing.connection import Connection
 
-from socketless.wire.channel import Channel, ChannelEnds, Steps, Wait, make_pipe
+from socketless.wire.channel import Channel, ChannelEnds, PipeEnd, Steps, Wait, make_pipe
 from socketless.wire.messages import Event, Message
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
@@ -30,7 +29,7 @@ _FILLER = bytes(_PAGE)
 class LocalChannel(Channel):
     """One end of a channel between threads."""
 
-    def __init__(self, number: int, reader: Connection, writer: Connection, inbox: _Queue, outbox: _Queue) -> None:
+    def __init__(self, number: int, reader: PipeEnd, writer: PipeEnd, inbox: _Queue, outbox: _Queue) -> None:
         super().__init__(number, reader, writer)
         self._inbox = inbox
         self._outbox = outbox
@@ -41,17 +40,17 @@ class LocalChannel(Channel):
 
         Raises:
             BrokenPipeError: the other side is gone.
+            EOFError: this side was closed meanwhile.
         """
-        fd = self._writer.fileno()
         weight = min(_PAGE, 1 + _size(message) // _BYTES_FOR_ONE)
         while True:
             self._outbox.append((weight, message))  # before its bytes: who has read them finds it
             try:
-                os.write(fd, _FILLER[:weight])
+                os.write(_fd_of(self._writer), _FILLER[:weight])
             except BlockingIOError:
                 self._outbox.pop()
-                yield Wait(fd, for_writing=True)
-            except OSError:
+                yield Wait(_fd_of(self._writer), for_writing=True)
+            except (EOFError, OSError):
                 self._outbox.pop()
                 raise
             else:
@@ -61,12 +60,12 @@ class LocalChannel(Channel):
         """Take one message over.
 
         Raises:
-            EOFError: the other side is gone.
+            EOFError: the other side is gone, or this side was closed meanwhile.
         """
-        fd = self._reader.fileno()
         if not self._blocking:
-            yield Wait(fd)  # the other side has yet to think: do not even try
+            yield Wait(_fd_of(self._reader))  # the other side has yet to think: do not even try
         while True:
+            fd = _fd_of(self._reader)
             try:
                 first = os.read(fd, 1)
             except BlockingIOError:
@@ -78,6 +77,14 @@ class LocalChannel(Channel):
             if weight > 1:
                 os.read(fd, weight - 1)
             return message
+
+
+def _fd_of(end: PipeEnd) -> int:
+    # Asked each time: a worker that is stopped closes the channels that somebody still waits for.
+    try:
+        return end.fileno()
+    except OSError:
+        raise EOFError from None
 
 
 def _size(message: Message) -> int:
@@ -100,7 +107,7 @@ def make_local_channel(number: int) -> ChannelEnds:
     return ChannelEnds(host, LocalChannel(number, request_reader, response_writer, requests, responses))
 
 
-def _small_pipe() -> tuple[Connection, Connection]:
+def _small_pipe() -> tuple[PipeEnd, PipeEnd]:
     reader, writer = make_pipe()
     if sys.platform == "linux":
         with suppress(OSError):

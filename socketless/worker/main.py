@@ -20,10 +20,9 @@ import select
 import signal
 import sys
 import threading
-from multiprocessing.connection import Connection
 
 from socketless import eventloop
-from socketless.wire.channel import Channel, finish
+from socketless.wire.channel import Channel, PipeEnd, finish
 from socketless.wire.messages import Done, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
 from socketless.worker import loading, stacks
 from socketless.worker.failures import failed
@@ -41,7 +40,7 @@ def spawned(fds: str, reports_fd: str) -> None:
     for fd in (fd for pair in pairs for fd in pair):
         os.set_inheritable(fd, False)  # not for the children of the app
     control, *channels = [
-        Channel(number, Connection(read_fd, writable=False), Connection(write_fd, readable=False))
+        Channel(number, PipeEnd(read_fd, writable=False), PipeEnd(write_fd, readable=False))
         for number, (read_fd, write_fd) in enumerate(pairs)
     ]
     try:

@@ -49,7 +49,7 @@ def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:
     if kind == "wsgi":
         from socketless.worker.wsgi import WsgiRunner
 
-        return WsgiRunner(app, hook, start)
+        return WsgiRunner(app, hook, start, outlives_its_worker=outlives_its_worker)
     from socketless.worker.asgi import AsgiRunner, as_asgi3
 
     runner_class = AsgiRunner

@@ -46,8 +46,11 @@ class WsgiRunner:
 
     kind = "wsgi"
 
-    def __init__(self, app: App, hook: Callable[[], Any] | None, start: Start) -> None:
+    def __init__(
+        self, app: App, hook: Callable[[], Any] | None, start: Start, *, outlives_its_worker: bool = False
+    ) -> None:
         self._app = app
+        self._waits_for_threads = outlives_its_worker
         self._hook = hook
         self._max_body_bytes = start.max_body_bytes
         self._debug = start.debug
@@ -59,6 +62,9 @@ class WsgiRunner:
         # the pipes, or with the process.
         on_ready()
         self._stopped.wait()
+        if self._waits_for_threads:
+            for thread in list(self._threads.values()):
+                thread.join()
 
     def stop(self) -> None:
         self._stopped.set()
