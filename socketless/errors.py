@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any
 
 __all__ = [
     "AppError",
@@ -152,7 +151,7 @@ class WebSocketDisconnect(SocketlessError):
         self.code = code
         self.reason = reason or ""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[WebSocketDisconnect], tuple[int, str]]:
         return WebSocketDisconnect, (self.code, self.reason)  # also where it is Starlette's, too
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -50,10 +51,8 @@ def replacements(worker: Worker, options: Mapping[str, Any]) -> Iterator[tuple[t
     yield starlette._TestClientTransport, close
 
     def __enter__(self: Any) -> Any:
+        self.exit_stack = ExitStack()  # which Starlette's own __exit__ closes
+        self.exit_stack.callback(lambda: self._transport.close())
         return self
 
-    def __exit__(self: Any, *exc_info: Any) -> None:
-        self._transport.close()
-
     yield starlette.TestClient, __enter__
-    yield starlette.TestClient, __exit__

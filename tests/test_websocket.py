@@ -980,7 +980,7 @@ def test_pickled_denial(packed: bool) -> None:
     ):
         raise AssertionError("not reached")
     for denial in (caught.value, pickle.loads(pickle.dumps(caught.value))):
-        assert type(denial) is WebSocketDenialResponse
+        assert isinstance(denial, WebSocketDenialResponse)
         assert denial.content == b"unpaid"
         assert denial.status_code == 402
         assert denial.headers.get_list("x-a") == ["1", "2"]

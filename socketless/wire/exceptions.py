@@ -23,6 +23,7 @@ class _Node(NamedTuple):
     cause: int | None
     context: int | None
     suppress_context: bool
+    notes: list[str] | None
     members: list[int]  # of a group
 
 
@@ -55,6 +56,7 @@ def pack(error: BaseException) -> Packed:
                 place_of(each.__cause__),
                 place_of(each.__context__),
                 each.__suppress_context__,
+                getattr(each, "__notes__", None),
                 members,
             )
         )
@@ -78,19 +80,25 @@ def pickled(error: BaseException) -> bytes | None:
 
 def unpack(packed: Packed, loads: Callable[[bytes], Any] = loads) -> BaseException | None:
     """Turn it back; `None` if `loads` does not find its class. What it is linked to may be missing then as well."""
-    errors: list[BaseException | None] = [None] * len(packed.nodes)
-    for place, node in enumerate(packed.nodes):
-        error = errors[place] = errors[place] or _unpickle(node.pickled, loads)
-        if error is not None:  # its members have come with it
-            for member_place, member in zip(node.members, _members(error), strict=False):
-                errors[member_place] = member
-    for error, node in zip(errors, packed.nodes, strict=True):
-        if error is not None:
-            error.__cause__ = None if node.cause is None else errors[node.cause]
-            error.__context__ = None if node.context is None else errors[node.context]
+    found: list[list[BaseException]] = [[] for _ in packed.nodes]  # a member of two groups is there twice
+    for node, copies in zip(packed.nodes, found, strict=True):
+        if not copies and (error := _unpickle(node.pickled, loads)) is not None:
+            copies.append(error)
+        for error in copies:  # whose members have come with it
+            for place, member in zip(node.members, _members(error), strict=False):
+                found[place].append(member)
+
+    def link(place: int | None) -> BaseException | None:
+        return found[place][0] if place is not None and found[place] else None
+
+    for node, copies in zip(packed.nodes, found, strict=True):
+        for error in copies:
+            error.__cause__, error.__context__ = link(node.cause), link(node.context)
             error.__suppress_context__ = node.suppress_context
             error.__traceback__ = _rebuild_traceback(node.frames)
-    return errors[0]
+            if node.notes:
+                error.__notes__ = node.notes
+    return link(0)
 
 
 def traceback_at(filename: str, lineno: int) -> TracebackType | None:
