@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin
-from weakref import WeakSet, ref
+from weakref import ref
 
 from socketless.errors import WorkerStartError
 from socketless.host.exchange import Exchange
@@ -296,8 +296,6 @@ class _Threads(_Source):
         self._lock = threading.Lock()
         self._outer: Worker | None = None  # guarded by _lock, like all below
         self._inner: Worker | None = None
-        self._exchanges: WeakSet[Exchange] = WeakSet()
-        self._beginning = 0  # exchanges that are about to be
         self._is_lent = False  # somebody may have the worker itself
         self.app = app
 
@@ -318,15 +316,7 @@ class _Threads(_Source):
         _idle_limit.used(self)
         with self._lock:
             worker = self._get()
-            self._beginning += 1
-        try:
-            exchange = yield from worker.exchange(message, timeouts, body)
-            with self._lock:
-                self._exchanges.add(exchange)
-            return exchange
-        finally:
-            with self._lock:
-                self._beginning -= 1
+        return worker.exchange(message, timeouts, body)
 
     @property
     def app_kind(self) -> str:
@@ -335,13 +325,10 @@ class _Threads(_Source):
             return self._get().app_kind
 
     def rest(self) -> None:
-        """End the worker without the lifespan, if nobody uses it; the next request starts another one."""
+        """Drop the worker without the lifespan. It goes when its last exchange is over; the next request has another."""
         with self._lock:
-            if self._is_lent or self._beginning or not all(exchange.is_over for exchange in self._exchanges):
-                return
-            worker, self._outer = self._outer, None
-        if worker is not None:
-            worker.close()
+            if not self._is_lent:
+                self._outer = None
 
     def enter(self) -> None:
         with self._lock:

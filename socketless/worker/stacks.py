@@ -30,7 +30,12 @@ _WRAPPERS = ("async_generator_asend", "async_generator_athrow", "coroutine_wrapp
 # Through which an ASGI app waits for a thread.
 _TO_THREADS = tuple(
     os.path.join(os.sep, *parts)
-    for parts in [("anyio", "to_thread.py"), ("asyncio", "threads.py"), ("asgiref", "sync.py")]
+    for parts in [
+        ("anyio", "to_thread.py"),
+        ("asgiref", "sync.py"),
+        ("asyncio", "threads.py"),
+        ("trio", "_threads.py"),
+    ]
 )
 
 
@@ -59,19 +64,19 @@ def of_task(task: asyncio.Task[Any], loop_thread: threading.Thread) -> str:
     """
     if asyncio.current_task(task.get_loop()) is task:
         return of_thread(loop_thread)  # not suspended: it is what the loop's thread does
-    frames = list(_frames(task.get_coro()))
-    text = of_coroutine(task.get_coro())
+    return of_coroutine(task.get_coro(), loop_thread)
+
+
+def of_coroutine(coroutine: Any, loop_thread: threading.Thread) -> str:
+    """Return where a coroutine that is suspended is, and the threads that it may be waiting for."""
+    frames = list(_frames(coroutine))
+    text = _format(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames))
     if any(frame.f_code.co_filename.endswith(_TO_THREADS) for frame in frames):
         for thread in set(threading.enumerate()) - {loop_thread, threading.main_thread(), threading.current_thread()}:
             stack = _stack(thread)
             if not _is_idle(stack):
                 text += f"In thread {thread.name}:\n{_format(stack)}"
     return text
-
-
-def of_coroutine(coroutine: Any) -> str:
-    """Return where a coroutine that is suspended is."""
-    return _format(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in _frames(coroutine)))
 
 
 def _is_idle(stack: list[traceback.FrameSummary]) -> bool:

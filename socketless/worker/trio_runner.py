@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import itertools
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -49,7 +50,11 @@ class TrioRunner(AsgiRunner):
 
     def stack_of(self, number: int | None) -> str:
         task = self._trio.tasks.get(self._task_of(number))
-        return super().stack_of(number) if task is None else stacks.of_coroutine(task.coro)
+        if task is None:  # trio has not come to it, perhaps: then this is what blocks it
+            return super().stack_of(number) or stacks.of_thread(self._trio.thread)
+        if inspect.getcoroutinestate(task.coro) == inspect.CORO_RUNNING:
+            return stacks.of_thread(self._trio.thread)
+        return stacks.of_coroutine(task.coro, self._trio.thread)
 
 
 class _TrioThread:
@@ -57,13 +62,13 @@ class _TrioThread:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
-        self._thread = threading.Thread(target=self._run, name=f"socketless-trio-{next(_numbers)}", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=f"socketless-trio-{next(_numbers)}", daemon=True)
         self._started = threading.Event()
         self._error: BaseException | None = None  # why it has not
         self.tasks: dict[asyncio.Task[Any] | None, trio.lowlevel.Task] = {}  # of calls, by who has called
 
     def __enter__(self) -> None:
-        self._thread.start()
+        self.thread.start()
         self._started.wait()
         if self._error is not None:
             raise self._error
@@ -72,7 +77,7 @@ class _TrioThread:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._token.run_sync_soon(self._stopped.set)
-        self._thread.join()
+        self.thread.join()
 
     def _run(self) -> None:
         # Runs in the thread socketless-trio-N.

@@ -1,0 +1,138 @@
+"""Exceptions cross with all that belongs to them."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import pytest
+
+from socketless.errors import AppError
+from socketless.host.failures import exception_of
+from socketless.wire.exceptions import pack, unpack
+from socketless.wire.messages import Failed
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup  # comes with pytest
+else:
+    from builtins import ExceptionGroup
+
+
+class Own(Exception):
+    """An exception with attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.detail = {"of": text}
+
+
+class Reduced(Exception):
+    """One that says itself how it is pickled, without its notes."""
+
+    def __reduce__(self) -> tuple[type[Reduced], tuple[object, ...]]:
+        return Reduced, self.args
+
+
+class Odd(Exception):
+    """One that pickles and cannot be rebuilt."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one + two)
+
+
+def crossed(error: BaseException) -> BaseException:
+    there = unpack(pack(error))
+    assert there is not None
+    return there
+
+
+def chained() -> Exception:
+    """Return an exception with a cause and, behind that, a context."""
+    try:
+        try:
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise ValueError("second")  # noqa: B904
+        except ValueError as error:
+            raise Own("third") from error
+    except Own as error:
+        return error
+
+
+def test_links() -> None:
+    """Attributes, causes and contexts are there, and Python prints the same of both."""
+    error = chained()
+    there = crossed(error)
+    assert type(there) is Own
+    assert there.detail == {"of": "third"}
+    assert isinstance(there.__cause__, ValueError)
+    assert isinstance(there.__cause__.__context__, KeyError)
+    printed = ["".join(traceback.format_exception(each)).splitlines() for each in (there, error)]
+    # Which part of a line was running, Python marks of the original only.
+    assert printed[0] == [line for line in printed[1] if line.strip(" ^~") or not line]
+
+
+def test_suppressed_context() -> None:
+    """What `from None` hides stays hidden, and is there."""
+    try:
+        try:
+            raise KeyError("inner")
+        except KeyError:
+            raise ValueError("outer") from None
+    except ValueError as error:
+        there = crossed(error)
+    assert there.__suppress_context__
+    assert isinstance(there.__context__, KeyError)
+
+
+def test_cycle() -> None:
+    """Exceptions that are each other's causes cross, too."""
+    one, two = ValueError("one"), ValueError("two")
+    one.__cause__, two.__cause__ = two, one
+    there = crossed(one)
+    assert there.__cause__ is not None
+    assert there.__cause__.__cause__ is there
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="notes came with Python 3.11")
+@pytest.mark.parametrize("error", [Own("text"), Reduced("text")], ids=["own", "reduced"])
+def test_notes(error: Exception) -> None:
+    """Notes cross, also of an exception that pickles without them."""
+    error.add_note("a note")
+    assert crossed(error).__notes__ == ["a note"]
+
+
+def test_groups() -> None:
+    """Members of groups in groups have their causes and tracebacks, also those that are in two groups."""
+    member = chained()
+    inner = ExceptionGroup("inner", [member, OSError(2, "gone")])
+    outer = ExceptionGroup("outer", [inner, member])
+    there = crossed(outer)
+    assert isinstance(there, ExceptionGroup)
+    for each in (there.exceptions[0].exceptions[0], there.exceptions[1]):
+        assert isinstance(each, Own)
+        assert isinstance(each.__cause__, ValueError)
+        assert traceback.extract_tb(each.__traceback__)[-1].line == 'raise Own("third") from error'
+
+
+def test_what_cannot_cross() -> None:
+    """What cannot be rebuilt is an AppError with the traceback's text; as a cause of something it is left out."""
+    odd = Odd(1, 2)
+    assert unpack(pack(odd)) is None
+    assert isinstance(exception_of(Failed(pack(odd), "Odd: 3", "the traceback")), AppError)
+    error = ValueError("outer")
+    error.__cause__ = odd
+    assert crossed(error).__cause__ is None
+
+
+def test_long_traceback() -> None:
+    """A traceback of a thousand entries crosses."""
+
+    def recurse() -> None:
+        recurse()
+
+    with pytest.raises(RecursionError) as caught:
+        recurse()
+    there = crossed(caught.value)
+    assert len(traceback.extract_tb(there.__traceback__)) == len(traceback.extract_tb(caught.value.__traceback__))
