@@ -1,0 +1,958 @@
+"""What a person reads of a test that asks a worker: output, logs, warnings and errors, as if the app ran in-process.
+
+Small projects are run by pytest, as a person would, once for each place where the app can run. All but one line of
+their text is the same: the one that makes the client.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from support import LIMIT
+
+ROOT = Path(__file__).parent.parent
+
+CLIENTS = {
+    "in-process": "starlette.testclient.TestClient(load('shop').app) as client",  # what the others have to look like
+    "threads": "socketless.testclient.TestClient(load('shop').app) as client",
+    "process": "socketless.testclient.TestClient('shop:app') as client",
+    "fork": "IpcProcess('shop:app', start_method='fork') as worker, socketless.testclient.TestClient(worker) as client",
+}
+EVERYWHERE = pytest.mark.parametrize("kind", ["in-process", "threads", "process"])
+
+HAS_NOTES_AND_GROUPS = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
+
+CONFTEST = """
+    from importlib import import_module as load
+
+    import pytest
+    import socketless.testclient
+    import starlette.testclient
+    from socketless import IpcProcess, eventloop
+
+    eventloop.install()  # for Starlette's own, where sockets are refused
+
+
+    @pytest.fixture(scope="module")
+    def client():
+        with CLIENT:
+            yield client
+"""
+
+
+class Seen(NamedTuple):
+    """What a command has printed, without what differs from one run to the next."""
+
+    text: str
+    exit_code: int
+
+    def report(self, name: str) -> str:
+        """Return pytest's report of a test that has failed, without the frames of libraries."""
+        found = re.search(
+            rf"^_{{3,}} {re.escape(name)} _{{3,}}\n(.*?)(?=^(?:_{{3,}} .* _{{3,}}|={{3,}} .* ={{3,}})$)",
+            self.text,
+            re.M | re.S,
+        )
+        assert found is not None, self.text
+        return without_libraries(found[1])
+
+    def sections(self, name: str) -> list[tuple[str, list[str]]]:
+        """Return the "Captured" sections of the report, in their order: what was captured, and its lines."""
+        _, *parts = re.split(r"^-+ Captured (.*) -+\n", self.report(name), flags=re.M)
+        return [(title, text.splitlines()) for title, text in zip(parts[::2], parts[1::2], strict=True)]
+
+    def gist(self, name: str) -> list[str]:
+        """Return the lines of the report that say where it failed, and of what."""
+        report, _, _ = self.report(name).partition("- Captured ")
+        found = re.findall(
+            r"^(?:[>E] .*|\S+:\d+: in .*\n .*|\S+:\d+:.*|The above exception.*|During handling.*)$", report, re.M
+        )
+        return [" ".join(line.split()) for line in found]
+
+    def summary(self, title: str) -> str:
+        """Return one of the parts that follow the reports."""
+        found = re.search(rf"^=+ {title} =+\n(.*?)(?=^=+ .* =+$)", self.text, re.M | re.S)
+        return "" if found is None else found[1]
+
+
+def without_libraries(text: str) -> str:
+    """Drop the frames of a traceback that are not the project's, and the marks below its lines."""
+    text = re.sub(r"^[ |]* [~^]+\n", "", text, flags=re.M)
+    text = re.sub(r"^(?=\S*/)\S+:\d+: in .*\n(?:    .*\n)*", "", text, flags=re.M)
+    return re.sub(r'^([ |]*)  File "(?:/|<frozen).*", line \d+, in .*\n(?:\1    .*\n)*', "", text, flags=re.M)
+
+
+def place(files: dict[str, str], name: str, text: str) -> str:
+    """Return the place of a line as pytest writes it: the file's name and the line's number."""
+    [number] = [n for n, line in enumerate(dedent(files[name]).splitlines(), 1) if text in line]
+    return f"{name}:{number}"
+
+
+def dedent(text: str) -> str:
+    return textwrap.dedent(text).lstrip()
+
+
+See = Callable[..., Seen]
+
+
+@pytest.fixture(scope="module")
+def see(tmp_path_factory: pytest.TempPathFactory) -> See:
+    """Run a project once for each kind and command, and show what a person reads."""
+
+    @cache
+    def see(name: str, kind: str, *command: str, merged: bool = False) -> Seen:
+        folder = tmp_path_factory.mktemp(kind)
+        for file, text in {"conftest.py": CONFTEST, "pytest.ini": "[pytest]\n", **PROJECTS[name]}.items():
+            (folder / file).write_text(dedent(text.replace("CLIENT", CLIENTS.get(kind, ""))))
+        env = {**os.environ, "COLUMNS": "100", "PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        for unwanted in ("PYTEST_ADDOPTS", "PYTHONWARNINGS", "FORCE_COLOR", "PY_COLORS", "CI", "BUILD_NUMBER"):
+            env.pop(unwanted, None)
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        if command[:1] != ("unittest",):
+            command = ("pytest", "-p", "no:cacheprovider", "--color=no", *command)
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            text=True,
+            timeout=4 * LIMIT,
+        )
+        text = done.stdout + (done.stderr or "")
+        text = re.sub(rf'(?<=File "){re.escape(str(folder))}/', "", text).replace(str(folder), "FOLDER")
+        text = re.sub(r"<\w+\.testclient\.TestClient object at 0x\w+>", "<TestClient>", text)
+        return Seen(text, done.returncode)
+
+    return see
+
+
+# Output, logs and warnings
+
+OUTPUT = {
+    "shop.py": """
+        import contextlib
+        import logging
+        import os
+        import subprocess
+        import sys
+        import warnings
+
+        from fastapi import FastAPI, WebSocket
+        from fastapi.responses import StreamingResponse
+
+        logger = logging.getLogger("shop")
+        print("importing")
+        logger.warning("importing")
+
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app):
+            print("opening")
+            logger.warning("opening")
+            warnings.warn("opening is slow", RuntimeWarning, stacklevel=1)
+            yield
+            print("closing")
+            print("closing badly", file=sys.stderr)
+            logger.warning("closing")
+
+
+        app = FastAPI(lifespan=lifespan)
+
+
+        @app.get("/say/{word}")
+        def say(word: str):
+            print("printed", word)
+            print("complained of", word, file=sys.stderr)
+            logger.debug("thought of %s", word)
+            logger.info("did %s", word)
+            logger.warning("logged %s", word)
+
+
+        @app.get("/low")
+        async def low():
+            print("before")
+            os.write(1, b"by os.write\\n")
+            subprocess.run(["echo", "by a child"], check=True)
+            print("after")
+            print("before, too", file=sys.stderr)
+            os.write(2, b"by os.write, too\\n")
+            subprocess.run("echo by a child, too >&2", shell=True, check=True)
+            print("after, too", file=sys.stderr)
+
+
+        @app.get("/old")
+        def old():
+            print("about to warn")
+            warnings.warn("this is old", DeprecationWarning, stacklevel=1)
+            warnings.warn("this is odd", stacklevel=1)
+            print("has warned")
+
+
+        @app.get("/mixed")
+        def mixed():
+            print("one")
+            logger.warning("two")
+            print("three", file=sys.stderr)
+            warnings.warn("four", stacklevel=1)
+            print("five", end="")
+            logger.warning("six")
+            print(", after six", file=sys.stderr)
+
+
+        @app.get("/fails")
+        def fails():
+            print("about to fail")
+            logger.error("failing", exc_info=ValueError("logged"))
+            raise ValueError("failed")
+
+
+        @app.get("/streamed")
+        def streamed():
+            def parts():
+                for word in ("one", "two"):
+                    print("sending", word)
+                    yield word
+
+            return StreamingResponse(parts())
+
+
+        @app.websocket("/chat")
+        async def chat(socket: WebSocket):
+            await socket.accept()
+            print("heard", await socket.receive_text())
+            logger.warning("heard it")
+            await socket.send_text("yes")
+            await socket.close()
+    """,
+    "test_output.py": """
+        import logging
+
+        import pytest
+
+
+        def test_first(client):
+            client.get("/say/tea")
+            assert not "first"
+
+
+        def test_second(client):
+            client.get("/say/milk")
+            assert not "second"
+
+
+        def test_passes(client):
+            client.get("/say/nothing")
+
+
+        def test_low(client):
+            client.get("/low")
+            assert not "low"
+
+
+        def test_fails(client):
+            client.get("/fails")
+
+
+        def test_streamed(client):
+            with client.stream("GET", "/streamed") as response:
+                assert response.read() == b"twoone"
+
+
+        def test_chat(client):
+            with client.websocket_connect("/chat") as session:
+                session.send_text("hello")
+                assert session.receive_text() == "no"
+
+
+        def test_capsys(client, capsys):
+            client.get("/say/tea")
+            assert capsys.readouterr() == ("printed tea\\n", "complained of tea\\n")
+            client.get("/say/milk")
+            assert capsys.readouterr() == ("printed milk\\n", "complained of milk\\n")
+            client.get("/mixed")
+            assert capsys.readouterr() == ("one\\nfive", "three\\n, after six\\n")
+
+
+        def test_capsysbinary(client, capsysbinary):
+            client.get("/say/t%C3%A9")
+            assert capsysbinary.readouterr().out.decode() == "printed t\\u00e9\\n"
+
+
+        def test_capfd(client, capfd):
+            client.get("/low")
+            out, err = capfd.readouterr()
+            assert out == "before\\nby os.write\\nby a child\\nafter\\n"
+            assert err == "before, too\\nby os.write, too\\nby a child, too\\nafter, too\\n"
+
+
+        def records(caplog):
+            return [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "shop"]
+
+
+        def test_caplog(client, caplog):
+            client.get("/say/tea")
+            assert records(caplog) == [("WARNING", "logged tea")]
+            caplog.clear()
+            with caplog.at_level(logging.DEBUG):
+                client.get("/say/tea")
+            assert records(caplog) == [("DEBUG", "thought of tea"), ("INFO", "did tea"), ("WARNING", "logged tea")]
+            caplog.clear()
+            with caplog.at_level(logging.INFO, "shop"):
+                client.get("/say/milk")
+            client.get("/say/tea")
+            assert records(caplog) == [("INFO", "did milk"), ("WARNING", "logged milk"), ("WARNING", "logged tea")]
+            assert caplog.records[-1].args == ("tea",)
+
+
+        def test_order(client, caplog):
+            logging.captureWarnings(True)
+            client.get("/mixed")
+            logging.captureWarnings(False)
+            assert [record.name for record in caplog.records] == ["shop", "py.warnings", "shop"]
+
+
+        def test_recwarn(client, recwarn):
+            client.get("/old")
+            seen = [(each.category, str(each.message)) for each in recwarn]
+            assert seen == [(DeprecationWarning, "this is old"), (UserWarning, "this is odd")]
+
+
+        def test_warns(client):
+            with pytest.warns(UserWarning, match="^this is odd$"), pytest.deprecated_call(match="^this is old$"):
+                client.get("/old")
+
+
+        def test_does_not_warn(client):
+            with pytest.warns(RuntimeWarning):
+                client.get("/say/more")
+
+
+        def test_warned_of(client):
+            client.get("/old")
+
+
+        @pytest.mark.filterwarnings("ignore:this is old")
+        def test_partly_warned_of(client):
+            client.get("/old")
+
+
+        @pytest.mark.filterwarnings("error")
+        def test_error(client):
+            client.get("/old")  # raises
+
+
+        def test_last(client):
+            client.get("/say/last")
+            assert not "last"
+    """,
+}
+
+
+def of_shop(text: str) -> str:
+    return place(OUTPUT, "shop.py", text)
+
+
+def log_line(text: str, message: str) -> str:
+    return f"WARNING  shop:{of_shop(text)} {message}"
+
+
+@EVERYWHERE
+def test_what_fails(see: See, kind: str) -> None:
+    """Of tests that print, log and warn, those fail that should, with the same words in the summary."""
+    seen = see("output", kind)
+    summary = seen.summary("short test summary info")
+    assert re.sub(r"(?<=DID NOT WARN).*", "", summary).splitlines() == [
+        "FAILED test_output.py::test_first - AssertionError: assert not 'first'",
+        "FAILED test_output.py::test_second - AssertionError: assert not 'second'",
+        "FAILED test_output.py::test_low - AssertionError: assert not 'low'",
+        "FAILED test_output.py::test_fails - ValueError: failed",
+        "FAILED test_output.py::test_streamed - AssertionError: assert b'onetwo' == b'twoone'",
+        "FAILED test_output.py::test_chat - AssertionError: assert 'yes' == 'no'",
+        "FAILED test_output.py::test_does_not_warn - Failed: DID NOT WARN",
+        "FAILED test_output.py::test_error - DeprecationWarning: this is old",
+        "FAILED test_output.py::test_last - AssertionError: assert not 'last'",
+    ]
+    assert re.search(r"^=+ 9 failed, 10 passed, 5 warnings in .*s =+$", seen.text, re.M)
+    assert seen.exit_code == 1
+
+
+@EVERYWHERE
+def test_report_in_full(see: See, kind: str) -> None:
+    """A failing test shows what its own request printed and logged, and nothing of another test."""
+    expected = f"""
+        client = <TestClient>
+
+            def test_second(client):
+                client.get("/say/milk")
+        >       assert not "second"
+        E       AssertionError: assert not 'second'
+
+        {place(OUTPUT, "test_output.py", 'assert not "second"')}: AssertionError
+        --------------------------------------- Captured stdout call ---------------------------------------
+        printed milk
+        --------------------------------------- Captured stderr call ---------------------------------------
+        complained of milk
+        ---------------------------------------- Captured log call -----------------------------------------
+        WARNING  shop:{of_shop("logged %s")} logged milk
+    """
+    seen = see("output", kind)
+    assert seen.report("test_second") == "\n" + dedent(expected)
+    assert "nothing" not in seen.text.replace('"/say/nothing"', "")
+
+
+@EVERYWHERE
+def test_start(see: See, kind: str) -> None:
+    """What the app prints and logs while it starts is under the set-up of the fixture that starts it."""
+    assert see("output", kind).sections("test_first") == [
+        ("stdout setup", ["importing", "opening"]),
+        (
+            "log setup",
+            [
+                log_line('warning("importing', "importing"),
+                log_line('warning("opening', "opening"),
+            ],
+        ),
+        ("stdout call", ["printed tea"]),
+        ("stderr call", ["complained of tea"]),
+        ("log call", [log_line("logged %s", "logged tea")]),
+    ]
+
+
+@EVERYWHERE
+def test_end(see: See, kind: str) -> None:
+    """What the app prints and logs while it is shut down is under the tear-down of the last test."""
+    assert see("output", kind).sections("test_last") == [
+        ("stdout call", ["printed last"]),
+        ("stderr call", ["complained of last"]),
+        ("log call", [log_line("logged %s", "logged last")]),
+        ("stdout teardown", ["closing"]),
+        ("stderr teardown", ["closing badly"]),
+        ("log teardown", [log_line('warning("closing', "closing")]),
+    ]
+
+
+@EVERYWHERE
+def test_output_below_python(see: See, kind: str) -> None:
+    """What C code and child processes of the app write is captured, in order with what is printed."""
+    assert see("output", kind).sections("test_low") == [
+        ("stdout call", ["before", "by os.write", "by a child", "after"]),
+        ("stderr call", ["before, too", "by os.write, too", "by a child, too", "after, too"]),
+    ]
+
+
+@EVERYWHERE
+def test_output_of_a_request_that_raises(see: See, kind: str) -> None:
+    """What a request prints and logs before it raises is there; a logged exception has its traceback."""
+    place_of_log = of_shop("logger.error")
+    assert see("output", kind).sections("test_fails") == [
+        ("stdout call", ["about to fail"]),
+        ("log call", [f"ERROR    shop:{place_of_log} failing", "ValueError: logged"]),
+    ]
+
+
+@EVERYWHERE
+def test_output_of_streams_and_websockets(see: See, kind: str) -> None:
+    """What is printed between the parts of a response, and behind a WebSocket, is under its test."""
+    seen = see("output", kind)
+    assert seen.sections("test_streamed") == [("stdout call", ["sending one", "sending two"])]
+    assert seen.sections("test_chat") == [
+        ("stdout call", ["heard hello"]),
+        ("log call", [log_line("heard it", "heard it")]),
+    ]
+
+
+@EVERYWHERE
+def test_warnings_summary(see: See, kind: str) -> None:
+    """The summary names the test, the app's line and its text, for what is not ignored."""
+    opening, old, odd = (
+        of_shop(f'warnings.warn("{text}') for text in ("opening is slow", "this is old", "this is odd")
+    )
+    expected = f"""
+        test_output.py::test_first
+          FOLDER/{opening}: RuntimeWarning: opening is slow
+            warnings.warn("opening is slow", RuntimeWarning, stacklevel=1)
+
+        test_output.py::test_capsys
+          FOLDER/{of_shop("four")}: UserWarning: four
+            warnings.warn("four", stacklevel=1)
+
+        test_output.py::test_warned_of
+          FOLDER/{old}: DeprecationWarning: this is old
+            warnings.warn("this is old", DeprecationWarning, stacklevel=1)
+
+        test_output.py::test_warned_of
+        test_output.py::test_partly_warned_of
+          FOLDER/{odd}: UserWarning: this is odd
+            warnings.warn("this is odd", stacklevel=1)
+
+        -- Docs: https://docs.pytest.org/en/stable/how-to/capture-warnings.html
+    """
+    assert see("output", kind).summary("warnings summary") == dedent(expected)
+
+
+@EVERYWHERE
+def test_warning_as_error(see: See, kind: str) -> None:
+    """Where a filter says "error", the report shows the line of the app that warned; in a process, the app went on."""
+    seen = see("output", kind)
+    assert seen.gist("test_error") == [
+        '> client.get("/old") # raises',
+        place(OUTPUT, "test_output.py", 'client.get("/old")  # raises') + ":",
+        '> warnings.warn("this is old", DeprecationWarning, stacklevel=1)',
+        "E DeprecationWarning: this is old",
+        f"{of_shop('this is old')}: DeprecationWarning",
+    ]
+    printed = ["about to warn", "has warned"] if kind == "process" else ["about to warn"]
+    assert seen.sections("test_error") == [("stdout call", printed)]
+
+
+@EVERYWHERE
+def test_order_on_the_terminal(see: See, kind: str) -> None:
+    """With -s and log_cli, prints and logs are there in the order in which the app makes them."""
+    expected = f"""
+        test_output.py::test_first importing
+
+        ------------------------------------------ live log setup ------------------------------------------
+        {log_line('warning("importing', "importing")}
+        opening
+        {log_line('warning("opening', "opening")}
+        printed tea
+        complained of tea
+        ------------------------------------------ live log call -------------------------------------------
+        {log_line("logged %s", "logged tea")}
+        FAILED
+        test_output.py::test_second printed milk
+        complained of milk
+
+        ------------------------------------------ live log call -------------------------------------------
+        {log_line("logged %s", "logged milk")}
+        FAILEDclosing
+        closing badly
+
+        ---------------------------------------- live log teardown -----------------------------------------
+        {log_line('warning("closing', "closing")}
+    """
+    command = ("-q", "-s", "-o", "log_cli=true", "--tb=no", "-k", "first or second", "-W", "ignore")
+    shown, _, _ = see("output", kind, *command, merged=True).text.partition("\n\n\n===")
+    assert shown.strip() == dedent(expected).strip()
+
+
+# Exceptions
+
+ERRORS = {
+    "prices.py": """
+        class PriceError(Exception):
+            pass
+
+
+        class LimitError(Exception):
+            def __init__(self, item, *, limit):
+                super().__init__(f"{item} costs too much")
+                self.limit = limit
+
+
+        def price_of(item):
+            table = {"tea": 3}
+            return table[item]
+    """,
+    "shop.py": """
+        import prices
+        from fastapi import FastAPI, WebSocket
+        from fastapi.responses import StreamingResponse
+
+        app = FastAPI()
+
+
+        class OwnError(Exception):
+            def __init__(self, code, reason):
+                super().__init__(code, reason)
+                self.code = code
+                self.reason = reason
+
+            def __str__(self):
+                return f"{self.reason} ({self.code})"
+
+
+        @app.get("/own")
+        async def own():
+            print("looking for tea")
+            raise OwnError(7, "out of tea")
+
+
+        @app.get("/sync")
+        def sync():
+            return 1 / 0
+
+
+        @app.get("/deep")
+        async def deep():
+            return prices.price_of("milk")
+
+
+        @app.get("/noted")
+        async def noted():
+            error = OwnError(7, "noted")
+            error.add_note("ask for milk")
+            error.add_note("or for\\nwater")
+            raise error  # noted
+
+
+        @app.get("/cause")
+        async def cause():
+            try:
+                prices.price_of("milk")
+            except KeyError as error:
+                raise OwnError(8, "because of it") from error
+
+
+        @app.get("/context")
+        async def context():
+            try:
+                prices.price_of("cocoa")
+            except KeyError:
+                raise OwnError(8, "while it was handled")
+
+
+        @app.get("/from_none")
+        async def from_none():
+            try:
+                prices.price_of("water")
+            except KeyError:
+                raise OwnError(8, "instead of it") from None
+
+
+        @app.get("/group")
+        async def group():
+            try:
+                prices.price_of("coffee")
+            except KeyError as error:
+                raise ExceptionGroup("prices", [error, OwnError(9, "of a group")])
+
+
+        @app.get("/priced")
+        async def priced():
+            error = prices.PriceError("too much")
+            error.items = ["milk", 2]
+            raise error
+
+
+        @app.get("/limited")
+        async def limited():
+            raise prices.LimitError("milk", limit=3)
+
+
+        @app.get("/streamed")
+        async def streamed():
+            async def parts():
+                yield "one"
+                raise OwnError(5, "broken off")
+
+            return StreamingResponse(parts())
+
+
+        @app.websocket("/chat")
+        async def chat(socket: WebSocket):
+            await socket.accept()
+            text = await socket.receive_text()
+            raise OwnError(5, text)
+    """,
+    "test_errors.py": """
+        import unittest
+
+        import prices
+        import pytest
+        import shop
+
+        PATHS = "own sync deep noted cause context from_none group limited streamed".split()
+
+
+        @pytest.mark.parametrize("path", PATHS)
+        def test_get(client, path):
+            client.get("/" + path)
+
+
+        def test_chat(client):
+            with client.websocket_connect("/chat") as session:
+                session.send_text("of a chat")
+                session.receive_text()
+
+
+        def test_raises(client):
+            with pytest.raises(shop.OwnError, match=r"^out of tea \\(7\\)$") as caught:
+                client.get("/own")
+            assert (caught.value.code, caught.value.reason) == (7, "out of tea")
+            assert caught.value.args == (7, "out of tea")
+            assert caught.traceback[-1].name == "own"
+
+
+        def test_raises_with_attributes(client):
+            with pytest.raises(prices.PriceError) as caught:
+                client.get("/priced")
+            assert caught.value.items == ["milk", 2]
+
+
+        def test_raises_with_links(client):
+            with pytest.raises(shop.OwnError) as caught:
+                client.get("/cause")
+            assert type(caught.value.__cause__) is KeyError
+            with pytest.raises(shop.OwnError) as caught:
+                client.get("/from_none")
+            assert caught.value.__suppress_context__
+            assert type(caught.value.__context__) is KeyError
+
+
+        @pytest.mark.skipif("sys.version_info < (3, 11)")
+        def test_raises_group(client):
+            with pytest.raises(Exception) as caught:
+                client.get("/group")
+            assert str(caught.value) == "prices (2 sub-exceptions)"
+            assert [type(error) for error in caught.value.exceptions] == [KeyError, shop.OwnError]
+
+
+        def test_assert_raises(client):
+            with unittest.TestCase().assertRaisesRegex(shop.OwnError, "^out of tea"):
+                client.get("/own")
+
+
+        def test_raises_another(client):
+            with pytest.raises(KeyError):
+                client.get("/own")  # no KeyError
+    """,
+    "unit.py": """
+        import unittest
+
+        import shop
+        from conftest import *
+
+
+        class ShopTest(unittest.TestCase):
+            def test_own(self):
+                with CLIENT:
+                    client.get("/own")  # fails
+
+            def test_raises(self):
+                with CLIENT, self.assertRaises(shop.OwnError):
+                    client.get("/own")
+    """,
+}
+
+
+def in_shop(text: str) -> str:
+    return place(ERRORS, "shop.py", text)
+
+
+TEST_GET = ['> client.get("/" + path)', place(ERRORS, "test_errors.py", 'client.get("/" + path)') + ":"]
+TABLE = ["> return table[item]", "E KeyError: 'milk'", place(ERRORS, "prices.py", "return table") + ": KeyError"]
+OWN = [
+    '> raise OwnError(7, "out of tea")',
+    "E shop.OwnError: out of tea (7)",
+    in_shop("raise OwnError(7") + ": OwnError",
+]
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("own", OWN),
+        ("sync", ["> return 1 / 0", "E ZeroDivisionError: division by zero", in_shop("1 / 0") + ": ZeroDivisionError"]),
+        ("deep", [in_shop("return prices") + ': in deep return prices.price_of("milk")', *TABLE]),
+        (
+            "streamed",
+            ['> raise OwnError(5, "broken off")', "E shop.OwnError: broken off (5)", in_shop("broken") + ": OwnError"],
+        ),
+    ],
+)
+def test_exception(see: See, kind: str, name: str, expected: list[str]) -> None:
+    """The report shows the test's line, below it the app's, and the exception with its own type and text."""
+    assert see("errors", kind).gist(f"test_get[{name}]") == [*TEST_GET, *expected]
+
+
+PROJECTS = {"output": OUTPUT, "errors": ERRORS}
+
+
+@EVERYWHERE
+@HAS_NOTES_AND_GROUPS
+def test_notes(see: See, kind: str) -> None:
+    """Notes follow the text of the exception."""
+    raised = ["> raise error # noted", "E shop.OwnError: noted (7)", "E ask for milk", "E or for", "E water"]
+    assert see("errors", kind).gist("test_get[noted]") == [*TEST_GET, *raised, in_shop("# noted") + ": OwnError"]
+
+
+@EVERYWHERE
+def test_linked_exceptions(see: See, kind: str) -> None:
+    """A cause and a context are shown first, with their own lines; what `from None` hides is not shown."""
+    seen = see("errors", kind)
+    assert seen.gist("test_get[cause]") == [
+        '> prices.price_of("milk")',
+        in_shop('    prices.price_of("milk")') + ":",
+        *TABLE,
+        "The above exception was the direct cause of the following exception:",
+        *TEST_GET,
+        '> raise OwnError(8, "because of it") from error',
+        "E shop.OwnError: because of it (8)",
+        in_shop("because of it") + ": OwnError",
+    ]
+    assert seen.gist("test_get[context]") == [
+        '> prices.price_of("cocoa")',
+        in_shop("cocoa") + ":",
+        *[line.replace("milk", "cocoa") for line in TABLE],
+        "During handling of the above exception, another exception occurred:",
+        *TEST_GET,
+        '> raise OwnError(8, "while it was handled")',
+        "E shop.OwnError: while it was handled (8)",
+        in_shop("while it was") + ": OwnError",
+    ]
+    assert seen.gist("test_get[from_none]") == [
+        *TEST_GET,
+        '> raise OwnError(8, "instead of it") from None',
+        "E shop.OwnError: instead of it (8)",
+        in_shop("instead of it") + ": OwnError",
+    ]
+
+
+@EVERYWHERE
+@HAS_NOTES_AND_GROUPS
+def test_group(see: See, kind: str) -> None:
+    """A group shows its members, each with its own lines."""
+    price = f"""
+        Traceback (most recent call last):
+          File "shop.py", line {in_shop("coffee")[8:]}, in group
+            prices.price_of("coffee")
+          File "prices.py", line {place(ERRORS, "prices.py", "return table")[10:]}, in price_of
+            return table[item]
+        KeyError: 'coffee'
+    """
+    expected = f"""
+        During handling of the above exception, another exception occurred:
+
+          + Exception Group Traceback (most recent call last):
+          |   File "test_errors.py", line {TEST_GET[1].split(":")[1]}, in test_get
+          |     client.get("/" + path)
+          |   File "shop.py", line {in_shop("raise ExceptionGroup")[8:]}, in group
+          |     raise ExceptionGroup("prices", [error, OwnError(9, "of a group")])
+          | ExceptionGroup: prices (2 sub-exceptions)
+          +-+---------------- 1 ----------------
+    """
+    members = """
+            +---------------- 2 ----------------
+            | shop.OwnError: of a group (9)
+            +------------------------------------
+    """
+    report = see("errors", kind).report("test_get[group]")
+    first = textwrap.indent(dedent(price), "    | ")
+    assert report == f"{dedent(price)}\n{dedent(expected)}{first}{textwrap.indent(dedent(members), '    ')}"
+
+
+@EVERYWHERE
+def test_websocket(see: See, kind: str) -> None:
+    """What the app raises behind a WebSocket is shown at the test's line; in-process, with what broke besides."""
+    gist = see("errors", kind).gist("test_chat")
+    raised = ["> raise OwnError(5, text)", "E shop.OwnError: of a chat (5)", in_shop("(5, text)") + ": OwnError"]
+    if kind == "in-process":
+        assert gist[-3:] == raised
+    else:
+        text = "session.receive_text()"
+        assert gist == [f"> {text}", place(ERRORS, "test_errors.py", text) + ":", *raised]
+
+
+@EVERYWHERE
+def test_raises(see: See, kind: str) -> None:
+    """pytest.raises and assertRaises get the exception with its type, attributes and links; another goes through."""
+    seen = see("errors", kind)
+    failed = re.findall("^FAILED .*::(test_(?:raises|assert).*?) - (.*)$", seen.text, re.M)
+    assert failed == [("test_raises_another", "shop.OwnError: out of tea (7)")]
+    call = place(ERRORS, "test_errors.py", 'client.get("/own")  # no KeyError')
+    assert seen.gist("test_raises_another") == ['> client.get("/own") # no KeyError', f"{call}:", *OWN]
+
+
+def test_exception_that_cannot_cross(see: See) -> None:
+    """In a process, what cannot be pickled is an AppError, which shows the type, the text and the app's line."""
+    lines = see("errors", "process").gist("test_get[limited]")
+    assert lines[:2] == TEST_GET
+    errors = [line for line in lines if line.startswith("E ") and "/" not in line]
+    assert errors[:2] == [
+        "E socketless.errors.AppError: prices.LimitError: milk costs too much",
+        "E The worker's traceback:",
+    ]
+    assert errors[-2:] == ['E raise prices.LimitError("milk", limit=3)', "E prices.LimitError: milk costs too much"]
+
+
+@EVERYWHERE
+def test_short_and_native(see: See, kind: str) -> None:
+    """So do `--tb=short` and `--tb=native`."""
+    expected = f"""
+        {TEST_GET[1]} in test_get
+            client.get("/" + path)
+        {in_shop("raise OwnError(7")}: in own
+            raise OwnError(7, "out of tea")
+        E   shop.OwnError: out of tea (7)
+    """
+    seen = see("errors", kind, "--tb=short", "-k", "own and get")
+    assert seen.report("test_get[own]").partition("---")[0] == dedent(expected)
+    expected = f"""
+        Traceback (most recent call last):
+          File "test_errors.py", line {TEST_GET[1].split(":")[1]}, in test_get
+            client.get("/" + path)
+          File "shop.py", line {in_shop("raise OwnError(7")[8:]}, in own
+            raise OwnError(7, "out of tea")
+        shop.OwnError: out of tea (7)
+    """
+    seen = see("errors", kind, "--tb=native", "-k", "own and get")
+    assert seen.report("test_get[own]").partition("---")[0] == dedent(expected)
+
+
+@EVERYWHERE
+def test_unittest(see: See, kind: str) -> None:
+    """So does unittest, with what the request has printed."""
+    seen = see("errors", kind, "unittest", "-b", "unit")
+    expected = f"""
+        E.
+        ======================================================================
+        ERROR: test_own (unit.ShopTest.test_own)
+        ----------------------------------------------------------------------
+        Traceback (most recent call last):
+          File "unit.py", line {place(ERRORS, "unit.py", 'client.get("/own")  # fails')[8:]}, in test_own
+            client.get("/own")  # fails
+          File "shop.py", line {in_shop("raise OwnError(7")[8:]}, in own
+            raise OwnError(7, "out of tea")
+        shop.OwnError: out of tea (7)
+
+        Stdout:
+        looking for tea
+
+        ----------------------------------------------------------------------
+    """
+    shown = without_libraries(seen.text).replace("(unit.ShopTest)", "(unit.ShopTest.test_own)")  # before Python 3.11
+    assert dedent(expected) in shown
+
+
+@pytest.mark.parametrize("kind", ["threads", "process"])
+@pytest.mark.parametrize("options", [(), ("--tb=short", "-k", "own and get")], ids=["long", "short"])
+def test_own_frames(see: See, kind: str, options: tuple[str, ...]) -> None:
+    """The frames of this package are not shown."""
+    assert re.findall(r"\S*socketless/\S+\.py", see("errors", kind, *options).text) == []
+
+
+@EVERYWHERE
+def test_function_of_the_app(see: See, kind: str, request: pytest.FixtureRequest) -> None:
+    """The function of the app that raised is shown from its first line."""
+    if kind == "process":
+        request.applymarker(pytest.mark.xfail(reason="the frames of a process do not know the first line"))
+    assert """
+    @app.get("/own")
+    async def own():
+        print("looking for tea")
+>       raise OwnError(7, "out of tea")
+E       shop.OwnError: out of tea (7)
+""" in see("errors", kind).report("test_get[own]")
