@@ -325,7 +325,7 @@ class _Threads(_Source):
             return self._get().app_kind
 
     def rest(self) -> None:
-        """Drop the worker without the lifespan. It goes when its last exchange is over; the next request has another."""
+        """Drop the worker without the lifespan: it goes with its last exchange, and the next request has another."""
         with self._lock:
             if not self._is_lent:
                 self._outer = None

@@ -945,10 +945,8 @@ def test_own_frames(see: See, kind: str, options: tuple[str, ...]) -> None:
 
 
 @EVERYWHERE
-def test_function_of_the_app(see: See, kind: str, request: pytest.FixtureRequest) -> None:
+def test_function_of_the_app(see: See, kind: str) -> None:
     """The function of the app that raised is shown from its first line."""
-    if kind == "process":
-        request.applymarker(pytest.mark.xfail(reason="the frames of a process do not know the first line"))
     assert """
     @app.get("/own")
     async def own():

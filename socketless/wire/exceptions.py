@@ -17,9 +17,17 @@ from socketless.wire.pickling import dumps, loads
 _MOST = 100  # exceptions in one graph; what is linked beyond is left out
 
 
+class _Frame(NamedTuple):
+    filename: str
+    module: str
+    name: str  # of the function
+    first_lineno: int  # of the function
+    lineno: int
+
+
 class _Node(NamedTuple):
     pickled: bytes | None  # None: it cannot be pickled, or not be rebuilt
-    frames: list[tuple[str, str, str, int]]  # the traceback: file, module, function, line of each entry
+    frames: list[_Frame]  # the traceback
     cause: int | None
     context: int | None
     suppress_context: bool
@@ -103,25 +111,26 @@ def unpack(packed: Packed, loads: Callable[[bytes], Any] = loads) -> BaseExcepti
 
 def traceback_at(filename: str, lineno: int) -> TracebackType | None:
     """Return a traceback that leads to a line of another process."""
-    return _rebuild_traceback([(filename, "<unknown>", "<unknown>", lineno)])
+    return _rebuild_traceback([_Frame(filename, "<unknown>", "<unknown>", lineno, lineno)])
 
 
-def _frames(entry: TracebackType | None) -> Iterator[tuple[str, str, str, int]]:
+def _frames(entry: TracebackType | None) -> Iterator[_Frame]:
     while entry is not None:
-        frame = entry.tb_frame
-        yield frame.f_code.co_filename, frame.f_globals.get("__name__", ""), frame.f_code.co_name, entry.tb_lineno
+        code, module = entry.tb_frame.f_code, entry.tb_frame.f_globals.get("__name__", "")
+        yield _Frame(code.co_filename, module, code.co_name, code.co_firstlineno, entry.tb_lineno)
         entry = entry.tb_next
 
 
-def _rebuild_traceback(frames: list[tuple[str, str, str, int]]) -> TracebackType | None:
+def _rebuild_traceback(frames: list[_Frame]) -> TracebackType | None:
     # One entry at a time: tblib's own way to a chain of them recurses, and a RecursionError has a thousand.
     rebuilt = None
-    for filename, module, name, lineno in reversed(frames):
-        code = {"co_filename": filename, "co_name": name}
-        frame = {"f_globals": {"__name__": module, "__file__": filename}, "f_code": code, "f_lineno": lineno}
-        entry = Traceback.from_dict({"tb_frame": frame, "tb_lineno": lineno, "tb_next": None}).as_traceback()
+    for each in reversed(frames):
+        code = {"co_filename": each.filename, "co_name": each.name}
+        frame = {"f_globals": {"__name__": each.module}, "f_code": code, "f_lineno": each.lineno}
+        # pytest shows a function from its first line on, which tblib takes from here.
+        entry = Traceback.from_dict({"tb_frame": frame, "tb_lineno": each.first_lineno, "tb_next": None}).as_traceback()
         # Of tblib's own code, Python would show which part of the line was running: -1 is for "not known".
-        rebuilt = TracebackType(rebuilt, entry.tb_frame, -1, lineno)
+        rebuilt = TracebackType(rebuilt, entry.tb_frame, -1, each.lineno)
     return rebuilt
 
 
