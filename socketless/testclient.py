@@ -28,7 +28,7 @@ from socketless.host.thread import IpcThread
 from socketless.host.worker import Worker, owned
 from socketless.transport import IpcTransport
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession, session_of
-from socketless.wire.channel import Pull, PullingSteps
+from socketless.wire.channel import Pull
 from socketless.wire.messages import Message
 
 if TYPE_CHECKING:
@@ -236,8 +236,8 @@ class _Source:
     def app_kind(self) -> str:
         return self.get().app_kind
 
-    def exchange(self, message: Message, timeouts: Timeouts, body: Pull | None = None) -> PullingSteps[Exchange]:
-        return self.get().exchange(message, timeouts, body)
+    def exchange_blocking(self, message: Message, timeouts: Timeouts, body: Pull | None = None) -> Exchange:
+        return self.get().exchange_blocking(message, timeouts, body)
 
 
 def _source_of(app: Any, state: dict[str, Any], options: Mapping[str, Any]) -> _Source:
@@ -312,11 +312,11 @@ class _Threads(_Source):
             self._outer = owned(self._start(lifespan=False))
         return self._outer
 
-    def exchange(self, message: Message, timeouts: Timeouts, body: Pull | None = None) -> PullingSteps[Exchange]:
+    def exchange_blocking(self, message: Message, timeouts: Timeouts, body: Pull | None = None) -> Exchange:
         _idle_limit.used(self)
         with self._lock:
             worker = self._get()
-        return worker.exchange(message, timeouts, body)
+        return worker.exchange_blocking(message, timeouts, body)
 
     @property
     def app_kind(self) -> str:

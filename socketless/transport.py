@@ -46,7 +46,7 @@ class _Transport:
         root_path: str = "",
         client: tuple[str, int] = ("127.0.0.1", 123),
     ) -> None:
-        if not hasattr(worker, "exchange"):
+        if not hasattr(worker, "exchange_blocking"):
             name = type(self).__name__
             raise TypeError(f"{name} takes a worker, {name}(IpcProcess({worker!r})), not {worker!r}")
         self.worker = worker
@@ -329,7 +329,7 @@ class IpcTransport(_Transport, httpx.BaseTransport):
         if message.more_body:
             upload = _Upload(request, iter(request.stream))
         try:
-            exchange = run_blocking(self.worker.exchange(message, _timeouts(request), upload))
+            exchange = self.worker.exchange_blocking(message, _timeouts(request), upload)
             return self._response(request, exchange, partial(_make_sync_stream, upload), upgrade.NetworkStream)
         except SocketlessError as error:
             raise client_error(error, request) from error.__cause__

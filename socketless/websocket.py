@@ -85,7 +85,7 @@ class WebSocketSession:
     def __enter__(self) -> WebSocketSession:
         if self._exchange is not None:
             raise RuntimeError("a WebSocketSession can be entered once; call websocket_connect() again for another")
-        self._exchange = run_blocking(self._worker.exchange(self._request, self._timeouts))
+        self._exchange = self._worker.exchange_blocking(self._request, self._timeouts)
         try:
             answer = self._exchange.answer
             if isinstance(answer, Response):

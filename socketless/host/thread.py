@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from socketless.errors import StateError
 from socketless.host.apps import local_source_of
 from socketless.host.runs import Run
 from socketless.host.thread_run import ThreadRun
@@ -104,6 +105,13 @@ class IpcThread(Worker):
         run.give_up()
         self._pool.retire(close_all=True)  # which ends the threads of the worker that wait, too
         super()._stop(run)
+
+    def _check_thread(self) -> None:
+        if isinstance(self._run, ThreadRun) and self._run.is_here:
+            raise StateError(
+                "a coroutine of the app waits for its own event loop: use an async client in it, or a thread, as by "
+                "asyncio.to_thread()"
+            )
 
     def _prepare(self, message: Message) -> Message:
         if isinstance(message, (Request, Reset, Call)):

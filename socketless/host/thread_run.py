@@ -10,7 +10,7 @@ from socketless.errors import WorkerStartError
 from socketless.host.failures import error_of_app, start_error
 from socketless.wire.channel import Channel, Steps, Woken, make_pipe
 from socketless.wire.drivers import deadline_after, remaining, until_readable
-from socketless.wire.local import make_local_channel
+from socketless.wire.local import close_in_forks, make_local_channel
 from socketless.wire.messages import Failed, Message, Ready, Start
 from socketless.worker.thread import WorkerThread
 
@@ -46,6 +46,7 @@ class ThreadRun:
         self._control = ends.host
         self._sentinel, sentinel_writer = make_pipe()
         self._close_sentinel = sentinel_writer.close
+        close_in_forks(sentinel_writer)
         self._thread = WorkerThread(ends.worker, start, self._close_sentinel)
         self.output = ThreadOutput(self._thread)
         try:
@@ -133,6 +134,11 @@ class ThreadRun:
         """Wait for a worker that has closed its pipes."""
         with suppress(EOFError):  # it was stopped just now
             yield from until_readable(self.sentinel, _END_SECONDS)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the thread of the app's event loop."""
+        return self._thread.is_on_loop
 
     def leave(self) -> None:
         """Let it end, without waiting for that: nobody is there who could."""

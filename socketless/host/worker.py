@@ -130,7 +130,7 @@ class Worker:
         self._check_usable()
         if self._start_message.reset_hook is None:
             return
-        answer = run_blocking(self.exchange(Reset(), Timeouts(read=timeout))).answer
+        answer = self.exchange_blocking(Reset(), Timeouts(read=timeout)).answer
         if isinstance(answer, Failed):
             raise exception_of(answer)
 
@@ -151,7 +151,7 @@ class Worker:
             WorkerDied, WorkerStartError, StateError: as of `exchange`.
         """
         name = getattr(function, "__name__", type(function).__name__)
-        answer = run_blocking(self.exchange(Call(self._work(function, args, kwargs), name))).answer
+        answer = self.exchange_blocking(Call(self._work(function, args, kwargs), name)).answer
         if isinstance(answer, Failed):
             raise exception_of(answer)
         assert isinstance(answer, Result)
@@ -226,6 +226,18 @@ class Worker:
             if began is not None:
                 self._trace.got(label, exchange.answer)
                 return exchange
+
+    def exchange_blocking(self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None) -> Exchange:
+        """Run the steps of `exchange()` in this thread.
+
+        Raises:
+            StateError: this is the thread that would have to answer.
+        """
+        self._check_thread()
+        return run_blocking(self.exchange(message, timeouts, body))
+
+    def _check_thread(self) -> None:
+        """Refuse to wait in the thread that is waited for."""
 
     def _prepare(self, message: Message) -> Message:
         """Return the message as the worker is to get it."""

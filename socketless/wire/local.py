@@ -33,7 +33,7 @@ class LocalChannel(Channel):
         super().__init__(number, reader, writer)
         self._inbox = inbox
         self._outbox = outbox
-        _live.add(self)
+        close_in_forks(self)
 
     def send(self, message: Message) -> Steps[None]:
         """Hand over one message.
@@ -93,7 +93,12 @@ def _size(message: Message) -> int:
     return len(getattr(message, "body", b""))
 
 
-_live: weakref.WeakSet[LocalChannel] = weakref.WeakSet()
+_live: weakref.WeakSet[LocalChannel | PipeEnd] = weakref.WeakSet()
+
+
+def close_in_forks(what: LocalChannel | PipeEnd) -> None:
+    """Close it in every process that this one forks: a copy keeps a thread here from seeing that a pipe has ended."""
+    _live.add(what)
 
 
 def make_local_channel(number: int) -> ChannelEnds:
@@ -116,9 +121,9 @@ def _small_pipe() -> tuple[PipeEnd, PipeEnd]:
 
 
 def _close_all() -> None:
-    # Runs in every forked child: its copies would keep the parent's threads from seeing that a pipe has ended.
-    for channel in list(_live):
-        channel.close()
+    # Runs in every forked child.
+    for each in list(_live):
+        each.close()
 
 
 os.register_at_fork(after_in_child=_close_all)

@@ -54,8 +54,11 @@ class AsgiRunner:
         self._max_body_bytes = start.max_body_bytes
         self._debug = start.debug
         self._patience = None if outlives_its_worker else _CANCEL_SECONDS
-        self._loop = _new_loop(start.backend_options)
-        self._thread = threading.current_thread()  # of run(), later
+        self._loop_options = start.backend_options
+        self._loop: asyncio.AbstractEventLoop  # from run() on, like _thread
+        self._thread = threading.current_thread()
+        self._lock = threading.Lock()
+        self._is_stopped = False  # guarded by _lock
         self._stopped = asyncio.Event()
         self._lifespan = Lifespan(app, start.state)
         self._runs_lifespan = start.lifespan
@@ -65,7 +68,10 @@ class AsgiRunner:
 
     def run(self, on_ready: Callable[[], None]) -> None:
         # Runs in the worker's thread, the main one of a process, until stop().
-        self._thread = threading.current_thread()
+        with self._lock:
+            if self._is_stopped:
+                return
+            self._loop, self._thread = _new_loop(self._loop_options), threading.current_thread()
         asyncio.set_event_loop(self._loop)
         try:
             try:
@@ -106,8 +112,13 @@ class AsgiRunner:
             await asyncio.wait([task for task in self._own_tasks if task is not None], timeout=self._patience)
 
     def stop(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed
+        with self._lock, suppress(AttributeError, RuntimeError):  # there is no loop yet, or it is closed
+            self._is_stopped = True
             self._loop.call_soon_threadsafe(self._stopped.set)
+
+    @property
+    def is_on_loop(self) -> bool:
+        return threading.current_thread() is self._thread
 
     def serve(self, channel: Channel) -> None:
         channel.set_blocking(False)

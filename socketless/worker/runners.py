@@ -15,6 +15,10 @@ class Runner(Protocol):
 
     kind: str
 
+    @property
+    def is_on_loop(self) -> bool:
+        """Whether this is called in the thread of the app's event loop."""
+
     def run(self, on_ready: Callable[[], None]) -> None:
         """Get the app ready, say so, and return after `stop()`, and after what the app is in the middle of."""
 

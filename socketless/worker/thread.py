@@ -78,6 +78,11 @@ class WorkerThread(threading.Thread):
         assert self._runner is not None
         self._runner.serve(channel)
 
+    @property
+    def is_on_loop(self) -> bool:
+        """Whether this is called in the thread of the app's event loop."""
+        return self._runner is not None and self._runner.is_on_loop
+
     def stop(self) -> None:
         """Let it leave, without waiting for that."""
         with self._lock:

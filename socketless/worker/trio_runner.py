@@ -42,11 +42,16 @@ class TrioRunner(AsgiRunner):
         self._trio = _TrioThread(start.backend_options)
         self._call_async = self._trio.call
         super().__init__(self._trio.wrap(app), hook, start, outlives_its_worker=outlives_its_worker)
+        self._loop_options = {}  # they are trio's
 
     def run(self, on_ready: Callable[[], None]) -> None:
         # Runs in the worker's thread, the main one of a process, until stop().
         with self._trio:
             super().run(on_ready)
+
+    @property
+    def is_on_loop(self) -> bool:
+        return threading.current_thread() is self._trio.thread or super().is_on_loop
 
     def stack_of(self, number: int | None) -> str:
         task = self._trio.tasks.get(self._task_of(number))

@@ -45,6 +45,7 @@ class WsgiRunner:
     """Answers requests with a WSGI app."""
 
     kind = "wsgi"
+    is_on_loop = False  # there is none
 
     def __init__(
         self, app: App, hook: Callable[[], Any] | None, start: Start, *, outlives_its_worker: bool = False
