@@ -935,10 +935,9 @@ def test_no_lifespan_without_with(inside: Any, notes: Any) -> None:
     assert notes() == ["request /", "background"]
 
 
-@pytest.mark.parametrize("app", ["noting"])
-def test_lifespan_without_with_in_a_worker_process(clients: Clients, notes: Any, app: str) -> None:
+def test_lifespan_without_with_in_a_worker_process(clients: Clients, notes: Any) -> None:
     """A worker process runs the lifespan from the first request to the end, `with` or not."""
-    client = clients.make("process", app)
+    client = clients.make("process", "noting")
     client.get("/")
     assert notes() == ["start", "request /", "background"]
     client.close()
@@ -1623,17 +1622,15 @@ def test_wsgi(ours: Any) -> None:
         pass
 
 
-def test_incomplete_response(ours: Any) -> None:
-    """What was cut short by an exception is an error of httpx's, raised or not; to Starlette's it is complete."""
+def test_exceptions_as_responses(ours: Any) -> None:
+    """Without `raise_server_exceptions`, a 500 says what it is, and what was cut short is an error of httpx's.
+
+    Starlette's 500 is empty where the app has no answer of its own, and what was cut short is complete to it.
+    """
     client = ours("app", raise_server_exceptions=False)
+    assert client.get("/raw/broken/before").text == "Internal Server Error"
     with pytest.raises(httpx2.RemoteProtocolError, match="Broken: \\('within', 2\\)"):
         client.get("/raw/broken/within")
-
-
-def test_text_of_a_500(ours: Any) -> None:
-    """The 500 of an exception that the app has no answer for says so; Starlette's is empty."""
-    response = ours("app", raise_server_exceptions=False).get("/raw/broken/before")
-    assert (response.status_code, response.text) == (500, "Internal Server Error")
 
 
 def test_timeouts(ours: Any) -> None:
