@@ -94,6 +94,8 @@ def test_no_cycle() -> None:
         ("import socketless.worker.asgi", {"httpx", "httpx2", "werkzeug", "click"}),
         ("import socketless.host.process", {"httpx", "httpx2", "werkzeug", "asgiref", "click"}),
         ("from socketless import IpcTransport", {"httpx2", "werkzeug", "asgiref", "trio"}),
+        ("from socketless import IpcThread", {"httpx", "httpx2", "werkzeug", "asgiref", "trio"}),
+        ("from socketless.testclient import TestClient", {"starlette", "werkzeug", "asgiref", "trio"}),
     ],
 )
 def test_imports_nothing_heavy(program: str, absent: set[str]) -> None:

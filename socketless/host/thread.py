@@ -127,14 +127,9 @@ class IpcThread(Worker):
         return result.value
 
     def __del__(self) -> None:
-        # The garbage collector may have come here in any thread, in one of the worker's, too: wait for nothing.
-        if self._closed or os.getpid() != self._owner_pid:
-            return
-        try:
+        # Without close(), which waits: the threads end as nobody has the run any more.
+        if not self._closed and os.getpid() == self._owner_pid:
             self._warn_unclosed()
-        finally:
-            if isinstance(self._run, ThreadRun):
-                self._run.leave()
 
 
 def _copy_context() -> Context:

@@ -140,9 +140,10 @@ class ThreadRun:
         """Whether this is the thread of the app's event loop."""
         return self._thread.is_on_loop
 
-    def leave(self) -> None:
-        """Let it end, without waiting for that: nobody is there who could."""
-        self._thread.stop()
+    def __del__(self) -> None:
+        # The garbage collector may have come here in any thread, in one of the worker's, too: wait for nothing.
+        if hasattr(self, "_thread"):
+            self._thread.stop()
 
     def stop(self, timeout: float | None) -> None:
         """End it, and wait for that for `timeout` seconds (`None`: for ever). May be called twice."""

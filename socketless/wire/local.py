@@ -39,18 +39,17 @@ class LocalChannel(Channel):
         """Hand over one message.
 
         Raises:
-            BrokenPipeError: the other side is gone.
-            EOFError: this side was closed meanwhile.
+            BrokenPipeError: the other side is gone, or this side was closed meanwhile.
         """
         weight = min(_PAGE, 1 + _size(message) // _BYTES_FOR_ONE)
         while True:
             self._outbox.append((weight, message))  # before its bytes: who has read them finds it
             try:
-                os.write(_fd_of(self._writer), _FILLER[:weight])
+                os.write(_fd_of(self._writer, BrokenPipeError), _FILLER[:weight])
             except BlockingIOError:
                 self._outbox.pop()
-                yield Wait(_fd_of(self._writer), for_writing=True)
-            except (EOFError, OSError):
+                yield Wait(_fd_of(self._writer, BrokenPipeError), for_writing=True)
+            except OSError:
                 self._outbox.pop()
                 raise
             else:
@@ -63,9 +62,9 @@ class LocalChannel(Channel):
             EOFError: the other side is gone, or this side was closed meanwhile.
         """
         if not self._blocking:
-            yield Wait(_fd_of(self._reader))  # the other side has yet to think: do not even try
+            yield Wait(_fd_of(self._reader, EOFError))  # the other side has yet to think: do not even try
         while True:
-            fd = _fd_of(self._reader)
+            fd = _fd_of(self._reader, EOFError)
             try:
                 first = os.read(fd, 1)
             except BlockingIOError:
@@ -79,12 +78,12 @@ class LocalChannel(Channel):
             return message
 
 
-def _fd_of(end: PipeEnd) -> int:
+def _fd_of(end: PipeEnd, error: type[Exception]) -> int:
     # Asked each time: a worker that is stopped closes the channels that somebody still waits for.
     try:
         return end.fileno()
     except OSError:
-        raise EOFError from None
+        raise error from None
 
 
 def _size(message: Message) -> int:

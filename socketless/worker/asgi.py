@@ -186,7 +186,8 @@ class AsgiRunner:
         self._loop.remove_reader(channel.read_fd)
         if exchange is not None:
             exchange.take(Cancel())
-            await asyncio.wait([exchange.task])
+            while not exchange.task.done():  # another one may have taken its place meanwhile
+                await asyncio.wait([exchange.task])
             self._exchanges.pop(channel.number, None)
         channel.close()
         self._own_tasks.discard(task)
