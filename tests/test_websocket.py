@@ -8,13 +8,14 @@ import logging
 import os
 import pickle
 import random
+import re
 import signal
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -29,13 +30,18 @@ from starlette.testclient import WebSocketDenialResponse as StarlettesDenial
 from starlette.websockets import WebSocketDisconnect as StarlettesDisconnect
 
 from apps import websocket_app
-from socketless import IpcProcess, IpcTransport, errors
+from socketless import IpcProcess, IpcThread, IpcTransport, errors
 from socketless.errors import WebSocketDisconnect
+from socketless.host.worker import Worker
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession
 from support import LIMIT, nothing_leaks, traceback_of
 
 APP = "apps.websocket_app:app"
-START_METHODS = ["spawn", "fork"]
+WORKERS: dict[str, Callable[..., Worker]] = {
+    "spawn": IpcProcess,
+    "fork": partial(IpcProcess, start_method="fork"),
+    "thread": IpcThread,
+}
 ECHOES = ["/raw/echo", "/starlette/echo", "/fastapi/echo"]
 
 
@@ -57,25 +63,38 @@ def ways() -> Iterator[Callable[[str], Way]]:
             if name == "testclient":
                 client = stack.enter_context(TestClient(websocket_app.app))
                 return Way(client.websocket_connect, StarlettesDisconnect, StarlettesDenial, httpx2)
-            worker = stack.enter_context(IpcProcess(APP, start_method=name))
+            worker = stack.enter_context(WORKERS[name](APP))
             return Way(limited(worker), WebSocketDisconnect, WebSocketDenialResponse, httpx)
 
         yield lambda name: made.get(name) or made.setdefault(name, make(name))
 
 
-@pytest.fixture(params=["testclient", *START_METHODS])
+@pytest.fixture(params=["testclient", *WORKERS])
 def way(request: pytest.FixtureRequest, ways: Callable[[str], Way]) -> Way:
-    """Starlette's, and ours with each start method: every test that takes it asserts the same of all."""
+    """Starlette's, and ours with each kind of worker: every test that takes it asserts the same of all."""
     return ways(request.param)
 
 
-@pytest.fixture(params=START_METHODS)
-def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., IpcProcess]]:
+@pytest.fixture(params=WORKERS)
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Worker]]:
     """Starts workers of ours. Nothing may be left when they are closed."""
-    workers = []
+    with starting(WORKERS[request.param]) as start:
+        yield start
 
-    def start(app: Any = APP, **options: Any) -> IpcProcess:
-        workers.append(IpcProcess(app, **{"start_method": request.param, "shutdown_timeout": LIMIT, **options}))
+
+@pytest.fixture(params=["spawn", "fork"])
+def start_process(request: pytest.FixtureRequest) -> Iterator[Callable[..., IpcProcess]]:
+    """Starts worker processes, which can be killed, and need a copy of what they get."""
+    with starting(WORKERS[request.param]) as start:
+        yield start
+
+
+@contextmanager
+def starting(kind: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    workers: list[Worker] = []
+
+    def start(app: Any = APP, **options: Any) -> Worker:
+        workers.append(kind(app, **{"shutdown_timeout": LIMIT, **options}))
         return workers[-1]
 
     with nothing_leaks():
@@ -84,7 +103,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., IpcProcess]]
             worker.close()
 
 
-def limited(worker: IpcProcess) -> Callable[..., WebSocketSession]:
+def limited(worker: Worker) -> Callable[..., WebSocketSession]:
     """Return what connects with a time limit, so that a defect does not hang."""
     return partial(worker.websocket_connect, timeout=LIMIT)
 
@@ -219,7 +238,7 @@ def test_headers_of_the_app(way: Way) -> None:
         assert session.extra_headers == [(b"X-Raw", b"1")]
 
 
-def test_no_headers_of_the_app(start: Callable[..., IpcProcess]) -> None:
+def test_no_headers_of_the_app(start: Callable[..., Worker]) -> None:
     """Where the accept has no headers, the session has none; Starlette's has `None`, which is no list."""
     with start().websocket_connect("/raw/echo") as session:
         assert session.extra_headers == []
@@ -255,7 +274,7 @@ def test_handshake(way: Way) -> None:
     assert seen == SEEN
 
 
-def test_defaults_of_the_handshake(start: Callable[..., IpcProcess]) -> None:
+def test_defaults_of_the_handshake(start: Callable[..., Worker]) -> None:
     """Headers of the handshake may be replaced, and the caller's own dictionary stays as it is."""
     worker, headers = start(), {"sec-websocket-version": "8", "host": "elsewhere"}
     with worker.websocket_connect("/starlette/seen/x/1", headers=headers, client=("10.0.0.1", 99)) as session:
@@ -427,7 +446,7 @@ def test_denial_of_lingering_app(way: Way) -> None:
         assert noted(way.connect, name) == "websocket.disconnect"
 
 
-def test_request_of_denial(start: Callable[..., IpcProcess]) -> None:
+def test_request_of_denial(start: Callable[..., Worker]) -> None:
     """A denial knows its request, so that raise_for_status() works; Starlette's has none."""
     with pytest.raises(WebSocketDenialResponse) as caught, start().websocket_connect("/starlette/deny/json?a=b"):
         raise AssertionError("not reached")
@@ -477,7 +496,7 @@ def test_left_by_an_exception(way: Way) -> None:
 
 
 def test_left_by_an_exception_and_the_app_raises(
-    start: Callable[..., IpcProcess], caplog: pytest.LogCaptureFixture
+    start: Callable[..., Worker], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The test's exception comes through, and the app's is logged; Starlette's raises the app's instead."""
     worker = start()
@@ -544,7 +563,7 @@ def test_careless_app(way: Way) -> None:
     assert (caught.value.code, caught.value.reason) == (4002, "bye")
 
 
-def test_error_of_the_app_is_raised_once(start: Callable[..., IpcProcess]) -> None:
+def test_error_of_the_app_is_raised_once(start: Callable[..., Worker]) -> None:
     """An error that was received is not raised again; the session has ended with code 1011. It has its traceback."""
     with start().websocket_connect("/raw/boom/after") as session:
         with pytest.raises(LookupError) as caught:
@@ -589,7 +608,7 @@ def test_broadcast(way: Way) -> None:
 # What only ours can do: where Starlette's hangs, or knows no limit
 
 
-def test_receive_after_the_end(start: Callable[..., IpcProcess]) -> None:
+def test_receive_after_the_end(start: Callable[..., Worker]) -> None:
     """After the end, `receive()` returns the end again, and the others raise it; when the session was left, too."""
     worker = start()
     with worker.websocket_connect(f"/starlette/close?code=4001&reason=bye&name={new_name()}") as session:
@@ -607,7 +626,7 @@ def test_receive_after_the_end(start: Callable[..., IpcProcess]) -> None:
     assert session.receive() == {"type": "websocket.close", "code": 1000, "reason": ""}
 
 
-def test_receive_after_close(start: Callable[..., IpcProcess]) -> None:
+def test_receive_after_close(start: Callable[..., Worker]) -> None:
     """After `close()`, what the app had sent before it came can still be received, and then the end."""
     with start().websocket_connect("/raw/echo") as session:
         session.send_text("one")
@@ -618,7 +637,7 @@ def test_receive_after_close(start: Callable[..., IpcProcess]) -> None:
             assert event == {"type": "websocket.send", "text": "two"}
 
 
-def test_send_after_the_end(start: Callable[..., IpcProcess]) -> None:
+def test_send_after_the_end(start: Callable[..., Worker]) -> None:
     """To send after the end does nothing, whoever has made the end."""
     worker = start(max_connections=1)
     with worker.websocket_connect("/starlette/return") as session:
@@ -636,10 +655,10 @@ def test_send_after_the_end(start: Callable[..., IpcProcess]) -> None:
         assert session.receive_text() == "next"
 
 
-def test_not_connected(start: Callable[..., IpcProcess]) -> None:
+def test_not_connected(start: Callable[..., Worker]) -> None:
     """A session that has not been entered says so."""
     session = start().websocket_connect("/raw/echo?a=b")
-    assert repr(session).startswith("<WebSocketSession /raw/echo?a=b of <IpcProcess 'apps.websocket_app:app', ")
+    assert re.match(r"<WebSocketSession /raw/echo\?a=b of <Ipc\w+ 'apps.websocket_app:app', ", repr(session))
     for call in (session.receive, session.receive_text, session.close, lambda: session.send_text("x")):
         with pytest.raises(RuntimeError) as caught:
             call()
@@ -648,7 +667,7 @@ def test_not_connected(start: Callable[..., IpcProcess]) -> None:
         )
 
 
-def test_wsgi(start: Callable[..., IpcProcess]) -> None:
+def test_wsgi(start: Callable[..., Worker]) -> None:
     """A WSGI app has no WebSockets, and the error says so."""
     worker = start("wsgiref.simple_server:demo_app")
     with pytest.raises(ValueError) as caught:
@@ -657,14 +676,14 @@ def test_wsgi(start: Callable[..., IpcProcess]) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://testserver/raw/echo", "https://testserver/", "ftp://testserver/"])
-def test_wrong_scheme(start: Callable[..., IpcProcess], url: str) -> None:
+def test_wrong_scheme(start: Callable[..., Worker], url: str) -> None:
     """A URL of another kind is refused."""
     with pytest.raises(ValueError) as caught:
         start().websocket_connect(url)
     assert str(caught.value) == f"a WebSocket's URL begins with ws://, wss:// or /, not {url!r}"
 
 
-def test_closed_worker(start: Callable[..., IpcProcess]) -> None:
+def test_closed_worker(start: Callable[..., Worker]) -> None:
     """A closed worker connects nothing."""
     worker = start()
     worker.close()
@@ -672,7 +691,7 @@ def test_closed_worker(start: Callable[..., IpcProcess]) -> None:
         raise AssertionError("not reached")
 
 
-def test_worker_closed_meanwhile(start: Callable[..., IpcProcess]) -> None:
+def test_worker_closed_meanwhile(start: Callable[..., Worker]) -> None:
     """Closing the worker ends the sessions that are open."""
     worker = start()
     with worker.websocket_connect("/raw/echo") as session:
@@ -818,7 +837,7 @@ def test_bytes_like_data(data: Any) -> None:
 # The client has gone, or does not come
 
 
-def test_send_to_a_client_that_has_gone(start: Callable[..., IpcProcess]) -> None:
+def test_send_to_a_client_that_has_gone(start: Callable[..., Worker]) -> None:
     """An app that sends to a client that has gone gets the OSError of the ASGI specification, and is not blamed."""
     worker, name = start(max_connections=1), new_name()
     with worker.websocket_connect(f"/raw/flood/{name}") as session:
@@ -831,7 +850,7 @@ def test_send_to_a_client_that_has_gone(start: Callable[..., IpcProcess]) -> Non
     assert noted(limited(worker), name) == "ClientDisconnected: the client has closed the WebSocket"
 
 
-def test_what_comes_after_the_app_has_closed(start: Callable[..., IpcProcess]) -> None:
+def test_what_comes_after_the_app_has_closed(start: Callable[..., Worker]) -> None:
     """After the app has closed the WebSocket, `receive()` knows of nothing but the end."""
     worker, name = start(), new_name()
     with worker.websocket_connect(f"/raw/late/{name}") as session:
@@ -845,7 +864,7 @@ def test_what_comes_after_the_app_has_closed(start: Callable[..., IpcProcess]) -
         )
 
 
-def test_pool_timeout(start: Callable[..., IpcProcess]) -> None:
+def test_pool_timeout(start: Callable[..., Worker]) -> None:
     """When sessions hold all channels, the next one's pool timeout says which."""
     worker = start(max_connections=2)
     with worker.websocket_connect("/raw/echo"), worker.websocket_connect("/starlette/echo?a=b"):
@@ -865,7 +884,7 @@ def test_pool_timeout(start: Callable[..., IpcProcess]) -> None:
         assert session.receive_text() == "now"
 
 
-def test_read_timeout_of_the_handshake(start: Callable[..., IpcProcess]) -> None:
+def test_read_timeout_of_the_handshake(start: Callable[..., Worker]) -> None:
     """An app that does not accept in time is a read timeout, which says where the app is; then it is cancelled."""
     worker = start(max_connections=1)
     path = f"/raw/slow/{new_name()}"
@@ -878,7 +897,7 @@ def test_read_timeout_of_the_handshake(start: Callable[..., IpcProcess]) -> None
         assert session.receive_text() == "next"
 
 
-def test_read_timeout_of_a_session(start: Callable[..., IpcProcess]) -> None:
+def test_read_timeout_of_a_session(start: Callable[..., Worker]) -> None:
     """A session's read timeout says where the app is, and the session can be asked again."""
     worker, name = start(), new_name()
     path = f"/raw/slow/{name}"
@@ -906,9 +925,9 @@ def until_in_time(call: Callable[[], Any]) -> Any:
             pass
 
 
-def test_worker_killed_meanwhile(start: Callable[..., IpcProcess]) -> None:
+def test_worker_killed_meanwhile(start_process: Callable[..., IpcProcess]) -> None:
     """A worker that is killed while a session waits for it raises WorkerDied; the next session has a new one."""
-    worker = start()
+    worker = start_process()
     with worker.websocket_connect("/raw/kill") as session:
         pid = worker.pid
         session.send_text("die")
@@ -922,17 +941,17 @@ def test_worker_killed_meanwhile(start: Callable[..., IpcProcess]) -> None:
     assert worker.pid != pid
 
 
-def test_worker_killed_unseen(start: Callable[..., IpcProcess]) -> None:
+def test_worker_killed_unseen(start_process: Callable[..., IpcProcess]) -> None:
     """Who waits for nothing when the worker is killed is told when it leaves."""
-    worker = start()
+    worker = start_process()
     assert worker.pid is not None
     with pytest.raises(errors.WorkerDied, match="was killed by SIGKILL$"), worker.websocket_connect("/raw/deaf/x"):
         os.kill(worker.pid, signal.SIGKILL)
 
 
-def test_unpicklable_event(start: Callable[..., IpcProcess]) -> None:
+def test_unpicklable_event(start_process: Callable[..., IpcProcess]) -> None:
     """What cannot cross is not sent, and the session goes on."""
-    with start().websocket_connect("/raw/echo") as session:
+    with start_process().websocket_connect("/raw/echo") as session:
         with pytest.raises(errors.TransferError, match="cannot pickle"):
             session.send({"type": "websocket.receive", "text": threading.Lock()})
         session.send_text("next")
@@ -991,7 +1010,7 @@ def test_pickled_denial(packed: bool) -> None:
 # Many, and large
 
 
-def test_many_sessions(start: Callable[..., IpcProcess]) -> None:
+def test_many_sessions(start: Callable[..., Worker]) -> None:
     """One channel serves 200 sessions, one after the other, however they end."""
     worker = start(max_connections=1)
     for index in range(200):
@@ -1014,7 +1033,7 @@ def test_many_sessions(start: Callable[..., IpcProcess]) -> None:
                 assert session.receive_text() == str(index)
 
 
-def test_sessions_in_threads(start: Callable[..., IpcProcess]) -> None:
+def test_sessions_in_threads(start: Callable[..., Worker]) -> None:
     """Threads share a worker, with more sessions than channels."""
     worker = start(max_connections=4)
 
@@ -1056,7 +1075,7 @@ def test_any_messages(worker: IpcProcess, messages: list[str | bytes], large: in
 COUNT = 20_000
 
 
-def test_send_all_first(start: Callable[..., IpcProcess]) -> None:
+def test_send_all_first(start: Callable[..., Worker]) -> None:
     """An app that answers while nobody receives is not lost for it: all messages come, in order."""
     with start(max_connections=1).websocket_connect("/raw/echo", timeout=LIMIT) as session:
         for index in range(COUNT):
@@ -1064,7 +1083,7 @@ def test_send_all_first(start: Callable[..., IpcProcess]) -> None:
         assert [session.receive_text() for _ in range(COUNT)] == [str(index) for index in range(COUNT)]
 
 
-def test_send_and_receive_in_two_threads(start: Callable[..., IpcProcess]) -> None:
+def test_send_and_receive_in_two_threads(start: Callable[..., Worker]) -> None:
     """One thread may send while another receives: nothing is lost, nothing is reordered."""
     with (
         start(max_connections=1).websocket_connect("/raw/echo", timeout=LIMIT) as session,
@@ -1075,7 +1094,7 @@ def test_send_and_receive_in_two_threads(start: Callable[..., IpcProcess]) -> No
         sending.result(LIMIT)
 
 
-def test_large_messages_in_two_threads(start: Callable[..., IpcProcess]) -> None:
+def test_large_messages_in_two_threads(start: Callable[..., Worker]) -> None:
     """Large messages cross in both directions at once, while small ones of a third thread go between them."""
     large = [random.Random(index).randbytes(1 << 20) for index in range(20)]
     with (
@@ -1093,7 +1112,7 @@ def test_large_messages_in_two_threads(start: Callable[..., IpcProcess]) -> None
     assert [event["text"] for event in events if "text" in event] == [str(index) for index in range(1000)]
 
 
-def test_two_threads_receive(start: Callable[..., IpcProcess]) -> None:
+def test_two_threads_receive(start: Callable[..., Worker]) -> None:
     """Of several threads that receive, each message comes to one; all of them hear of the end."""
     received: list[str] = []
 
@@ -1116,9 +1135,9 @@ def test_two_threads_receive(start: Callable[..., IpcProcess]) -> None:
     assert sorted(received, key=int) == [str(index) for index in range(1000)]
 
 
-def test_unpicklable_event_while_another_thread_sends(start: Callable[..., IpcProcess]) -> None:
+def test_unpicklable_event_while_another_thread_sends(start_process: Callable[..., IpcProcess]) -> None:
     """What cannot cross is raised in the thread that sends it, and not in the one that is just sending."""
-    worker = start()
+    worker = start_process()
     assert worker.pid is not None
     with worker.websocket_connect("/raw/echo", timeout=LIMIT) as session, ThreadPoolExecutor(1) as threads:
         os.kill(worker.pid, signal.SIGSTOP)
@@ -1157,7 +1176,7 @@ def send_until(event: threading.Event, session: WebSocketSession) -> None:
         session.send_text("x")
 
 
-def test_nothing_leaks_while_the_worker_lives(start: Callable[..., IpcProcess]) -> None:
+def test_nothing_leaks_while_the_worker_lives(start: Callable[..., Worker]) -> None:
     """No session leaves a descriptor, a thread or a busy channel behind, however it has ended."""
     worker = start(max_connections=1)
     with worker.websocket_connect("/raw/echo", timeout=LIMIT):
@@ -1180,7 +1199,7 @@ def test_nothing_leaks_while_the_worker_lives(start: Callable[..., IpcProcess]) 
                     pass
 
 
-def test_dropped_session(start: Callable[..., IpcProcess]) -> None:
+def test_dropped_session(start: Callable[..., Worker]) -> None:
     """A session that is dropped open is a ResourceWarning; its app is told, and its channel comes back."""
     worker, name = start(max_connections=1), new_name()
     session: WebSocketSession | None = worker.websocket_connect(f"/starlette/watch/{name}", timeout=LIMIT)
@@ -1192,7 +1211,7 @@ def test_dropped_session(start: Callable[..., IpcProcess]) -> None:
     assert noted(limited(worker), name) == "(1006, '')"
 
 
-def test_http_beside(start: Callable[..., IpcProcess]) -> None:
+def test_http_beside(start: Callable[..., Worker]) -> None:
     """The same app serves HTTP beside a session that is open."""
     worker = start()
     with (

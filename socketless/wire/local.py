@@ -88,7 +88,8 @@ def _fd_of(end: PipeEnd, error: type[Exception]) -> int:
 
 def _size(message: Message) -> int:
     if isinstance(message, Event):
-        return len(message.event.get("bytes") or message.event.get("text") or b"")
+        data = message.event.get("bytes") or message.event.get("text")
+        return len(data) if isinstance(data, (bytes, str)) else 0  # a client may send anything
     return len(getattr(message, "body", b""))
 
 

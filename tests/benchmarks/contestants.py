@@ -18,7 +18,8 @@ import app_fastapi
 import app_flask
 import httpx
 
-from socketless import IpcAsyncTransport, IpcProcess, IpcTransport
+from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport
+from socketless.testclient import TestClient
 
 BASE_URL = "http://testserver"
 FLASK, FASTAPI = "app_flask:app", "app_fastapi:app"
@@ -41,7 +42,8 @@ OURS, BASELINE = "socketless", "socketless-http"
 def of_flask() -> dict[str, Contestant]:
     """Return those that can send to `app_flask.app`, by name."""
     found: dict[str, Contestant] = {
-        OURS: partial(_worker, FLASK),
+        OURS: partial(_worker, lambda: IpcProcess(FLASK)),
+        f"{OURS}, threads": partial(_worker, lambda: IpcThread(app_flask.app)),
         f"{OURS}, async": partial(_async_worker, FLASK),
         "httpx.WSGITransport": partial(_sync, lambda: httpx.WSGITransport(app_flask.app)),
     }
@@ -55,9 +57,11 @@ def of_flask() -> dict[str, Contestant]:
 def of_fastapi() -> dict[str, Contestant]:
     """Return those that can send to `app_fastapi.app`, by name."""
     found: dict[str, Contestant] = {
-        OURS: partial(_worker, FASTAPI),
+        OURS: partial(_worker, lambda: IpcProcess(FASTAPI)),
+        f"{OURS}, threads": partial(_worker, lambda: IpcThread(app_fastapi.app)),
         f"{OURS}, async": partial(_async_worker, FASTAPI),
         "httpx.ASGITransport": partial(_async, lambda: httpx.ASGITransport(app_fastapi.app)),
+        f"{OURS} TestClient": lambda: _client(TestClient(app_fastapi.app)),
         "starlette TestClient": _test_client,
     }
     if baseline_works():
@@ -102,8 +106,8 @@ def _sync(make_transport: Callable[[], httpx.BaseTransport], base_url: str = BAS
 
 
 @contextmanager
-def _worker(app: str) -> Iterator[Send]:
-    with IpcProcess(app) as worker, _sync(lambda: IpcTransport(worker)) as send:
+def _worker(start: Callable[[], IpcProcess | IpcThread]) -> Iterator[Send]:
+    with start() as worker, _sync(lambda: IpcTransport(worker)) as send:
         yield send
 
 
