@@ -59,6 +59,7 @@ class AsgiRunner:
         self._thread = threading.current_thread()
         self._lock = threading.Lock()
         self._is_stopped = False  # guarded by _lock
+        self._failure: BaseException | None = None  # what else has ended that the app runs on
         self._stopped = asyncio.Event()
         self._lifespan = Lifespan(app, start.state)
         self._runs_lifespan = start.lifespan
@@ -87,6 +88,8 @@ class AsgiRunner:
             await self._lifespan.start_up()
         on_ready()
         await self._stopped.wait()
+        if self._failure is not None:
+            raise self._failure
         await self._lifespan.shut_down()
 
     async def _clean_up(self) -> None:
@@ -134,6 +137,11 @@ class AsgiRunner:
             task.add_done_callback(self._own_tasks.discard)
 
         self._loop.call_soon_threadsafe(start)
+
+    def fail(self, error: BaseException) -> None:
+        """Let `run()` raise an error, since the app cannot go on. Any thread may call it."""
+        self._failure = error
+        self.stop()
 
     def stack_of(self, number: int | None) -> str:
         task = self._task_of(number)

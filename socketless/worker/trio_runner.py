@@ -17,6 +17,7 @@ import inspect
 import itertools
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -39,7 +40,7 @@ class TrioRunner(AsgiRunner):
     def __init__(
         self, app: App, hook: Callable[[], Any] | None, start: Start, *, outlives_its_worker: bool = False
     ) -> None:
-        self._trio = _TrioThread(start.backend_options)
+        self._trio = _TrioThread(start.backend_options, self.fail)
         self._call_async = self._trio.call
         super().__init__(self._trio.wrap(app), hook, start, outlives_its_worker=outlives_its_worker)
         self._loop_options = {}  # they are trio's
@@ -65,8 +66,9 @@ class TrioRunner(AsgiRunner):
 class _TrioThread:
     """trio, running in a thread of its own while this is entered."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], on_error: Callable[[BaseException], None]) -> None:
         self._options = options
+        self._on_error = on_error
         self.thread = threading.Thread(target=self._run, name=f"socketless-trio-{next(_numbers)}", daemon=True)
         self._started = threading.Event()
         self._error: BaseException | None = None  # why it has not
@@ -81,7 +83,8 @@ class _TrioThread:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._token.run_sync_soon(self._stopped.set)
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._stopped.set)
         self.thread.join()
 
     def _run(self) -> None:
@@ -90,6 +93,8 @@ class _TrioThread:
             trio.run(self._main, **self._options)
         except BaseException as error:
             self._error = error
+            if self._started.is_set():
+                self._on_error(error)
         finally:
             self._started.set()
 
@@ -124,6 +129,8 @@ class _TrioThread:
                     loop.call_soon_threadsafe(done.set_result, result)
                 if scope.cancelled_caught:
                     loop.call_soon_threadsafe(done.cancel)
+            except trio.Cancelled:
+                pass  # trio itself has come to its end, as the runner will
             except BaseException as error:
                 loop.call_soon_threadsafe(_fail, done, error)
             finally:
