@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from asgiref.compatibility import double_to_single_callable
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
@@ -64,6 +65,7 @@ class AsgiRunner:
         self._lifespan = Lifespan(app, start.state)
         self._runs_lifespan = start.lifespan
         self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
+        self._channel_threads: WeakSet[threading.Thread] = WeakSet()
         self._ends: set[asyncio.Future[None]] = set()  # of the channels that are served
         self._exchanges: dict[int, Exchange] = {}  # the last one of each channel, by the channel's number
 
@@ -82,6 +84,9 @@ class AsgiRunner:
         finally:
             asyncio.set_event_loop(None)
             self._loop.close()
+        if self._patience is None:  # all calls in these threads have returned
+            for thread in list(self._channel_threads):
+                thread.join()
 
     async def _main(self, on_ready: Callable[[], None]) -> None:
         if self._runs_lifespan:
@@ -128,7 +133,7 @@ class AsgiRunner:
         in_thread = SyncToAsync(
             async_to_sync(self._serve_channel),
             thread_sensitive=False,
-            executor=_OneThread(f"socketless-channel-{channel.number}"),  # type: ignore[arg-type]
+            executor=_OneThread(f"socketless-channel-{channel.number}", self._channel_threads),  # type: ignore[arg-type]
         )
 
         def start() -> None:
@@ -235,8 +240,9 @@ def _new_loop(options: Mapping[str, Any]) -> asyncio.AbstractEventLoop:
 class _OneThread(Executor):
     """An executor for one call, in a daemon thread: one that hangs must not keep the worker from leaving."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: WeakSet[threading.Thread]) -> None:
         self._name = name
+        self._threads = threads
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -249,7 +255,9 @@ class _OneThread(Executor):
             else:
                 future.set_result(result)
 
-        threading.Thread(target=call, name=self._name, daemon=True).start()
+        thread = threading.Thread(target=call, name=self._name, daemon=True)
+        self._threads.add(thread)
+        thread.start()
         return future
 
 
