@@ -1550,8 +1550,9 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def count_loops() -> int:
+    """Return how many event loops are open."""
     gc.collect()
-    return sum(isinstance(each, asyncio.BaseEventLoop) for each in gc.get_objects())
+    return sum(isinstance(each, asyncio.BaseEventLoop) and not each.is_closed() for each in gc.get_objects())
 
 
 def test_dropped_clients(inside: Any) -> None:
