@@ -27,8 +27,14 @@ CLIENTS = {
     "threads": "socketless.testclient.TestClient(load('shop').app) as client",
     "process": "socketless.testclient.TestClient('shop:app') as client",
     "fork": "IpcProcess('shop:app', start_method='fork') as worker, socketless.testclient.TestClient(worker) as client",
+    "flask": "load('shop').app.test_client() as client",
+    "unswitched": "contextlib.nullcontext()",
+    "switched": "switch_to_ipc_connection('shop:app')",
+    "debugged thread": "socketless.IpcThread('shop:app', reset_hook_path='shop:reset', debug=True)",
+    "debugged process": "socketless.IpcProcess('shop:app', reset_hook_path='shop:reset', debug=True)",
 }
 EVERYWHERE = pytest.mark.parametrize("kind", ["in-process", "threads", "process"])
+COMMANDS = {"pytest": ["-m", "pytest", "-p", "no:cacheprovider", "--color=no"], "unittest": ["-m", "unittest"]}
 
 HAS_NOTES_AND_GROUPS = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
 
@@ -48,6 +54,8 @@ CONFTEST = """
         with CLIENT:
             yield client
 """
+
+PROJECTS: dict[str, dict[str, str]] = {}  # files by their names; CLIENT in them is replaced
 
 
 class Seen(NamedTuple):
@@ -89,7 +97,7 @@ def without_libraries(text: str) -> str:
     """Drop the frames of a traceback that are not the project's, and the marks below its lines."""
     text = re.sub(r"^[ |]* [~^]+\n", "", text, flags=re.M)
     text = re.sub(r"^(?=\S*/)\S+:\d+: in .*\n(?:    .*\n)*", "", text, flags=re.M)
-    return re.sub(r'^([ |]*)  File "(?:/|<frozen).*", line \d+, in .*\n(?:\1    .*\n)*', "", text, flags=re.M)
+    return re.sub(r'^([E |]*)  File "(?:/|<frozen).*", line \d+, in .*\n(?:\1    .*\n)*', "", text, flags=re.M)
 
 
 def place(files: dict[str, str], name: str, text: str) -> str:
@@ -110,7 +118,7 @@ def see(tmp_path_factory: pytest.TempPathFactory) -> See:
     """Run a project once for each kind and command, and show what a person reads."""
 
     @cache
-    def see(name: str, kind: str, *command: str, merged: bool = False) -> Seen:
+    def see(name: str, kind: str, *options: str, command: str = "pytest", typed: str = "") -> Seen:
         folder = tmp_path_factory.mktemp(kind)
         for file, text in {"conftest.py": CONFTEST, "pytest.ini": "[pytest]\n", **PROJECTS[name]}.items():
             (folder / file).write_text(dedent(text.replace("CLIENT", CLIENTS.get(kind, ""))))
@@ -118,19 +126,17 @@ def see(tmp_path_factory: pytest.TempPathFactory) -> See:
         for unwanted in ("PYTEST_ADDOPTS", "PYTHONWARNINGS", "FORCE_COLOR", "PY_COLORS", "CI", "BUILD_NUMBER"):
             env.pop(unwanted, None)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        if command[:1] != ("unittest",):
-            command = ("pytest", "-p", "no:cacheprovider", "--color=no", *command)
         done = subprocess.run(
-            [sys.executable, "-m", *command],
+            [sys.executable, *COMMANDS.get(command, [command]), *options],
             cwd=folder,
             env=env,
+            input=typed,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             timeout=4 * LIMIT,
         )
-        text = done.stdout + (done.stderr or "")
-        text = re.sub(rf'(?<=File "){re.escape(str(folder))}/', "", text).replace(str(folder), "FOLDER")
+        text = re.sub(rf'(?<=File "){re.escape(str(folder))}/', "", done.stdout).replace(str(folder), "FOLDER")
         text = re.sub(r"<\w+\.testclient\.TestClient object at 0x\w+>", "<TestClient>", text)
         return Seen(text, done.returncode)
 
@@ -139,7 +145,7 @@ def see(tmp_path_factory: pytest.TempPathFactory) -> See:
 
 # Output, logs and warnings
 
-OUTPUT = {
+PROJECTS["output"] = OUTPUT = {
     "shop.py": """
         import contextlib
         import logging
@@ -542,14 +548,14 @@ def test_order_on_the_terminal(see: See, kind: str) -> None:
         ---------------------------------------- live log teardown -----------------------------------------
         {log_line('warning("closing', "closing")}
     """
-    command = ("-q", "-s", "-o", "log_cli=true", "--tb=no", "-k", "first or second", "-W", "ignore")
-    shown, _, _ = see("output", kind, *command, merged=True).text.partition("\n\n\n===")
+    options = ("-q", "-s", "-o", "log_cli=true", "--tb=no", "-k", "first or second", "-W", "ignore")
+    shown, _, _ = see("output", kind, *options).text.partition("\n\n\n===")
     assert shown.strip() == dedent(expected).strip()
 
 
 # Exceptions
 
-ERRORS = {
+PROJECTS["errors"] = ERRORS = {
     "prices.py": """
         class PriceError(Exception):
             pass
@@ -778,9 +784,6 @@ def test_exception(see: See, kind: str, name: str, expected: list[str]) -> None:
     assert see("errors", kind).gist(f"test_get[{name}]") == [*TEST_GET, *expected]
 
 
-PROJECTS = {"output": OUTPUT, "errors": ERRORS}
-
-
 @EVERYWHERE
 @HAS_NOTES_AND_GROUPS
 def test_notes(see: See, kind: str) -> None:
@@ -915,9 +918,8 @@ def test_short_and_native(see: See, kind: str) -> None:
 @EVERYWHERE
 def test_unittest(see: See, kind: str) -> None:
     """So does unittest, with what the request has printed."""
-    seen = see("errors", kind, "unittest", "-b", "unit")
+    seen = see("errors", kind, "-b", "unit", command="unittest")
     expected = f"""
-        E.
         ======================================================================
         ERROR: test_own (unit.ShopTest.test_own)
         ----------------------------------------------------------------------
@@ -954,3 +956,912 @@ def test_function_of_the_app(see: See, kind: str) -> None:
 >       raise OwnError(7, "out of tea")
 E       shop.OwnError: out of tea (7)
 """ in see("errors", kind).report("test_get[own]")
+
+
+# run() in the worker
+
+PROJECTS["data"] = DATA = {
+    "shop.py": """
+        import asyncio
+        import dataclasses
+        import os
+        import sqlite3
+
+        from fastapi import Depends, FastAPI
+
+        app = FastAPI()
+        items = []
+        stock = {"tea": 3}
+        db = sqlite3.connect(":memory:", check_same_thread=False)
+        db.execute("create table users (name text)")
+
+
+        class OwnError(Exception):
+            def __init__(self, code):
+                super().__init__(code)
+                self.code = code
+
+
+        @dataclasses.dataclass
+        class Item:
+            name: str
+
+
+        def get_user():
+            return "nobody"
+
+
+        def price_of(item):
+            return stock[item]
+
+
+        def fail(code):
+            raise OwnError(code)
+
+
+        @app.get("/")
+        async def everything(user: str = Depends(get_user)):
+            users = [name for (name,) in db.execute("select name from users")]
+            return {"items": items, "users": users, "user": user, "price": price_of("tea")}
+
+
+        @app.get("/place")
+        async def place():
+            return [os.getpid(), id(asyncio.get_running_loop())]
+    """,
+    "conftest.py": CONFTEST
+    + """
+
+    import shop
+
+
+    def add_users(*names):
+        shop.db.executemany("insert into users values (?)", [(name,) for name in names])
+
+
+    def clear():
+        shop.items.clear()
+        shop.stock["tea"] = 3
+        shop.db.execute("delete from users")
+        shop.app.dependency_overrides.clear()
+
+
+    @pytest.fixture
+    def seen(client):
+        yield lambda name: client.get("/").json()[name]
+        client.worker.run(clear)
+    """,
+    "test_data.py": """
+        import asyncio
+        import functools
+        import logging
+        import os
+        import sys
+        import threading
+        import warnings
+        from unittest import mock
+
+        import pytest
+        import shop
+        from conftest import add_users
+        from socketless import errors
+
+        IS_HERE = "load('shop')" in "CLIENT"
+
+
+        class TheirError(Exception):
+            pass
+
+
+        def add(*items, **stock):
+            shop.items.extend(items)
+            shop.stock.update(stock)
+            return len(shop.items)
+
+
+        def check():
+            assert shop.items == ["milk"]
+
+
+        def test_function_of_the_module(client, seen):
+            assert client.worker.run(add, "tea", "milk", tea=2) == 2
+            assert seen("items") == ["tea", "milk"]
+            assert seen("price") == 2
+
+
+        def test_function_of_conftest(client, seen):
+            client.worker.run(add_users, "ada", "bob")
+            assert seen("users") == ["ada", "bob"]
+
+
+        def test_lambda_and_closure(client, seen):
+            client.worker.run(lambda: shop.items.append("tea"))
+            more = ["milk", "water"]
+
+            def add_more():
+                shop.items.extend(more)
+
+            client.worker.run(add_more)
+            assert seen("items") == ["tea", "milk", "water"]
+
+
+        def test_methods(client, seen):
+            client.worker.run(shop.items.append, "tea")
+            client.worker.run(functools.partial(shop.stock.__setitem__, "tea"), 9)
+            client.worker.run(lambda items: items.append("milk"), shop.items)
+            assert seen("items") == ["tea", "milk"]
+            assert seen("price") == 9
+
+
+        def test_coroutine_function(client):
+            async def place():
+                await asyncio.sleep(0)
+                return [os.getpid(), id(asyncio.get_running_loop())]
+
+            assert client.worker.run(place) == client.get("/place").json()
+            assert client.worker.run(shop.place) == client.get("/place").json()
+
+
+        def test_results(client):
+            assert client.worker.run(shop.Item, "tea") == shop.Item("tea")
+            assert client.worker.run(lambda: {"a": (1, {2}, None)}) == {"a": (1, {2}, None)}
+            assert (client.worker.run(lambda: shop.items) is shop.items) == IS_HERE
+            assert (client.worker.run(os.getpid) == os.getpid()) == IS_HERE
+
+
+        def test_app(client, seen):
+            for app in (client.app, client.worker.app):
+                assert client.worker.run(lambda app: app.dependency_overrides, app) == {}
+                client.worker.run(lambda app: app.dependency_overrides.update({shop.get_user: lambda: "ada"}), app)
+                assert seen("user") == "ada"
+                client.worker.run(lambda app: app.dependency_overrides.clear(), app)
+                assert seen("user") == "nobody"
+
+
+        @pytest.mark.parametrize("find", [mock.patch.object, lambda _, name, **new: mock.patch(f"shop.{name}", **new)])
+        def test_mock(client, seen, find):
+            client.worker.run(find(shop, "price_of", return_value=5).start)
+            assert seen("price") == 5
+            client.worker.run(lambda: shop.price_of.assert_called_once_with("tea"))
+            with pytest.raises(AssertionError, match="Expected 'price_of' to not have been called"):
+                client.worker.run(lambda: shop.price_of.assert_not_called())
+            client.worker.run(mock.patch.stopall)
+            assert seen("price") == 3
+
+
+        def test_error_of_the_app(client):
+            with pytest.raises(shop.OwnError) as caught:
+                client.worker.run(shop.fail, 3)
+            assert caught.value.code == 3
+
+
+        def test_errors_of_the_test(client):
+            class LocalError(Exception):
+                def __str__(self):
+                    return f"local, {self.args}"
+
+            def fail(error):
+                error.more = [1]
+                raise error from TheirError("the cause", 4)
+
+            with pytest.raises(LocalError, match="^local, .5,.$") as caught:
+                client.worker.run(fail, LocalError(5))
+            assert caught.value.more == [1]
+            assert type(caught.value.__cause__) is TheirError
+            assert caught.value.__cause__.args == ("the cause", 4)
+
+
+        @pytest.mark.skipif(IS_HERE, reason="everything can be passed on")
+        def test_what_cannot_be_pickled(client):
+            lock = threading.Lock()
+            with pytest.raises(errors.TransferError, match="cannot pickle '_thread.lock' object"):
+                client.worker.run(lambda: lock)
+            with pytest.raises(errors.TransferError, match="cannot pickle '_thread.lock' object"):
+                client.worker.run(threading.Lock)
+
+
+        def test_output(client, capsys, caplog, recwarn):
+            def make_noise():
+                print("out")
+                print("err", file=sys.stderr)
+                logging.getLogger("shop").warning("logged")
+                warnings.warn("warned", stacklevel=1)
+
+            client.worker.run(make_noise)
+            assert capsys.readouterr() == ("out\\n", "err\\n")
+            assert caplog.messages == ["logged"]
+            assert [str(each.message) for each in recwarn] == ["warned"]
+
+
+        def test_fails(client):
+            def show(item):
+                print("looking for", item)
+                return shop.price_of(item)
+
+            client.worker.run(show, "milk")
+
+
+        def test_asserts(client, seen):
+            client.worker.run(add, "tea")
+            client.worker.run(check)
+    """,
+}
+
+WHERE_RUN_IS = pytest.mark.parametrize("kind", ["threads", "process", "fork"])
+
+
+@WHERE_RUN_IS
+def test_run(see: See, kind: str) -> None:
+    """Functions of tests set up data, patch and ask in the worker, wherever that is; what they raise comes back."""
+    seen = see("data", kind)
+    assert seen.summary("short test summary info").splitlines()[-2:] == [
+        "FAILED test_data.py::test_fails - KeyError: 'milk'",
+        "FAILED test_data.py::test_asserts - AssertionError: assert ['tea'] == ['milk']",
+    ]
+    passed = "12 passed, 1 skipped" if kind == "threads" else "13 passed"
+    assert re.search(rf"^=+ 2 failed, {passed} in .*s =+$", seen.text, re.M), seen.text
+
+
+@WHERE_RUN_IS
+def test_report_of_run(see: See, kind: str) -> None:
+    """The report of an exception shows the test's lines, those of the function, and the app's."""
+    seen = see("data", kind)
+    call, inner = 'client.worker.run(show, "milk")', "return shop.price_of(item)"
+    assert seen.gist("test_fails") == [
+        f"> {call}",
+        f"{place(DATA, 'test_data.py', call)}:",
+        f"{place(DATA, 'test_data.py', inner)}: in show {inner}",
+        "> return stock[item]",
+        "E KeyError: 'milk'",
+        f"{place(DATA, 'shop.py', 'return stock[item]')}: KeyError",
+    ]
+    assert seen.sections("test_fails") == [("stdout call", ["looking for milk"])]
+
+
+@WHERE_RUN_IS
+def test_assert_in_run(see: See, kind: str) -> None:
+    """An assert in the worker shows the values; how they differ, only a process that imports it does not say."""
+    call, check = "client.worker.run(check)", 'assert shop.items == ["milk"]'
+    more = ["At index 0 diff: 'tea' != 'milk'", "Use -v to get more diff"]
+    assert [line for line in see("data", kind).gist("test_asserts") if line != "E"] == [
+        f"> {call}",
+        f"{place(DATA, 'test_data.py', call)}:",
+        f"> {check}",
+        "E AssertionError: assert ['tea'] == ['milk']",
+        *(f"E {line}" for line in (more if kind != "process" else ["+ where ['tea'] = shop.items"])),
+        f"{place(DATA, 'test_data.py', check)}: AssertionError",
+    ]
+
+
+# What a test shares with an app in its own process
+
+PROJECTS["shared"] = SHARED = {
+    "shop.py": """
+        import contextvars
+        import os
+        import sqlite3
+
+        from fastapi import Depends, FastAPI
+
+        app = FastAPI()
+        user = contextvars.ContextVar("user", default="nobody")
+        stock = {"tea": 3}
+        db = None
+
+
+        def get_page():
+            return 1
+
+
+        def price_of(item):
+            return stock[item]
+
+
+        @app.get("/sync")
+        def sync(page: int = Depends(get_page)):
+            return [user.get(), page, price_of("tea"), os.environ.get("SHOP")]
+
+
+        @app.get("/async")
+        async def async_(page: int = Depends(get_page)):
+            return [user.get(), page, price_of("tea"), os.environ.get("SHOP")]
+
+
+        @app.get("/become/{name}")
+        async def become(name: str):
+            user.set(name)
+            return user.get()
+
+
+        @app.post("/users/{name}")
+        def add(name: str):
+            db.execute("insert into users values (?)", [name])
+
+
+        @app.get("/users")
+        async def users():
+            return [name for (name,) in db.execute("select name from users")]
+
+
+        @app.get("/stop/{word}")
+        def stop(word: str):
+            twice = word * 2
+            breakpoint()
+            return twice
+
+
+        @app.get("/fails/{word}")
+        async def fails(word: str):
+            twice = word * 2
+            raise ValueError(twice)
+    """,
+    "test_shared.py": """
+        import sqlite3
+        from contextlib import closing
+        from unittest import mock
+
+        import pytest
+        import shop
+
+
+        @pytest.fixture(params=["sync", "async"])
+        def seen(client, request):
+            return lambda: client.get("/" + request.param).json()
+
+
+        def test_context_variables(client, seen):
+            assert seen() == ["nobody", 1, 3, None]
+            token = shop.user.set("ada")
+            assert seen()[0] == "ada"
+            assert client.get("/become/bob").json() == "bob"
+            assert shop.user.get() == "ada"
+            shop.user.reset(token)
+            assert seen()[0] == "nobody"
+
+
+        def test_monkeypatch(seen, monkeypatch):
+            with monkeypatch.context() as patch:
+                patch.setitem(shop.stock, "tea", 4)
+                patch.setenv("SHOP", "open")
+                assert seen() == ["nobody", 1, 4, "open"]
+                patch.setattr(shop, "price_of", lambda item: f"dear {item}")
+                assert seen() == ["nobody", 1, "dear tea", "open"]
+            assert seen() == ["nobody", 1, 3, None]
+
+
+        @mock.patch("shop.price_of", return_value=5)
+        def test_mock(price_of, seen):
+            assert seen()[2] == 5
+            price_of.assert_called_once_with("tea")
+
+
+        def test_dependency_overrides(client, seen):
+            client.app.dependency_overrides[shop.get_page] = lambda: 7
+            assert seen()[1] == 7
+            shop.app.dependency_overrides.clear()
+            assert seen()[1] == 1
+
+
+        def test_database(client, monkeypatch):
+            with closing(sqlite3.connect(":memory:", check_same_thread=False)) as db:
+                monkeypatch.setattr(shop, "db", db)
+                db.execute("create table users (name text)")
+                db.execute("insert into users values ('ada')")
+                client.post("/users/bob")
+                assert client.get("/users").json() == ["ada", "bob"]
+                assert db.execute("select count(*) from users").fetchone() == (2,)
+                db.rollback()
+                assert client.get("/users").json() == []
+    """,
+    "test_debugger.py": """
+        def test_stops(client):
+            assert client.get("/stop/tea").json() == "teatea"
+
+
+        def test_fails(client):
+            client.get("/fails/tea")
+    """,
+}
+
+IN_THIS_PROCESS = pytest.mark.parametrize("kind", ["in-process", "threads"])
+
+
+@IN_THIS_PROCESS
+def test_shared_state(see: See, kind: str) -> None:
+    """Context variables, patches, overrides and a database in memory are those of the test."""
+    assert re.search(r"^9 passed in .*s$", see("shared", kind, "-q", "test_shared.py").text, re.M)
+
+
+@IN_THIS_PROCESS
+def test_breakpoint(see: See, kind: str) -> None:
+    """A breakpoint of the app stops there, with its variables, and pytest gives it the terminal."""
+    seen = see("shared", kind, "-q", "-k", "stops", "test_debugger.py", typed="p twice\nc\n")
+    assert (
+        f"\n> FOLDER/{place(SHARED, 'shop.py', 'return twice').replace(':', '(')})stop()\n-> return twice\n"
+        in seen.text
+    )
+    assert "(Pdb) 'teatea'\n" in seen.text
+    assert re.search(r"^1 passed, 1 deselected in .*s$", seen.text, re.M)
+
+
+@pytest.mark.parametrize("kind", ["in-process", "threads", "process"])
+def test_post_mortem(see: See, kind: str) -> None:
+    """`--pdb` comes to the line of the app that has raised; the variables there do not leave a process."""
+    seen = see("shared", kind, "-q", "--tb=no", "--pdb", "-k", "fails", "test_debugger.py", typed="p twice\nq\n")
+    line = place(SHARED, "shop.py", "raise ValueError").replace(":", "(")
+    assert f"\n> FOLDER/{line})fails()\n-> raise ValueError(twice)\n" in seen.text
+    assert ("(Pdb) 'teatea'\n" in seen.text) == (kind != "process")
+    assert "socketless" not in seen.text
+
+
+# Flask
+
+PROJECTS["flask"] = FLASK = {
+    "shop.py": """
+        import sys
+
+        from flask import Flask, current_app, request
+
+        app = Flask(__name__)
+        app.testing = True
+
+
+        class OwnError(Exception):
+            pass
+
+
+        @app.get("/say/<word>")
+        def say(word):
+            print("printed", word)
+            print("complained of", word, file=sys.stderr)
+            print("to wsgi.errors", file=request.environ["wsgi.errors"])
+            return word
+
+
+        @app.get("/log/<word>")
+        def log(word):
+            app.logger.info("did %s", word)
+            app.logger.warning("logged %s", word)
+            return word
+
+
+        @app.get("/own")
+        def own():
+            raise OwnError("out of tea")
+    """,
+    "test_flask.py": """
+        def test_say(client):
+            assert client.get("/say/tea").text == "milk"
+
+
+        def test_log(client):
+            assert client.get("/log/tea").text == "milk"
+
+
+        def test_own(client):
+            client.get("/own")
+    """,
+}
+
+UNDER_FLASK = pytest.mark.parametrize("kind", ["flask", "threads", "process"])
+
+
+@UNDER_FLASK
+def test_flask(see: See, kind: str) -> None:
+    """A Flask app is seen as through Flask's own client."""
+    seen = see("flask", kind)
+    assert seen.sections("test_say") == [
+        ("stdout call", ["printed tea"]),
+        ("stderr call", ["complained of tea", "to wsgi.errors"]),
+    ]
+    call, raised = 'client.get("/own")', 'raise OwnError("out of tea")'
+    assert seen.gist("test_own") == [
+        f"> {call}",
+        f"{place(FLASK, 'test_flask.py', call)}:",
+        f"> {raised}",
+        "E shop.OwnError: out of tea",
+        f"{place(FLASK, 'shop.py', raised)}: OwnError",
+    ]
+
+
+@UNDER_FLASK
+def test_flask_logger(see: See, kind: str, request: pytest.FixtureRequest) -> None:
+    """Flask's logger prints nothing beside, as pytest has a handler already."""
+    if kind == "process":
+        request.applymarker(
+            pytest.mark.xfail(reason="the root logger of a worker has no handler, so Flask adds its own")
+        )
+    line = f"WARNING  shop:{place(FLASK, 'shop.py', 'logged')} logged tea"
+    assert see("flask", kind).sections("test_log") == [("log call", [line])]
+
+
+# The switch
+
+PROJECTS["switch"] = SWITCH = {
+    "shop.py": """
+        import logging
+        import os
+
+        from fastapi import FastAPI, WebSocket
+
+        app = FastAPI()
+
+
+        class OwnError(Exception):
+            pass
+
+
+        @app.get("/pid")
+        def pid():
+            print("asked")
+            logging.getLogger("shop").warning("logged")
+            return os.getpid()
+
+
+        @app.get("/own")
+        def own():
+            raise OwnError("out of tea")
+
+
+        @app.websocket("/chat")
+        async def chat(socket: WebSocket):
+            await socket.accept()
+            text = await socket.receive_text()
+            await socket.send_text(text + "!")
+            raise OwnError("after a chat")
+    """,
+    "conftest.py": """
+        import contextlib
+        import os
+
+        import fastapi.testclient
+        import pytest
+        import shop
+        from socketless import eventloop, switch_to_ipc_connection
+
+        eventloop.install()
+        CLASSES = [
+            fastapi.testclient.TestClient,
+            *fastapi.testclient.TestClient.__mro__[1:-1],
+            type(fastapi.testclient.TestClient(shop.app)._transport),
+        ]
+        BEFORE = [dict(vars(cls)) for cls in CLASSES]
+
+
+        @pytest.fixture(scope="session", autouse=True)
+        def switched():
+            with CLIENT:
+                yield
+            assert [dict(vars(cls)) for cls in CLASSES] == BEFORE
+            assert fastapi.testclient.TestClient(shop.app).get("/pid").json() == os.getpid()
+            print("restored")
+    """,
+    "test_switch.py": """
+        import os
+
+        import fastapi.testclient
+        import pytest
+        import shop
+        import starlette.testclient
+        from fastapi.testclient import TestClient as ImportedBefore
+
+        before = ImportedBefore(shop.app)
+
+
+        class Subclass(ImportedBefore):
+            pass
+
+
+        @pytest.fixture(params=["before", "after", "imported_after", "subclass", "with"])
+        def client(request):
+            if request.param == "before":
+                yield before
+            elif request.param == "after":
+                yield ImportedBefore(shop.app)
+            elif request.param == "imported_after":
+                from fastapi.testclient import TestClient
+
+                yield TestClient(shop.app)
+            elif request.param == "subclass":
+                yield Subclass(shop.app)
+            else:
+                with before as client:
+                    yield client
+
+
+        def test_is_a_client(client):
+            assert isinstance(client, (fastapi.testclient.TestClient, starlette.testclient.TestClient))
+            assert type(client) in (ImportedBefore, Subclass)
+            is_here = client.get("/pid").json() == os.getpid()
+            assert is_here != ("switch" in "CLIENT")
+
+
+        def test_raises(client):
+            with pytest.raises(shop.OwnError, match="^out of tea$"):
+                client.get("/own")
+
+
+        def test_chats(client):
+            with pytest.raises(shop.OwnError, match="^after a chat$"), client.websocket_connect("/chat") as session:
+                session.send_text("hello")
+                assert session.receive_text() == "hello!"
+                session.receive_text()
+
+
+        def test_answers_500():
+            assert ImportedBefore(shop.app, raise_server_exceptions=False).get("/own").status_code == 500
+
+
+        def test_shows(client):
+            client.get("/pid")
+            client.get("/own")
+
+
+        def test_last():
+            assert not "last"
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", ["unswitched", "switched"])
+def test_switch(see: See, kind: str) -> None:
+    """Under the switch Starlette's own clients reach the worker, are what they were, and are restored after it."""
+    seen = see("switch", kind)
+    ways = ["before", "after", "imported_after", "subclass", "with"]
+    failed = re.findall(r"^FAILED \S+::(\S+) - (.*)$", seen.text, re.M)
+    assert failed == [
+        *((f"test_shows[{way}]", "shop.OwnError: out of tea") for way in ways),
+        ("test_last", "AssertionError: assert not 'last'"),
+    ]
+    call, raised = 'client.get("/own")', 'raise OwnError("out of tea")'
+    for way in ways:
+        assert seen.gist(f"test_shows[{way}]")[-3:] == [
+            f"> {raised}",
+            "E shop.OwnError: out of tea",
+            f"{place(SWITCH, 'shop.py', raised)}: OwnError",
+        ]
+        assert f"\n>       {call}\n" in seen.report(f"test_shows[{way}]")
+        log = f"WARNING  shop:{place(SWITCH, 'shop.py', 'logged')} logged"
+        assert seen.sections(f"test_shows[{way}]") == [("stdout call", ["asked"]), ("log call", [log])]
+    assert seen.sections("test_last")[0] == ("stdout teardown", ["asked", "restored"])
+
+
+# What goes wrong with a worker
+
+PROJECTS["troubles"] = TROUBLES = {
+    "shop.py": """
+        import asyncio
+        import os
+        import signal
+        import sys
+
+        from fastapi import FastAPI
+
+        app = FastAPI()
+
+
+        @app.get("/")
+        async def hello():
+            pass
+
+
+        @app.get("/stuck")
+        async def stuck():
+            await asyncio.Event().wait()
+
+
+        @app.get("/killed")
+        async def killed():
+            print("printed")
+            print("last words", file=sys.stderr)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """,
+    "broken.py": """
+        print("importing")
+        import no_such_module
+    """,
+    "unready.py": """
+        import contextlib
+
+        from fastapi import FastAPI
+
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app):
+            print("opening")
+            raise LookupError("no database")
+            yield
+
+
+        app = FastAPI(lifespan=lifespan)
+    """,
+    "test_troubles.py": """
+        import threading
+
+        import pytest
+        import socketless.testclient
+
+
+        def test_stuck(client):
+            client.get("/")
+            client.get("/stuck", timeout=0.5)
+
+
+        def test_killed(client):
+            client.get("/killed")
+
+
+        def test_restarted(client):
+            assert client.get("/").status_code == 404
+
+
+        @pytest.mark.parametrize("app", ["missing:app", "broken:app", "unready:app"])
+        def test_start(app):
+            with socketless.testclient.TestClient(app):
+                pass
+
+
+        def test_run(client):
+            client.worker.run(print, threading.Lock())
+    """,
+}
+
+
+def in_troubles(text: str) -> str:
+    return place(TROUBLES, "test_troubles.py", text)
+
+
+@pytest.mark.parametrize("kind", ["threads", "process"])
+def test_stuck_app(see: See, kind: str) -> None:
+    """The report of a time-out shows where the app is stuck."""
+    seen = see("troubles", kind, "-k", "stuck")
+    report = [line for line in seen.gist("test_stuck") if line.startswith("E ")]
+    line = place(TROUBLES, "shop.py", "asyncio.Event")[8:]
+    assert report == [
+        "E socketless.errors.ReadTimeout: GET /stuck: the app did not answer within 0.5 s",
+        "E The app is at:",
+        f'E File "shop.py", line {line}, in stuck',
+        "E await asyncio.Event().wait()",
+    ]
+    assert f"{in_troubles('timeout=0.5')}: \n" in seen.report("test_stuck")
+
+
+def test_killed_worker(see: See) -> None:
+    """The report of a dead worker shows what has killed it and what it had printed; the next test has a new one."""
+    seen = see("troubles", "process")
+    text = [re.sub(r"(?<=pid )\d+", "N", line) for line in seen.gist("test_killed") if line.startswith("E ")]
+    assert text == [
+        "E socketless.errors.WorkerDied: GET /killed: the worker (pid N) was killed by SIGKILL; the end of its stderr:",
+        "E last words",
+    ]
+    assert seen.sections("test_killed") == [("stdout call", ["printed"]), ("stderr call", ["last words"])]
+    assert "E AssertionError: assert 200 == 404" in seen.gist("test_restarted")
+
+
+def test_start_that_fails(see: See) -> None:
+    """An app that cannot start is shown as what it raised, at its own line, with what it had printed."""
+    seen = see("troubles", "process")
+    call = ["> with socketless.testclient.TestClient(app):", in_troubles("TestClient(app)") + ":"]
+    assert seen.gist("test_start[broken:app]") == [
+        *call,
+        "> import no_such_module",
+        "E ModuleNotFoundError: No module named 'no_such_module'",
+        "broken.py:2: ModuleNotFoundError",
+    ]
+    assert seen.sections("test_start[broken:app]") == [("stdout call", ["importing"])]
+    assert seen.gist("test_start[unready:app]") == [
+        *call,
+        '> raise LookupError("no database")',
+        "E LookupError: no database",
+        place(TROUBLES, "unready.py", "raise LookupError") + ": LookupError",
+    ]
+    assert seen.sections("test_start[unready:app]") == [("stdout call", ["opening"])]
+    assert [line for line in seen.gist("test_start[missing:app]") if line[:2] in ("E ", "te")] == [
+        call[1],
+        "E socketless.errors.WorkerStartError: the worker could not start:",
+        "E cannot import 'missing:app': there is no module 'missing' on sys.path",
+    ]
+
+
+@pytest.mark.xfail(reason="host/process.py, host/thread.py, host/calls.py and wire/pickling.py are not hidden")
+@pytest.mark.parametrize("name", ["test_start[missing:app]", "test_run"])
+def test_own_frames_of_troubles(see: See, name: str) -> None:
+    """The frames of this package are not shown where its own errors come from them, either."""
+    report = see("troubles", "process").report(name)
+    assert "socketless.errors." in report
+    assert "\n    def " not in report.partition("\n    def test_")[2]
+
+
+# debug=True
+
+PROJECTS["debug"] = {
+    "shop.py": """
+        import os
+        import sys
+
+
+        def app(environ, start_response):
+            if environ["PATH_INFO"] == "/boom":
+                raise LookupError("boom")
+            if environ["PATH_INFO"] == "/die":
+                print("last words", file=sys.stderr)
+                os._exit(3)
+            body = environ["wsgi.input"].read()
+            start_response("201 Created", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+            return [body]
+
+
+        def reset():
+            print("reset", file=sys.stderr)
+    """,
+    "run.py": """
+        import contextlib
+
+        import httpx
+        import socketless
+
+        with CLIENT as worker:
+            with httpx.Client(transport=socketless.IpcTransport(worker), base_url="http://testserver") as client:
+                client.post("/echo?a=1", content=b"four", headers={"X-One": "1"})
+                client.post("/echo", content=iter([b"one", b"two"]))
+                with contextlib.suppress(LookupError):
+                    client.get("/boom")
+                worker.reset()
+                worker.run(len, "abc")
+                if isinstance(worker, socketless.IpcProcess):
+                    with contextlib.suppress(socketless.errors.WorkerDied):
+                        client.get("/die")
+                    client.get("/again")
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", ["debugged thread", "debugged process"])
+def test_debug(see: See, kind: str) -> None:
+    """With debug=True, standard error tells of the start, of each message on both sides, and of the end."""
+    where = "threads" if kind == "debugged thread" else "spawn, pid N"
+    expected = f"""
+        started 'shop:app': {where}
+        ready: wsgi app, after N s
+        > POST http://testserver:80/echo?a=1 (7 headers, 4 bytes)
+        the worker has received POST http://testserver:80/echo?a=1 (7 headers, 4 bytes)
+        < POST /echo?a=1: 201 (2 headers, 4 bytes)
+        > POST http://testserver:80/echo (6 headers, 0 bytes and more)
+        the worker has received POST http://testserver:80/echo (6 headers, 0 bytes and more)
+        < POST /echo: 201 (2 headers, 6 bytes)
+        > GET http://testserver:80/boom (5 headers, 0 bytes)
+        the worker has received GET http://testserver:80/boom (5 headers, 0 bytes)
+        < GET /boom: raised LookupError: boom
+        > the reset hook
+        the worker has received the reset hook
+        reset
+        < the reset hook: Done
+        > run(len)
+        the worker has received run(len)
+        < run(len): Result
+    """
+    text = see("debug", kind, command="run.py").text
+    text = re.sub(r"(?<=pid )\d+|(?<=after )\d+\.\d+(?= s)", "N", text)
+    shown = [line.removeprefix("[socketless] ") for line in text.splitlines()]
+    lines = dedent(expected).splitlines()
+    assert shown[: len(lines)] == lines
+    assert shown[-1] == f"stopping {where}"
+    if kind == "debugged thread":
+        assert len(shown) == len(lines) + 1
+        return
+    death = shown[len(lines) :]
+    assert death[:5] == [
+        "> GET http://testserver:80/die (5 headers, 0 bytes)",
+        "the worker has received GET http://testserver:80/die (5 headers, 0 bytes)",
+        "last words",
+        "< GET /die: WorkerDied",
+        "> GET http://testserver:80/again (5 headers, 0 bytes)",
+    ]
+    assert death[5] == "restart: pid N exited with code 3"
+    assert death[-6:-1] == [
+        "last words",
+        "started 'shop:app': spawn, pid N",
+        "ready: wsgi app, after N s",
+        "the worker has received GET http://testserver:80/again (5 headers, 0 bytes)",
+        "< GET /again: 201 (2 headers, 0 bytes)",
+    ]
