@@ -8,6 +8,7 @@ selector loop of this process a pipe instead. Nothing else about the loops chang
 from __future__ import annotations
 
 import os
+import threading
 from asyncio import selector_events
 from typing import Any
 
@@ -23,6 +24,7 @@ class _PipeEnd:
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
+        self._lock = threading.Lock()  # held while the number is used, and while it is given back
 
     def fileno(self) -> int:
         return self._fd
@@ -31,14 +33,16 @@ class _PipeEnd:
         return os.read(self._fd, size)
 
     def send(self, data: bytes) -> int:
-        return os.write(self._fd, data)
+        with self._lock:
+            return os.write(self._fd, data)
 
     def close(self) -> None:
         # The number must not be used again after this: another thread may still call send() while the loop is closed,
         # and by then the number may be somebody else's file. asyncio ignores the OSError that -1 gives.
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def __del__(self) -> None:
         self.close()

@@ -23,9 +23,9 @@ from weakref import ref
 from socketless.errors import WorkerStartError
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
-from socketless.host.process import WORKERS_APP, IpcProcess
+from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
-from socketless.host.worker import Worker, owned
+from socketless.host.worker import Worker, check_backend, owned
 from socketless.transport import IpcTransport
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession, session_of
 from socketless.wire.channel import Pull
@@ -94,6 +94,7 @@ class TestClient(httpx.Client):
         timeout: Any = None,
         app_kind: str = "auto",
     ) -> None:
+        check_backend(backend)
         self.app_state: dict[str, Any] = {}
         options = {"backend": backend, "backend_options": backend_options, "app_kind": app_kind}
         self._source = _source_of(app, self.app_state, options)
@@ -121,7 +122,7 @@ class TestClient(httpx.Client):
 
     @property
     def app(self) -> Any:
-        """The app; of a process, what stands for it in `worker.run()`."""
+        """The app, as of `worker.app`: of a process, what stands for it in `worker.run()`."""
         return self._source.app
 
     def websocket_connect(
@@ -211,7 +212,9 @@ class _Transport(TestTransport):
 class _Source:
     """Where the worker comes from. It knows nothing of the client, which can be dropped."""
 
-    app: Any
+    @property
+    def app(self) -> Any:
+        return self.get().app
 
     def get(self) -> Worker:
         """Return the worker, which is started if need be."""
@@ -255,7 +258,6 @@ class _Given(_Source):
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self.app = worker.app
 
     def get(self) -> Worker:
         return self._worker
@@ -268,7 +270,6 @@ class _Process(_Source):
         self._start = partial(IpcProcess, app, **options)
         self._lock = threading.Lock()
         self._worker: Worker | None = None  # guarded by _lock
-        self.app = WORKERS_APP
 
     def get(self) -> Worker:
         with self._lock:
@@ -297,7 +298,6 @@ class _Threads(_Source):
         self._outer: Worker | None = None  # guarded by _lock, like all below
         self._inner: Worker | None = None
         self._is_lent = False  # somebody may have the worker itself
-        self.app = app
 
     def get(self) -> Worker:
         with self._lock:
@@ -323,6 +323,11 @@ class _Threads(_Source):
         _idle_limit.used(self)
         with self._lock:
             return self._get().app_kind
+
+    @property
+    def app(self) -> Any:
+        with self._lock:
+            return self._get().app
 
     def rest(self) -> None:
         """Drop the worker without the lifespan: it goes with its last exchange, and the next request has another."""

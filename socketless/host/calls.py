@@ -19,6 +19,8 @@ from socketless.host.apps import find_import_path, is_test_module
 from socketless.wire.pickling import dumps_by_name
 from socketless.worker.loading import WorkersApp
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _registering = threading.Lock()
 
 # What is the same wherever it is, what pickle sends by its name anyway, and what stands for the app.

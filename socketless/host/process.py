@@ -12,10 +12,12 @@ from socketless.host import apps
 from socketless.host.calls import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
 from socketless.host.runs import Run
-from socketless.host.worker import Worker, check_choice, check_limits
+from socketless.host.worker import Worker, check_backend, check_choice, check_limits
 from socketless.wire.messages import Result, Start
 from socketless.wire.pickling import loads
 from socketless.worker import loading
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 __all__ = ["IpcProcess"]
 
@@ -73,7 +75,7 @@ class IpcProcess(Worker):
     ) -> None:
         check_choice("app_kind", app_kind, loading.KINDS)
         check_choice("start_method", start_method, tuple(LAUNCHERS))
-        check_choice("backend", backend, loading.BACKENDS)
+        check_backend(backend)
         check_limits(max_connections, max_body_bytes)
         if loading.is_loading():
             raise StateError(

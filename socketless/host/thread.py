@@ -14,9 +14,11 @@ from socketless.errors import StateError
 from socketless.host.apps import local_source_of
 from socketless.host.runs import Run
 from socketless.host.thread_run import ThreadRun
-from socketless.host.worker import Worker, check_choice, check_limits
+from socketless.host.worker import Worker, check_backend, check_choice, check_limits
 from socketless.wire.messages import Call, Message, Request, Reset, Result, Start
 from socketless.worker import loading
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 __all__ = ["IpcThread"]
 
@@ -38,6 +40,7 @@ class IpcThread(Worker):
         max_connections: how many exchanges there can be at the same time; `None`: as many as are needed.
         shutdown_timeout: seconds that `close()` waits for the app, which goes on after that if it hangs; `None`: for
             ever.
+        max_restarts: how often threads that have ended are replaced: an app may stop its own event loop.
         max_body_bytes: as of `IpcProcess`.
         lifespan: run the lifespan of an ASGI app.
         state: the state of the lifespan, of which the scope of every request has a copy; `None`: a new one.
@@ -58,6 +61,7 @@ class IpcThread(Worker):
         startup_timeout: float | None = 30.0,
         max_connections: int | None = None,
         shutdown_timeout: float | None = 5.0,
+        max_restarts: int = 1,
         max_body_bytes: int | None = None,
         lifespan: bool = True,
         state: dict[str, Any] | None = None,
@@ -66,7 +70,7 @@ class IpcThread(Worker):
         debug: bool = False,
     ) -> None:
         check_choice("app_kind", app_kind, loading.KINDS)
-        check_choice("backend", backend, loading.BACKENDS)
+        check_backend(backend)
         check_limits(max_connections, max_body_bytes)
         start = Start(
             local_source_of(app, what="app"),
@@ -85,14 +89,21 @@ class IpcThread(Worker):
             startup_timeout=startup_timeout,
             shutdown_timeout=shutdown_timeout,
             max_connections=max_connections,
-            max_restarts=1,
+            max_restarts=max_restarts,
             debug=debug,
         )
 
     @property
     def app(self) -> Any:
-        """The app."""
-        return loading.load(self._start_message.app)
+        """The app itself.
+
+        Raises:
+            StateError: the worker is closed.
+        """
+        run = self._run
+        if not isinstance(run, ThreadRun):
+            raise StateError("the worker has been closed")
+        return run.app
 
     def _launch(self) -> Run:
         return ThreadRun(self._start_message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from typing import Any
 
 from socketless.errors import WorkerStartError
 from socketless.host.failures import error_of_app, start_error
@@ -134,6 +135,11 @@ class ThreadRun:
         """Wait for a worker that has closed its pipes."""
         with suppress(EOFError):  # it was stopped just now
             yield from until_readable(self.sentinel, _END_SECONDS)
+
+    @property
+    def app(self) -> Any:
+        """The app as it was loaded. Must be called after `handshake()`."""
+        return self._thread.app
 
     @property
     def is_here(self) -> bool:

@@ -23,6 +23,7 @@ from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire.channel import Channel, Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Call, Failed, Message, Reset, Result, Start
+from socketless.worker.loading import BACKENDS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -399,6 +400,15 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def check_backend(backend: str) -> None:
+    """Refuse a backend that there is not.
+
+    Raises:
+        ValueError: it is none.
+    """
+    check_choice("backend", backend, BACKENDS)
 
 
 def _check_seconds(name: str, value: float | None) -> None:

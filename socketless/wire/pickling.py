@@ -12,6 +12,8 @@ import cloudpickle
 
 from socketless.errors import TransferError
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 
 def dumps(value: Any, leave_out: Callable[[pickle.PickleBuffer], None] | None = None) -> bytes:
     """Pickle anything; `leave_out` receives the buffers that protocol 5 leaves out.

@@ -50,6 +50,7 @@ class AsgiRunner:
     def __init__(
         self, app: App, hook: Callable[[], Any] | None, start: Start, *, outlives_its_worker: bool = False
     ) -> None:
+        self.app: Any = app
         self._app = app
         self._hook = hook
         self._max_body_bytes = start.max_body_bytes

@@ -25,9 +25,15 @@ _app: Any = None  # of a worker process
 
 
 def be_worker_process() -> None:
-    """Say that this process is a worker, and has one app."""
+    """Say that this process is a worker."""
     global _is_worker_process
     _is_worker_process = True
+
+
+def have_app(app: Any) -> None:
+    """Say which app this worker process has."""
+    global _app
+    _app = app
 
 
 def is_loading() -> bool:
@@ -61,15 +67,12 @@ def load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
     Raises:
         LoadError: there is no such app, or its kind cannot be told.
     """
-    global _loading, _app
+    global _loading
     _loading = True
     try:
-        app, kind = _load_app(source, kind)
+        return _load_app(source, kind)
     finally:
         _loading = False
-    if _is_worker_process and _app is None:  # or the app itself has a worker
-        _app = app
-    return app, kind
 
 
 def _load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:

@@ -67,6 +67,7 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
         watch.levels.apply(start.levels)
         runner = make_runner(start, outlives_its_worker=False)
         watch.levels.apply(start.levels)  # those that the app's configuration has changed
+        loading.have_app(runner.app)
         watch.runner = runner
 
         def on_ready() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
@@ -14,6 +14,7 @@ class Runner(Protocol):
     """Runs one kind of app."""
 
     kind: str
+    app: Any  # as it was loaded
 
     @property
     def is_on_loop(self) -> bool:
@@ -59,5 +60,8 @@ def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:
     runner_class = AsgiRunner
     if start.backend == "trio":
         from socketless.worker.trio_runner import TrioRunner as runner_class
-    app3 = as_asgi3(app) if kind == "asgi2" else app
-    return runner_class(app3, hook, start, outlives_its_worker=outlives_its_worker)
+    runner = runner_class(
+        as_asgi3(app) if kind == "asgi2" else app, hook, start, outlives_its_worker=outlives_its_worker
+    )
+    runner.app = app
+    return runner

@@ -16,6 +16,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from socketless import eventloop
 from socketless.wire.channel import Channel, finish
@@ -77,6 +78,12 @@ class WorkerThread(threading.Thread):
         """Answer what comes over a channel from now on. Must be called after it has said Ready."""
         assert self._runner is not None
         self._runner.serve(channel)
+
+    @property
+    def app(self) -> Any:
+        """The app as it was loaded. Must be called after it has said Ready."""
+        assert self._runner is not None
+        return self._runner.app
 
     @property
     def is_on_loop(self) -> bool:

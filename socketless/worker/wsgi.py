@@ -50,7 +50,7 @@ class WsgiRunner:
     def __init__(
         self, app: App, hook: Callable[[], Any] | None, start: Start, *, outlives_its_worker: bool = False
     ) -> None:
-        self._app = app
+        self.app = app
         self._waits_for_threads = outlives_its_worker
         self._hook = hook
         self._max_body_bytes = start.max_body_bytes
@@ -115,7 +115,7 @@ class WsgiRunner:
         """Call the app, send its response, and return the last message of it."""
         answer = _Answer(request, exchange, self._max_body_bytes)
         try:
-            iterable = self._app(make_environ(request, exchange), answer.start_response)
+            iterable = self.app(make_environ(request, exchange), answer.start_response)
             try:
                 answer.take_all(iterable)
             finally:
