@@ -179,7 +179,7 @@ def app_error_as_response(client: Client) -> None:
 
 @check
 def app_error_that_cannot_cross(client: Client) -> None:
-    """An exception that cannot be rebuilt arrives as AppError with the traceback's text; a thread's, as itself."""
+    """An exception that cannot be pickled arrives as AppError with the traceback's text; a thread's, as itself."""
     if isinstance(client.worker, IpcThread):
         with pytest.raises(Odd, match="^here and there$"):
             client.request("GET", "/boom-odd")

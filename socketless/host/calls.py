@@ -15,15 +15,17 @@ from typing import Any
 
 import cloudpickle
 
+from socketless.errors import TransferError
 from socketless.host.apps import find_import_path, is_test_module
-from socketless.wire.pickling import dumps_by_name
+from socketless.wire.pickling import dumps_object
 from socketless.worker.loading import WorkersApp
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _registering = threading.Lock()
 
-# What is the same wherever it is, what pickle sends by its name anyway, and what stands for the app.
+# What is the same wherever it is, what pickle sends by its name anyway, and what stands for the app. (Looked up by type(),
+# not by isinstance(), which makes a lazy object load what it stands for.)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, FunctionType, MethodType, ModuleType, tuple)
 _NOT_BY_NAME = (*_PLAIN, WorkersApp)
 
@@ -39,7 +41,11 @@ def pickled_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
         for module in modules:
             cloudpickle.register_pickle_by_value(module)
         try:
-            return dumps_by_name(partial(function, *args, **kwargs), _Names().name_of)
+            return dumps_object(partial(function, *args, **kwargs), _Names().name_of)
+        except TransferError as error:
+            name = getattr(function, "__qualname__", repr(function))
+            what = f"the function {name} or an argument of it cannot go to another process"
+            raise TransferError(f"{what}: {error.__cause__ or error}") from error
         finally:
             for module in modules:
                 cloudpickle.unregister_pickle_by_value(module)
@@ -57,7 +63,7 @@ class _Names:
         for name, module in list(sys.modules.items()):
             if isinstance(module, ModuleType) and not is_test_module(name):
                 self._ids.update(
-                    id(value) for value in list(vars(module).values()) if not isinstance(value, _NOT_BY_NAME)
+                    id(value) for value in list(vars(module).values()) if not issubclass(type(value), _NOT_BY_NAME)
                 )
 
     def name_of(self, value: Any) -> str | None:

@@ -11,6 +11,7 @@ stop ── Stop, then SIGTERM, then SIGKILL ────▶ leaves
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -79,7 +80,7 @@ class ProcessRun:
             run = cls(max_connections)
             _live.add(run)
             try:
-                start = replace(start, levels=run.levels.current())
+                start = run._with_logging(start)
                 run._child = LAUNCHERS[start_method](run._worker_ends, start, run.output, env)
             except BaseException:
                 run._release()
@@ -88,6 +89,9 @@ class ProcessRun:
                 for end in run._worker_ends:
                     end.close()  # or the worker's death would give no EOF
         return run
+
+    def _with_logging(self, start: Start) -> Start:
+        return replace(start, levels=self.levels.current(), has_log_handlers=bool(logging.root.handlers))
 
     @property
     def pid(self) -> int:
@@ -153,7 +157,7 @@ class ProcessRun:
         assert self._child is not None
         deadline = deadline_after(timeout)
         if self._child.needs_start_message:
-            start = replace(start, levels=self.levels.current())
+            start = self._with_logging(start)
             yield from self._watched(self._control.send(start), deadline)
         answer = yield from self._watched(self._control.receive(), deadline)
         if answer is None:

@@ -9,6 +9,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import indent
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -276,7 +277,8 @@ class Worker:
         old, run = self._run, None
         try:
             if old is not None:
-                self._trace(f"restart: pid {old.pid} {describe_exit(old.exitcode)}\n{old.output.tail()}".rstrip())
+                tail = indent(old.output.tail(), "    | ")
+                self._trace(f"restart: pid {old.pid} {describe_exit(old.exitcode)}\n{tail}".rstrip())
                 self._last_end = old.pid, old.exitcode, old.output.tail()
                 old.stop(0)
             run = self._launch()

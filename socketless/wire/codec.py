@@ -16,7 +16,7 @@ from typing import Any, get_args
 from socketless.wire.debug import crossing_info
 from socketless.wire.exceptions import pack
 from socketless.wire.messages import Chunk, Failed, Message, Response, Result
-from socketless.wire.pickling import dumps, loads
+from socketless.wire.pickling import dumps, dumps_object, loads
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -57,7 +57,7 @@ def _as_plain_values(message: Message) -> Message:
         response = None if message.response is None else _as_plain_values(message.response)
         return replace(message, error=pack(message.error), response=response)  # type: ignore[arg-type]
     elif isinstance(message, Result):
-        return Result(dumps(message.value))
+        return Result(dumps_object(message.value))
     return message
 
 

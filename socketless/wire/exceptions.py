@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tblib import Traceback
 
-from socketless.wire.pickling import dumps, loads
+from socketless.wire.pickling import dumps_object, loads
 
 _MOST = 100  # exceptions in one graph; what is linked beyond is left out
 
@@ -79,7 +79,7 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 def pickled(error: BaseException) -> bytes | None:
     """Pickle an exception without what it is linked to; `None` if it cannot be rebuilt."""
     try:
-        data = dumps(error)
+        data = dumps_object(error)
         rebuilt = loads(data)
     except Exception:
         return None

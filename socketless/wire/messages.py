@@ -227,6 +227,7 @@ class Start:
     backend: str = "asyncio"  # what an ASGI app runs on, or "trio"
     backend_options: Mapping[str, Any] = field(default_factory=dict)
     levels: dict[str, int] = field(default_factory=dict)  # as in `SetLevels`
+    has_log_handlers: bool = False  # the host's root logger
     debug: bool = False  # write to stderr what arrives
 
 

@@ -48,14 +48,17 @@ class _KnownUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def dumps_by_name(value: Any, name_of: Callable[[Any], str | None]) -> bytes:
-    """Pickle anything; where `name_of` knows a name for an object in it, only the name.
+def dumps_object(value: Any, name_of: Callable[[Any], str | None] | None = None) -> bytes:
+    """Pickle an object of an app or of a test.
+
+    Exceptions in it are rebuilt without their `__init__`, which often takes other arguments than `args` has. Where
+    `name_of` knows a name for an object in it, only the name goes.
 
     Raises:
         TransferError: it cannot be pickled.
     """
     file = io.BytesIO()
-    pickler = _NamingPickler(file, protocol=5)
+    pickler = _ObjectPickler(file, protocol=5) if name_of is None else _NamingPickler(file, protocol=5)
     pickler.name_of = name_of
     try:
         pickler.dump(value)
@@ -64,15 +67,42 @@ def dumps_by_name(value: Any, name_of: Callable[[Any], str | None]) -> bytes:
     return file.getvalue()
 
 
-class _NamingPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    name_of: Callable[[Any], str | None]
+class _ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    name_of: Any
 
-    def persistent_id(self, value: Any) -> str | None:
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, BaseException) and _is_plain(type(value)):
+            return _rebuild_exception, (type(value), value.args, vars(value))
+        return super().reducer_override(value)
+
+
+class _NamingPickler(_ObjectPickler):
+    def persistent_id(self, value: Any) -> Any:
         return self.name_of(value)
 
 
+def _is_plain(exception_class: type[BaseException]) -> bool:
+    # Whether all of it is in `args` and attributes, whatever its own __init__ makes of its arguments.
+    built_in = next(cls for cls in exception_class.__mro__ if cls.__module__ == "builtins")
+    return (
+        built_in is not exception_class
+        and built_in.__basicsize__ == BaseException.__basicsize__
+        and exception_class.__reduce__ is BaseException.__reduce__
+        and exception_class.__reduce_ex__ is BaseException.__reduce_ex__
+        and exception_class.__new__ is built_in.__new__
+        and not hasattr(exception_class, "__getstate__" if sys.version_info < (3, 11) else "__getnewargs__")
+    )
+
+
+def _rebuild_exception(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    vars(error).update(state)
+    return error
+
+
 def loads_by_name(pickled: bytes, load: Callable[[str], Any]) -> Any:
-    """Turn what `dumps_by_name()` has made back into objects; `load` knows those that have a name."""
+    """Turn what `dumps_object()` has made with names back into objects; `load` knows those that have a name."""
     unpickler = _NamingUnpickler(io.BytesIO(pickled))
     unpickler.load_name = load
     return unpickler.load()

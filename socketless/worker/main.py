@@ -57,7 +57,7 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
     """Load the app, serve it, and return when the host says so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then stops the worker
     set_up_output()
-    set_up_reports(reports_fd)
+    set_up_reports(reports_fd, has_log_handlers=start.has_log_handlers)
     eventloop.install()
     loading.be_worker_process()
     os.register_at_fork(after_in_child=lambda: _close(control, *channels))

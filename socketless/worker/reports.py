@@ -31,9 +31,23 @@ _NOT_COPIED = ("msg", "args", "exc_info", "message", "asctime")
 _broken = logging.NullHandler()  # its handleError() says on stderr what is wrong with a record
 
 
-def set_up_reports(fd: int) -> None:
-    """Report what is logged and warned from now on to the file `fd`. Must be called once, before the app is loaded."""
+class HostsHandler(logging.NullHandler):
+    """Stands for the handlers of the host's root logger.
+
+    What asks whether there are any, as `logging.basicConfig()` and Flask do, finds one here, as it would in-process.
+    """
+
+
+def set_up_reports(fd: int, *, has_log_handlers: bool) -> None:
+    """Report what is logged and warned from now on to the file `fd`. Must be called once, before the app is loaded.
+
+    Args:
+        fd: the file.
+        has_log_handlers: whether the host's root logger has handlers.
+    """
     os.set_inheritable(fd, False)  # not for the children of the app
+    if has_log_handlers:
+        logging.root.addHandler(HostsHandler())
     reporter = _Reporter(fd)
     reporter.take_records()
     reporter.take_warnings()
@@ -52,6 +66,8 @@ class _Reporter:
         # Runs in a process that the app has forked. It may close all that it has inherited, and open files of its own.
         self._fd = None
         logging.lastResort = self._last_resort
+        for handler in [each for each in logging.root.handlers if isinstance(each, HostsHandler)]:
+            logging.root.removeHandler(handler)
 
     def take_records(self) -> None:
         """Report what is logged by any logger."""
@@ -151,6 +167,8 @@ def _describe(logger: logging.Logger, record: logging.LogRecord) -> LogReport:
     each: logging.Logger | None = logger
     while each is not None:
         for handler in each.handlers:
+            if isinstance(handler, HostsHandler):
+                continue
             has_handlers = True
             target = target_of(handler) if record.levelno >= handler.level else None
             if target is not None:

@@ -92,10 +92,11 @@ def as_text(value: bytes) -> str:
 
 
 class Odd(Exception):
-    """It pickles, and cannot be rebuilt: `args` is not what `__init__` wants."""
+    """It cannot be pickled."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} and {two}")
+        self.lock = threading.Lock()
 
 
 def reset() -> None:

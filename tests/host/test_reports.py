@@ -470,16 +470,28 @@ def test_levels_at_the_start(start: Start, caplog: pytest.LogCaptureFixture) -> 
         ("by_basic_config()", "INFO:apps.web:as usual\nWARNING:apps.web:odd\nINFO:apps.other:elsewhere\n"),
     ],
 )
+@pytest.mark.parametrize("pytests_own", [False, True])
 def test_configuration_of_the_app(
     start: Start,
     attribute: str,
     printed: str,
+    pytests_own: bool,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """An app that configures logging prints as it says, and caplog has the records all the same."""
+    """An app that configures logging prints as it says, and caplog has the records all the same.
+
+    But where the tests' root logger has handlers, as under pytest, `basicConfig()` does nothing, as in-process.
+    """
+    if not pytests_own:
+        monkeypatch.setattr(logging.root, "handlers", [])
     _, client = start(attribute)
+    monkeypatch.undo()
     client.get("/at_levels")
+    if pytests_own and "basic" in attribute:
+        assert (capsys.readouterr(), logged(caplog)) == (("", ""), ["odd"])
+        return
     assert capsys.readouterr() == ("", printed)
     assert logged(caplog) == ["as usual", "odd", "elsewhere"]
 

@@ -33,11 +33,18 @@ class Reduced(Exception):
         return Reduced, self.args
 
 
+class Sum(Exception):
+    """One whose `__init__` makes something else of its arguments."""
+
+    def __init__(self, one: int, *, two: int) -> None:
+        super().__init__(f"the sum is {one + two}")
+
+
 class Odd(Exception):
     """One that pickles and cannot be rebuilt."""
 
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__(one + two)
+    def __reduce__(self) -> tuple[type[int], tuple[str]]:
+        return int, ("no number",)
 
 
 def crossed(error: BaseException) -> BaseException:
@@ -86,6 +93,26 @@ def test_suppressed_context() -> None:
     assert isinstance(there.__context__, KeyError)
 
 
+def test_init() -> None:
+    """An exception is rebuilt without its `__init__`, alone and in a group."""
+    for error in (crossed(Sum(1, two=2)), crossed(ExceptionGroup("group", [Sum(1, two=2)])).exceptions[0]):
+        assert type(error) is Sum
+        assert str(error) == "the sum is 3"
+
+
+def test_built_in() -> None:
+    """Exceptions that Python itself knows keep what they have beside their arguments."""
+    gone = crossed(FileNotFoundError(2, "gone", "name"))
+    assert isinstance(gone, FileNotFoundError)
+    assert (gone.errno, gone.filename) == (2, "name")
+    undecodable = crossed(UnicodeDecodeError("utf-8", b"a\xff", 1, 2, "bad"))
+    assert isinstance(undecodable, UnicodeDecodeError)
+    assert undecodable.object == b"a\xff"
+    stopped = crossed(SystemExit(3))
+    assert isinstance(stopped, SystemExit)
+    assert stopped.code == 3
+
+
 def test_cycle() -> None:
     """Exceptions that are each other's causes cross, too."""
     one, two = ValueError("one"), ValueError("two")
@@ -118,9 +145,9 @@ def test_groups() -> None:
 
 def test_what_cannot_cross() -> None:
     """What cannot be rebuilt is an AppError with the traceback's text; as a cause of something it is left out."""
-    odd = Odd(1, 2)
+    odd = Odd()
     assert unpack(pack(odd)) is None
-    assert isinstance(exception_of(Failed(pack(odd), "Odd: 3", "the traceback")), AppError)
+    assert isinstance(exception_of(Failed(pack(odd), "Odd", "the traceback")), AppError)
     error = ValueError("outer")
     error.__cause__ = odd
     assert crossed(error).__cause__ is None
