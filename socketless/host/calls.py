@@ -24,8 +24,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 _registering = threading.Lock()
 
-# What is the same wherever it is, what pickle sends by its name anyway, and what stands for the app. (Looked up by type(),
-# not by isinstance(), which makes a lazy object load what it stands for.)
+# What is the same wherever it is, what pickle sends by its name anyway, and what stands for the app. (To be asked of
+# type(), since isinstance() makes a lazy object load what it stands for.)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, FunctionType, MethodType, ModuleType, tuple)
 _NOT_BY_NAME = (*_PLAIN, WorkersApp)
 

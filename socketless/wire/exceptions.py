@@ -89,12 +89,16 @@ def pickled(error: BaseException) -> bytes | None:
 def unpack(packed: Packed, loads: Callable[[bytes], Any] = loads) -> BaseException | None:
     """Turn it back; `None` if `loads` does not find its class. What it is linked to may be missing then as well."""
     found: list[list[BaseException]] = [[] for _ in packed.nodes]  # a member of two groups is there twice
-    for node, copies in zip(packed.nodes, found, strict=True):
-        if not copies and (error := _unpickle(node.pickled, loads)) is not None:
-            copies.append(error)
-        for error in copies:  # whose members have come with it
-            for place, member in zip(node.members, _members(error), strict=False):
-                found[place].append(member)
+
+    def add(place: int, error: BaseException) -> None:
+        if not any(each is error for each in found[place]):
+            found[place].append(error)
+            for inner, member in zip(packed.nodes[place].members, _members(error), strict=False):
+                add(inner, member)  # it has come with its group
+
+    for place, node in enumerate(packed.nodes):
+        if not found[place] and (error := _unpickle(node.pickled, loads)) is not None:
+            add(place, error)
 
     def link(place: int | None) -> BaseException | None:
         return found[place][0] if place is not None and found[place] else None
