@@ -38,6 +38,10 @@ SCRIPTS = {
 }
 
 
+# So that the scripts work in-process, too, where sockets are refused.
+PIPES = "from socketless import eventloop\neventloop.install()\n"
+
+
 def read_table() -> dict[str, dict[str, str]]:
     """Return the cells of the table, by what it is about and by the column."""
     text = (ROOT / "README.rst").read_text()
@@ -138,7 +142,7 @@ def test_it(capsys, caplog, recwarn):
 import pathlib, sys, tempfile, pytest
 with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, "test_it.py")
-    path.write_text({SCRIPTS[column] + test!r})
+    path.write_text({PIPES + SCRIPTS[column] + test!r})
     print(int(pytest.main([str(path), "-q", "-p", "no:cacheprovider"])))
 """
     return "yes" if run_script(column, script).endswith("\n0\n") else "no"
@@ -154,7 +158,7 @@ def exceptions(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str
 
 def debugger(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """A debugger at a terminal."""
-    script = "print(TestClient(app, raise_server_exceptions=False).get('/stop-here').text)"
+    script = PIPES + "print(TestClient(app, raise_server_exceptions=False).get('/stop-here').text)"
     return "yes" if run_script(column, script, stdin="continue\n").endswith('"went on"\n') else "no"
 
 
