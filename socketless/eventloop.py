@@ -24,7 +24,9 @@ class _PipeEnd:
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
-        self._lock = threading.Lock()  # held while the number is used, and while it is given back
+        # Held while the number is used, and while it is given back. A signal's handler or the garbage collector may
+        # wake the same loop in the middle of that.
+        self._lock = threading.RLock()
 
     def fileno(self) -> int:
         return self._fd

@@ -59,7 +59,7 @@ class AsgiRunner:
         self._loop_options = start.backend_options
         self._loop: asyncio.AbstractEventLoop  # from run() on, like _thread
         self._thread = threading.current_thread()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may call stop() wherever a thread is
         self._is_stopped = False  # guarded by _lock
         self._failure: BaseException | None = None  # what else has ended that the app runs on
         self._stopped = asyncio.Event()

@@ -37,7 +37,7 @@ class WorkerThread(threading.Thread):
         self._start_message = start
         self._on_end = on_end
         self._runner: Runner | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may call stop() wherever a thread is
         self._is_stopped = False  # guarded by _lock
         self.error: BaseException | None = None  # what the app raised when it was shut down
         self.death = ""  # the traceback of what has ended it before
