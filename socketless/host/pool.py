@@ -99,10 +99,10 @@ class ChannelPool(Generic[Owner]):
             self._free = list(reversed(channels))
             self._serve_waiters()
 
-    def retire(self, *, close_all: bool = False) -> None:
-        """Give no channel away any more: close the free ones, or all, and wake everybody who waits for one."""
+    def retire(self) -> None:
+        """Give no channel away any more: close the free ones, and wake everybody who waits for one."""
         with self._lock:
-            closing = list(self._all) if close_all else self._free
+            closing = self._free
             self._open, self._owner, self._open_channel = False, None, None
             self._all -= set(closing)
             self._free = []

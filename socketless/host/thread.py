@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from socketless.errors import StateError
 from socketless.host.apps import local_source_of
+from socketless.host.exchange import Exchange
+from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.runs import Run
 from socketless.host.thread_run import ThreadRun
 from socketless.host.worker import Worker, check_backend, check_choice, check_limits
+from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.messages import Call, Message, Request, Reset, Result, Start
 from socketless.worker import loading
 
@@ -84,6 +89,8 @@ class IpcThread(Worker):
             backend_options=dict(backend_options or {}),
             debug=debug,
         )
+        self._open_lock = threading.Lock()
+        self._open: WeakSet[Exchange] = WeakSet()  # guarded by _open_lock; exchanges that were not over at their answer
         super().__init__(
             start,
             startup_timeout=startup_timeout,
@@ -114,8 +121,22 @@ class IpcThread(Worker):
     def _stop(self, run: Run) -> None:
         assert isinstance(run, ThreadRun)
         run.give_up()
-        self._pool.retire(close_all=True)  # which ends the threads of the worker that wait, too
+        self._pool.retire()  # which ends the threads of the worker that wait for a request
+        with self._open_lock:
+            exchanges = list(self._open)
+        for exchange in exchanges:  # and these, those that wait for a client that does not read
+            exchange.cancel()
         super()._stop(run)
+
+    def exchange(
+        self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
+    ) -> PullingSteps[Exchange]:
+        """Send a message to the worker and wait for its first answer; see `Worker.exchange`."""
+        exchange = yield from super().exchange(message, timeouts, body)
+        if not exchange.is_over:
+            with self._open_lock:
+                self._open.add(exchange)
+        return exchange
 
     def _check_thread(self) -> None:
         if isinstance(self._run, ThreadRun) and self._run.is_here:

@@ -79,7 +79,7 @@ class LocalChannel(Channel):
 
 
 def _fd_of(end: PipeEnd, error: type[Exception]) -> int:
-    # Asked each time: a worker that is stopped closes the channels that somebody still waits for.
+    # Asked each time, since it may have been closed meanwhile: in a forked child, or by the collector.
     try:
         return end.fileno()
     except OSError:

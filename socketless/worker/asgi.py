@@ -229,6 +229,9 @@ class AsgiRunner:
 
 def _new_loop(options: Mapping[str, Any]) -> asyncio.AbstractEventLoop:
     # The options are those of anyio's asyncio backend.
+    unknown = set(options) - {"debug", "loop_factory", "use_uvloop"}
+    if unknown:
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))} of the backend asyncio")
     loop: asyncio.AbstractEventLoop
     if options.get("use_uvloop"):
         loop = importlib.import_module("uvloop").new_event_loop()

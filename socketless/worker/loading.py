@@ -189,9 +189,9 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
         return "wsgi"
     if wanted == "asgi":
         return "asgi2" if counts == {1} else "asgi"
-    if getattr(app, "_asgi_double_callable", False):
+    if getattr(app, "_asgi_double_callable", False) is True:  # a mock has every attribute
         return "asgi2"
-    if getattr(app, "_asgi_single_callable", False) or _is_async(app):
+    if getattr(app, "_asgi_single_callable", False) is True or _is_async(app):
         return "asgi"
     if first == "scope":
         return "asgi2" if counts == {1} else "asgi"
