@@ -21,11 +21,12 @@ from urllib.parse import urljoin
 from weakref import ref
 
 from socketless.errors import WorkerStartError
+from socketless.host.arguments import check_backend
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
-from socketless.host.worker import Worker, check_backend, owned
+from socketless.host.worker import Worker, owned
 from socketless.transport import IpcTransport
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession, session_of
 from socketless.wire.channel import Pull

@@ -2,7 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
 from socketless import eventloop
+
+if TYPE_CHECKING:
+    from apps.streaming.testing import Workers
 
 # So that the async tests of this process can run where sockets are refused, too.
 eventloop.install()
+
+
+@pytest.fixture(scope="module")
+def all_workers() -> Iterator[Workers]:
+    """The workers of the apps that stream."""
+    from apps.streaming.testing import Workers  # here, as some tests run without what it needs
+
+    workers = Workers()
+    yield workers
+    workers.close()
+
+
+@pytest.fixture
+def workers(
+    all_workers: Workers, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Iterator[Workers]:
+    """The same, for one test: nothing may be left of what that has begun."""
+    with all_workers.watched(capsys, caplog):
+        yield all_workers
+
+
+@pytest.fixture
+def topic() -> str:
+    """A name that no other test uses."""
+    from apps.streaming.testing import new_topic
+
+    return new_topic()

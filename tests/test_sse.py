@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -199,26 +199,6 @@ waiting_senders = senders(*(name for name in SENDERS if name not in HEARING))
 @pytest.fixture(params=SENDERS)
 def sender(request: pytest.FixtureRequest) -> Sender:
     return SENDERS[request.param]
-
-
-@pytest.fixture(scope="module")
-def all_workers() -> Iterator[Workers]:
-    workers = Workers()
-    yield workers
-    workers.close()
-
-
-@pytest.fixture
-def workers(
-    all_workers: Workers, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> Iterator[Workers]:
-    with all_workers.watched(capsys, caplog):
-        yield all_workers
-
-
-@pytest.fixture
-def topic() -> str:
-    return new_topic()
 
 
 class Board:

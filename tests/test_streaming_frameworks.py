@@ -18,31 +18,11 @@ import httpx
 import pytest
 
 from apps.streaming.board import ODD_PIECES, ODD_TEXT
-from apps.streaming.testing import Workers, new_topic, nothing_left
+from apps.streaming.testing import Workers, nothing_left
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, switch_to_ipc_connection
 from support import LIMIT
 
 OPTIONS: dict[str, Any] = {"base_url": "http://testserver", "timeout": LIMIT}
-
-
-@pytest.fixture(scope="module")
-def all_workers() -> Iterator[Workers]:
-    workers = Workers()
-    yield workers
-    workers.close()
-
-
-@pytest.fixture
-def workers(
-    all_workers: Workers, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> Iterator[Workers]:
-    with all_workers.watched(capsys, caplog):
-        yield all_workers
-
-
-@pytest.fixture
-def topic() -> str:
-    return new_topic()
 
 
 class Client(httpx.Client):

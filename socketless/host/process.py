@@ -9,10 +9,11 @@ from typing import Any
 
 from socketless.errors import StateError, TransferError, WorkerStartError
 from socketless.host import apps
+from socketless.host.arguments import check_choice, check_common
 from socketless.host.calls import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
 from socketless.host.runs import Run
-from socketless.host.worker import Worker, check_backend, check_choice, check_limits
+from socketless.host.worker import Worker
 from socketless.wire.messages import Result, Start
 from socketless.wire.pickling import loads
 from socketless.worker import loading
@@ -73,10 +74,8 @@ class IpcProcess(Worker):
         backend_options: Mapping[str, Any] | None = None,
         debug: bool = False,
     ) -> None:
-        check_choice("app_kind", app_kind, loading.KINDS)
+        check_common(app_kind, backend, max_connections, max_body_bytes)
         check_choice("start_method", start_method, tuple(LAUNCHERS))
-        check_backend(backend)
-        check_limits(max_connections, max_body_bytes)
         if loading.is_loading():
             raise StateError(
                 "a worker is importing this module to find its app, and the module starts a worker itself; start it in "

@@ -29,8 +29,9 @@ from socketless.host.limits import Timeouts
 from socketless.host.output import WorkerOutput
 from socketless.host.pool import ChannelPool
 from socketless.host.runs import Run
+from socketless.host.sentinel import Sentinel
 from socketless.host.spawn import Spawned
-from socketless.wire.channel import Channel, Steps, Woken, make_channel, make_pipe
+from socketless.wire.channel import Channel, Steps, Woken, make_channel
 from socketless.wire.drivers import deadline_after, poll, remaining, run_blocking, until_readable
 from socketless.wire.messages import Failed, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
 
@@ -58,7 +59,7 @@ class ProcessRun:
         # Once the worker is ready, the control channel is its pool's: closed by drain(), or by who has checked it out.
         self.control: ChannelPool[Run] = ChannelPool()
         self._is_ready = False
-        self._sentinel, self._sentinel_writer = make_pipe()
+        self._sentinel = Sentinel()
         self._ended = threading.Event()
         self.output = WorkerOutput()
         self.levels = Levels()
@@ -105,10 +106,7 @@ class ProcessRun:
         Raises:
             EOFError: `stop()` has been called.
         """
-        try:
-            return self._sentinel.fileno()
-        except OSError:
-            raise EOFError from None
+        return self._sentinel.fd
 
     @property
     def has_ended(self) -> bool:
@@ -141,7 +139,7 @@ class ProcessRun:
             self._kill_children()
         self._child.forget()
         self._ended.set()
-        self._sentinel_writer.close()
+        self._sentinel.writer.close()
         on_end()
 
     def _kill_children(self) -> None:
@@ -301,7 +299,6 @@ class ProcessRun:
         if not self._is_ready:
             self._control.close()
         self._sentinel.close()
-        self._sentinel_writer.close()
         self.output.close()
         _live.discard(self)
 
@@ -311,7 +308,6 @@ class ProcessRun:
             if self._keeps(channel):
                 channel.close()
         self._sentinel.close()
-        self._sentinel_writer.close()
         if self._child is not None:
             self._child.forget()
 

@@ -14,14 +14,14 @@ from weakref import WeakSet
 
 from socketless.errors import StateError
 from socketless.host.apps import local_source_of
+from socketless.host.arguments import check_common
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.runs import Run
 from socketless.host.thread_run import ThreadRun
-from socketless.host.worker import Worker, check_backend, check_choice, check_limits
+from socketless.host.worker import Worker
 from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.messages import Call, Message, Request, Reset, Result, Start
-from socketless.worker import loading
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -74,9 +74,7 @@ class IpcThread(Worker):
         backend_options: Mapping[str, Any] | None = None,
         debug: bool = False,
     ) -> None:
-        check_choice("app_kind", app_kind, loading.KINDS)
-        check_backend(backend)
-        check_limits(max_connections, max_body_bytes)
+        check_common(app_kind, backend, max_connections, max_body_bytes)
         start = Start(
             local_source_of(app, what="app"),
             app_kind,

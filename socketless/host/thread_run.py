@@ -9,7 +9,8 @@ from typing import Any
 
 from socketless.errors import WorkerStartError
 from socketless.host.failures import error_of_app, start_error
-from socketless.wire.channel import Channel, Steps, Woken, make_pipe
+from socketless.host.sentinel import Sentinel
+from socketless.wire.channel import Channel, Steps, Woken
 from socketless.wire.drivers import deadline_after, remaining, until_readable
 from socketless.wire.local import close_in_forks, make_local_channel
 from socketless.wire.messages import Failed, Message, Ready, Start
@@ -45,10 +46,9 @@ class ThreadRun:
         self.channels: list[Channel] = []  # they are made as needed
         ends = make_local_channel(0)
         self._control = ends.host
-        self._sentinel, sentinel_writer = make_pipe()
-        self._close_sentinel = sentinel_writer.close
-        close_in_forks(sentinel_writer)
-        self._thread = WorkerThread(ends.worker, start, self._close_sentinel)
+        self._sentinel = Sentinel()
+        close_in_forks(self._sentinel.writer)
+        self._thread = WorkerThread(ends.worker, start, self._sentinel.writer.close)
         self.output = ThreadOutput(self._thread)
         try:
             self._thread.start()
@@ -63,10 +63,7 @@ class ThreadRun:
         Raises:
             EOFError: `stop()` has been called.
         """
-        try:
-            return self._sentinel.fileno()
-        except OSError:
-            raise EOFError from None
+        return self._sentinel.fd
 
     @property
     def has_ended(self) -> bool:
@@ -129,7 +126,7 @@ class ThreadRun:
 
     def give_up(self) -> None:
         """Wake everybody who waits for an answer: there will be none."""
-        self._close_sentinel()
+        self._sentinel.writer.close()
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a worker that has closed its pipes."""

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from socketless.errors import StateError, WorkerDied, WorkerStartError, describe_exit
+from socketless.host.arguments import check_seconds
 from socketless.host.exchange import Exchange, begin
 from socketless.host.failures import exception_of
 from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
@@ -24,7 +25,6 @@ from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire.channel import Channel, Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Call, Failed, Message, Reset, Result, Start
-from socketless.worker.loading import BACKENDS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -55,8 +55,8 @@ class Worker:
         debug: bool,
     ) -> None:
         self._lock = threading.Lock()  # taken before the pool's own, never after it
-        _check_seconds("startup_timeout", startup_timeout)
-        _check_seconds("shutdown_timeout", shutdown_timeout)
+        check_seconds("startup_timeout", startup_timeout)
+        check_seconds("shutdown_timeout", shutdown_timeout)
         self._start_message = start
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
@@ -392,42 +392,6 @@ def owned(worker: W) -> W:
     """Let a worker go with the client that owns it, without a word: most tests never close a TestClient."""
     worker._is_owned = True
     return worker
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse an argument that is none of its possible values.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
-
-
-def check_backend(backend: str) -> None:
-    """Refuse a backend that there is not.
-
-    Raises:
-        ValueError: it is none.
-    """
-    check_choice("backend", backend, BACKENDS)
-
-
-def _check_seconds(name: str, value: float | None) -> None:
-    if value is not None and not (isinstance(value, (int, float)) and value >= 0):
-        raise ValueError(f"{name} must be a number of seconds, or None for ever, not {value!r}")
-
-
-def check_limits(max_connections: int | None, max_body_bytes: int | None) -> None:
-    """Refuse limits that cannot be.
-
-    Raises:
-        ValueError: one of them.
-    """
-    if max_connections is not None and max_connections < 1:
-        raise ValueError(f"max_connections must be at least 1, not {max_connections!r}")
-    if max_body_bytes is not None and max_body_bytes < 0:
-        raise ValueError(f"max_body_bytes must not be negative; None is for no limit, not {max_body_bytes!r}")
 
 
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()
