@@ -115,7 +115,7 @@ class _Transport:
         if answer.reason:
             extensions["reason_phrase"] = answer.reason.encode("latin-1")
         extensions.update(answer.extensions)
-        if exchange.is_over:
+        if not answer.more_body:
             stream = family.ByteStream(answer.body)
             return family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
         body = _Body(exchange, request, answer, raise_app_exceptions=self.raise_app_exceptions)

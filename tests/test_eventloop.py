@@ -121,3 +121,26 @@ def test_loops_from_before_stay() -> None:
         assert loop.run_until_complete(loop.run_in_executor(None, lambda: 7)) == 7
     finally:
         loop.close()
+
+
+def test_wake_up_within_a_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler may wake a loop while its thread is just waking it, as `asyncio.run()` does for Ctrl-C."""
+    real_write = os.write
+    woken = []
+
+    def write(fd: int, data: bytes) -> int:
+        if not woken:
+            woken.append("within")
+            loop.call_soon_threadsafe(woken.append, "by the handler")
+        return real_write(fd, data)
+
+    eventloop.install()
+    loop = asyncio.new_event_loop()
+    try:
+        monkeypatch.setattr(os, "write", write)
+        loop.call_soon_threadsafe(woken.append, "by the thread")
+        monkeypatch.undo()
+        loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        loop.close()
+    assert sorted(woken) == ["by the handler", "by the thread", "within"]

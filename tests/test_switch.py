@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from socketless import IpcProcess, reset_ipc_state, switch_to_ipc_connection
 from socketless.errors import StateError, WorkerStartError
@@ -259,3 +262,28 @@ def test_options(capfd: pytest.CaptureFixture[str]) -> None:
     trace = capfd.readouterr().err
     assert "[socketless] > GET https://example.org:443/api/seen (5 headers, 0 bytes)" in trace
     assert "[socketless] < GET /boom: raised LookupError: ('boom', 42)" in trace
+
+
+def test_starlettes_client_across_the_ends_of_a_switch() -> None:
+    """Starlette's TestClient that was entered before the switch is left within it, and the other way round."""
+    heard = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        heard.append("up")
+        yield
+        heard.append("down")
+
+    app = Starlette(lifespan=lifespan)
+    before, within = TestClient(app), TestClient(app)
+    with nothing_leaks():
+        before.__enter__()
+        with switch_to_ipc_connection(APP):
+            assert before.get("/seen").json()["path"] == "/seen"
+            before.__exit__(None, None, None)
+            assert heard == ["up", "down"]
+            within.__enter__()
+            assert within.get("/seen").status_code == 200
+        within.__exit__(None, None, None)
+        assert within.get("/seen").status_code == 404
+    assert heard == ["up", "down"]

@@ -81,6 +81,7 @@ class Exchange:
         self._is_cancelled = False
         self._cancel_is_sent = False
         self._is_lost = False  # the channel cannot be used again
+        self._is_orphan = False  # because the worker has been stopped
         self._is_broken = False  # nor has the worker ended: nobody knows how much of a message was written or read
         self._is_released = False
         self._keeps_open = False
@@ -288,6 +289,9 @@ class Exchange:
 
     def _check_usable(self) -> None:
         # Must be called with _lock held.
+        if self._is_orphan:
+            self._is_orphan = False  # it has been said then
+            raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail())
         if self.is_over:
             raise StateError(f"{self.label}: the exchange is over")
 
@@ -321,6 +325,13 @@ class Exchange:
         # Runs in the thread socketless-sending-N, until the worker has taken it or has ended.
         with suppress(SocketlessError):
             run_blocking(self._drive(resumed(steps, wait), NO_LIMITS, sending=True))
+
+    def lose(self) -> None:
+        """Take notice that the worker was stopped; who is in the middle of something hears of it by the sentinel."""
+        with self._lock:
+            if not self.is_over and not self._active:
+                self._is_lost = self._is_orphan = True
+                self._release()
 
     def cancel(self) -> None:
         """Tell the worker that nobody wants the answer any more. Never waits; any thread may call it, and twice."""

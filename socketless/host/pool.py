@@ -177,11 +177,11 @@ class ChannelPool(Generic[Owner]):
         """Take back a channel whose exchange is over."""
         with self._lock:
             self._busy.pop(channel, None)
-            known = channel in self._all
-            if known:
+            is_wanted = channel in self._all and self._owner is not None
+            if is_wanted:
                 self._free.append(channel)
                 self._serve_waiters()
-        if not known:
+        if not is_wanted:
             channel.close()
 
     def discard(self, channel: Channel) -> None:

@@ -123,7 +123,7 @@ class IpcThread(Worker):
         with self._open_lock:
             exchanges = list(self._open)
         for exchange in exchanges:  # and these, those that wait for a client that does not read
-            exchange.cancel()
+            exchange.lose()
         super()._stop(run)
 
     def exchange(
@@ -134,6 +134,8 @@ class IpcThread(Worker):
         if not exchange.is_over:
             with self._open_lock:
                 self._open.add(exchange)
+            if self._closed:  # just now
+                exchange.lose()
         return exchange
 
     def _check_thread(self) -> None:

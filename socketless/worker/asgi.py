@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, Future
@@ -68,6 +69,7 @@ class AsgiRunner:
         self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
         self._channel_threads: WeakSet[threading.Thread] = WeakSet()
         self._ends: set[asyncio.Future[None]] = set()  # of the channels that are served
+        self._is_ending = False  # no channel is served any more
         self._exchanges: dict[int, Exchange] = {}  # the last one of each channel, by the channel's number
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -99,6 +101,7 @@ class AsgiRunner:
         await self._lifespan.shut_down()
 
     async def _clean_up(self) -> None:
+        self._is_ending = True
         await self._cancel_the_rest()
         await self._end_channels()
         await self._loop.shutdown_asyncgens()
@@ -107,6 +110,9 @@ class AsgiRunner:
         # What an app has left behind, and what it is in the middle of, as asyncio.run() does it.
         for exchange in self._exchanges.values():
             exchange.is_muted = True  # its client is told that the worker has ended
+        # A task that is cancelled before it has begun tells nobody; asgiref's thread would wait for it for ever.
+        while any(map(_has_not_begun, asyncio.all_tasks())):
+            await asyncio.sleep(0)
         rest = asyncio.all_tasks() - self._own_tasks - {asyncio.current_task()}
         for task in rest:
             task.cancel()
@@ -138,6 +144,9 @@ class AsgiRunner:
         )
 
         def start() -> None:
+            if self._is_ending:
+                channel.close()
+                return
             task = self._loop.create_task(in_thread(channel))
             self._own_tasks.add(task)
             task.add_done_callback(self._own_tasks.discard)
@@ -185,6 +194,7 @@ class AsgiRunner:
                         steps, woken = channel.receive(), None
                         if isinstance(stop.value, (Request, Reset, Call)):
                             exchange = self._begin(stop.value, writer)
+                            exchange.is_muted = self._is_ending
                             self._exchanges[channel.number] = exchange
                         elif exchange is not None:
                             exchange.take(stop.value)
@@ -194,6 +204,8 @@ class AsgiRunner:
                     ended.set_result(None)
 
         self._ends.add(ended)
+        if self._is_ending:
+            ended.set_result(None)
         self._loop.add_reader(channel.read_fd, on_readable)
         await ended
         self._ends.discard(ended)
@@ -225,6 +237,11 @@ class AsgiRunner:
             return CallExchange(message, self._hook, writer, self._call_async)
         kind = WebSocketExchange if message.is_websocket else HttpExchange
         return kind(self._app, message, self._lifespan.state, writer, self._max_body_bytes)
+
+
+def _has_not_begun(task: asyncio.Task[Any]) -> bool:
+    coroutine = task.get_coro()
+    return inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
 
 
 def _new_loop(options: Mapping[str, Any]) -> asyncio.AbstractEventLoop:

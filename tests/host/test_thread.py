@@ -359,3 +359,90 @@ def test_many_at_once(hall: Hall) -> None:
         for thread in threads:
             thread.join(LIMIT)
         assert answers == [b"one"] * 100
+
+
+def test_own_event_loop() -> None:
+    """A coroutine of the app that would wait for its own event loop gets an error; in a thread, it may ask."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = b"inner"
+        if scope["path"] == "/loop":
+            with pytest.raises(errors.StateError, match="^a coroutine of the app waits for its own event loop: "):
+                client.get("/inner")
+        elif scope["path"] == "/thread":
+            body = (await asyncio.to_thread(client.get, "/inner")).content
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    with IpcThread(app, lifespan=False) as worker, client_of(worker) as client:
+        assert client.get("/loop").content == b"inner"
+        assert client.get("/thread").content == b"inner"
+
+
+def test_close_in_the_middle_of_requests(app: Any) -> None:
+    """Requests that are in flight when the worker is closed get its own errors, and touch no descriptor of others."""
+    raised: list[BaseException] = []
+
+    def ask_until_closed(client: httpx.Client, started: threading.Event) -> None:
+        try:
+            while True:
+                client.get("/")
+                started.set()
+        except BaseException as error:
+            raised.append(error)
+
+    with nothing_leaks():
+        for _ in range(20):
+            with IpcThread(app) as worker:
+                client = client_of(worker)
+                events = [threading.Event() for _ in range(3)]
+                threads = [threading.Thread(target=ask_until_closed, args=(client, event)) for event in events]
+                for thread in threads:
+                    thread.start()
+                assert all(event.wait(LIMIT) for event in events)
+            for thread in threads:
+                thread.join(LIMIT)
+    assert len(raised) == 60
+    assert {type(error).__name__ for error in raised} <= {"WorkerDied", "StateError"}
+
+
+def test_websocket_of_a_client_that_does_not_read() -> None:
+    """An app that sends large messages waits for a client that reads none."""
+    sent = []
+    is_waiting = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        asyncio.get_running_loop().call_later(0.05, is_waiting.set)
+        for number in range(1000):
+            await send({"type": "websocket.send", "bytes": bytes(100_000)})
+            sent.append(number)
+
+    with IpcThread(app, lifespan=False) as worker, worker.websocket_connect("/") as session:
+        assert session.receive_bytes() == bytes(100_000)
+        assert is_waiting.wait(LIMIT)
+        assert len(sent) < 10
+        for _ in range(999):
+            session.receive_bytes()
+
+
+@needs_trio
+def test_trio_that_ends() -> None:
+    """Where trio itself ends, the worker does; the error says of what, and the next request has another."""
+    import trio
+
+    async def fail() -> None:
+        raise LookupError("of trio's")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/fail":
+            trio.lowlevel.spawn_system_task(fail)
+            await trio.sleep_forever()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one"})
+
+    with nothing_leaks(), IpcThread(app, lifespan=False, backend="trio") as worker, client_of(worker) as client:
+        with pytest.raises(errors.WorkerDied) as caught:
+            client.get("/fail")
+        assert "LookupError: of trio's" in caught.value.stderr
+        assert client.get("/").content == b"one"
