@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, reset_ipc_state, switch_to_ipc_connection
+from socketless.testclient import TestClient
 
 
 async def asgi(scope: dict[str, object], receive: object, send: object) -> None:
@@ -58,3 +59,11 @@ def test_command_line_is_an_extra() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1
     assert "pip install 'socketless[cli]'" in done.stderr
+
+
+@pytest.mark.parametrize("app", [demo_app, asgi])
+def test_test_client(app: object) -> None:
+    """TestClient answers from threads where there is neither httpx2 nor Starlette."""
+    client = TestClient(app)  # type: ignore[arg-type]
+    assert client.get("/").text.startswith("Hello world!")
+    assert client.worker.run(len, "four") == 4
