@@ -39,6 +39,7 @@ from socketless.worker.asgi_http import HttpExchange
 from socketless.worker.asgi_websocket import WebSocketExchange
 from socketless.worker.lifespan import App, Lifespan
 
+_MOST_TURNS = 100  # of the loop, for tasks that were made at the end to begin
 _CANCEL_SECONDS = 1.0  # how long what is cancelled at the end may take, where the process ends with it
 
 
@@ -111,7 +112,9 @@ class AsgiRunner:
         for exchange in self._exchanges.values():
             exchange.is_muted = True  # its client is told that the worker has ended
         # A task that is cancelled before it has begun tells nobody; asgiref's thread would wait for it for ever.
-        while any(map(_has_not_begun, asyncio.all_tasks())):
+        turns = _MOST_TURNS
+        while turns and any(map(_has_not_begun, asyncio.all_tasks())):
+            turns -= 1
             await asyncio.sleep(0)
         rest = asyncio.all_tasks() - self._own_tasks - {asyncio.current_task()}
         for task in rest:
