@@ -52,7 +52,7 @@ class SocketlessError(Exception):
 
 
 class WorkerStartError(SocketlessError, RuntimeError):
-    """The worker could not start. No process and no file descriptor is left.
+    """The worker could not start. No process and no file descriptor is left, save a thread of an app that hangs.
 
     The text holds the app's own traceback, or the stack that the start is stuck in, and what the worker printed.
     Where the app's exception could cross, it is the `__cause__`.
@@ -60,19 +60,19 @@ class WorkerStartError(SocketlessError, RuntimeError):
 
 
 class WorkerDied(SocketlessError, RuntimeError):
-    """The worker's process ended while a request needed it. The request was not sent again.
+    """The worker ended while a request needed it. The request was not sent again.
 
     The next request starts a new worker, as long as `max_restarts` allows.
 
     Args:
         what: what was under way, for example ``"GET /users"``.
-        pid: the process id of the worker.
+        pid: the process id of the worker; `None` if it was one of threads.
         exitcode: its exit code; minus the signal's number if a signal killed it (as in `subprocess`);
             `None` if nobody could tell.
-        stderr: the last lines of the worker's standard error.
+        stderr: the last lines of the worker's standard error; of threads, the traceback of what has ended them.
     """
 
-    def __init__(self, what: str, pid: int, exitcode: int | None, stderr: str = "") -> None:
+    def __init__(self, what: str, pid: int | None, exitcode: int | None, stderr: str = "") -> None:
         super().__init__(what, pid, exitcode, stderr)
         self.what = what
         self.pid = pid
@@ -80,6 +80,8 @@ class WorkerDied(SocketlessError, RuntimeError):
         self.stderr = stderr
 
     def __str__(self) -> str:
+        if self.pid is None:
+            return f"{self.what}: the worker has ended:\n{self.stderr}".rstrip(":\n ")
         text = f"{self.what}: the worker (pid {self.pid}) {describe_exit(self.exitcode)}"
         if self.stderr.strip():
             text += f"; the end of its stderr:\n{self.stderr.rstrip()}"

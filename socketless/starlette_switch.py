@@ -37,7 +37,7 @@ def replacements(worker: Worker, options: Mapping[str, Any]) -> Iterator[tuple[t
         own = {
             "raise_app_exceptions": self.raise_server_exceptions,
             "root_path": self.root_path or options["root_path"],
-            "client": tuple(self.client),
+            "client": tuple(getattr(self, "client", ("testclient", 50000))),  # an older one has none
         }
         if request.url.scheme in ("ws", "wss"):
             raise starlette._Upgrade(session_of(worker, request, root_path=own["root_path"], client=own["client"]))

@@ -100,7 +100,7 @@ def switch_to_ipc_connection(
         base_url: what a relative URL is relative to, for clients that have no `base_url` of their own.
         startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, max_body_bytes, env: as of
             `IpcProcess`.
-        raise_app_exceptions, root_path: as of `IpcTransport`.
+        raise_app_exceptions, root_path: as of `IpcTransport`; a `TestClient` goes by its own.
 
     Returns:
         A callable that switches back and stops the worker; it is a context manager as well.
@@ -146,7 +146,8 @@ def switch_to_ipc_connection(
             _active = Switch(worker, patches)
             return _active
     finally:
-        _switching = False
+        with _lock:
+            _switching = False
 
 
 def reset_ipc_state() -> None:

@@ -337,9 +337,12 @@ class _Threads(_Source):
                 self._outer = None
 
     def enter(self) -> None:
+        worker = owned(self._start())  # without the lock: the app's lifespan may ask its own client
         with self._lock:
             if self._inner is None:
-                self._inner = owned(self._start())
+                self._inner = worker
+                return
+        worker.close()  # entered twice at once
 
     def leave(self) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""WebSockets of an ASGI app, with the session of Starlette's TestClient: `IpcProcess.websocket_connect()`."""
+"""WebSockets of an ASGI app, with the session of Starlette's TestClient: `Worker.websocket_connect()`."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class WebSocketSession:
         except BaseException:
             failed = self._finish()
             if failed is not None:
-                raise exception_of(failed)  # noqa: B904  # it has the worker's traceback for a cause
+                raise exception_of(failed)  # noqa: B904  # it has a cause and a context of its own
             raise
         self._exchange.keep_open()
         self.accepted_subprotocol = event["subprotocol"]
@@ -247,7 +247,7 @@ def connect(
     client: tuple[str, int] = ("127.0.0.1", 123),
     timeout: float | None = None,
 ) -> WebSocketSession:
-    """Make the session of `IpcProcess.websocket_connect()`."""
+    """Make the session of `Worker.websocket_connect()`."""
     whole_url = httpx.URL("ws://testserver").join(url)
     if whole_url.scheme not in ("ws", "wss"):
         raise ValueError(f"a WebSocket's URL begins with ws://, wss:// or /, not {url!r}")

@@ -209,7 +209,7 @@ CHECKS: dict[str, Callable[[str, Any, pytest.MonkeyPatch], str]] = {
     "the app's exceptions and their lines": exceptions,
     "``breakpoint()``": debugger,
     "a timeout says where the app hangs": where_it_hangs,
-    "an app that exits or crashes": exits,
+    "an app that ends its process": exits,
     "no sockets": no_sockets,
 }
 

@@ -1,5 +1,5 @@
 """Starts, watches, restarts and stops workers, and carries exchanges. May import: `socketless.wire`,
-`socketless.errors`; `socketless.worker` only to name its entry point and to read an import string.
+`socketless.errors`; of `socketless.worker` only its entry points, and `loading`, to read an import string.
 """
 
 import sys

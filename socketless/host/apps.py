@@ -1,7 +1,7 @@
 """How an app, or a reset hook, reaches its worker.
 
-In this order: by name, where the object is an attribute of a module that the worker can import; as it is, where the
-worker is forked; by value (cloudpickle), which is the last resort: the worker then has a copy that shares nothing.
+As it is, where the worker is forked or of threads. To a fresh interpreter by name, where the object is an attribute of
+a module that it can import; else by value (cloudpickle), the last resort: the worker's copy then shares nothing.
 """
 
 from __future__ import annotations

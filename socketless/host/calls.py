@@ -30,18 +30,30 @@ _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, FunctionType,
 _NOT_BY_NAME = (*_PLAIN, WorkersApp)
 
 
-def pickled_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+def pickled_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], app_module: str | None
+) -> bytes:
     """Pickle a call of a function.
+
+    Args:
+        function, args, kwargs: the call.
+        app_module: the name of the module that the app is from. The worker has it, if it is one of tests, too.
 
     Raises:
         TransferError: something in it cannot be pickled.
     """
     with _registering:
-        modules = [module for name, module in list(sys.modules.items()) if _goes_by_value(name, module)]
+        known = cloudpickle.list_registry_pickle_by_value()  # the person's own
+        modules = [
+            module
+            for name, module in list(sys.modules.items())
+            if isinstance(module, ModuleType) and name == module.__name__ and is_test_module(name)
+            if name != app_module and name not in known
+        ]
         for module in modules:
             cloudpickle.register_pickle_by_value(module)
         try:
-            return dumps_object(partial(function, *args, **kwargs), _Names().name_of)
+            return dumps_object(partial(function, *args, **kwargs), _Names(app_module).name_of)
         except TransferError as error:
             name = getattr(function, "__qualname__", repr(function))
             what = f"the function {name} or an argument of it cannot go to another process"
@@ -51,17 +63,13 @@ def pickled_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
                 cloudpickle.unregister_pickle_by_value(module)
 
 
-def _goes_by_value(name: str, module: Any) -> bool:
-    return isinstance(module, ModuleType) and is_test_module(name) and name == module.__name__
-
-
 class _Names:
     """The objects that are attributes of modules."""
 
-    def __init__(self) -> None:
+    def __init__(self, app_module: str | None) -> None:
         self._ids: set[int] = set()
         for name, module in list(sys.modules.items()):
-            if isinstance(module, ModuleType) and not is_test_module(name):
+            if isinstance(module, ModuleType) and (name == app_module or not is_test_module(name)):
                 self._ids.update(
                     id(value) for value in list(vars(module).values()) if not issubclass(type(value), _NOT_BY_NAME)
                 )

@@ -263,7 +263,7 @@ class ChannelPool(Generic[Owner]):
             label = self._waiters[0].label
             try:
                 got = self._take_free(label) if self._free else self._take_new(label)
-            except OSError:  # no descriptors are to be had: who waits has to wait for another channel
+            except (OSError, RuntimeError):  # no descriptors or threads are to be had: it has to wait for another one
                 return
             waiter = self._waiters.popleft()
             waiter.got = got

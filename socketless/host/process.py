@@ -14,7 +14,7 @@ from socketless.host.calls import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
 from socketless.host.runs import Run
 from socketless.host.worker import Worker
-from socketless.wire.messages import Result, Start
+from socketless.wire.messages import ImportSource, Result, Start
 from socketless.wire.pickling import loads
 from socketless.worker import loading
 
@@ -76,6 +76,8 @@ class IpcProcess(Worker):
     ) -> None:
         check_common(app_kind, backend, max_connections, max_body_bytes)
         check_choice("start_method", start_method, tuple(LAUNCHERS))
+        if max_connections is None:
+            raise ValueError("max_connections must be a number: the pipes of a process are made before it starts")
         if loading.is_loading():
             raise StateError(
                 "a worker is importing this module to find its app, and the module starts a worker itself; start it in "
@@ -83,6 +85,7 @@ class IpcProcess(Worker):
             )
         self._start_method = start_method
         self._env = env
+        self._channels = max_connections
         forked = start_method == "fork"
         start = Start(
             apps.source_of(app, what="app", forked=forked),
@@ -116,7 +119,7 @@ class IpcProcess(Worker):
 
     def _launch(self) -> Run:
         try:
-            run = ProcessRun.launch(self._start_method, self._start_message, self._max_connections or 1, self._env)
+            run = ProcessRun.launch(self._start_method, self._start_message, self._channels, self._env)
         except OSError as error:
             raise WorkerStartError(f"the worker's process could not be started: {error}") from error
         with self._lock:
@@ -130,7 +133,9 @@ class IpcProcess(Worker):
     def _work(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Callable[[], Any] | bytes:
-        return pickled_call(function, args, kwargs)
+        source = self._start_message.app
+        app_module = source.path.partition(":")[0] if isinstance(source, ImportSource) else None
+        return pickled_call(function, args, kwargs, app_module)
 
     def _result(self, result: Result) -> Any:
         try:

@@ -261,11 +261,6 @@ class ProcessRun:
         self.output.forward(quietly=True)
         self._release()
 
-    def close_channels(self) -> None:
-        """Close the channels of a process that never got ready."""
-        for channel in self.channels:
-            channel.close()
-
     def _take_last_words(self) -> None:
         steps = self._control.receive()
         with suppress(EOFError, OSError):  # there are none

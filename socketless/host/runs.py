@@ -27,7 +27,8 @@ class Run(Protocol):
     """One life of a worker."""
 
     @property
-    def pid(self) -> int: ...
+    def pid(self) -> int | None:
+        """Of the process, if it has one of its own."""
 
     @property
     def exitcode(self) -> int | None: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import suppress
 from typing import Any
@@ -39,10 +38,10 @@ class ThreadOutput:
 class ThreadRun:
     """A worker on threads of this process, with its channels. It starts at once; `handshake()` comes next."""
 
+    pid = None
     exitcode = None
 
     def __init__(self, start: Start) -> None:
-        self.pid = os.getpid()
         self.channels: list[Channel] = []  # they are made as needed
         ends = make_local_channel(0)
         self._control = ends.host
@@ -80,8 +79,10 @@ class ThreadRun:
         ends = make_local_channel(number)
         try:
             self._thread.serve(ends.worker)
-        except RuntimeError:  # its loop has ended just now: who sends something will see that
+        except RuntimeError:
             ends.worker.close()
+            if not self._thread.is_ending:  # or who sends something will see that
+                raise  # no thread is to be had
         return ends.host
 
     def handshake(self, start: Start, timeout: float | None) -> Steps[str]:

@@ -66,11 +66,12 @@ class Worker:
         self._trace = Trace(debug)
         self._owner_pid = os.getpid()
         self._pool: ChannelPool[Run] = ChannelPool(max_connections)
+        # Written by who has claimed the start: pid, exit code and stderr of the worker before, and the kind of the app.
+        self._last_end: tuple[int | None, int | None, str] = (None, None, "")
+        self._app_kind = ""
         self._run: Run | None = None  # guarded by _lock, like all below
         self._starting = False
         self._restarts = 0
-        self._last_end: tuple[int, int | None, str] = (0, None, "")  # pid, exit code and stderr of the worker before
-        self._app_kind = ""
         self._closed = False
         _live.add(self)
         try:
@@ -278,7 +279,8 @@ class Worker:
         try:
             if old is not None:
                 tail = indent(old.output.tail(), "    | ")
-                self._trace(f"restart: pid {old.pid} {describe_exit(old.exitcode)}\n{tail}".rstrip())
+                who = "the threads" if old.pid is None else f"pid {old.pid}"
+                self._trace(f"restart: {who} {describe_exit(old.exitcode)}\n{tail}".rstrip())
                 self._last_end = old.pid, old.exitcode, old.output.tail()
                 old.stop(0)
             run = self._launch()
@@ -328,10 +330,11 @@ class Worker:
     def close(self) -> None:
         """Stop the worker: it shuts its lifespan down, for which it has `shutdown_timeout` seconds.
 
-        No process, thread or file descriptor is left. Requests in flight get `WorkerDied`. May be called twice.
+        No process, thread or file descriptor is left, save a thread of an app that hangs. Requests in flight get
+        `WorkerDied`. May be called twice.
 
         Raises:
-            Exception: what the app has raised while it was shut down, in a thread worker.
+            Exception: what the app has raised while it was shut down.
         """
         if os.getpid() != self._owner_pid:
             self._closed = True  # forked: the worker is the parent's, and the lock may be locked for ever

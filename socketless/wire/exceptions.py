@@ -56,7 +56,7 @@ def pack(error: BaseException) -> Packed:
 
     nodes = []
     for each in errors:  # which grows meanwhile
-        members = [place for member in _members(each) if (place := place_of(member)) is not None]
+        members = [place for member in members_of(each) if (place := place_of(member)) is not None]
         nodes.append(
             _Node(
                 pickled(each),
@@ -71,9 +71,14 @@ def pack(error: BaseException) -> Packed:
     return Packed(nodes)
 
 
-def _members(error: BaseException) -> tuple[BaseException, ...]:
-    members: tuple[BaseException, ...] = getattr(error, "exceptions", ())  # Python 3.10 has groups from a package
-    return members if isinstance(members, tuple) else ()
+def members_of(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the members of a group; of any other exception, there are none, whatever it calls `exceptions`."""
+    try:
+        found = getattr(error, "exceptions", ())  # Python 3.10 has groups from a package
+    except Exception:
+        return ()
+    is_group = isinstance(found, (tuple, list)) and all(isinstance(each, BaseException) for each in found)
+    return tuple(found) if is_group else ()
 
 
 def pickled(error: BaseException) -> bytes | None:
@@ -93,7 +98,7 @@ def unpack(packed: Packed, loads: Callable[[bytes], Any] = loads) -> BaseExcepti
     def add(place: int, error: BaseException) -> None:
         if not any(each is error for each in found[place]):
             found[place].append(error)
-            for inner, member in zip(packed.nodes[place].members, _members(error), strict=False):
+            for inner, member in zip(packed.nodes[place].members, members_of(error), strict=False):
                 add(inner, member)  # it has come with its group
 
     for place, node in enumerate(packed.nodes):

@@ -1,5 +1,7 @@
 """The messages that cross a pipe. They hold plain values only: never a client library's or a framework's objects.
 
+Between threads the messages themselves cross, and what the app has made (an exception, a result) as it is.
+
 One exchange on a channel is one message each way, for an ordinary request:
 
     host                         worker
@@ -204,7 +206,7 @@ class PickledSource:
 
 @dataclass(frozen=True)
 class InheritedSource:
-    """An object that a forked worker has in its memory. It never crosses a pipe."""
+    """An object that a forked worker, or one of threads, has in its memory. It never crosses a pipe."""
 
     value: Any
     description: str
@@ -240,7 +242,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class GetStack:
-    """Say where the exchange on a channel is; without a number, where the main thread is."""
+    """Say where the exchange on a channel is; without a number, where the start is."""
 
     channel: int | None = None
 

@@ -40,7 +40,7 @@ from socketless.worker.asgi_websocket import WebSocketExchange
 from socketless.worker.lifespan import App, Lifespan
 
 _MOST_TURNS = 100  # of the loop, for tasks that were made at the end to begin
-_CANCEL_SECONDS = 1.0  # how long what is cancelled at the end may take, where the process ends with it
+_CANCEL_SECONDS = 1.0  # how long what is cancelled at the end may take
 
 
 class AsgiRunner:
@@ -57,7 +57,7 @@ class AsgiRunner:
         self._hook = hook
         self._max_body_bytes = start.max_body_bytes
         self._debug = start.debug
-        self._patience = None if outlives_its_worker else _CANCEL_SECONDS
+        self._patience = None if outlives_its_worker else _CANCEL_SECONDS  # with the channels; None: they must end
         self._loop_options = start.backend_options
         self._loop: asyncio.AbstractEventLoop  # from run() on, like _thread
         self._thread = threading.current_thread()

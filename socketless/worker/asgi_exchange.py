@@ -177,7 +177,8 @@ class CallExchange(Exchange):
         else:
             result = await sync_to_async(function)()  # as a sync view: in the channel's thread
             if inspect.isawaitable(result):
-                result = await result
+                awaitable = result
+                result = await (awaitable if self._call_async is None else self._call_async(lambda: awaitable))
         return answer_to(self._message, result)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import traceback
 
 from socketless.errors import ClientDisconnected
+from socketless.wire.exceptions import members_of
 from socketless.wire.messages import Chunk, Failed, Response
 from socketless.worker.stacks import hide_our_frames
 
@@ -22,9 +23,9 @@ def failed(error: BaseException, response: Response | Chunk | None = None) -> Fa
 
 def is_disconnection(error: BaseException) -> bool:
     """Return whether an app raised only because it was told that its client has gone."""
-    inner = getattr(error, "exceptions", ())  # of an ExceptionGroup, which Python 3.10 has from a package
-    if inner:
-        return all(is_disconnection(each) for each in inner)
+    members = members_of(error)
+    if members:
+        return all(is_disconnection(each) for each in members)
     if isinstance(error, (asyncio.CancelledError, ClientDisconnected)):
         return True
     name = type(error).__name__

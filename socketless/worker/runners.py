@@ -59,7 +59,12 @@ def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:
 
     runner_class = AsgiRunner
     if start.backend == "trio":
-        from socketless.worker.trio_runner import TrioRunner as runner_class
+        try:
+            from socketless.worker.trio_runner import TrioRunner as runner_class
+        except ModuleNotFoundError as error:
+            if error.name != "trio":
+                raise
+            raise loading.LoadError("backend='trio' needs trio: pip install trio") from None
     runner = runner_class(
         as_asgi3(app) if kind == "asgi2" else app, hook, start, outlives_its_worker=outlives_its_worker
     )

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from socketless.wire.exceptions import members_of
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # What stands between this package's frames and the app's.
 _CARRIERS = tuple(
@@ -117,7 +119,7 @@ def hide_our_frames(error: BaseException) -> None:
         each.__traceback__ = None
         for entry in reversed(entries):
             each.__traceback__ = TracebackType(each.__traceback__, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-        todo += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+        todo += [each.__cause__, each.__context__, *members_of(each)]
 
 
 def _entries(entry: TracebackType | None) -> Iterator[TracebackType]:

@@ -39,6 +39,7 @@ class WorkerThread(threading.Thread):
         self._runner: Runner | None = None
         self._lock = threading.RLock()  # the garbage collector may call stop() wherever a thread is
         self._is_stopped = False  # guarded by _lock
+        self._has_run = False  # guarded by _lock
         self.error: BaseException | None = None  # what the app raised when it was shut down
         self.death = ""  # the traceback of what has ended it before
 
@@ -61,15 +62,19 @@ class WorkerThread(threading.Thread):
 
             runner.run(on_ready)
         except BaseException as error:
+            with self._lock:
+                is_stopped = self._is_stopped
             if not is_ready:
                 with suppress(OSError):
                     finish(self._control.send(failed(error)))
-            elif self._is_stopped:
+            elif is_stopped:
                 stacks.hide_our_frames(error)
                 self.error = error
             else:
                 self.death = failed(error).traceback
         finally:
+            with self._lock:
+                self._has_run = True
             self._control.close()
             self._on_end()
             del self._on_end, self._start_message
@@ -78,6 +83,12 @@ class WorkerThread(threading.Thread):
         """Answer what comes over a channel from now on. Must be called after it has said Ready."""
         assert self._runner is not None
         self._runner.serve(channel)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its runner has come to its end, or was told to."""
+        with self._lock:
+            return self._is_stopped or self._has_run
 
     @property
     def app(self) -> Any:

@@ -74,7 +74,11 @@ class WsgiRunner:
         name = f"socketless-channel-{channel.number}"
         thread = threading.Thread(target=self._serve_channel, args=(channel,), name=name, daemon=True)
         self._threads[channel.number] = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had
+            del self._threads[channel.number]
+            raise
 
     def stack_of(self, number: int | None) -> str:
         thread = self._threads.get(number or 0)

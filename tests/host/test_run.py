@@ -8,10 +8,11 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from apps import run_app
-from socketless import IpcProcess, IpcThread, errors
+from socketless import IpcProcess, IpcThread, IpcTransport, errors
 from socketless.host.worker import Worker
 
 KINDS: dict[str, Callable[..., Worker]] = {
@@ -142,3 +143,17 @@ def test_reset_hook_and_run(kind: str) -> None:
         worker.run(run_app.names.append, "ada")
         worker.reset()
         assert worker.run(len, run_app.names) == 0
+
+
+def own_app(environ: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:
+    start_response("200 OK", [])
+    return [",".join(seen).encode()]
+
+
+def test_app_in_the_file_of_its_tests() -> None:
+    """Where the app is in the tests' own file, what that holds is the worker's own as well."""
+    with IpcProcess(f"{__name__}:own_app") as worker:
+        worker.run(seen.append, "one")
+        worker.run(lambda: seen.append("two"))
+        response = httpx.Client(transport=IpcTransport(worker)).get("http://testserver/")
+        assert (response.text, seen) == ("one,two", [])

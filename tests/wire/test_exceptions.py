@@ -163,3 +163,11 @@ def test_long_traceback() -> None:
         recurse()
     there = crossed(caught.value)
     assert len(traceback.extract_tb(there.__traceback__)) == len(traceback.extract_tb(caught.value.__traceback__))
+
+
+@pytest.mark.parametrize("exceptions", [("no", "group"), 3, None])
+def test_no_group(exceptions: object) -> None:
+    """An exception that calls something else `exceptions` is no group."""
+    error = Own("text")
+    error.exceptions = exceptions  # type: ignore[attr-defined]
+    assert crossed(error).exceptions == exceptions  # type: ignore[attr-defined]
