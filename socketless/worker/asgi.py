@@ -106,6 +106,8 @@ class AsgiRunner:
         await self._cancel_the_rest()
         await self._end_channels()
         await self._loop.shutdown_asyncgens()
+        if self._patience is None:
+            await self._loop.shutdown_default_executor()
 
     async def _cancel_the_rest(self) -> None:
         # What an app has left behind, and what it is in the middle of, as asyncio.run() does it.
