@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import suppress
 from typing import Any
@@ -42,6 +43,7 @@ class ThreadRun:
     exitcode = None
 
     def __init__(self, start: Start) -> None:
+        self._owner_pid = os.getpid()
         self.channels: list[Channel] = []  # they are made as needed
         ends = make_local_channel(0)
         self._control = ends.host
@@ -145,8 +147,9 @@ class ThreadRun:
         return self._thread.is_on_loop
 
     def __del__(self) -> None:
-        # The garbage collector may have come here in any thread, in one of the worker's, too: wait for nothing.
-        if hasattr(self, "_thread"):
+        # The garbage collector may have come here in any thread, in one of the worker's, too: wait for nothing. In a
+        # forked child the threads are not there, and their lock may be locked for ever.
+        if hasattr(self, "_thread") and os.getpid() == self._owner_pid:
             self._thread.stop()
 
     def stop(self, timeout: float | None) -> None:

@@ -19,7 +19,7 @@ from socketless.wire.channel import Channel, ChannelEnds, PipeEnd, Steps, Wait, 
 from socketless.wire.messages import Event, Message
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
-_BYTES_FOR_ONE = 16  # of a message; so four pieces of a body of 16 KiB fill a pipe
+_BYTES_FOR_ONE = 16  # of a message; so a body of 64 KiB fills a pipe
 
 _Queue = deque[tuple[int, Message]]  # with the number of bytes in the pipe
 

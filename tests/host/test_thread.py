@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -292,6 +293,30 @@ def test_fork(app: Any) -> None:
         with IpcProcess(app, start_method="fork") as process:
             assert httpx.Client(transport=IpcTransport(process)).get("http://testserver/").content == b"one"
         assert client.get("/").content == b"one"
+
+
+def test_dropped_in_a_fork(app: Any) -> None:
+    """A fork that drops its copy of a worker does not wait for a lock that a thread of its parent holds."""
+    with nothing_leaks(), IpcThread(app) as worker:
+        run: Any = worker._run
+        is_held, may_go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with run._thread._lock:
+                is_held.set()
+                may_go.wait(LIMIT)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert is_held.wait(LIMIT)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(int(LIMIT))  # which ends a child that waits
+            run.__del__()
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        may_go.set()
+        thread.join(LIMIT)
 
 
 def test_start_failures(hall: Hall) -> None:
