@@ -1,6 +1,8 @@
 """HTTP tests without sockets: the app runs in a worker, and requests reach it over pipes.
 
 The public names are loaded when they are first used, so that a worker does not pay for a client library.
+
+PYTEST_DONT_REWRITE, since pytest warns of a plugin's package that was imported before pytest was.
 """
 
 from __future__ import annotations

@@ -1,21 +1,25 @@
-"""asyncio event loops that need no socket to wake up.
+"""Event loops of asyncio and trio that need no socket to wake up.
 
 asyncio wakes a sleeping loop by `send()` on a `socketpair()`. Where sandboxes refuse `socketpair()`, no loop can be
-made; where they refuse `send()`, asyncio swallows the error and the loop sleeps for ever. `install()` gives every
-selector loop of this process a pipe instead. Nothing else about the loops changes.
+made; where they refuse `send()`, asyncio swallows the error and the loop sleeps for ever. trio sets options of its
+sockets as well, and cannot start. `install()` gives every loop of this process a pipe instead. Nothing else about the
+loops changes.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from asyncio import selector_events
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
-__all__ = ["install", "uninstall"]
+__all__ = ["install", "is_installed", "uninstall"]
 
-_Loop: Any = selector_events.BaseSelectorEventLoop
-_original: Any = None  # the method that install() replaced, None while nothing is installed
+_TRIO = "trio._core._wakeup_socketpair"
+_originals: list[tuple[type, str, Any]] = []  # the methods that install() has replaced: class, name, method
 
 
 class _PipeEnd:
@@ -58,21 +62,69 @@ def _make_self_pipe(loop: Any) -> None:
     loop._add_reader(read_fd, loop._read_from_self)
 
 
+def _init_wakeup(wakeup: Any) -> None:
+    # Replaces trio's WakeupSocketpair.__init__, as above.
+    read_fd, write_fd = os.pipe()
+    wakeup.wakeup_sock, wakeup.write_sock = _PipeEnd(read_fd), _PipeEnd(write_fd)
+    wakeup.old_wakeup_fd = None
+
+
+class _TrioFinder(MetaPathFinder):
+    """Replaces trio's wake-up when trio is imported, so that nobody has to import it for that."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname != _TRIO:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            execute = loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                execute(module)
+                if is_installed():
+                    _replace_trios(module)
+
+            loader.exec_module = exec_module
+        return spec
+
+
+_finder = _TrioFinder()
+
+
 def install() -> None:
-    """Make every asyncio selector loop that is created from now on wake by a pipe.
+    """Make every asyncio selector loop that is created from now on, and every run of trio, wake by a pipe.
 
     Loops of subclasses count, however they are made: `asyncio.run`, `new_event_loop`, pytest-asyncio, anyio's portals.
     Loops that exist already, and uvloop's, stay as they are. Calling it again does nothing.
     """
-    global _original
-    if _original is None:
-        _original = _Loop._make_self_pipe
-        _Loop._make_self_pipe = _make_self_pipe
+    if not is_installed():
+        sys.meta_path.insert(0, _finder)
+        _replace(selector_events.BaseSelectorEventLoop, "_make_self_pipe", _make_self_pipe)
+        if _TRIO in sys.modules:
+            _replace_trios(sys.modules[_TRIO])
+
+
+def is_installed() -> bool:
+    """Whether new loops wake by a pipe."""
+    return _finder in sys.meta_path
 
 
 def uninstall() -> None:
-    """Give new loops asyncio's own sockets again. Without `install()` before it, does nothing."""
-    global _original
-    if _original is not None:
-        _Loop._make_self_pipe = _original
-        _original = None
+    """Give new loops the sockets of asyncio and trio again. Without `install()` before it, does nothing."""
+    if is_installed():
+        sys.meta_path.remove(_finder)
+    while _originals:
+        owner, name, original = _originals.pop()
+        setattr(owner, name, original)
+
+
+def _replace_trios(module: Any) -> None:
+    wakeup = getattr(module, "WakeupSocketpair", None)
+    if wakeup is not None:  # or a trio that wakes in some other way
+        _replace(wakeup, "__init__", _init_wakeup)
+
+
+def _replace(owner: type, name: str, replacement: Any) -> None:
+    _originals.append((owner, name, vars(owner)[name]))
+    setattr(owner, name, replacement)

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ from weakref import WeakKeyDictionary
 from socketless import starlette_switch
 from socketless.errors import StateError
 from socketless.host.process import IpcProcess
+from socketless.host.worker import Worker
 from socketless.transport import IpcAsyncTransport, IpcTransport
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -30,13 +32,14 @@ FAMILIES = ("httpx", "httpx2")
 class Switch:
     """What `switch_to_ipc_connection` returns: call it to switch back, or use it as a context manager."""
 
-    def __init__(self, worker: IpcProcess, patches: list[_Patch]) -> None:
+    def __init__(self, worker: Worker, patches: list[_Patch], end_worker: Callable[[], object]) -> None:
         self.worker = worker
         self._patches = patches
+        self._end_worker = end_worker
         self._undone = False
 
     def __call__(self) -> None:
-        """Restore the client libraries and stop the worker. May be called twice."""
+        """Restore the client libraries and stop the worker, unless that was given. May be called twice."""
         global _active
         with _lock:
             if self._undone:
@@ -48,7 +51,7 @@ class Switch:
                 else:
                     setattr(patch.owner, patch.name, patch.original)
             _active = None
-        self.worker.close()
+        self._end_worker()
 
     def __enter__(self) -> Switch:
         return self
@@ -72,7 +75,7 @@ _switching = False  # guarded by _lock; true while a switch starts its worker
 
 
 def switch_to_ipc_connection(
-    app_import: str | Callable[..., Any],
+    app_import: str | Callable[..., Any] | Worker,
     *,
     reset_hook: str | Callable[[], Any] | None = None,
     base_url: str = "http://testserver",
@@ -94,8 +97,8 @@ def switch_to_ipc_connection(
     httpx's own for the network keep working as they are.
 
     Args:
-        app_import: ``"package.module:attribute"``, ``"package.module:factory()"``, an app object, or a callable that
-            returns one.
+        app_import: ``"package.module:attribute"``, ``"package.module:factory()"``, an app object, a callable that
+            returns one, or a worker that is there already: it keeps its own options, and is left running at the end.
         reset_hook: what `reset_ipc_state()` calls in the worker: an import string or a callable.
         base_url: what a relative URL is relative to, for clients that have no `base_url` of their own.
         startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, max_body_bytes, env: as of
@@ -108,6 +111,7 @@ def switch_to_ipc_connection(
     Raises:
         StateError: there is a switch already.
         WorkerStartError, TransferError, ValueError: as of `IpcProcess`. Nothing was switched.
+        ValueError: a worker was given, and a reset hook or variables for another one.
     """
     global _active, _switching
     with _lock:
@@ -121,29 +125,33 @@ def switch_to_ipc_connection(
     try:
         if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url must be a string that begins with http:// or https://, not {base_url!r}")
-        worker = IpcProcess(
-            app_import,
-            reset_hook_path=reset_hook,
-            app_kind=app_kind,
-            startup_timeout=startup_timeout,
-            start_method=start_method,
-            max_connections=max_connections,
-            max_restarts=max_restarts,
-            max_body_bytes=max_body_bytes,
-            env=env,
-            debug=debug,
-        )
-        options: dict[str, Any] = {"raise_app_exceptions": raise_app_exceptions, "root_path": root_path}
-        try:
+        with ExitStack() as on_error:
+            if isinstance(app_import, Worker):
+                if reset_hook is not None or env is not None:
+                    raise ValueError("reset_hook and env are for a worker that is started; give them to the worker")
+                worker: Worker = app_import
+            else:
+                worker = IpcProcess(
+                    app_import,
+                    reset_hook_path=reset_hook,
+                    app_kind=app_kind,
+                    startup_timeout=startup_timeout,
+                    start_method=start_method,
+                    max_connections=max_connections,
+                    max_restarts=max_restarts,
+                    max_body_bytes=max_body_bytes,
+                    env=env,
+                    debug=debug,
+                )
+                on_error.callback(worker.close)
+            options: dict[str, Any] = {"raise_app_exceptions": raise_app_exceptions, "root_path": root_path}
             patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, options)]
             patches += [_patch(*pair) for pair in starlette_switch.replacements(worker, options)]
-        except BaseException:
-            worker.close()
-            raise
+            end_worker = on_error.pop_all().close
         with _lock:
             for patch in patches:
                 setattr(patch.owner, patch.name, patch.replacement)
-            _active = Switch(worker, patches)
+            _active = Switch(worker, patches, end_worker)
             return _active
     finally:
         with _lock:
@@ -168,7 +176,7 @@ def _installed() -> Iterator[ModuleType]:
             yield importlib.import_module(name)
 
 
-def _patches(family: Any, worker: IpcProcess, base_url: str, options: Mapping[str, Any]) -> Iterator[_Patch]:
+def _patches(family: Any, worker: Worker, base_url: str, options: Mapping[str, Any]) -> Iterator[_Patch]:
     yield from _sync_transport_patches(family.HTTPTransport, worker, options)
     yield from _async_transport_patches(family.AsyncHTTPTransport, worker, options)
     base = family.URL(base_url)
@@ -187,7 +195,7 @@ def _patches(family: Any, worker: IpcProcess, base_url: str, options: Mapping[st
     yield _patch(owner, build_request)
 
 
-def _sync_transport_patches(owner: Any, worker: IpcProcess, options: Mapping[str, Any]) -> Iterator[_Patch]:
+def _sync_transport_patches(owner: Any, worker: Worker, options: Mapping[str, Any]) -> Iterator[_Patch]:
     # Each transport of the library has one of ours, so that closing it ends its open responses, and no others.
     ours: WeakKeyDictionary[Any, IpcTransport] = WeakKeyDictionary()
     original_close, original_exit = owner.close, owner.__exit__
@@ -209,7 +217,7 @@ def _sync_transport_patches(owner: Any, worker: IpcProcess, options: Mapping[str
         yield _patch(owner, replacement)
 
 
-def _async_transport_patches(owner: Any, worker: IpcProcess, options: Mapping[str, Any]) -> Iterator[_Patch]:
+def _async_transport_patches(owner: Any, worker: Worker, options: Mapping[str, Any]) -> Iterator[_Patch]:
     # As `_sync_transport_patches`.
     ours: WeakKeyDictionary[Any, IpcAsyncTransport] = WeakKeyDictionary()
     original_aclose, original_aexit = owner.aclose, owner.__aexit__

@@ -30,6 +30,8 @@ MAY_IMPORT = {
     "transport": {"families", "upgrade", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
+    "sandbox": set[str](),
+    "pytest_plugin": {"eventloop", "sandbox"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
     "cli": {"host", "transport", "errors", "switch"},
     "__main__": {"cli"},

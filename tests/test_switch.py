@@ -14,7 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from socketless import IpcProcess, reset_ipc_state, switch_to_ipc_connection
+from socketless import IpcProcess, IpcThread, IpcTransport, reset_ipc_state, switch_to_ipc_connection
 from socketless.errors import StateError, WorkerStartError
 from support import LIMIT, nothing_leaks
 
@@ -36,6 +36,21 @@ from httpx import Client as ImportedBefore  # noqa: E402  # as a test module wou
 def switched() -> Iterator[Any]:
     with nothing_leaks(), switch_to_ipc_connection(APP, reset_hook="apps.conformance_app:reset") as switch:
         yield switch
+
+
+@pytest.mark.parametrize("kind", [IpcProcess, IpcThread])
+def test_worker_that_is_given(kind: Any) -> None:
+    """The switch sends the clients to a worker that is there already, and leaves it running."""
+    with nothing_leaks(), kind(APP, reset_hook_path="apps.conformance_app:reset") as worker:
+        with switch_to_ipc_connection(worker) as switch:
+            assert switch.worker is worker
+            assert httpx.get("/seen").status_code == 200
+            reset_ipc_state()
+        with httpx.Client(transport=IpcTransport(worker), base_url="http://testserver") as client:
+            assert client.get("/seen").status_code == 200
+        with pytest.raises(ValueError, match="^reset_hook and env are for a worker that is started; give them to the"):
+            switch_to_ipc_connection(worker, reset_hook="apps.conformance_app:reset")
+        worker.run(int)
 
 
 def attributes() -> list[Any]:

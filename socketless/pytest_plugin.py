@@ -1,0 +1,57 @@
+"""The pytest plugin, which pytest finds by itself where socketless is installed.
+
+It imports nothing until it is used: pytest loads it in every project of the environment.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+__all__: list[str] = []
+
+_EVENTLOOP = ("auto", "on", "off")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        "socketless_eventloop",
+        "let the event loops of the tests wake by a pipe: auto (where this sandbox refuses sockets), on, off",
+        default="auto",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    _rescue(early_config)  # a conftest.py may make a loop
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    _rescue(config)  # again, where the plugin is registered later than usual
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    reason = config.stash.get(_rescued, None)
+    return [f"socketless: event loops wake by a pipe ({reason})"] if reason else []
+
+
+_rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
+
+
+def _rescue(config: pytest.Config) -> None:
+    """Make the event loops of this process work, if the sandbox breaks them."""
+    wanted = config.getini("socketless_eventloop")
+    if wanted not in _EVENTLOOP:
+        raise pytest.UsageError(f"socketless_eventloop must be auto, on or off, not {wanted!r}")
+    if wanted == "off" or _rescued in config.stash:
+        return
+    from socketless import sandbox
+
+    refusal = sandbox.wakeup_refusal()
+    if wanted == "on" or refusal is not None:
+        from socketless import eventloop
+
+        config.stash[_rescued] = "socketless_eventloop = on" if refusal is None else f"this sandbox refuses {refusal}"
+        if not eventloop.is_installed():
+            eventloop.install()
+            config.add_cleanup(eventloop.uninstall)
