@@ -1,18 +1,49 @@
 """The pytest plugin, which pytest finds by itself where socketless is installed.
 
-It imports nothing until it is used: pytest loads it in every project of the environment.
+pytest loads it in every project of the environment, so it imports what it needs when that is used, and adds nothing to
+tests that do not ask for it.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from socketless.host.worker import Worker
+    from socketless.switch import Switch
+    from socketless.testclient import TestClient
+
+    _Scope = Literal["session", "package", "module", "class", "function"]
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+__all__ = ["ipc_connection_fixture", "reset_between_tests_fixture"]
 
 _EVENTLOOP = ("auto", "on", "off")
 
+_rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
+run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("socketless")
+    group.addoption(
+        "--socketless-app",
+        metavar="APP",
+        help="run 'package.module:app' or 'package.module:factory()' in a worker process, and send all clients of the "
+        "tests to it",
+    )
+    parser.addini("socketless_app", "as --socketless-app")
+    parser.addini(
+        "socketless_reset_hook", "what is called in the worker before each test, as 'package.module:function'"
+    )
+    parser.addini("socketless_base_url", "what the clients' relative URLs are relative to", default="http://testserver")
     parser.addini(
         "socketless_eventloop",
         "let the event loops of the tests wake by a pipe: auto (where this sandbox refuses sockets), on, off",
@@ -23,19 +54,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     _rescue(early_config)  # a conftest.py may make a loop
+    switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
+    if switch:  # before any conftest.py could make one
+        early_config.stash[run_arguments] = switch.arguments
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     _rescue(config)  # again, where the plugin is registered later than usual
+    if "socketless_run" in getattr(config, "workerinput", {}):
+        config.stash[run_arguments] = config.workerinput["socketless_run"]  # type: ignore[attr-defined]
+    if run_arguments in config.stash or _app_of(config):
+        config.pluginmanager.import_plugin("socketless.pytest_switched")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    reason = config.stash.get(_rescued, None)
-    return [f"socketless: event loops wake by a pipe ({reason})"] if reason else []
+    lines = []
+    if _rescued in config.stash:
+        lines.append(f"socketless: event loops wake by a pipe ({config.stash[_rescued]})")
+    app = config.stash[run_arguments]["app_import"] if run_arguments in config.stash else _app_of(config)
+    if app:
+        lines.append(f"socketless: all clients go to {app}")
+    return lines
 
 
-_rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
+def _app_of(config: pytest.Config) -> str:
+    return str(config.getoption("socketless_app") or config.getini("socketless_app"))
 
 
 def _rescue(config: pytest.Config) -> None:
@@ -55,3 +99,91 @@ def _rescue(config: pytest.Config) -> None:
         if not eventloop.is_installed():
             eventloop.install()
             config.add_cleanup(eventloop.uninstall)
+
+
+@pytest.fixture(scope="session")
+def socketless_app(pytestconfig: pytest.Config) -> Any:
+    """The app of `socketless_worker`: `--socketless-app`, or `socketless_app` of the ini file. May be overridden."""
+    app = _app_of(pytestconfig)
+    if not app:
+        pytest.fail(
+            "there is no app: give --socketless-app=package.module:app, write socketless_app = package.module:app in "
+            "the ini file, or define a fixture socketless_app with scope='session' that returns one",
+            pytrace=False,
+        )
+    return app
+
+
+@pytest.fixture(scope="session")
+def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    """The worker that runs `socketless_app`: a process for an import string, threads for an app object."""
+    from socketless import IpcProcess, IpcThread
+    from socketless.switch import active_switch
+
+    switch = active_switch()
+    if switch is not None and run_arguments in request.config.stash:
+        yield switch.worker
+        return
+    app = request.getfixturevalue("socketless_app")
+    kind = IpcProcess if isinstance(app, str) else IpcThread
+    with kind(app, reset_hook_path=request.config.getini("socketless_reset_hook") or None) as worker:
+        yield worker
+
+
+@pytest.fixture
+def _socketless_reset(socketless_worker: Worker) -> None:
+    socketless_worker.reset()
+
+
+@pytest.fixture
+def socketless_client(
+    socketless_worker: Worker, _socketless_reset: None, pytestconfig: pytest.Config
+) -> Iterator[TestClient]:
+    """A `socketless.testclient.TestClient` for `socketless_worker`, which is reset before."""
+    from socketless.testclient import TestClient
+
+    with TestClient(socketless_worker, base_url=pytestconfig.getini("socketless_base_url")) as client:
+        yield client
+
+
+def ipc_connection_fixture(
+    app_import: str | Callable[..., Any],
+    *,
+    reset_hook: str | Callable[[], Any] | None = None,
+    base_url: str = "http://testserver",
+    scope: _Scope = "session",
+    autouse: bool = False,
+    **options: Any,
+) -> Any:
+    """Return a fixture that sends all clients to a worker for an app: `switch_to_ipc_connection` as a fixture.
+
+    Assign it to a name in a ``conftest.py`` or a test module. Its value is the `Switch`, with its `worker`.
+
+    Args:
+        app_import, reset_hook, base_url, options: as of `switch_to_ipc_connection`.
+        scope, autouse: as of `pytest.fixture`.
+    """
+
+    @pytest.fixture(scope=scope, autouse=autouse)
+    def ipc_connection() -> Iterator[Switch]:
+        from socketless.switch import switch_to_ipc_connection
+
+        with switch_to_ipc_connection(app_import, reset_hook=reset_hook, base_url=base_url, **options) as switch:
+            yield switch
+
+    return ipc_connection
+
+
+def reset_between_tests_fixture(*, autouse: bool = True) -> Any:
+    """Return a fixture that calls the switch's reset hook before each test. Without a switch it does nothing.
+
+    Assign it to a name in a ``conftest.py`` or a test module.
+    """
+
+    @pytest.fixture(autouse=autouse)
+    def reset_between_tests() -> None:
+        from socketless.switch import reset_ipc_state
+
+        reset_ipc_state()
+
+    return reset_between_tests

@@ -24,7 +24,7 @@ from socketless.transport import IpcAsyncTransport, IpcTransport
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-__all__ = ["Switch", "reset_ipc_state", "switch_to_ipc_connection"]
+__all__ = ["Switch", "active_switch", "reset_ipc_state", "switch_to_ipc_connection"]
 
 FAMILIES = ("httpx", "httpx2")
 
@@ -32,8 +32,15 @@ FAMILIES = ("httpx", "httpx2")
 class Switch:
     """What `switch_to_ipc_connection` returns: call it to switch back, or use it as a context manager."""
 
-    def __init__(self, worker: Worker, patches: list[_Patch], end_worker: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        arguments: Mapping[str, Any],
+        patches: list[_Patch],
+        end_worker: Callable[[], object],
+    ) -> None:
         self.worker = worker
+        self.arguments = arguments  # of `switch_to_ipc_connection`, for another process that shall have the same
         self._patches = patches
         self._end_worker = end_worker
         self._undone = False
@@ -125,37 +132,42 @@ def switch_to_ipc_connection(
     try:
         if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url must be a string that begins with http:// or https://, not {base_url!r}")
+        on_worker: dict[str, Any] = {
+            "app_kind": app_kind,
+            "startup_timeout": startup_timeout,
+            "start_method": start_method,
+            "max_connections": max_connections,
+            "max_restarts": max_restarts,
+            "max_body_bytes": max_body_bytes,
+            "env": env,
+            "debug": debug,
+        }
+        on_requests: dict[str, Any] = {"raise_app_exceptions": raise_app_exceptions, "root_path": root_path}
+        arguments = {"app_import": app_import, "reset_hook": reset_hook, "base_url": base_url} | on_worker | on_requests
         with ExitStack() as on_error:
             if isinstance(app_import, Worker):
                 if reset_hook is not None or env is not None:
                     raise ValueError("reset_hook and env are for a worker that is started; give them to the worker")
                 worker: Worker = app_import
             else:
-                worker = IpcProcess(
-                    app_import,
-                    reset_hook_path=reset_hook,
-                    app_kind=app_kind,
-                    startup_timeout=startup_timeout,
-                    start_method=start_method,
-                    max_connections=max_connections,
-                    max_restarts=max_restarts,
-                    max_body_bytes=max_body_bytes,
-                    env=env,
-                    debug=debug,
-                )
+                worker = IpcProcess(app_import, reset_hook_path=reset_hook, **on_worker)
                 on_error.callback(worker.close)
-            options: dict[str, Any] = {"raise_app_exceptions": raise_app_exceptions, "root_path": root_path}
-            patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, options)]
-            patches += [_patch(*pair) for pair in starlette_switch.replacements(worker, options)]
+            patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, on_requests)]
+            patches += [_patch(*pair) for pair in starlette_switch.replacements(worker, on_requests)]
             end_worker = on_error.pop_all().close
         with _lock:
             for patch in patches:
                 setattr(patch.owner, patch.name, patch.replacement)
-            _active = Switch(worker, patches, end_worker)
+            _active = Switch(worker, arguments, patches, end_worker)
             return _active
     finally:
         with _lock:
             _switching = False
+
+
+def active_switch() -> Switch | None:
+    """Return the switch that is on in this process."""
+    return _active
 
 
 def reset_ipc_state() -> None:

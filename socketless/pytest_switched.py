@@ -1,0 +1,45 @@
+"""The pytest plugin's part that acts on every test: where an app is configured, or `socketless run` runs pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from socketless.pytest_plugin import run_arguments
+from socketless.switch import active_switch, switch_to_ipc_connection
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    # A hook of pytest-xdist, in the process that starts those that run the tests: they shall be switched as it is.
+    arguments = node.config.stash.get(run_arguments, None)
+    if arguments is not None:
+        import execnet
+
+        try:
+            execnet.dumps(arguments)
+        except execnet.DumpError as error:
+            raise pytest.UsageError(f"the switch of this process cannot be repeated by pytest-xdist: {error}") from None
+        node.workerinput["socketless_run"] = arguments
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _socketless_switch(request: pytest.FixtureRequest) -> Iterator[None]:
+    if active_switch() is not None:  # that of `socketless run`
+        yield
+        return
+    arguments = request.config.stash.get(run_arguments, None)
+    if arguments is None:
+        worker = request.getfixturevalue("socketless_worker")
+        arguments = {"app_import": worker, "base_url": request.config.getini("socketless_base_url")}
+    with switch_to_ipc_connection(**arguments):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _socketless_reset_each(_socketless_switch: None, _socketless_reset: None) -> None:
+    pass

@@ -1,0 +1,61 @@
+"""`SocketlessTestCase`: a `unittest.TestCase` with a worker of its own and a client for it."""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from socketless.host.process import IpcProcess
+from socketless.host.thread import IpcThread
+from socketless.host.worker import Worker
+from socketless.testclient import TestClient
+
+__all__ = ["SocketlessTestCase"]
+
+
+class SocketlessTestCase(unittest.TestCase):
+    """Tests of one app. A worker runs it from the first test of the class to the last, and is reset before each.
+
+    A class that has a `setUpClass` or `setUp` of its own calls that of `super()` first. It goes together with
+    `unittest.IsolatedAsyncioTestCase`, as a second base class.
+
+    Attributes:
+        app: ``"package.module:app"`` or ``"package.module:factory()"``, or an app object.
+        worker_class: `IpcProcess` or `IpcThread`; `None`: a process for a string, threads for an object, as of
+            `TestClient`.
+        worker_options: further arguments for it.
+        reset_hook: what is called in the worker before each test: an import string or a callable; `None`: nothing.
+        base_url: what the URLs of the client are relative to.
+        worker: the worker, while the tests of the class run.
+        client: a `socketless.testclient.TestClient` for it, a new one for each test.
+
+    Raises:
+        TypeError: in `setUpClass`, there is no `app`.
+        WorkerStartError: in `setUpClass`, the app could not start; no test of the class is run.
+        Exception: in `setUp`, what the reset hook raised.
+    """
+
+    app: ClassVar[str | Callable[..., Any]]
+    worker_class: ClassVar[type[IpcProcess] | type[IpcThread] | None] = None
+    worker_options: ClassVar[Mapping[str, Any]] = {}
+    reset_hook: ClassVar[str | Callable[[], Any] | None] = None
+    base_url: ClassVar[str] = "http://testserver"
+    worker: ClassVar[Worker]
+    client: TestClient
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        app = getattr(cls, "app", None)
+        if app is None:
+            raise TypeError(f"{cls.__qualname__} has no app; write in the class: app = 'package.module:app'")
+        worker_class = cls.worker_class or (IpcProcess if isinstance(app, str) else IpcThread)
+        cls.worker = worker_class(app, reset_hook_path=cls.reset_hook, **cls.worker_options)
+        cls.addClassCleanup(cls.worker.close)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.worker.reset()
+        self.client = TestClient(self.worker, base_url=self.base_url)
+        self.addCleanup(self.client.close)

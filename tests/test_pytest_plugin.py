@@ -1,0 +1,331 @@
+"""The pytest plugin, in projects that pytest runs in a process of its own, as a person would."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import nosock
+from support import LIMIT
+
+pytest_plugins = ["pytester"]
+
+PROFILES = ["none", "codex", "strict"]
+
+SHOP = """
+    import os
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    items = []
+
+
+    @app.post("/items")
+    def add(name: str):
+        print("adding", name)
+        items.append(name)
+        return items
+
+
+    @app.get("/items")
+    async def show():
+        return items
+
+
+    @app.get("/pid")
+    def pid():
+        return os.getpid()
+
+
+    def reset():
+        items.clear()
+
+
+    def broken_reset():
+        if "broken" in items:
+            items.clear()
+            raise RuntimeError("the shop is on fire")
+"""
+
+SHOP_INI = """
+    [pytest]
+    socketless_app = shop:app
+    socketless_reset_hook = shop:reset
+    filterwarnings = error
+"""
+
+
+class Project:
+    """A folder with files of a project, and pytest to run there."""
+
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = pytester.path
+        self._pytester = pytester
+        for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONWARNINGS"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(nosock.__file__).parent.parent), str(self.folder)]))
+        self.write("shop.py", SHOP)
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(textwrap.dedent(text).lstrip())
+
+    def run(
+        self, *arguments: str, profile: str = "none", command: tuple[str, ...] = ("-m", "pytest")
+    ) -> pytest.RunResult:
+        words = [sys.executable, *command, "-p", "socketless.pytest_plugin", "-p", "no:cacheprovider", *arguments]
+        if profile != "none":
+            words = [sys.executable, nosock.__file__, profile, *words]
+        return self._pytester.run(*words, timeout=4 * LIMIT)
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(pytester, monkeypatch)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_configured_app(project: Project, profile: str) -> None:
+    """Where an app is configured, all clients of the tests go to one worker, which is reset before each test."""
+    project.write("pytest.ini", SHOP_INI)
+    project.write(
+        "test_shop.py",
+        """
+        import asyncio
+        import unittest
+        import httpx
+        import httpx2
+        import pytest
+        import shop
+        from fastapi.testclient import TestClient
+
+        pids = set()
+
+
+        @pytest.mark.parametrize("post", [httpx.post, httpx2.post, TestClient(shop.app).post])
+        def test_sync(post):
+            assert post("/items", params={"name": "tea"}).json() == ["tea"]
+            pids.add(httpx.get("/pid").json())
+
+
+        def test_async():
+            async def main():
+                async with httpx.AsyncClient() as client:
+                    return [(await client.post("/items?name=tea")).json(), (await client.get("/items")).json()]
+
+            assert asyncio.run(main()) == [["tea"], ["tea"]]
+
+
+        def test_fixtures(socketless_client, socketless_worker, socketless_app):
+            assert socketless_client.post("/items?name=tea").json() == ["tea"]
+            assert socketless_worker.run(lambda: shop.items) == ["tea"]
+            assert shop.items == []
+            assert socketless_app == "shop:app"
+            assert socketless_worker.pid in pids and len(pids) == 1
+
+
+        class Old(unittest.TestCase):
+            def test_unittest(self):
+                self.assertEqual(httpx.get("http://elsewhere/items").json(), [])
+
+
+        def test_seen():
+            httpx.post("/items?name=coffee")
+            assert False
+        """,
+    )
+    result = project.run(profile=profile)
+    result.assert_outcomes(passed=6, failed=1)
+    text = result.stdout.str()
+    assert "\nsocketless: all clients go to shop:app\n" in text
+    assert text.count("adding coffee") == 1
+    assert "adding tea" not in text
+    assert text.index("- Captured stdout call -") < text.index("adding coffee")
+    assert result.stderr.str() == ""
+
+
+def test_option_and_base_url(project: Project) -> None:
+    """--socketless-app goes before the ini file, and relative URLs are relative to socketless_base_url."""
+    project.write(
+        "pytest.ini", "[pytest]\nsocketless_app = no_such:app\nsocketless_base_url = https://shop.example/api\n"
+    )
+    project.write(
+        "echo.py",
+        "async def app(scope, receive, send):\n"
+        "    host = dict(scope['headers'])[b'host']\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    await send({'type': 'http.response.body', 'body': host + scope['path'].encode()})\n",
+    )
+    project.write(
+        "test_echo.py",
+        """
+        import httpx
+
+        def test_echo(socketless_client):
+            assert httpx.get("/x").text == "shop.example/api/x"
+            assert socketless_client.get("/x").text == "shop.example/api/x"
+        """,
+    )
+    project.run("--socketless-app=echo:app").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_xdist(project: Project, profile: str) -> None:
+    """Each process of pytest-xdist has a worker of its own."""
+    project.write("pytest.ini", SHOP_INI)
+    project.write(
+        "test_shop.py",
+        """
+        import httpx
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_pid(number, worker_id):
+            print("ran", worker_id, "with", httpx.get("/pid").json())
+            assert httpx.post("/items?name=tea").json() == ["tea"]
+        """,
+    )
+    result = project.run("-p", "xdist", "-n2", "-rP", "--dist=each", profile=profile)
+    result.assert_outcomes(passed=8)
+    ran = {line.split()[1]: line.split()[3] for line in result.outlines if line.startswith("ran ")}
+    assert set(ran) == {"gw0", "gw1"}
+    assert ran["gw0"] != ran["gw1"]
+
+
+def test_fixture_that_overrides(project: Project) -> None:
+    """A fixture socketless_app may return an app object, which runs on threads; nothing else is switched then."""
+    project.write(
+        "conftest.py",
+        "import pytest, shop\n@pytest.fixture(scope='session')\ndef socketless_app():\n    return shop.app\n",
+    )
+    project.write("pytest.ini", "[pytest]\nsocketless_reset_hook = shop:reset\n")
+    project.write(
+        "test_shop.py",
+        """
+        import httpx
+        import pytest
+        import shop
+        from socketless.switch import active_switch
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_client(socketless_client, number):
+            assert socketless_client.post("/items?name=tea").json() == ["tea"] == shop.items
+            assert active_switch() is None
+        """,
+    )
+    result = project.run()
+    result.assert_outcomes(passed=2)
+    assert "socketless:" not in result.stdout.str()
+
+
+def test_what_goes_wrong(project: Project) -> None:
+    """No app, an app that does not start, and a reset hook that raises: each is said at the tests that it concerns."""
+    project.write(
+        "test_shop.py",
+        "import httpx\n\ndef test_a(socketless_client):\n    httpx.post('/items?name=broken')\n\n"
+        "def test_b(socketless_client):\n    pass\n\ndef test_c(socketless_client):\n    pass\n",
+    )
+    result = project.run()
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines(["there is no app: give --socketless-app=package.module:app, write socketless_app = *"])
+
+    result = project.run("--socketless-app=shop:nothing")
+    result.assert_outcomes(errors=3)
+    assert "cannot import 'shop:nothing': module 'shop' has no attribute 'nothing'" in result.stdout.str()
+
+    result = project.run("--socketless-app=shop:app", "-o", "socketless_reset_hook=shop:broken_reset")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*_ ERROR at setup of test_b _*", "E   *RuntimeError: the shop is on fire"])
+
+
+def test_factories(project: Project) -> None:
+    """The two factories make fixtures, which need no configuration, and no plugin either."""
+    project.write(
+        "conftest.py",
+        """
+        from socketless.pytest_plugin import ipc_connection_fixture, reset_between_tests_fixture
+
+        shop = ipc_connection_fixture("shop:app", reset_hook="shop:reset", base_url="http://shop", scope="module")
+        reset = reset_between_tests_fixture()
+        """,
+    )
+    project.write(
+        "test_shop.py",
+        """
+        import httpx
+        import pytest
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_client(shop, number):
+            assert httpx.post("/items?name=tea").json() == ["tea"]
+            assert shop.worker.run(lambda: 7) == 7
+        """,
+    )
+    project.write(
+        "test_unswitched.py",
+        "from socketless.switch import active_switch\n\ndef test_off():\n    assert active_switch() is None\n",
+    )
+    project.run().assert_outcomes(passed=3)
+    project.run("-p", "no:socketless.pytest_plugin").assert_outcomes(passed=3)
+
+
+def test_under_a_switch(project: Project) -> None:
+    """A switch that is on when pytest starts is that of the tests: reset before each, in xdist's processes as well."""
+    project.write(
+        "run.py",
+        """
+        import sys
+        import pytest
+        from socketless import switch_to_ipc_connection
+
+        with switch_to_ipc_connection(sys.argv.pop(1), reset_hook="shop:reset"):
+            sys.exit(pytest.main(sys.argv[1:]))
+        """,
+    )
+    project.write(
+        "test_shop.py",
+        """
+        import httpx
+        import pytest
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_client(number, socketless_client):
+            assert httpx.post("/items?name=tea").json() == ["tea"]
+            assert socketless_client.get("/items").json() == ["tea"]
+        """,
+    )
+    for options in ([], ["-p", "xdist", "-n2", "--dist=each"]):
+        result = project.run("--socketless-app=other:app", *options, command=("run.py", "shop:app"))
+        result.assert_outcomes(passed=4 if options else 2)
+        assert "\nsocketless: all clients go to shop:app\n" in result.stdout.str()
+
+
+def test_nothing_is_imported(project: Project) -> None:
+    """The plugin imports next to nothing where nobody uses it."""
+    project.write(
+        "test_plain.py",
+        """
+        import sys
+
+        def test_modules():
+            ours = {name for name in sys.modules if name.startswith("socketless")}
+            assert ours == {"socketless", "socketless.pytest_plugin", "socketless.sandbox"}
+            heavy = {"asyncio", "httpx", "httpx2", "anyio", "werkzeug", "asgiref", "cloudpickle", "multiprocessing"}
+            assert not heavy & set(sys.modules)
+        """,
+    )
+    result = project.run("--setup-show")
+    result.assert_outcomes(passed=1)
+    assert "socketless:" not in result.stdout.str()
+    assert "_socketless" not in result.stdout.str()
+
+
+def test_wrong_value(project: Project) -> None:
+    """A value that socketless_eventloop cannot have is wrong usage."""
+    result = project.run("-o", "socketless_eventloop=maybe")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.str() == "ERROR: socketless_eventloop must be auto, on or off, not 'maybe'\n"
