@@ -354,7 +354,7 @@ def test_app_kind_decides_where_the_app_does_not_tell() -> None:
         1,
         "",
         (
-            "WorkerStartError: the worker could not start:\n"
+            "WorkerStartError: the worker could not start: "
             "cannot tell whether 'apps.cli_app:either' is a WSGI or an ASGI app, it may be either; "
             "give app_kind='wsgi' or 'asgi'\n"
         ),
@@ -649,14 +649,14 @@ def test_app_that_raises_system_exit() -> None:
         pytest.param(
             "nowhere:app",
             ["/"],
-            "WorkerStartError: the worker could not start:\n"
+            "WorkerStartError: the worker could not start: "
             "cannot import 'nowhere:app': there is no module 'nowhere' on sys.path\n",
             id="no such module",
         ),
         pytest.param(
             "apps.cli_app:nothing",
             ["/"],
-            "WorkerStartError: the worker could not start:\n"
+            "WorkerStartError: the worker could not start: "
             "cannot import 'apps.cli_app:nothing': module 'apps.cli_app' has no attribute 'nothing'\n",
             id="no such attribute",
         ),
@@ -670,7 +670,8 @@ def test_app_that_raises_system_exit() -> None:
         pytest.param(
             "apps.cli_app:fail",
             ["/"],
-            "WorkerStartError: the worker could not start:\nTraceback (most recent call last):\n"
+            "WorkerStartError: the worker could not start: OSError: the database is away\n"
+            "Traceback (most recent call last):\n"
             f'  File "{TESTS}/apps/cli_app.py", line N, in fail\n    raise OSError("the database is away")\n'
             "OSError: the database is away\n",
             id="factory that raises",
@@ -712,8 +713,8 @@ def test_error_on_a_terminal_is_red() -> None:
     assert on_terminal("/", stderr=True, app="nowhere:app") == (
         1,
         (
-            "\x1b[31mWorkerStartError: the worker could not start:\x1b[0m\n"
-            "cannot import 'nowhere:app': there is no module 'nowhere' on sys.path\n"
+            "\x1b[31mWorkerStartError: the worker could not start: cannot import 'nowhere:app': there is no module "
+            "'nowhere' on sys.path\x1b[0m\n"
         ),
     )
 

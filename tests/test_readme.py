@@ -69,7 +69,7 @@ def test_console(name: str, console: str, tmp_path: Path) -> None:
         ("why.py", "200\n"),
         (
             "errors.py",
-            "the worker could not start:\n"
+            "the worker could not start: "
             "cannot import 'no_such_module:app': there is no module 'no_such_module' on sys.path\n",
         ),
     ],

@@ -1759,8 +1759,8 @@ def test_start_that_fails(see: See) -> None:
     ]
     assert seen.sections("test_start[unready:app]") == [("stdout call", ["opening"])]
     assert [line for line in seen.gist("test_start[missing:app]") if line[:2] in ("E ", "te")] == [
-        "E socketless.errors.WorkerStartError: the worker could not start:",
-        "E cannot import 'missing:app': there is no module 'missing' on sys.path",
+        "E socketless.errors.WorkerStartError: the worker could not start: cannot import 'missing:app': there is no "
+        "module 'missing' on sys.path",
         call[1] + " WorkerStartError",
     ]
 

@@ -340,7 +340,9 @@ START
 """
 
 START_REFUSED = """\
-WorkerStartError the worker could not start:
+WorkerStartError the worker could not start: socketless.errors.StateError: a worker is importing this module to find \
+its app, and the module starts a worker itself; start it in a function (a fixture, setUpModule) or under \
+`if __name__ == '__main__':`
 Traceback (most recent call last):
   File "{file}", line 13, in <module>
     switch = switch_to_ipc_connection({app}{options})
@@ -658,7 +660,7 @@ try:
 except errors.WorkerStartError as error:
     print(error)
 """
-    expected = "the worker could not start:\ncannot import 'stock:app': there is no module 'stock' on sys.path\n"
+    expected = "the worker could not start: cannot import 'stock:app': there is no module 'stock' on sys.path\n"
     assert project.python("-", script=script) == Done(0, expected)
 
 

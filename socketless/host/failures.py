@@ -25,8 +25,8 @@ def start_error(failed: Failed, printed: str) -> WorkerStartError:
     """Return the error of a worker that could not start. Its cause is what the app raised, if it did."""
     cause: BaseException | None = exception_of(failed)
     explained = isinstance(cause, (LoadError, AppProtocolError))
-    text = str(cause) if explained else failed.traceback.rstrip()
-    error = WorkerStartError(f"the worker could not start:\n{text}{printed}")
+    text = str(cause) if explained else f"{failed.summary}\n{failed.traceback.rstrip()}"
+    error = WorkerStartError(f"the worker could not start: {text}{printed}")
     error.__cause__ = cause.__cause__ if isinstance(cause, LoadError) else cause
     return error
 

@@ -20,47 +20,46 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "no such module": (
         "",
         "broken_app.nothing:app",
-        "the worker could not start:\n"
+        "the worker could not start: "
         "cannot import 'broken_app.nothing:app': there is no module 'broken_app.nothing' on sys.path",
     ),
     "no such attribute": (
         "",
         "broken_app:app.inner",
-        "the worker could not start:\ncannot import 'broken_app:app.inner': module 'broken_app' has no attribute 'app'",
+        "the worker could not start: cannot import 'broken_app:app.inner': module 'broken_app' has no attribute 'app'",
     ),
     "not callable": (
         "app = {'an': 'app'}",
         "broken_app:app",
-        "the worker could not start:\n'broken_app:app' is not callable, so it is no WSGI or ASGI app: {{'an': 'app'}}",
+        "the worker could not start: 'broken_app:app' is not callable, so it is no WSGI or ASGI app: {{'an': 'app'}}",
     ),
     "not an app": (
         "def app(one, two, three, four): pass",
         "broken_app:app",
-        "the worker could not start:\ncannot tell whether 'broken_app:app' is a WSGI or an ASGI app, it takes (one, "
+        "the worker could not start: cannot tell whether 'broken_app:app' is a WSGI or an ASGI app, it takes (one, "
         "two, three, four); of a factory, write the call: 'package.module:factory(one, two, three, four)'",
     ),
     "either kind": (
         "def app(*args): pass",
         "broken_app:app",
-        "the worker could not start:\ncannot tell whether 'broken_app:app' is a WSGI or an ASGI app, it may be "
+        "the worker could not start: cannot tell whether 'broken_app:app' is a WSGI or an ASGI app, it may be "
         "either; give app_kind='wsgi' or 'asgi'",
     ),
     "a factory of nothing": (
         "def app(): return None",
         "broken_app:app",
-        "the worker could not start:\nwhat 'broken_app:app' returned is not callable, so it is no WSGI or ASGI app: "
+        "the worker could not start: what 'broken_app:app' returned is not callable, so it is no WSGI or ASGI app: "
         "None",
     ),
     "an async factory": (
         "async def app(): return None",
         "broken_app:app",
-        "the worker could not start:\n"
-        "'broken_app:app' is an async factory; write a sync one, it may call asyncio.run()",
+        "the worker could not start: 'broken_app:app' is an async factory; write a sync one, it may call asyncio.run()",
     ),
     "the import raises": (
         "print('importing')\nimport sys\nprint('soon', file=sys.stderr)\n1 / 0",
         "broken_app:app",
-        "the worker could not start:\n"
+        "the worker could not start: ZeroDivisionError: division by zero\n"
         "Traceback (most recent call last):\n"
         '  File "{dir}/broken_app.py", line 4, in <module>\n'
         "    1 / 0\n"
@@ -70,7 +69,7 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "its own import is missing": (
         "import not_installed_anywhere",
         "broken_app:app",
-        "the worker could not start:\n"
+        "the worker could not start: ModuleNotFoundError: No module named 'not_installed_anywhere'\n"
         "Traceback (most recent call last):\n"
         '  File "{dir}/broken_app.py", line 1, in <module>\n'
         "    import not_installed_anywhere\n"
@@ -79,7 +78,7 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "the factory raises": (
         "def make(): raise RuntimeError('no config')",
         "broken_app:make()",
-        "the worker could not start:\n"
+        "the worker could not start: RuntimeError: no config\n"
         "Traceback (most recent call last):\n"
         '  File "{dir}/broken_app.py", line 1, in make\n'
         "    def make(): raise RuntimeError('no config')\n"
@@ -90,17 +89,17 @@ FAILURES: dict[str, tuple[str, str, str]] = {
         "    await receive()\n"
         "    await send({'type': 'lifespan.startup.failed', 'message': 'no database'})\n",
         "broken_app:app",
-        "the worker could not start:\nthe app's lifespan failed: no database",
+        "the worker could not start: the app's lifespan failed: no database",
     ),
     "lifespan answers nonsense": (
         "async def app(scope, receive, send):\n    await send({'type': 'lifespan.nonsense'})\n",
         "broken_app:app",
-        "the worker could not start:\nthe ASGI app sent 'lifespan.nonsense' in answer to lifespan.startup",
+        "the worker could not start: the ASGI app sent 'lifespan.nonsense' in answer to lifespan.startup",
     ),
     "the import exits": (
         "import sys\nsys.exit('no licence')",
         "broken_app:app",
-        "the worker could not start:\n"
+        "the worker could not start: SystemExit: no licence\n"
         "Traceback (most recent call last):\n"
         '  File "{dir}/broken_app.py", line 2, in <module>\n'
         "    sys.exit('no licence')\n"
@@ -119,13 +118,13 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "no such hook": (
         "def app(environ, start_response): pass",
         "broken_app:app",
-        "the worker could not start:\n"
+        "the worker could not start: "
         "cannot import 'broken_app:no_hook': module 'broken_app' has no attribute 'no_hook'",
     ),
     "the hook is not callable": (
         "def app(environ, start_response): pass\nhook = 3",
         "broken_app:app",
-        "the worker could not start:\nthe reset hook 'broken_app:hook' is not callable: 3",
+        "the worker could not start: the reset hook 'broken_app:hook' is not callable: 3",
     ),
 }
 HOOKS = {"no such hook": "broken_app:no_hook", "the hook is not callable": "broken_app:hook"}
@@ -237,7 +236,7 @@ def test_app_that_cannot_be_rebuilt() -> None:
     with nothing_leaks(), pytest.raises(WorkerStartError) as caught:
         IpcProcess(Fragile())
     assert str(caught.value) == (
-        "the worker could not start:\nthe app object was sent by value, and cannot be rebuilt: ValueError: invalid "
+        "the worker could not start: the app object was sent by value, and cannot be rebuilt: ValueError: invalid "
         "literal for int() with base 10: 'no number'.\nGive an import string ('package.module:app'), or a factory "
         "that makes it, or use start_method='fork', which takes any object."
     )

@@ -337,7 +337,7 @@ def test_start_failures(hall: Hall) -> None:
     with nothing_leaks():
         with pytest.raises(errors.WorkerStartError) as caught:
             IpcThread(failing)
-        assert str(caught.value) == "the worker could not start:\nthe app's lifespan raised LookupError('no database')"
+        assert str(caught.value) == "the worker could not start: the app's lifespan raised LookupError('no database')"
         assert isinstance(caught.value.__cause__, LookupError)
         assert 'raise LookupError("no database")' in traceback_of(caught.value)
         with pytest.raises(errors.WorkerStartError, match="there is no module 'no_such_module' on sys.path"):
