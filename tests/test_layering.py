@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "sandbox": set[str](),
     "pytest_plugin": {"eventloop", "sandbox"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
-    "cli": {"host", "transport", "errors", "switch"},
+    "cli": {"eventloop", "host", "remedies", "sandbox", "switch", "transport", "errors"},
     "__main__": {"cli"},
 }
 
