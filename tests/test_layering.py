@@ -30,10 +30,11 @@ MAY_IMPORT = {
     "transport": {"families", "upgrade", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
+    "advice": {"sandbox"},
     "sandbox": set[str](),
     "pytest_plugin": {"eventloop", "sandbox"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
-    "cli": {"eventloop", "host", "remedies", "sandbox", "switch", "transport", "errors"},
+    "cli": {"advice", "eventloop", "host", "sandbox", "switch", "transport", "errors"},
     "__main__": {"cli"},
 }
 
