@@ -12,16 +12,23 @@ _HINT = "The command line needs click and rich; install them with: pip install '
 
 def main() -> None:
     """Run the command line. Exits with 1, and says what to install, where the extra `cli` is missing."""
-    if "" not in sys.path[:1]:
-        sys.path.insert(0, "")  # a script has its own directory there, and APP is in the current one
+    if getattr(sys.flags, "safe_path", sys.flags.isolated):  # safe_path is of Python 3.11
+        sys.path.insert(0, "")
+    else:
+        sys.path[0] = ""  # APP is in the current directory; Python has put that of the script there
     try:
-        from socketless.cli import cli
+        from socketless.cli import AfterClick, cli
+
+        try:
+            cli(prog_name="socketless")
+        except AfterClick as leaving:
+            after_click = leaving
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         print(_HINT, file=sys.stderr)
         sys.exit(1)
-    cli(prog_name="socketless")
+    after_click.do()
 
 
 if __name__ == "__main__":

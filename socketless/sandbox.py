@@ -1,10 +1,19 @@
-"""What does this sandbox refuse?"""
+"""What does this sandbox refuse? Everything is really tried, and nothing of it leaves this machine or stays open."""
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-__all__ = ["wakeup_refusal"]
+__all__ = ["Check", "examine", "wakeup_refusal"]
+
+_LIMIT = 5.0  # seconds, for what takes a few milliseconds
 
 
 def wakeup_refusal() -> str | None:
@@ -19,6 +28,173 @@ def wakeup_refusal() -> str | None:
             step = "recv()"
             reader.setblocking(False)
             reader.recv(1)
+            step = "setsockopt()"
+            writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     except OSError as error:
         return f"{step}: {error.strerror or error}"
     return None
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether one thing is possible here.
+
+    Args:
+        name: what it is called; names are stable.
+        what: the same in words, or in calls.
+        error: how it is refused; `None`: it works.
+    """
+
+    name: str
+    what: str
+    error: str | None
+
+    @property
+    def works(self) -> bool:
+        """Whether it is possible."""
+        return self.error is None
+
+
+def examine(limit: float = _LIMIT) -> list[Check]:
+    """Try what tests need of a system.
+
+    Each thing is tried in a forked child: a sandbox may kill who tries, or let it wait for ever. So call it before this
+    process has other threads. `/dev/shm` is left out where the system has none, as macOS.
+
+    Args:
+        limit: seconds that each may take.
+
+    Raises:
+        OSError: this process cannot fork, or has no file descriptors left.
+    """
+    return [Check(name, what, _try_in_child(probe, limit)) for name, what, probe in _probes()]
+
+
+def _probes() -> Iterator[tuple[str, str, Callable[[], None]]]:
+    yield "inet_socket", "socket(AF_INET)", _inet_socket
+    yield "unix_socket", "socket(AF_UNIX)", _unix_socket
+    yield "socketpair", "socketpair()", _socketpair
+    yield "send", "send() and recv() on a socket pair", _send
+    yield "setsockopt", "setsockopt() on a socket pair", _setsockopt
+    yield "bind", "bind() and listen() on 127.0.0.1", _bind
+    yield "loopback", "a connection over 127.0.0.1", _loopback
+    yield "unix_server", "a connection over a UNIX socket", _unix_server
+    yield "name_lookup", "the name localhost", _name_lookup
+    if sys.platform == "linux":
+        yield "shm", "a file in /dev/shm", _shm
+    yield "semaphore", "a semaphore of multiprocessing", _semaphore
+
+
+def _inet_socket() -> None:
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()
+
+
+def _unix_socket() -> None:
+    socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).close()
+
+
+def _socketpair() -> None:
+    for end in socket.socketpair():
+        end.close()
+
+
+def _send() -> None:
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.send(b"\0")
+        reader.recv(1)
+
+
+def _setsockopt() -> None:
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+
+
+def _bind() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+
+def _loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        _exchange(listener, socket.AF_INET)
+
+
+def _unix_server() -> None:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(os.path.join(folder, "s"))
+        _exchange(listener, socket.AF_UNIX)
+
+
+def _exchange(listener: socket.socket, family: int) -> None:
+    listener.listen()
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            client.sendall(b"ping")
+            accepted.sendall(accepted.recv(4))
+            client.recv(4)
+
+
+def _name_lookup() -> None:
+    socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+
+
+def _shm() -> None:
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        file.write(b"\0" * 4096)
+        file.flush()
+
+
+def _semaphore() -> None:
+    import multiprocessing
+
+    multiprocessing.get_context("fork").Lock()  # the other methods would start a process to clean up after it
+
+
+def _try_in_child(probe: Callable[[], None], limit: float) -> str | None:
+    """Return how it is refused; `None`: it works."""
+    reader, writer = os.pipe()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be_child(probe, writer)
+        os.close(writer)
+        writer = -1
+        try:
+            poll = select.poll()
+            poll.register(reader, select.POLLIN)
+            if not poll.poll(limit * 1000):
+                os.kill(pid, signal.SIGKILL)
+                return f"no answer within {limit:g} s"
+            answer = os.read(reader, 4096).decode("utf-8", "replace")
+        finally:
+            _, status = os.waitpid(pid, 0)
+    finally:
+        for fd in (reader, writer):
+            if fd >= 0:
+                os.close(fd)
+    if answer:
+        return None if answer == "works" else answer.removeprefix("refused: ")
+    return f"killed by {signal.Signals(os.WTERMSIG(status)).name}" if os.WIFSIGNALED(status) else "no answer"
+
+
+def _be_child(probe: Callable[[], None], writer: int) -> None:
+    # Runs in the child, and ends it.
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # who is killed leaves no file behind
+        try:
+            probe()
+            answer = "works"
+        except BaseException as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            answer = f"refused: {reason or error or type(error).__name__}"
+        os.write(writer, answer.encode("utf-8", "replace")[:4096])
+    finally:
+        os._exit(0)

@@ -164,6 +164,7 @@ Options:
 
 Commands:
   request  Send one request to APP and print the response.
+  run      Run a module or a script with every httpx client switched to APP.
 """,
         "",
     )

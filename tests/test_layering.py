@@ -30,12 +30,13 @@ MAY_IMPORT = {
     "transport": {"families", "upgrade", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
+    "advice": {"sandbox"},
     "sandbox": set[str](),
     "pytest_plugin": {"eventloop", "sandbox", "host", "switch", "testclient"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
-    "cli": {"host", "transport", "errors", "switch"},
+    "cli": {"advice", "eventloop", "host", "sandbox", "switch", "transport", "errors"},
     "__main__": {"cli"},
 }
 

@@ -1,4 +1,4 @@
-"""The command line: `socketless request APP URL`, with the options of httpx's own command line and of the worker."""
+"""`socketless request APP URL`, with the options of httpx's own command line and of the worker."""
 
 from __future__ import annotations
 
@@ -18,26 +18,19 @@ from pygments.lexers import get_lexer_for_mimetype  # type: ignore[import-untype
 from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.text import Text
 
-from socketless import __version__
+from socketless.cli.options import BASE_URL, SECONDS, worker_options
+from socketless.cli.output import print_error
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
 from socketless.transport import IpcTransport, traceback_in_worker
 
-__all__ = ["cli"]
+__all__ = ["command"]
 
-_BASE_URL = "http://testserver"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _STRUCTURED = re.compile(r"[/+](?:x-)?(json|xml|yaml)$")  # application/json, application/problem+json
 _WORKER_OPTIONS = ("app_kind", "start_method", "startup_timeout", "debug")
 _BODY_OPTIONS = {"content": "-c/--content", "json": "-j/--json", "data": "-d/--data", "files": "-f/--files"}
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(prog)s %(version)s")
-def cli() -> None:
-    """HTTP without sockets: a WSGI or ASGI app runs in a worker process, and requests reach it over pipes."""
 
 
 def _check_url(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -100,21 +93,10 @@ def _ask_password(
     return os.fsencode(user), os.fsencode(password)
 
 
-def _check_seconds(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    if not value > 0:  # NaN, too
-        raise click.BadParameter(f"{value:g} is not a number of seconds above 0.")
-    return value
-
-
-def _choice(*values: str) -> Any:
-    return {"type": click.Choice(values), "default": values[0], "show_default": True}
-
-
 _PAIR: Any = {"type": (str, str), "multiple": True, "metavar": "NAME VALUE"}
 _METHOD: Any = {"callback": _check_method, "metavar": "METHOD"}
 _FILES: Any = {**_PAIR, "type": (str, click.File("rb")), "callback": _read_files, "metavar": "NAME FILENAME"}
 _AUTH: Any = {"type": (str, str), "callback": _ask_password, "metavar": "USER PASS"}
-_SECONDS: Any = {"type": float, "callback": _check_seconds, "metavar": "SECONDS", "show_default": True}
 
 _PARAMETERS: list[click.Parameter] = [
     click.Argument(["app"]),
@@ -128,20 +110,16 @@ _PARAMETERS: list[click.Parameter] = [
     click.Option(["-h", "--headers"], **_PAIR, callback=_check_headers, help="Add a header to the request."),
     click.Option(["--cookies"], **_PAIR, help="Add a cookie to the request."),
     click.Option(["--auth"], **_AUTH, help="Basic authentication; '-' for PASS asks for it. --verbose shows it."),
-    click.Option(["--timeout"], default=5.0, **_SECONDS, help="How long the app may take to answer."),
+    click.Option(["--timeout"], default=5.0, **SECONDS, help="How long the app may take to answer."),
     click.Option(["--follow-redirects"], is_flag=True, help="Follow redirects; all of them go to APP."),
     click.Option(["--download"], type=click.File("wb"), metavar="FILE", help="Save the body instead of printing it."),
     click.Option(["-v", "--verbose"], is_flag=True, help="Print the request line and the headers, too."),
-    click.Option(["--app-kind"], **_choice("auto", "wsgi", "asgi"), help="What APP is."),
-    click.Option(["--start-method"], **_choice("spawn", "fork"), help="How the worker starts."),
-    click.Option(["--startup-timeout"], default=30.0, **_SECONDS, help="How long APP may take to start."),
-    click.Option(["--root-path"], default="", metavar="PATH", help="The path that APP is mounted at."),
-    click.Option(["--debug"], is_flag=True, help="Write what socketless does to stderr."),
+    *worker_options(),
 ]
 
 
-@cli.command(params=_PARAMETERS, context_settings={"help_option_names": ["--help"]})
-def request(app: str, url: str, **options: Any) -> None:
+@click.command("request", params=_PARAMETERS, context_settings={"help_option_names": ["--help"]})
+def command(app: str, url: str, **options: Any) -> None:
     """Send one request to APP and print the response.
 
     APP is 'package.module:app' or 'package.module:factory()', URL a path like '/users?page=2', or a whole URL. What
@@ -160,7 +138,7 @@ def request(app: str, url: str, **options: Any) -> None:
     except _OutputError as error:
         _drop_stdout()
         if not isinstance(error.reason, BrokenPipeError):  # or the reader has seen enough
-            _print_error(error.reason)
+            print_error(error.reason)
             is_success = False
     except BaseException as error:  # an app may raise SystemExit, too
         if not _explain(error):
@@ -191,7 +169,7 @@ def _response_of(app: str, url: str, options: dict[str, Any]) -> Iterator[httpx.
         IpcProcess(app, **{name: options[name] for name in _WORKER_OPTIONS}) as worker,
         httpx.Client(
             transport=IpcTransport(worker, root_path=options["root_path"]),
-            base_url=_BASE_URL,
+            base_url=BASE_URL,
             cookies=dict(options["cookies"]),
             timeout=options["timeout"],
             follow_redirects=options["follow_redirects"],
@@ -234,14 +212,8 @@ def _explain(error: BaseException) -> bool:
         return True
     is_expected = isinstance(error, (SocketlessError, httpx.HTTPError, httpx.InvalidURL))
     if is_expected:
-        _print_error(error)
+        print_error(error)
     return is_expected
-
-
-def _print_error(error: BaseException) -> None:
-    text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-    first, newline, rest = text.partition("\n")
-    Console(stderr=True).print(Text.assemble((first, "red"), newline, rest), soft_wrap=True)
 
 
 def _print_response(response: httpx.Response, out: TextIO, *, verbose: bool, download: IO[bytes] | None) -> None:

@@ -1,0 +1,133 @@
+"""What hangs or fails because of what a sandbox refuses, and what to write so that it works."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from socketless.sandbox import Check
+
+__all__ = ["FAILS", "HANGS", "WORKS", "Advice", "advise"]
+
+WORKS, HANGS, FAILS = "works", "hangs", "fails"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """How one way of testing goes here.
+
+    Args:
+        way: what it is called; names are stable.
+        what: what belongs to it.
+        outcome: ``"works"``, ``"hangs"`` or ``"fails"``.
+        because: the name of the `Check` that has failed; `None` where it works.
+        write: what to do about it, in lines of at most 70 characters; `None` where it works.
+    """
+
+    way: str
+    what: str
+    outcome: str
+    because: str | None = None
+    write: str | None = None
+
+
+@dataclass(frozen=True)
+class _Way:
+    name: str
+    what: str
+    breaks: dict[str, str]  # the check that it needs: how it ends without; the first that is refused decides
+    write: str = ""
+
+
+_LOOPS = """\
+pytest: nothing, the plugin of socketless lets the loops wake by a pipe
+elsewhere, before the first loop is made:
+    from socketless import eventloop; eventloop.install()"""
+
+# Each line of it is tested under real refusals: tests/test_advice.py.
+_WAYS = (
+    _Way(
+        "asyncio",
+        "asyncio: TestClient of Starlette and FastAPI, asyncio.run() and to_thread(), pytest-asyncio, anyio, "
+        "Django's AsyncClient and async views",
+        {"socketpair": FAILS, "send": HANGS},
+        _LOOPS,
+    ),
+    _Way("trio", "trio", {"socketpair": FAILS, "send": FAILS, "setsockopt": FAILS}, _LOOPS),
+    _Way(
+        "uvloop",
+        "uvloop",
+        {"socketpair": FAILS},
+        "asyncio's own loops, as above; those of uvloop cannot wake by a pipe",
+    ),
+    _Way(
+        "port",
+        "the app on a port: LiveServerTestCase, live_server of pytest-django, uvicorn, waitress",
+        {"inet_socket": FAILS, "bind": FAILS, "loopback": FAILS},
+        """\
+start no server: httpx asks the app over pipes, whatever port it names
+    socketless run package.module:app -m pytest
+or in a fixture, or in setUpModule():
+    from socketless import switch_to_ipc_connection
+    switch_to_ipc_connection("package.module:app")""",
+    ),
+    _Way(
+        "tcp_client",
+        "clients of other servers on this machine: requests, urllib, drivers of databases",
+        {"inet_socket": FAILS, "loopback": FAILS},
+        """\
+for the app under test: httpx, with the switch as above
+for a database: one that is a file; for the rest: httpx.MockTransport""",
+    ),
+    _Way(
+        "host_name",
+        "host names: http://localhost:8000",
+        {"name_lookup": FAILS},
+        "127.0.0.1; with the switch, httpx takes every name",
+    ),
+    _Way(
+        "multiprocessing",
+        "multiprocessing's Lock, Queue, Pool and ThreadPool; ProcessPoolExecutor",
+        {"semaphore": FAILS},
+        """\
+concurrent.futures.ThreadPoolExecutor, or processes that talk over
+    multiprocessing.Pipe(duplex=False)""",
+    ),
+    _Way(
+        "duplex_pipe",
+        "multiprocessing.Pipe()",
+        {"socketpair": FAILS},
+        "two of multiprocessing.Pipe(duplex=False), one for each direction",
+    ),
+    _Way(
+        "forkserver",
+        "multiprocessing's Manager, and its start method forkserver, the default of Python 3.14",
+        {"unix_socket": FAILS, "unix_server": FAILS},
+        'multiprocessing.get_context("spawn").Process, without a Manager',
+    ),
+    _Way(
+        "shared_memory",
+        "multiprocessing.shared_memory",
+        {"shm": FAILS},
+        "mmap of a file in a temporary folder",
+    ),
+    _Way("wsgi_client", "test clients of Flask, Django and werkzeug with sync views", {}),
+    _Way("xdist", "pytest-xdist", {}),
+)
+
+
+def advise(checks: Collection[Check]) -> list[Advice]:
+    """Say for each well-known way of testing how it goes where this is refused.
+
+    Args:
+        checks: what `socketless.sandbox.examine()` has found.
+    """
+    refused = {check.name for check in checks if not check.works}
+    return [_advice(way, refused) for way in _WAYS]
+
+
+def _advice(way: _Way, refused: set[str]) -> Advice:
+    for check, outcome in way.breaks.items():
+        if check in refused:
+            return Advice(way.name, way.what, outcome, check, way.write)
+    return Advice(way.name, way.what, WORKS)

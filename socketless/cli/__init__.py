@@ -1,0 +1,42 @@
+"""The command line. Each command is a module, which is imported when it is used: `doctor` need not wait for httpx."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import click
+
+from socketless import __version__
+
+__all__ = ["AfterClick", "cli"]
+
+_COMMANDS = ("doctor", "request", "run")
+
+
+class AfterClick(BaseException):
+    """What a command raises to leave click, with what is to be done then.
+
+    click takes Ctrl-C, some `OSError`s and its own errors for those of a command, and these may be a program's.
+    """
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        super().__init__(do)
+        self.do = do
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"socketless.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """HTTP without sockets: a WSGI or ASGI app runs in a worker process, and requests reach it over pipes."""

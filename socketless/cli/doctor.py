@@ -1,0 +1,121 @@
+"""`socketless doctor`: what this sandbox refuses, what hangs or fails because of it, and what to write."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from textwrap import wrap
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from socketless import __version__
+from socketless.advice import WORKS, Advice, advise
+from socketless.sandbox import Check, examine
+
+__all__ = ["command"]
+
+_APP = "wsgiref.simple_server:demo_app"
+_NOTHING_REFUSED, _REFUSED, _NO_SOCKETLESS = 0, 1, 3  # exit codes; 2 is click's, for wrong usage
+_INDENT = 7
+
+
+@click.command("doctor", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+def command(as_json: bool) -> None:
+    """Say what this sandbox refuses, what hangs or fails because of it, and what to write.
+
+    All is really tried, within this machine, and socketless itself, too.
+
+    Exits with 0 if nothing is refused that tests need, with 1 if something is, with 2 for wrong usage, and with 3 if
+    socketless itself does not work here.
+    """
+    try:
+        checks = examine()
+        problem = _problem_of_socketless()
+    except OSError as error:  # no process, or no file descriptor, to be had
+        checks, problem = [], f"{type(error).__name__}: {error}"
+    advice = advise(checks) if checks else []
+    if as_json:
+        click.echo(json.dumps(_for_programs(checks, advice, problem), indent=2))
+    else:
+        _print_for_people(checks, advice, problem)
+    if problem is not None:
+        sys.exit(_NO_SOCKETLESS)
+    sys.exit(_NOTHING_REFUSED if all(each.outcome == WORKS for each in advice) else _REFUSED)
+
+
+def _problem_of_socketless() -> str | None:
+    """Ask an app in a worker, and return what has gone wrong."""
+    import httpx  # here: it takes its time, and the checks may have found that it is in vain
+
+    from socketless.host.process import IpcProcess
+    from socketless.transport import IpcTransport
+
+    try:
+        with (
+            IpcProcess(_APP, start_method="spawn") as worker,
+            httpx.Client(transport=IpcTransport(worker), base_url="http://testserver") as client,
+        ):
+            client.get("/").raise_for_status()
+    except Exception as error:  # whatever it is, the person should know
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _for_programs(checks: list[Check], advice: list[Advice], problem: str | None) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "platform": sys.platform,
+        "socketless": {"works": problem is None, "error": problem},
+        "checks": [
+            {"name": check.name, "what": check.what, "works": check.works, "error": check.error} for check in checks
+        ],
+        "advice": [asdict(each) for each in advice],
+    }
+
+
+def _print_for_people(checks: list[Check], advice: list[Advice], problem: str | None) -> None:
+    console = Console(highlight=False)
+    text = Text()
+    for line in _lines(checks, advice, problem, min(console.width, 100)):
+        text.append_text(line).append("\n")
+    console.print(text, end="", soft_wrap=True)
+
+
+def _lines(checks: list[Check], advice: list[Advice], problem: str | None, width: int) -> Iterator[Text]:
+    refused = {check.name: check for check in checks if not check.works}
+    if refused:
+        yield Text("Refused here:", "bold")
+        longest = max(len(check.what) for check in refused.values())
+        for check in refused.values():
+            yield Text(f"  {check.what:{longest}}  {check.error}")
+        yield Text()
+    broken = [each for each in advice if each.outcome != WORKS]
+    said = set()
+    for each in broken:
+        first, *rest = wrap(each.what, width - _INDENT)
+        yield Text.assemble((each.outcome, "red"), f"  {first}")
+        because = refused[each.because or ""].what
+        write = "as above" if each.write in said else each.write or ""
+        for line in [*rest, f"needs {because}", *(f"> {line}" for line in write.splitlines())]:
+            yield Text(" " * _INDENT + line, "green" if line.startswith("> ") else "")
+        said.add(each.write)
+        yield Text()
+    works = "; ".join(each.what for each in advice if each.outcome == WORKS)
+    if checks and not broken:
+        yield Text.assemble(("works", "green"), "  everything that tests need")
+    elif works:
+        first, *rest = wrap(works, width - _INDENT)
+        yield Text.assemble((WORKS, "green"), f"  {first}")
+        yield from (Text(" " * _INDENT + line) for line in rest)
+    if problem is None:
+        yield Text.assemble(("works", "green"), f"  socketless {__version__}: a worker has answered")
+    else:
+        yield Text.assemble(("fails", "red"), f"  socketless {__version__} itself: {problem}")

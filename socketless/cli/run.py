@@ -1,0 +1,103 @@
+"""`socketless run APP -m pytest`: a module or a script, with the switch on."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from typing import Any
+
+import click
+
+from socketless import eventloop, sandbox
+from socketless.cli import AfterClick
+from socketless.cli.options import BASE_URL, worker_options
+from socketless.cli.output import print_error
+from socketless.cli.program import Program
+from socketless.errors import SocketlessError
+from socketless.switch import switch_to_ipc_connection
+
+__all__ = ["command"]
+
+
+def _check_base_url(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{value!r} does not begin with http:// or https://.")
+    return value
+
+
+_BASE_URL: Any = {"default": BASE_URL, "show_default": True, "callback": _check_base_url, "metavar": "URL"}
+
+_PARAMETERS: list[click.Parameter] = [
+    click.Argument(["app"]),
+    click.Argument(["program"], nargs=-1, type=click.UNPROCESSED, metavar="-m MODULE | SCRIPT [ARGS]..."),
+    click.Option(["--reset-hook"], metavar="PATH", help="What reset_ipc_state() calls: 'package.module:function'."),
+    click.Option(["--base-url"], **_BASE_URL, help="What relative URLs are relative to."),
+    click.Option(
+        ["--raise-app-exceptions/--no-raise-app-exceptions"],
+        default=True,
+        show_default=True,
+        help="Raise in the program what APP lets through, or answer 500.",
+    ),
+    *worker_options(),
+    click.Option(
+        ["--max-connections"],
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        help="How many requests there can be at once.",
+    ),
+]
+
+
+_SETTINGS: Any = {"help_option_names": ["-h", "--help"], "allow_interspersed_args": False}
+
+
+@click.command("run", params=_PARAMETERS, context_settings=_SETTINGS)
+def command(app: str, program: tuple[str, ...], reset_hook: str | None, **options: Any) -> None:
+    """Run a module or a script with every httpx client switched to APP.
+
+    APP is 'package.module:app' or 'package.module:factory()'. What follows it is what follows 'python': '-m MODULE' or
+    a script, with its arguments. Where sockets are refused, the event loops of the program wake without them.
+
+    Exits as the program does; with 1 if APP cannot start, and with 2 for wrong usage. The program has not begun then.
+    """
+    to_run = _read_program(program)
+    if sandbox.wakeup_refusal() is not None:
+        eventloop.install()
+    to_run.set_up()
+    try:
+        switch = switch_to_ipc_connection(app, reset_hook=reset_hook, **options)
+    except (SocketlessError, ValueError) as error:
+        print_error(error)
+        sys.exit(1)
+    _keep_pytest_calm()
+    # Only when the program's threads and its own exit handlers are done: they may ask the app, too.
+    atexit.register(switch)
+    raise AfterClick(to_run.run)
+
+
+def _read_program(words: tuple[str, ...]) -> Program:
+    first, *args = words or ("",)
+    if first.startswith("-m"):
+        name, *args = [first[2:], *args] if first[2:] else (args or [""])
+        if not name:
+            raise click.UsageError("-m needs the name of a module.")
+        return Program(name, args, is_module=True)
+    if first.startswith("-"):
+        raise click.UsageError(f"{first!r} comes after APP; options of socketless come before it.")
+    if not first:
+        raise click.UsageError("Missing what to run: '-m MODULE', or a script.")
+    try:
+        return Program(first, args, is_module=False)
+    except OSError as error:
+        raise click.UsageError(f"cannot run {first!r}: {error.strerror}.") from None
+    except ImportError as error:
+        raise click.UsageError(f"cannot run {first!r}: {error}.") from None
+
+
+def _keep_pytest_calm() -> None:
+    # It warns of the package of a plugin that was imported before it could rewrite its assertions, and where warnings
+    # are errors, does not start. The switch has imported anyio, which is one; so one tells pytest that it is fine.
+    anyio = sys.modules.get("anyio")
+    if anyio is not None:
+        anyio.__doc__ = f"{anyio.__doc__ or ''}\n\nPYTEST_DONT_REWRITE"
