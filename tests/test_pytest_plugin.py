@@ -273,7 +273,14 @@ def test_factories(project: Project) -> None:
     project.run("-p", "no:socketless.pytest_plugin").assert_outcomes(passed=3)
 
 
-def test_under_a_switch(project: Project) -> None:
+UNDER_A_SWITCH = {
+    "socketless run": ("-m", "socketless", "run", "--reset-hook=shop:reset", "shop:app", "-m", "pytest"),
+    "a script": ("run.py", "shop:app"),
+}
+
+
+@pytest.mark.parametrize("command", UNDER_A_SWITCH.values(), ids=UNDER_A_SWITCH)
+def test_under_a_switch(project: Project, command: tuple[str, ...]) -> None:
     """A switch that is on when pytest starts is that of the tests: reset before each, in xdist's processes as well."""
     project.write(
         "run.py",
@@ -299,9 +306,32 @@ def test_under_a_switch(project: Project) -> None:
         """,
     )
     for options in ([], ["-p", "xdist", "-n2", "--dist=each"]):
-        result = project.run("--socketless-app=other:app", *options, command=("run.py", "shop:app"))
+        result = project.run("--socketless-app=other:app", *options, command=command)
         result.assert_outcomes(passed=4 if options else 2)
         assert "\nsocketless: all clients go to shop:app\n" in result.stdout.str()
+
+
+def test_switch_that_cannot_be_repeated(project: Project) -> None:
+    """A switch to an app object cannot be had in the processes of pytest-xdist, which is said."""
+    project.write(
+        "run.py",
+        """
+        import sys
+        import pytest
+        import shop
+        from socketless import switch_to_ipc_connection
+
+        with switch_to_ipc_connection(shop.app):
+            sys.exit(pytest.main(sys.argv[1:]))
+        """,
+    )
+    project.write("test_shop.py", "import httpx\n\ndef test_get():\n    assert httpx.get('/items').json() == []\n")
+    project.run(command=("run.py",)).assert_outcomes(passed=1)
+    result = project.run("-p", "xdist", "-n1", command=("run.py",))
+    assert result.ret != 0
+    assert (
+        "the switch of this process cannot be repeated by pytest-xdist: " in result.stdout.str() + result.stderr.str()
+    )
 
 
 def test_nothing_is_imported(project: Project) -> None:
