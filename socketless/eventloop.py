@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from asyncio import selector_events
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -20,6 +21,7 @@ __all__ = ["install", "is_installed", "uninstall"]
 
 _TRIO = "trio._core._wakeup_socketpair"
 _originals: list[tuple[type, str, Any]] = []  # the methods that install() has replaced: class, name, method
+_ends: weakref.WeakSet[_PipeEnd] = weakref.WeakSet()
 
 
 class _PipeEnd:
@@ -31,6 +33,7 @@ class _PipeEnd:
         # Held while the number is used, and while it is given back. A signal's handler or the garbage collector may
         # wake the same loop in the middle of that.
         self._lock = threading.RLock()
+        _ends.add(self)
 
     def fileno(self) -> int:
         return self._fd
@@ -52,6 +55,19 @@ class _PipeEnd:
 
     def __del__(self) -> None:
         self.close()
+
+    def renew_lock(self) -> None:
+        self._lock = threading.RLock()
+
+
+def _renew_locks() -> None:
+    # Runs in a forked child: a lock that another thread held would stay locked, and the child's copy of a loop is
+    # closed when it is collected, at the latest.
+    for end in list(_ends):
+        end.renew_lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _make_self_pipe(loop: Any) -> None:

@@ -9,8 +9,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import pytest
-
 LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
 
 
@@ -21,11 +19,6 @@ def sockets_are_refused() -> bool:
     except OSError:
         return True
     return False
-
-
-needs_trio = pytest.mark.skipif(
-    sockets_are_refused(), reason="trio's own loop wakes by a socketpair, so it cannot start where sockets are refused"
-)
 
 
 def open_fds() -> set[str]:

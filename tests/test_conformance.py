@@ -11,7 +11,6 @@ import conformance
 from clients import CLIENTS, Client
 from socketless import IpcProcess, IpcThread
 from socketless.host.worker import Worker
-from support import needs_trio
 
 APPS = ("wsgi", "asgi", "outer")
 
@@ -45,9 +44,7 @@ def limited_worker(app: str, kind: str) -> Iterator[Worker]:
         yield worker
 
 
-every_client = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS]
-)
+every_client = pytest.mark.parametrize("name", CLIENTS)
 
 
 @every_client

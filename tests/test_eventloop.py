@@ -1,4 +1,4 @@
-"""asyncio loops that wake by a pipe."""
+"""Loops of asyncio that wake by a pipe."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import warnings
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Iterator
 from typing import Any
@@ -144,3 +145,32 @@ def test_wake_up_within_a_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         loop.close()
     assert sorted(woken) == ["by the handler", "by the thread", "within"]
+
+
+def test_fork_in_the_middle_of_a_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked child can close its copy of a loop that another thread was just waking."""
+    real_write, is_writing, may_go_on = os.write, threading.Event(), threading.Event()
+
+    def write(fd: int, data: bytes) -> int:
+        if threading.current_thread() is thread:
+            is_writing.set()
+            may_go_on.wait(LIMIT)
+        return real_write(fd, data)
+
+    eventloop.install()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(print,))
+    monkeypatch.setattr(os, "write", write)
+    thread.start()
+    assert is_writing.wait(LIMIT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later, which sees the other thread
+        pid = os.fork()
+    if pid == 0:
+        signal.alarm(int(LIMIT))
+        loop.close()
+        os._exit(0)
+    may_go_on.set()
+    thread.join(LIMIT)
+    loop.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -29,13 +29,14 @@ COMMANDS = [body.removeprefix("$ ").strip() for language, name, body in BLOCKS i
 def write_files(folder: Path) -> None:
     for name, body in FILES.items():
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(body)
 
 
 def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     # As if in a shell of the environment that runs these tests.
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
+    env["PYTEST_ADDOPTS"] = "-p no:asyncio"  # pytest-asyncio warns in every project that does not configure it
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", ""), str(ROOT)]))
     return subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 

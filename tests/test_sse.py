@@ -18,7 +18,7 @@ from apps.streaming.testing import Workers, new_topic, new_worker, nothing_left
 from clients import run_asyncio
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, switch_to_ipc_connection
 from socketless.errors import IncompleteResponse
-from support import LIMIT, needs_trio, traceback_of
+from support import LIMIT, traceback_of
 
 Event = tuple[str, str]  # its id and its data
 
@@ -149,8 +149,8 @@ KINDS = {
 }
 
 # trio says of every async generator that is left that it should have been closed; httpx's own are left.
-trio_marks = [needs_trio, pytest.mark.filterwarnings("ignore:Async generator .* was garbage collected:ResourceWarning")]
-KIND_PARAMS = [pytest.param(name, marks=trio_marks if "trio" in name else ()) for name in KINDS]
+trio_mark = pytest.mark.filterwarnings("ignore:Async generator .* was garbage collected:ResourceWarning")
+KIND_PARAMS = [pytest.param(name, marks=trio_mark if "trio" in name else ()) for name in KINDS]
 
 async_kinds = pytest.mark.parametrize(
     "kind", [each for each in KIND_PARAMS if not str(each.values[0]).endswith("-sync")], indirect=True

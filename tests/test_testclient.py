@@ -35,12 +35,12 @@ from apps import testclient_app
 from apps.testclient_app import Broken, caller
 from socketless import IpcProcess
 from socketless.testclient import TestClient
-from support import LIMIT, needs_trio, nothing_leaks
+from support import LIMIT, nothing_leaks
 
 APP = "apps.testclient_app"
 # The last Starlette for Python 3.10 has a client that knows no streams and no trailers.
 REFERENCE = ["starlette"] if sys.version_info >= (3, 11) else []
-BACKENDS = ["asyncio", pytest.param("trio", marks=needs_trio)]
+BACKENDS = ["asyncio", "trio"]
 
 
 class Clients:

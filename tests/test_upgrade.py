@@ -32,7 +32,7 @@ from wsproto.frame_protocol import CloseReason
 from apps import websocket_app
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors, switch_to_ipc_connection, upgrade
 from socketless.wire import drivers
-from support import LIMIT, needs_trio, nothing_leaks, traceback_of
+from support import LIMIT, nothing_leaks, traceback_of
 
 APP = websocket_app.app  # imported here, so that a forked worker has it at once
 HOST = "ws://example.org"
@@ -147,14 +147,10 @@ LIBRARIES = {
 }
 
 
-def some(*names: str) -> Any:
-    return [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in names]
-
-
-each_library = pytest.mark.parametrize("library", some(*LIBRARIES), indirect=True)
-each_way = pytest.mark.parametrize("library", some("httpx", "httpx-asyncio", "httpx2-trio"), indirect=True)
-each_async_library = pytest.mark.parametrize("library", some(*(n for n in LIBRARIES if "-" in n)), indirect=True)
-each_sync_library = pytest.mark.parametrize("library", some("httpx", "httpx2"), indirect=True)
+each_library = pytest.mark.parametrize("library", list(LIBRARIES), indirect=True)
+each_way = pytest.mark.parametrize("library", ["httpx", "httpx-asyncio", "httpx2-trio"], indirect=True)
+each_async_library = pytest.mark.parametrize("library", [name for name in LIBRARIES if "-" in name], indirect=True)
+each_sync_library = pytest.mark.parametrize("library", ["httpx", "httpx2"], indirect=True)
 
 
 @pytest.fixture
@@ -284,7 +280,7 @@ def test_messages(either: Peer) -> None:
 
 
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
-@pytest.mark.parametrize("library", some("httpx", "httpx2-asyncio"), indirect=True)
+@pytest.mark.parametrize("library", ["httpx", "httpx2-asyncio"], indirect=True)
 def test_start_methods(library: Library, start: Callable[..., IpcProcess], start_method: str) -> None:
     """A spawned worker does the same as a forked one."""
 
@@ -980,7 +976,7 @@ def test_worker_killed(peer: Peer) -> None:
 # Large, and many
 
 
-@pytest.mark.parametrize("library", some("httpx", "httpx-asyncio", "httpx-trio"), indirect=True)
+@pytest.mark.parametrize("library", ["httpx", "httpx-asyncio", "httpx-trio"], indirect=True)
 @pytest.mark.parametrize("size", [65_535, 65_536, 200_000, 5 << 20])
 def test_large_messages_of_httpx_ws(peer: Peer, size: int) -> None:
     """A message that is larger than what httpx-ws reads at once comes whole."""
@@ -997,7 +993,7 @@ def test_large_messages_of_httpx_ws(peer: Peer, size: int) -> None:
     peer.run(check)
 
 
-@pytest.mark.parametrize("library", some("httpx2", "httpx2-asyncio", "httpx2-trio"), indirect=True)
+@pytest.mark.parametrize("library", ["httpx2", "httpx2-asyncio", "httpx2-trio"], indirect=True)
 def test_large_messages_of_httpx2(peer: Peer) -> None:
     """A message over httpx2's limit closes with code 1009, which the app sees; with a higher limit it comes."""
     name = new_name()
@@ -1166,7 +1162,7 @@ def test_cancelled_scope(peer: Peer, path: str) -> None:
     assert still_serves(peer.worker)
 
 
-@pytest.mark.parametrize("library", some("httpx-asyncio", "httpx2-asyncio"), indirect=True)
+@pytest.mark.parametrize("library", ["httpx-asyncio", "httpx2-asyncio"], indirect=True)
 def test_cancelled_task(peer: Peer) -> None:
     """A cancelled asyncio task that receives ends its session."""
     name = new_name()

@@ -5,8 +5,8 @@
         await app(scope, receive, send) ───────────▶   await app(scope, receive, send)
         receive(), send()  ◀───────────────────────      await receive(), await send(...)
 
-Each side waits for the other by a wake-up from a thread, as asyncio and trio have it. trio's own wakes by a
-`socketpair`, so this cannot start where sockets are refused.
+Each side waits for the other by a wake-up from a thread, as asyncio and trio have it. Here both are woken by a pipe:
+the worker has called `eventloop.install()`.
 """
 
 from __future__ import annotations

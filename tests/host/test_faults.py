@@ -22,7 +22,7 @@ from clients import CLIENTS, Client
 from socketless import IpcProcess, IpcTransport, errors
 from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import Response
-from support import LIMIT, needs_trio, nothing_leaks
+from support import LIMIT, nothing_leaks
 
 APPS = ["wsgi", "asgi"]
 START_METHODS = ["spawn", "fork"]
@@ -68,7 +68,7 @@ def client_of(worker: IpcProcess, **options: Any) -> httpx.Client:
 
 
 @pytest.mark.parametrize(("path", "ending"), [("/exit", "exited with code 7"), ("/kill", "was killed by SIGKILL")])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS])
+@pytest.mark.parametrize("name", CLIENTS)
 def test_worker_dies_in_a_request(start: Callable[..., IpcProcess], name: str, path: str, ending: str) -> None:
     """A worker that dies fails its request, says how, and the next request starts another."""
     worker = start()
@@ -140,7 +140,7 @@ def test_worker_dies_with_many_in_flight(start: Callable[..., IpcProcess], tmp_p
     assert served == [200] * 20
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS])
+@pytest.mark.parametrize("name", CLIENTS)
 def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     """An app that hangs gives the library's read timeout; its channel comes back when the app lets go."""
     worker = start(max_connections=2)
@@ -159,7 +159,7 @@ def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     assert answers == ["hello"] * 20
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_trio if "trio" in name else ()) for name in CLIENTS])
+@pytest.mark.parametrize("name", CLIENTS)
 def test_pool_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     """When every channel is busy, the library's pool timeout says with what."""
     worker = start(__name__, max_connections=2)

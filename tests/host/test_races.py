@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors
-from support import LIMIT, needs_trio, nothing_leaks
+from support import LIMIT, nothing_leaks
 
 APP = "apps.conformance_app:wsgi"
 
@@ -35,7 +35,6 @@ def wait_until_ended(pid: int | None) -> None:
             thread.join(LIMIT)
 
 
-@needs_trio
 def test_trio_tasks() -> None:
     """Many trio tasks at once get their own answers, also when they wait for a channel."""
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, errors
-from support import LIMIT, needs_trio, nothing_leaks, traceback_of
+from support import LIMIT, nothing_leaks, traceback_of
 
 variable = contextvars.ContextVar("variable", default="not set")
 
@@ -172,8 +172,8 @@ def test_context(app: Any, hall: Hall) -> None:
     assert [each[1] for each in hall.heard if isinstance(each, tuple)] == ["one", "not set", "two"]
 
 
-@pytest.mark.parametrize("backend", ["asyncio", pytest.param("trio", marks=needs_trio)])
-@pytest.mark.parametrize("caller", ["asyncio", pytest.param("trio", marks=needs_trio)])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("caller", ["asyncio", "trio"])
 def test_backends(backend: str, caller: str) -> None:
     """An app runs on its own kind of loop, whichever the test runs on, and threads of it come back to that."""
     seen = []
@@ -450,7 +450,6 @@ def test_websocket_of_a_client_that_does_not_read() -> None:
             session.receive_bytes()
 
 
-@needs_trio
 def test_trio_that_ends() -> None:
     """Where trio itself ends, the worker does; the error says of what, and the next request has another."""
     import trio

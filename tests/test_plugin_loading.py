@@ -1,0 +1,92 @@
+"""How the pytest plugin is loaded and told what to do, by whom, and how often."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from projects import everywhere, header, run_pytest, under, write, write_example
+
+
+@pytest.fixture(scope="module")
+def cafe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_example(tmp_path_factory.mktemp("cafe"), "cafe")
+
+
+@pytest.mark.parametrize("profile", under("open"))
+def test_setting_on(cafe: Path, profile: str) -> None:
+    """`on` lets the loops wake by a pipe where sockets are allowed, and the header says that it was asked for."""
+    seen = run_pytest(cafe, profile, "-o", "socketless_eventloop=on")
+    assert seen.header == ["socketless: event loops wake by a pipe (socketless_eventloop = on)"]
+    assert (seen.end, seen.exit_code) == ("1 passed", 0)
+
+
+@pytest.mark.parametrize("profile", under("strict"))
+def test_setting_off(cafe: Path, profile: str) -> None:
+    """`off` leaves the loops as they are, and no header says anything."""
+    seen = run_pytest(cafe, profile, "-o", "socketless_eventloop=off", "--tb=native")
+    assert "PermissionError: [Errno 1] Operation not permitted" in seen.part("FAILURES")
+    assert (seen.header, seen.end, seen.exit_code) == ([], "1 failed", 1)
+
+
+@everywhere
+def test_unknown_setting(cafe: Path, profile: str) -> None:
+    """Another value is a usage error that names those that there are, and no test runs."""
+    seen = run_pytest(cafe, profile, "-o", "socketless_eventloop=rubbish")
+    assert seen.text == "ERROR: socketless_eventloop must be auto, on or off, not 'rubbish'\n\n"
+    assert seen.exit_code == pytest.ExitCode.USAGE_ERROR
+
+
+LOADED = {
+    "option": (["-p", "socketless"], {}, ""),
+    "option, module": (["-p", "socketless.pytest_plugin"], {}, ""),
+    "environment": ([], {"PYTEST_PLUGINS": "socketless"}, ""),
+    "conftest": ([], {}, "pytest_plugins = ['socketless.pytest_plugin']\n"),
+}
+
+
+@pytest.mark.parametrize("way", LOADED)
+@pytest.mark.parametrize("profile", under("strict"))
+def test_loaded_by_name(cafe: Path, tmp_path: Path, profile: str, way: str) -> None:
+    """Where pytest loads no plugins by itself, naming this one is enough."""
+    options, env, conftest = LOADED[way]
+    shutil.copytree(cafe, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "conftest.py").write_text(conftest)
+    seen = run_pytest(tmp_path, profile, *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **env)
+    assert (seen.header, seen.end, seen.exit_code) == (header(profile), "1 passed", 0), seen.text
+
+
+@pytest.mark.parametrize("profile", under("strict"))
+def test_named_although_it_is_loaded(cafe: Path, profile: str) -> None:
+    """Naming the plugin where pytest loads it by itself changes nothing, whichever comes first."""
+    options = ["-p", "xdist", "-p", "socketless", "-p", "anyio"]
+    seen = run_pytest(cafe, profile, *options, PYTEST_PLUGINS="socketless")
+    assert (seen.header, seen.end, seen.exit_code) == (header(profile), "1 passed", 0), seen.text
+
+
+NESTED = """
+    import asyncio
+
+    import pytest
+
+    pytest_plugins = ["pytester"]
+
+
+    def test_runs_pytest(pytester):
+        pytester.makepyfile("def test(): import asyncio; asyncio.run(asyncio.to_thread(str))")
+        pytester.runpytest_inprocess("-p", "no:asyncio").assert_outcomes(passed=1)
+
+
+    @pytest.mark.parametrize("number", range(20))
+    def test_goes_on(number):
+        assert asyncio.run(asyncio.to_thread(str, number)) == str(number)
+"""
+
+
+@everywhere
+def test_nested(tmp_path: Path, profile: str) -> None:
+    """A pytest within pytest, in one process, leaves the rescue of the outer one in place."""
+    write(tmp_path, {"test_nested.py": NESTED})
+    seen = run_pytest(tmp_path, profile, "-p", "no:asyncio")
+    assert (seen.header, seen.end, seen.exit_code) == (header(profile), "21 passed", 0), seen.text
