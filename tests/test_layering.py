@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "starlette_switch": {"host", "testclient", "websocket"},
     "sandbox": set[str](),
     "pytest_plugin": {"eventloop", "sandbox"},
+    "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
     "switch": {"host", "transport", "starlette_switch", "errors"},
     "cli": {"host", "transport", "errors", "switch"},
     "__main__": {"cli"},
