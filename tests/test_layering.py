@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "sandbox": set[str](),
     "pytest_plugin": {"eventloop", "sandbox"},
     "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
+    "django_fixtures": {"django"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
     "cli": {"host", "transport", "errors", "switch"},
     "__main__": {"cli"},

@@ -1,10 +1,14 @@
-"""Creates the table of the books, and the one that every library has."""
+"""Creates the table of the books, and a first one, if LIBRARY_INITIAL names it."""
+
+import os
 
 from django.db import migrations, models
 
 
-def add_dictionary(apps, schema_editor):
-    apps.get_model("books", "Book").objects.using(schema_editor.connection.alias).create(title="Dictionary")
+def add_first(apps, schema_editor):
+    if "LIBRARY_INITIAL" in os.environ:
+        books = apps.get_model("books", "Book").objects.using(schema_editor.connection.alias)
+        books.create(title=os.environ["LIBRARY_INITIAL"])
 
 
 class Migration(migrations.Migration):
@@ -21,5 +25,5 @@ class Migration(migrations.Migration):
             ],
             options={"ordering": ["title"]},
         ),
-        migrations.RunPython(add_dictionary),
+        migrations.RunPython(add_first),
     ]
