@@ -10,6 +10,7 @@ import pytest
 __all__: list[str] = []
 
 _EVENTLOOP = ("auto", "on", "off")
+_LIVE_SERVER = ("thread", "spawn", "fork")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,6 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "socketless_eventloop",
         "let the event loops of the tests wake by a pipe: auto (where this sandbox refuses sockets), on, off",
         default="auto",
+    )
+    parser.addini(
+        "socketless_live_server",
+        "where the app of the fixture of that name runs, with pytest-django: thread, spawn (a process) or fork",
+        default="thread",
     )
 
 
@@ -28,6 +34,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     _rescue(config)  # again, where the plugin is registered later than usual
+    _offer_live_server(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -55,3 +62,23 @@ def _rescue(config: pytest.Config) -> None:
         if not eventloop.is_installed():
             eventloop.install()
             config.add_cleanup(eventloop.uninstall)
+
+
+def _offer_live_server(config: pytest.Config) -> None:
+    wanted = config.getini("socketless_live_server")
+    if wanted not in _LIVE_SERVER:
+        raise pytest.UsageError(f"socketless_live_server must be thread, spawn or fork, not {wanted!r}")
+    plugins = config.pluginmanager.get_plugins()
+    if any(getattr(plugin, "__name__", None) == "pytest_django.plugin" for plugin in plugins):
+        from socketless import django_fixtures
+
+        config.pluginmanager.register(django_fixtures)
+    else:
+        config.pluginmanager.register(_WithoutDjango())
+
+
+class _WithoutDjango:
+    @pytest.fixture
+    def socketless_live_server(self) -> None:
+        """Send the clients of a test to the Django project, in a worker; it needs pytest-django."""
+        pytest.fail("the fixture socketless_live_server needs pytest-django: pip install pytest-django", pytrace=False)

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
     "sandbox": set[str](),
-    "pytest_plugin": {"eventloop", "sandbox"},
+    "pytest_plugin": {"eventloop", "sandbox", "django_fixtures"},
     "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
     "django_fixtures": {"django"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
