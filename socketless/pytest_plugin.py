@@ -26,6 +26,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 __all__ = ["ipc_connection_fixture", "reset_between_tests_fixture"]
 
 _EVENTLOOP = ("auto", "on", "off")
+_LIVE_SERVER = ("thread", "spawn", "fork")
 
 _rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
 run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
@@ -49,6 +50,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "let the event loops of the tests wake by a pipe: auto (where this sandbox refuses sockets), on, off",
         default="auto",
     )
+    parser.addini(
+        "socketless_live_server",
+        "where the app of the fixture of that name runs, with pytest-django: thread, spawn (a process) or fork",
+        default="thread",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,6 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[run_arguments] = config.workerinput["socketless_run"]  # type: ignore[attr-defined]
     if run_arguments in config.stash or _app_of(config):
         config.pluginmanager.import_plugin("socketless.pytest_switched")
+    _offer_live_server(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -187,3 +194,23 @@ def reset_between_tests_fixture(*, autouse: bool = True) -> Any:
         reset_ipc_state()
 
     return reset_between_tests
+
+
+def _offer_live_server(config: pytest.Config) -> None:
+    wanted = config.getini("socketless_live_server")
+    if wanted not in _LIVE_SERVER:
+        raise pytest.UsageError(f"socketless_live_server must be thread, spawn or fork, not {wanted!r}")
+    plugins = config.pluginmanager.get_plugins()
+    if any(getattr(plugin, "__name__", None) == "pytest_django.plugin" for plugin in plugins):
+        from socketless import django_fixtures
+
+        config.pluginmanager.register(django_fixtures)
+    else:
+        config.pluginmanager.register(_WithoutDjango())
+
+
+class _WithoutDjango:
+    @pytest.fixture
+    def socketless_live_server(self) -> None:
+        """Send the clients of a test to the Django project, in a worker; it needs pytest-django."""
+        pytest.fail("the fixture socketless_live_server needs pytest-django: pip install pytest-django", pytrace=False)

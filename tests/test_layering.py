@@ -32,9 +32,11 @@ MAY_IMPORT = {
     "starlette_switch": {"host", "testclient", "websocket"},
     "advice": {"sandbox"},
     "sandbox": set[str](),
-    "pytest_plugin": {"eventloop", "sandbox", "host", "switch", "testclient"},
+    "pytest_plugin": {"django_fixtures", "eventloop", "sandbox", "host", "switch", "testclient"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
+    "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
+    "django_fixtures": {"django"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
     "cli": {"advice", "eventloop", "host", "sandbox", "switch", "transport", "errors"},
     "__main__": {"cli"},

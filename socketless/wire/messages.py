@@ -200,7 +200,7 @@ class ImportSource:
 class PickledSource:
     """An object by value."""
 
-    pickled: bytes
+    pickled: bytes = field(repr=False)  # there may be passwords in it
     description: str
 
 

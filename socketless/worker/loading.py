@@ -68,11 +68,11 @@ def load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
         LoadError: there is no such app, or its kind cannot be told.
     """
     global _loading
-    _loading = True
+    before, _loading = _loading, True  # a factory may load an app, too
     try:
         return _load_app(source, kind)
     finally:
-        _loading = False
+        _loading = before
 
 
 def _load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:

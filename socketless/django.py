@@ -1,0 +1,252 @@
+"""Django's live server test cases without a socket: the app runs in a worker, which uses the databases of the tests.
+
+    from socketless.django import StaticLiveServerTestCase
+
+    class ShopTest(StaticLiveServerTestCase):
+        def test_front_page(self):
+            Item.objects.create(name="tea")
+            assert "tea" in httpx.get(self.live_server_url + "/").text
+
+For pytest-django there is the fixture `socketless_live_server`, of `socketless.django_fixtures`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from django.conf import Settings, UserSettingsHolder, global_settings, settings
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.test import TransactionTestCase, modify_settings
+from django.test.testcases import _StaticFilesHandler
+from django.utils.functional import classproperty
+
+from socketless.errors import TransferError
+from socketless.host import apps
+from socketless.host.process import IpcProcess
+from socketless.host.thread import IpcThread
+from socketless.switch import switch_to_ipc_connection
+from socketless.wire.pickling import dumps
+from socketless.worker.django import Connections, DjangoApp, Forked, Prepare, Spawned, Unpickle
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+__all__ = ["LiveServerTestCase", "StaticLiveServerTestCase"]
+
+
+class LiveApp:
+    """Django's app, or one of the person's own, in a worker that uses the databases of the tests.
+
+    It must be made while the test databases are there, and closed before they are destroyed. `switched()` is what a
+    test needs around it.
+
+    Args:
+        worker_class: `IpcThread` or `IpcProcess`, or a subclass of one.
+        worker_options: for that class.
+        app: as of that class; `None`: Django's WSGI app.
+        static_handler: what serves static files for Django's app.
+        url: where tests ask for it.
+        allowed_host: what `ALLOWED_HOSTS` needs for that.
+        databases: the aliases that tests may use.
+        where: what names those, for the error if another is used.
+        raises: whether a request raises what a view has raised.
+
+    Raises:
+        ImproperlyConfigured: a database is in memory, or a setting cannot be pickled, and the worker is a process.
+        WorkerStartError, TransferError, TypeError, ValueError: as of `worker_class`.
+    """
+
+    def __init__(
+        self,
+        worker_class: type[IpcThread] | type[IpcProcess],
+        worker_options: Mapping[str, Any],
+        *,
+        app: Any = None,
+        static_handler: Any = _StaticFilesHandler,
+        url: str,
+        allowed_host: str,
+        databases: Collection[str],
+        where: str,
+        raises: bool,
+    ) -> None:
+        self.url = url
+        self._allowed_host = allowed_host
+        in_memory = {
+            connection.alias: connection
+            for connection in connections.all()
+            if connection.vendor == "sqlite" and connection.is_in_memory_db()
+        }
+        start_method = None
+        self._shared: dict[str, Any] = {}
+        if issubclass(worker_class, IpcProcess):
+            start_method = worker_options.get("start_method", "spawn")
+            _refuse_memory(alias for alias in in_memory if alias in databases)
+        else:
+            self._shared = in_memory
+        self._connections = Connections(databases, where, shared=self._shared)
+        with self._serving():
+            factory = DjangoApp(
+                _preparation(start_method, databases, where),
+                None if app is None else apps.source_of(app, what="app", forked=start_method != "spawn"),
+                worker_options.get("app_kind", "auto"),
+                Unpickle(dumps(static_handler)) if start_method == "spawn" else lambda: static_handler,
+                raises,
+            )
+            self.worker = worker_class(factory, **worker_options)
+
+    def close(self) -> None:
+        """Stop the worker. May be called twice.
+
+        Raises:
+            Exception: what the app has raised while it was shut down.
+        """
+        with self._serving():
+            self.worker.close()
+
+    @contextmanager
+    def switched(self) -> Iterator[None]:
+        """Send the clients of this process to the worker, for a test or several."""
+        with self._serving(), switch_to_ipc_connection(self.worker, base_url=self.url):
+            yield
+
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        # What the app needs of this process while it runs in it; connections that it has opened are closed at the end.
+        with modify_settings(ALLOWED_HOSTS={"append": self._allowed_host}), ExitStack() as at_end:
+            for connection in self._shared.values():
+                connection.inc_thread_sharing()
+                at_end.callback(connection.dec_thread_sharing)
+            self._connections.install()
+            at_end.callback(self._connections.uninstall)
+            yield
+
+
+def _refuse_memory(aliases: Iterator[str]) -> None:
+    for alias in aliases:
+        raise ImproperlyConfigured(
+            f"the test database of {alias!r} is SQLite in memory, which no other process can use. Give it a file, "
+            f'DATABASES["{alias}"]["TEST"] = {{"NAME": BASE_DIR / "test_{alias}.sqlite3"}}, or let the app run on '
+            "threads of this process: worker_class = IpcThread (pytest-django: socketless_live_server = thread)"
+        )
+
+
+def _preparation(start_method: str | None, databases: Collection[str], where: str) -> Prepare:
+    if start_method is None:
+        return _nothing
+    if start_method == "fork":
+        return Forked(databases, where)
+    settings_module, changes = _settings_of_tests()
+    for name, value in {"DATABASES": connections.settings, **changes}.items():
+        try:
+            dumps(value)
+        except TransferError as error:
+            raise ImproperlyConfigured(
+                f"the setting {name} cannot go to a spawned worker: {error}. Let it be forked, worker_options = "
+                '{"start_method": "fork"}, or run on threads, worker_class = IpcThread'
+            ) from None
+    return Spawned(settings_module, dumps(dict(connections.settings)), dumps(changes), databases, where)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _settings_of_tests() -> tuple[str | None, dict[str, Any]]:
+    """Return the settings module, if there is one, and what is otherwise now: by the test runner, by overrides."""
+    changes: dict[str, Any] = {}
+    holder = settings._wrapped
+    while isinstance(holder, UserSettingsHolder):
+        changes = {**{name: value for name, value in vars(holder).items() if name.isupper()}, **changes}
+        holder = holder.default_settings
+    settings_module = None
+    if isinstance(holder, Settings):
+        settings_module = holder.SETTINGS_MODULE
+        module = sys.modules[settings_module]
+        changes = {
+            **{
+                name: value
+                for name, value in vars(holder).items()
+                if name.isupper() and value is not getattr(module, name, getattr(global_settings, name, None))
+            },
+            **changes,
+        }
+        del changes["SETTINGS_MODULE"]
+    changes.pop("DATABASES", None)
+    return settings_module, changes
+
+
+class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
+    """A drop-in for `django.test.LiveServerTestCase`: the import is all that changes.
+
+    While the tests of the class run, every client of httpx and httpx2 in this process, and Starlette's `TestClient`,
+    go to the app (see `socketless.switch`); `self.client` stays Django's own. As with Django's, the tests are not
+    wrapped in transactions, since the app has connections of its own: what they have committed is flushed after each.
+
+    Attributes:
+        worker_class: `IpcThread`, which shares everything with the tests, SQLite in memory too; or `IpcProcess`, which
+            uses the same test databases, so these must be files, or on a server.
+        worker_options: more arguments for it, as `{"start_method": "fork"}`.
+        app: an app of the project's own, WSGI or ASGI, or its import string (``"mysite.asgi:application"``). It serves
+            static files if it does so itself. `None`: Django's WSGI app, with static and media files.
+        static_handler, host: as of Django's.
+        port: 0, or one that shall be in the URL; it is nobody's.
+        raise_request_exception: raise what a view raises in the request, as `self.client` does. If false, the response
+            is 500, as with Django's `LiveServerTestCase`.
+        live_server_url: the URL of the app, ``http://localhost``.
+        worker: the worker, from `setUpClass()` on.
+
+    Raises, in `setUpClass()`:
+        ImproperlyConfigured: `worker_class` is a process, and a database is in memory or a setting cannot be pickled.
+        StateError: this process is switched to another worker already.
+        WorkerStartError: the app could not be started.
+    """
+
+    host = "localhost"
+    port = 0
+    static_handler = _StaticFilesHandler
+    worker_class: type[IpcThread] | type[IpcProcess] = IpcThread
+    worker_options: Mapping[str, Any] = {}
+    app: Any = None
+    raise_request_exception = True
+    worker: IpcThread | IpcProcess
+
+    @classproperty  # type: ignore[untyped-decorator]
+    def live_server_url(cls) -> str:
+        return f"http://{cls.host}:{cls.port}" if cls.port else f"http://{cls.host}"
+
+    @classproperty  # type: ignore[untyped-decorator]
+    def allowed_host(cls) -> str:
+        return cls.host
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        stack = ExitStack()
+        cls.addClassCleanup(stack.close)
+        live = LiveApp(
+            cls.worker_class,
+            cls.worker_options,
+            app=cls.app,
+            static_handler=cls.static_handler,
+            url=cls.live_server_url,
+            allowed_host=cls.allowed_host,
+            databases=cls.databases,
+            where=f"{cls.__module__}.{cls.__qualname__}.databases",
+            raises=cls.raise_request_exception,
+        )
+        stack.callback(live.close)
+        cls.worker = live.worker
+        stack.enter_context(live.switched())
+
+
+class StaticLiveServerTestCase(LiveServerTestCase):
+    """A drop-in for `django.contrib.staticfiles.testing.StaticLiveServerTestCase`.
+
+    It serves the static files of the apps, which need not be collected.
+    """
+
+    static_handler = StaticFilesHandler

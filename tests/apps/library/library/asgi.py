@@ -1,0 +1,5 @@
+"""The ASGI app."""
+
+from django.core.asgi import get_asgi_application
+
+application = get_asgi_application()
