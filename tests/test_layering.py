@@ -26,8 +26,9 @@ MAY_IMPORT = {
     "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
     "testclient": {"host", "transport", "websocket", "wire", "errors"},
     "families": {"errors"},
+    "answer": {"host", "wire", "errors"},
     "upgrade": {"families", "host", "wire", "errors"},
-    "transport": {"families", "upgrade", "host", "wire", "errors"},
+    "transport": {"answer", "families", "upgrade", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
     "advice": {"sandbox"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
     "django_fixtures": {"django"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
-    "cli": {"advice", "eventloop", "host", "sandbox", "switch", "transport", "errors"},
+    "cli": {"answer", "advice", "eventloop", "host", "sandbox", "switch", "transport", "errors"},
     "__main__": {"cli"},
 }
 
