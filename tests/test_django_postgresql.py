@@ -106,6 +106,7 @@ TESTS = """
     import asyncio
 
     import httpx
+    from books.eager import look
     from books.models import Book
     from django.db import connection, transaction
     from socketless import IpcProcess, IpcThread
@@ -153,6 +154,7 @@ TESTS = """
         def test_our_session_stays(self):
             Book.objects.create(title="Emma")
             before = connection.connection
+            look("test")
             if self.worker_class is IpcProcess:
                 with self.assertRaises(httpx.ReadError):
                     httpx.get("/die")
@@ -165,7 +167,11 @@ TESTS = """
 def test_live_server_test_case(kind: str, library: Library) -> None:
     """The app uses the test database; what it had open when the tests end does not keep that from being destroyed."""
     library.write("test_live.py", TESTS.replace("WORKER", WORKERS[kind]))
-    done = library.passes(7, *MANAGE)
+    done = library.passes(7, *MANAGE, LIBRARY_EAGER="middleware urls test")
+    looks = [line.split() for line in (library.folder / "eager.log").read_text().splitlines()]
+    assert {(where, name) for where, name, *_ in looks} == {(w, "test_library") for w in ("middleware", "urls", "test")}
+    sessions = {(session, pid) for _, _, pid, session in looks}
+    assert len({session for session, _ in sessions}) == len(sessions)  # none is used by two processes
     assert "Destroying test database" in done.text
 
 
