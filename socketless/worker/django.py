@@ -89,7 +89,6 @@ class Connections:
 
     Args:
         allowed: the aliases that the tests may use. Another's database was not replaced by one for tests.
-        settings: of each database; `None`: those of this process are right.
         shared: connections for all threads of a worker, by their aliases.
         where: what a person has to add an alias to.
     """
@@ -98,12 +97,10 @@ class Connections:
         self,
         allowed: Collection[str],
         where: str,
-        settings: Mapping[str, Any] | None = None,
         shared: Mapping[str, Any] | None = None,
     ) -> None:
         self._allowed = frozenset(allowed)
         self._where = where
-        self._settings = settings
         self._shared = dict(shared or {})
         self._owner = threading.get_ident()
         self._made: list[Any] = []  # by other threads
@@ -126,7 +123,7 @@ class Connections:
         # Runs in whichever thread uses an alias for the first time.
         if alias in self._shared and threading.current_thread().name.startswith("socketless-"):
             return self._shared[alias]
-        settings = (connections.settings if self._settings is None else self._settings)[alias]
+        settings = connections.settings[alias]
         connection = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, alias)
         if alias not in self._allowed:
             _forbid(connection, alias, self._where)
@@ -193,7 +190,8 @@ class Spawned:
         from django.core import mail
 
         databases = self._databases()
-        Connections(self._allowed, self._where, databases).install()  # first: nothing of the project has run yet
+        connections._settings = databases  # first: the settings module, as all of the project, may query a database
+        Connections(self._allowed, self._where).install()
         if self._settings_module is None:
             settings.configure(DATABASES=databases, **self._changes())
         else:

@@ -82,6 +82,63 @@ def test_no_orphan(moment: str, kind: str, start_method: str, tmp_path: Path) ->
             wait_for_end(pid)
 
 
+LEAVING_APP = """
+import os, signal, threading
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("leaving", flush=True)
+        os.kill(os.getppid(), signal.Signals[os.environ["SIGNAL"]])
+        threading.Event().wait()
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body"})
+"""
+
+LEAVING_HOST = """
+import signal, sys, threading, httpx
+from socketless import IpcProcess, IpcTransport
+signal.signal(signal.SIGINT, signal.default_int_handler)
+worker = IpcProcess("leaving_app:app", start_method=sys.argv[1], shutdown_timeout=None)
+httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=None).get("/")
+print(worker.pid, flush=True)
+try:
+    worker.close()
+except KeyboardInterrupt:
+    print("in a hurry", [thread.name for thread in threading.enumerate()], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+@pytest.mark.parametrize(
+    ("signal_name", "said"),
+    [("SIGINT", "leaving\nin a hurry ['MainThread']\n"), ("SIGKILL", "")],
+)
+def test_close_that_is_broken_off(signal_name: str, said: str, start_method: str, tmp_path: Path) -> None:
+    """A worker that hangs while it leaves ends when its host is killed, or when close() is interrupted there."""
+    (tmp_path / "leaving_app.py").write_text(LEAVING_APP)
+    with (
+        nothing_leaks(),
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVING_HOST, start_method],
+            env={**os.environ, "SIGNAL": signal_name},
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as host,
+    ):
+        assert host.stdin is not None
+        assert host.stdout is not None
+        wait_for_end(int(host.stdout.readline()))  # in a hurry, the host is still there
+        host.stdin.close()
+        assert host.stdout.read() == said
+        assert host.wait(LIMIT) == (0 if said else -signal.SIGKILL)
+
+
 def wait_for_end(pid: int) -> None:
     try:
         pidfd = os.pidfd_open(pid)
