@@ -30,6 +30,9 @@ _LIVE_SERVER = ("thread", "spawn", "fork")
 
 _rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
 run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
+_app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
+
+_running: list[pytest.Config] = []  # pytest may run within a test of pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,8 +64,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     _rescue(early_config)  # a conftest.py may make a loop
     switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
-    if switch:  # before any conftest.py could make one
+    if switch and not _running:  # before any conftest.py could make one
         early_config.stash[run_arguments] = switch.arguments
+    _running.append(early_config)
+    early_config.add_cleanup(lambda: _running.remove(early_config))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -79,9 +84,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = []
     if _rescued in config.stash:
         lines.append(f"socketless: event loops wake by a pipe ({config.stash[_rescued]})")
-    app = config.stash[run_arguments]["app_import"] if run_arguments in config.stash else _app_of(config)
-    if app:
-        lines.append(f"socketless: all clients go to {app}")
+    if run_arguments in config.stash:
+        lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
+        if config.getini("socketless_reset_hook"):
+            lines.append("socketless: socketless_reset_hook not used, as pytest was started with a switch")
+    elif _app_of(config):
+        lines.append(f"socketless: all clients go to {_app_of(config)}")
     return lines
 
 
@@ -131,14 +139,22 @@ def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     if switch is not None and run_arguments in request.config.stash:
         yield switch.worker
         return
-    app = request.getfixturevalue("socketless_app")
+    app = request.config.stash[_app_of_worker] = request.getfixturevalue("socketless_app")
     kind = IpcProcess if isinstance(app, str) else IpcThread
     with kind(app, reset_hook_path=request.config.getini("socketless_reset_hook") or None) as worker:
         yield worker
 
 
 @pytest.fixture
-def _socketless_reset(socketless_worker: Worker) -> None:
+def _socketless_reset(request: pytest.FixtureRequest, socketless_worker: Worker) -> None:
+    if _app_of_worker in request.config.stash:
+        app, wanted = request.config.stash[_app_of_worker], request.getfixturevalue("socketless_app")
+        if app is not wanted and app != wanted:
+            pytest.fail(
+                f"socketless_app is {wanted!r} here, but the worker of this session runs {app!r}; for several apps, "
+                "make a fixture for each with ipc_connection_fixture()",
+                pytrace=False,
+            )
     socketless_worker.reset()
 
 

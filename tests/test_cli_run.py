@@ -387,7 +387,10 @@ def test_app_that_cannot_start(tmp_path: Path, args: list[str], expected: str) -
     [
         ([], "Missing what to run: '-m MODULE', or a script."),
         (["-m"], "-m needs the name of a module."),
-        (["--debug", "-m", "x"], "'--debug' comes after APP; options of socketless come before it."),
+        (
+            ["--debug", "-m", "x"],
+            "cannot run '--debug': after APP comes '-m MODULE' or a script; options of socketless come before APP.",
+        ),
         (["nowhere.py"], "cannot run 'nowhere.py': No such file or directory."),
         (["empty"], "cannot run 'empty': there is no '__main__' module in 'empty'."),
     ],
