@@ -5,7 +5,14 @@ It imports nothing until it is used: pytest loads it in every project of the env
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from socketless.host.worker import Worker
 
 __all__: list[str] = []
 
@@ -23,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     _rescue(early_config)  # a conftest.py may make a loop
+    early_config.stash[_workers_before] = _live_workers()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -33,6 +41,28 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     reason = config.stash.get(_rescued, None)
     return [f"socketless: event loops wake by a pipe ({reason})"] if reason else []
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Close the workers that are left open: they save what coverage.py has counted, which pytest-cov reports next."""
+    try:
+        return (yield)
+    finally:
+        before = session.config.stash.get(_workers_before, [])  # of a pytest around this one, for example
+        left = [worker for worker in _live_workers() if worker not in before]
+        if left:
+            from socketless.host.worker import close_all
+
+            close_all(left)
+
+
+_workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
+
+
+def _live_workers() -> list[Worker]:
+    module = sys.modules.get("socketless.host.worker")
+    return [] if module is None else module.live_workers()
 
 
 _rescued = pytest.StashKey[str]()  # why the loops wake by a pipe

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
     "sandbox": set[str](),
-    "pytest_plugin": {"eventloop", "sandbox"},
+    "pytest_plugin": {"eventloop", "sandbox", "host"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
     "cli": {"host", "transport", "errors", "switch"},
     "__main__": {"cli"},
