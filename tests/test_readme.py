@@ -21,7 +21,7 @@ BLOCKS = [
     (language, name, re.sub(r"^   ", "", body, flags=re.MULTILINE).strip("\n") + "\n")
     for language, name, body in BLOCK.findall(README)
 ]
-FILES = {name: body for language, name, body in BLOCKS if language == "python"}
+FILES = {name: body for language, name, body in BLOCKS if language in ("python", "ini")}
 CONSOLES = [(name.partition("-")[0], body) for language, name, body in BLOCKS if language == "console" and name]
 COMMANDS = [body.removeprefix("$ ").strip() for language, name, body in BLOCKS if language == "console" and not name]
 
@@ -43,7 +43,7 @@ def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_every_block_is_tested() -> None:
     """Every example is a file or a command that one of these tests runs."""
-    assert all(name for language, name, _ in BLOCKS if language == "python")
+    assert all(name for language, name, _ in BLOCKS if language in ("python", "ini"))
     assert {name.partition("/")[0] for name in FILES if "/" in name} == {name for name, _ in CONSOLES}
     assert len(COMMANDS) == 2
 
