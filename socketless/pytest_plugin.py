@@ -7,7 +7,7 @@ tests that do not ask for it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +30,7 @@ _LIVE_SERVER = ("thread", "spawn", "fork")
 
 _rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
 run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
+_workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
 _app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
 
 _running: list[pytest.Config] = []  # pytest may run within a test of pytest
@@ -63,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     _rescue(early_config)  # a conftest.py may make a loop
+    early_config.stash[_workers_before] = _live_workers()
     switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
     if switch and not _running:  # before any conftest.py could make one
         early_config.stash[run_arguments] = switch.arguments
@@ -91,6 +93,25 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     elif _app_of(config):
         lines.append(f"socketless: all clients go to {_app_of(config)}")
     return lines
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Close the workers that are left open: they save what coverage.py has counted, which pytest-cov reports next."""
+    try:
+        return (yield)
+    finally:
+        before = session.config.stash.get(_workers_before, [])  # of a pytest around this one, for example
+        left = [worker for worker in _live_workers() if worker not in before]
+        if left:
+            from socketless.host.worker import close_all
+
+            close_all(left)
+
+
+def _live_workers() -> list[Worker]:
+    module = sys.modules.get("socketless.host.worker")
+    return [] if module is None else module.live_workers()
 
 
 def _app_of(config: pytest.Config) -> str:
