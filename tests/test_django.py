@@ -5,43 +5,11 @@ A small project, `tests/apps/library`, is tested by `manage.py test` and by pyte
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 
 import pytest
 
-from library import IN_FILES, IN_MEMORY, MANAGE, PROFILES, PYTEST, WORKERS, Library
-
-EVERYWHERE = pytest.mark.parametrize(
-    "profile",
-    [
-        pytest.param(
-            profile,
-            marks=pytest.mark.skipif(
-                profile != "free" and platform.system() != "Linux", reason="nosock.py is for x86-64 and arm64 Linux"
-            ),
-        )
-        for profile in PROFILES
-    ],
-)
-EACH_WORKER = pytest.mark.parametrize("kind", WORKERS)
-EACH_PROCESS = pytest.mark.parametrize("kind", ["spawn", "fork"])
-EACH_RUNNER = pytest.mark.parametrize("runner", [MANAGE, PYTEST], ids=["manage", "pytest"])
-
-IMPORTS = """
-import asyncio
-import os
-
-import httpx
-from books.models import Book
-from django.conf import settings
-from django.db import connection, connections
-from django.test import TestCase, override_settings
-from socketless import IpcProcess, IpcThread
-from socketless.django import LiveServerTestCase, StaticLiveServerTestCase
-from support import nothing_leaks
-
-"""
+from library import EACH_PROCESS, EACH_RUNNER, EACH_WORKER, EVERYWHERE, IN_FILES, IN_MEMORY, MANAGE, PYTEST, Library
 
 
 @pytest.fixture
@@ -54,10 +22,6 @@ def library(tmp_path: Path) -> Library:
 def in_memory(tmp_path: Path) -> Library:
     """The project with its test database in memory."""
     return Library(tmp_path, IN_MEMORY)
-
-
-def write_tests(library: Library, text: str, kind: str = "thread", name: str = "test_live.py") -> None:
-    library.write(name, IMPORTS + text.replace("WORKER", WORKERS[kind]))
 
 
 # The test case
@@ -174,7 +138,7 @@ class OrdinaryTest(TestCase):
 @EACH_RUNNER
 def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) -> None:
     """On threads, the app and its tests share SQLite in memory, whichever thread serves a request."""
-    write_tests(in_memory, ALL)
+    in_memory.write_tests(ALL)
     in_memory.passes(11, *runner, profile=profile)
     assert in_memory.leftovers == set()
 
@@ -183,7 +147,7 @@ def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) ->
 @EACH_RUNNER
 def test_in_files(runner: tuple[str, ...], profile: str, library: Library) -> None:
     """Classes with different workers, one after the other, use the test databases, never the real ones."""
-    write_tests(library, ALL + PROCESSES)
+    library.write_tests(ALL + PROCESSES)
     library.passes(52, *runner, profile=profile)
     assert library.leftovers == set()
 
@@ -191,7 +155,98 @@ def test_in_files(runner: tuple[str, ...], profile: str, library: Library) -> No
 @EACH_RUNNER
 def test_parallel(runner: tuple[str, ...], library: Library) -> None:
     """Each of two processes with tests has test databases of its own, and so do its workers."""
-    write_tests(library, ALL + PROCESSES)
+    library.write_tests(ALL + PROCESSES)
     options = ("--parallel", "2") if runner is MANAGE else ("-p", "xdist.plugin", "-n", "2")
     library.passes(52, *runner, *options)
+    assert library.leftovers == set()
+
+
+# What it must not do
+
+
+@EACH_PROCESS
+@EACH_RUNNER
+def test_process_in_memory(runner: tuple[str, ...], kind: str, in_memory: Library) -> None:
+    """A process cannot share SQLite in memory: the class fails with a text that says what to write, others do not."""
+    one = "class LiveTest(LiveServerTestCase):\n    WORKER\n\n    def test(self):\n        pass\n"
+    in_memory.write_tests(one, kind)
+    in_memory.write_tests(one, name="test_other.py")
+    done = in_memory.run(*runner)
+    assert (
+        "django.core.exceptions.ImproperlyConfigured: the test database of 'default' is SQLite in memory, which no "
+        'other process can use. Give it a file, DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / '
+        '"test_default.sqlite3"}, '
+        "or let the app run on threads of this process: worker_class = IpcThread "
+        "(pytest-django: socketless_live_server = thread)\n"
+    ) in done.text
+    assert (done.summary, done.exit_code) == (
+        "FAILED (errors=1)" if runner is MANAGE else "1 passed, 1 error",
+        1,
+    )
+    assert in_memory.leftovers == set()
+
+
+@EACH_WORKER
+def test_eager_code(kind: str, library: Library) -> None:
+    """Settings, `ready()`, middleware and URLs that query a database get that of the tests."""
+    text = 'class LiveTest(LiveServerTestCase):\n    WORKER\n\n    def test(self):\n        httpx.get("/books")\n'
+    library.write_tests(text, kind)
+    places = "settings ready urls middleware"
+    library.passes(1, *PYTEST, "-W", "ignore::RuntimeWarning", LIBRARY_EAGER=places)
+    looks = [line.split() for line in (library.folder / "eager.log").read_text().splitlines()]
+    [(_, _, tests, _), *_] = looks
+    in_worker = {where: name for where, name, pid, _ in looks if pid != tests}
+    here = {where: name for where, name, pid, _ in looks if pid == tests}
+    assert set(in_worker) == set({"thread": "", "spawn": places, "fork": "urls middleware"}[kind].split())
+    assert set(in_worker.values()) <= {"test.sqlite3"}
+    assert here.get("urls", "test.sqlite3") == here.get("middleware", "test.sqlite3") == "test.sqlite3"
+    assert library.leftovers == {"real.sqlite3"}  # of the tests' own process, before it has made the test databases
+
+
+@EACH_WORKER
+@EACH_RUNNER
+def test_other_database(runner: tuple[str, ...], kind: str, library: Library) -> None:
+    """A database that the tests do not name is refused, as it may be the real one; one that they name is the test's."""
+    one = """
+        class OneTest(LiveServerTestCase):
+            WORKER
+
+            def test(self):
+                with self.assertRaisesRegex(AssertionError, "connections to 'other' are not allowed in this test"):
+                    httpx.get("/elsewhere")
+        """
+    both = """
+        class BothTest(LiveServerTestCase):
+            WORKER
+            databases = {"default", "other"}
+
+            def test(self):
+                Book.objects.using("other").create(title="Emma")
+                assert httpx.get("/elsewhere").json() == ["Emma"]
+        """
+    library.write_tests(one, kind, "test_one.py")
+    library.passes(1, *runner)
+    library.write_tests(both, kind, "test_two.py")
+    library.passes(2, *runner)
+    assert library.leftovers == set()
+
+
+@EACH_PROCESS
+@EVERYWHERE
+def test_dead_worker(kind: str, profile: str, library: Library) -> None:
+    """A worker that has died in the middle of a test is replaced by one that uses the test database again."""
+    text = """
+    class LiveTest(LiveServerTestCase):
+        WORKER
+
+        def test(self):
+            Book.objects.create(title="Emma")
+            with self.assertRaisesRegex(httpx.ReadError, r"^GET /die: the worker \\(pid \\d+\\) exited with code 3$"):
+                httpx.get("/die")
+            assert httpx.get("/books").json() == ["Emma"]
+            assert httpx.post("/books", data={"title": "Dune"}).json() == ["Dune", "Emma"]
+            assert Book.objects.count() == 2
+    """
+    library.write_tests(text, kind)
+    library.passes(1, *MANAGE, profile=profile)
     assert library.leftovers == set()
