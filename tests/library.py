@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 import nosock
 from support import LIMIT
@@ -28,6 +31,38 @@ WORKERS = {
     "spawn": "worker_class = IpcProcess",
     "fork": 'worker_class, worker_options = IpcProcess, {"start_method": "fork"}',
 }
+
+
+EVERYWHERE = pytest.mark.parametrize(
+    "profile",
+    [
+        pytest.param(
+            profile,
+            marks=pytest.mark.skipif(
+                profile != "free" and platform.system() != "Linux", reason="nosock.py is for x86-64 and arm64 Linux"
+            ),
+        )
+        for profile in PROFILES
+    ],
+)
+EACH_WORKER = pytest.mark.parametrize("kind", WORKERS)
+EACH_PROCESS = pytest.mark.parametrize("kind", ["spawn", "fork"])
+EACH_RUNNER = pytest.mark.parametrize("runner", [MANAGE, PYTEST], ids=["manage", "pytest"])
+
+IMPORTS = """
+import asyncio
+import os
+
+import httpx
+from books.models import Book
+from django.conf import settings
+from django.db import connection, connections
+from django.test import TestCase, override_settings
+from socketless import IpcProcess, IpcThread
+from socketless.django import LiveServerTestCase, StaticLiveServerTestCase
+from support import nothing_leaks
+
+"""
 
 
 def sqlite(name: str, **test: Any) -> dict[str, Any]:
@@ -68,6 +103,10 @@ class Library:
     def write(self, name: str, text: str) -> None:
         """Write a file of the project."""
         (self.folder / name).write_text(textwrap.dedent(text).lstrip())
+
+    def write_tests(self, text: str, kind: str = "thread", name: str = "test_live.py") -> None:
+        """Write tests, in which WORKER is one of that kind."""
+        self.write(name, IMPORTS + textwrap.dedent(text).replace("WORKER", WORKERS[kind]))
 
     def run(self, *arguments: str, profile: str = "free", **env: str) -> Done:
         """Run Python in the project's folder, under a profile of nosock.py."""

@@ -77,11 +77,15 @@ class Unpickle:
 
 
 def _app_of_django(static_handler: Any) -> Any:
-    # As LiveServerThread.run() does.
+    # As LiveServerThread.run() does, whose handler of static files needs STATIC_URL for every request.
+    from django.conf import settings
     from django.core.handlers.wsgi import WSGIHandler
     from django.test.testcases import _MediaFilesHandler
 
-    return static_handler(_MediaFilesHandler(WSGIHandler()))
+    app = _MediaFilesHandler(WSGIHandler())
+    if settings.STATIC_URL is None and "django.contrib.staticfiles" not in settings.INSTALLED_APPS:
+        return app
+    return static_handler(app)
 
 
 class Connections:
