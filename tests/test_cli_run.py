@@ -362,7 +362,7 @@ def test_debug(tmp_path: Path) -> None:
         ),
         pytest.param(
             ["apps.shop_app:fail"],
-            "Traceback (most recent call last):\n"
+            "OSError: the database is away\nTraceback (most recent call last):\n"
             f'  File "{TESTS}/apps/shop_app.py", line N, in fail\n    raise OSError("the database is away")\n'
             "OSError: the database is away\nIt had printed:\nabout to fail\n",
             id="app that fails",
@@ -379,7 +379,7 @@ def test_app_that_cannot_start(tmp_path: Path, args: list[str], expected: str) -
     write(tmp_path, prog="print('begun')")
     code, stdout, stderr = socketless_run(*args, "prog.py", folder=tmp_path)
     assert (code, stdout) == (1, "about to fail\n" if "apps.shop_app:fail" in args else "")
-    assert traceback_of(stderr) == f"WorkerStartError: the worker could not start:\n{expected}"
+    assert traceback_of(stderr) == f"WorkerStartError: the worker could not start: {expected}"
 
 
 @pytest.mark.parametrize(
