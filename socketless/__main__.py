@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -16,6 +17,9 @@ def main() -> None:
         sys.path.insert(0, "")
     else:
         sys.path[0] = ""  # APP is in the current directory; Python has put that of the script there
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed when Python started
+            setattr(sys, name, open(os.devnull, "w"))  # for as long as Python runs
     try:
         from socketless.cli import AfterClick, cli
 

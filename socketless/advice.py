@@ -21,7 +21,7 @@ class Advice:
         what: what belongs to it.
         outcome: ``"works"``, ``"hangs"`` or ``"fails"``.
         because: the name of the `Check` that has failed; `None` where it works.
-        write: what to do about it, in lines of at most 70 characters; `None` where it works.
+        write: what to do about it, in lines of at most 71 characters; `None` where it works.
     """
 
     way: str

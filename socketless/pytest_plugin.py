@@ -7,7 +7,7 @@ tests that do not ask for it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +30,10 @@ _LIVE_SERVER = ("thread", "spawn", "fork")
 
 _rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
 run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
+_workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
+_app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
+
+_running: list[pytest.Config] = []  # pytest may run within a test of pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,9 +64,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     _rescue(early_config)  # a conftest.py may make a loop
+    early_config.stash[_workers_before] = _live_workers()
     switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
-    if switch:  # before any conftest.py could make one
+    if switch and not _running:  # before any conftest.py could make one
         early_config.stash[run_arguments] = switch.arguments
+    _running.append(early_config)
+    early_config.add_cleanup(lambda: _running.remove(early_config))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -79,10 +86,32 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = []
     if _rescued in config.stash:
         lines.append(f"socketless: event loops wake by a pipe ({config.stash[_rescued]})")
-    app = config.stash[run_arguments]["app_import"] if run_arguments in config.stash else _app_of(config)
-    if app:
-        lines.append(f"socketless: all clients go to {app}")
+    if run_arguments in config.stash:
+        lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
+        if config.getini("socketless_reset_hook"):
+            lines.append("socketless: socketless_reset_hook not used, as pytest was started with a switch")
+    elif _app_of(config):
+        lines.append(f"socketless: all clients go to {_app_of(config)}")
     return lines
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Close the workers that are left open: they save what coverage.py has counted, which pytest-cov reports next."""
+    try:
+        return (yield)
+    finally:
+        before = session.config.stash.get(_workers_before, [])  # of a pytest around this one, for example
+        left = [worker for worker in _live_workers() if worker not in before]
+        if left:
+            from socketless.host.worker import close_all
+
+            close_all(left)
+
+
+def _live_workers() -> list[Worker]:
+    module = sys.modules.get("socketless.host.worker")
+    return [] if module is None else module.live_workers()
 
 
 def _app_of(config: pytest.Config) -> str:
@@ -131,14 +160,22 @@ def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     if switch is not None and run_arguments in request.config.stash:
         yield switch.worker
         return
-    app = request.getfixturevalue("socketless_app")
+    app = request.config.stash[_app_of_worker] = request.getfixturevalue("socketless_app")
     kind = IpcProcess if isinstance(app, str) else IpcThread
     with kind(app, reset_hook_path=request.config.getini("socketless_reset_hook") or None) as worker:
         yield worker
 
 
 @pytest.fixture
-def _socketless_reset(socketless_worker: Worker) -> None:
+def _socketless_reset(request: pytest.FixtureRequest, socketless_worker: Worker) -> None:
+    if _app_of_worker in request.config.stash:
+        app, wanted = request.config.stash[_app_of_worker], request.getfixturevalue("socketless_app")
+        if app is not wanted and app != wanted:
+            pytest.fail(
+                f"socketless_app is {wanted!r} here, but the worker of this session runs {app!r}; for several apps, "
+                "make a fixture for each with ipc_connection_fixture()",
+                pytrace=False,
+            )
     socketless_worker.reset()
 
 

@@ -29,10 +29,10 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _socketless_switch(request: pytest.FixtureRequest) -> Iterator[None]:
-    if active_switch() is not None:  # that of `socketless run`
+    arguments = request.config.stash.get(run_arguments, None)
+    if arguments is not None and active_switch() is not None:  # that of `socketless run` itself
         yield
         return
-    arguments = request.config.stash.get(run_arguments, None)
     if arguments is None:
         worker = request.getfixturevalue("socketless_worker")
         arguments = {"app_import": worker, "base_url": request.config.getini("socketless_base_url")}

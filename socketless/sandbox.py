@@ -194,7 +194,7 @@ def _be_child(probe: Callable[[], None], writer: int) -> None:
             answer = "works"
         except BaseException as error:
             reason = error.strerror if isinstance(error, OSError) else None
-            answer = f"refused: {reason or error or type(error).__name__}"
+            answer = f"refused: {reason or str(error) or type(error).__name__}"
         os.write(writer, answer.encode("utf-8", "replace")[:4096])
     finally:
         os._exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 # So that the async tests of this process can run where sockets are refused, too.
 eventloop.install()
+
+
+# It needs a server's programs: `tox -e postgresql` says where they are, and runs nothing else.
+collect_ignore = [] if "POSTGRESQL_BIN" in os.environ else ["test_django_postgresql.py"]
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,24 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from commands import (
+    LIMIT,
+    MODULE,
+    TESTS,
+    Outcome,
+    environment,
+    read_to_end,
+    run,
+    run_on_terminal,
+    traceback_of,
+    without_colours,
+)
 from socketless import __version__
 
-TESTS = Path(__file__).resolve().parent
 APP = "apps.cli_app:app"
-MODULE = [sys.executable, "-m", "socketless"]
-LIMIT = 60.0  # seconds for what takes less than one; only a defect reaches it
 
 # Leave out of a verbose request what depends on the versions of httpx and of its codecs.
 PLAIN_HEADERS = ["-h", "User-Agent", "test", "-h", "Accept-Encoding", "identity"]
@@ -36,27 +44,6 @@ Try 'socketless request --help' for help.
 """
 
 
-class Outcome(NamedTuple):
-    code: int
-    stdout: str
-    stderr: str
-
-
-def environment(env: dict[str, str] | None = None) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")
-    }
-    return {**kept, "TERM": "xterm-256color", "COLUMNS": "80", **(env or {})}
-
-
-def run(command: list[str], stdin: bytes = b"") -> Outcome:
-    """Run a command with its streams in pipes."""
-    done = subprocess.run(
-        command, check=False, input=stdin, capture_output=True, cwd=TESTS, env=environment(), timeout=LIMIT
-    )
-    return Outcome(done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode())
-
-
 def request(*args: str, stdin: bytes = b"", app: str = APP) -> Outcome:
     """Run `socketless request` with its streams in pipes."""
     return run([*MODULE, "request", app, *args], stdin)
@@ -71,45 +58,13 @@ def request_to(stdout: int, *args: str) -> tuple[int, str]:
     return done.returncode, done.stderr.decode()
 
 
-def read_to_end(master: int) -> str:
-    data = b""
-    try:
-        while piece := os.read(master, 65536):
-            data += piece
-    except OSError:  # EIO: the other side has closed it (Linux)
-        pass
-    return data.decode().replace("\r\n", "\n")
-
-
 def on_terminal(*args: str, stderr: bool = False, app: str = APP, env: dict[str, str] | None = None) -> tuple[int, str]:
     """Run `socketless request` with stdout, or stderr, on a terminal of 80 columns; return the code and its text."""
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        [*MODULE, "request", app, *args],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL if stderr else slave,
-        stderr=slave if stderr else subprocess.DEVNULL,
-        cwd=TESTS,
-        env=environment(env),
-    ) as process:
-        os.close(slave)
-        text = read_to_end(master)
-        os.close(master)
-        return process.wait(LIMIT), text
-
-
-def without_colours(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return run_on_terminal([*MODULE, "request", app, *args], stderr=stderr, env=env)
 
 
 def usage_error(text: str) -> Outcome:
     return Outcome(2, "", f"{USAGE}Error: {text}\n")
-
-
-def traceback_of(text: str) -> str:
-    """Return a traceback without what depends on the Python version and on where the lines are."""
-    text = re.sub(r"^ *[~^]+\n", "", text, flags=re.MULTILINE)
-    return re.sub(r"line \d+", "line N", text)
 
 
 BOOM = f"""\
@@ -163,6 +118,7 @@ Options:
   -h, --help  Show this message and exit.
 
 Commands:
+  doctor   Say what this sandbox refuses, what breaks, and what to write.
   request  Send one request to APP and print the response.
   run      Run a module or a script with every httpx client switched to APP.
 """,

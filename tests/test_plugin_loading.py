@@ -67,10 +67,13 @@ def test_named_although_it_is_loaded(cafe: Path, profile: str) -> None:
 
 NESTED = """
     import asyncio
+    from wsgiref.simple_server import demo_app
 
     import pytest
+    from socketless import IpcThread
 
     pytest_plugins = ["pytester"]
+    worker = IpcThread(demo_app)
 
 
     def test_runs_pytest(pytester):
@@ -81,12 +84,13 @@ NESTED = """
     @pytest.mark.parametrize("number", range(20))
     def test_goes_on(number):
         assert asyncio.run(asyncio.to_thread(str, number)) == str(number)
+        assert worker.run(str, number) == str(number)
 """
 
 
 @everywhere
 def test_nested(tmp_path: Path, profile: str) -> None:
-    """A pytest within pytest, in one process, leaves the rescue of the outer one in place."""
+    """A pytest within pytest, in one process, leaves the loops of the outer one as they are, and its workers open."""
     write(tmp_path, {"test_nested.py": NESTED})
     seen = run_pytest(tmp_path, profile, "-p", "no:asyncio")
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), "21 passed", 0), seen.text

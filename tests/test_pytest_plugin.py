@@ -72,6 +72,7 @@ class Project:
         self.write("shop.py", SHOP)
 
     def write(self, name: str, text: str) -> None:
+        (self.folder / name).parent.mkdir(exist_ok=True)
         (self.folder / name).write_text(textwrap.dedent(text).lstrip())
 
     def run(
@@ -222,6 +223,53 @@ def test_fixture_that_overrides(project: Project) -> None:
     assert "socketless:" not in result.stdout.str()
 
 
+def test_apps_of_two_folders(project: Project) -> None:
+    """One worker cannot be for two apps: the tests of the second one say so, and ask nobody."""
+    for name in ("one", "two"):
+        project.write(
+            f"{name}/conftest.py",
+            f"""
+            import pytest
+
+            @pytest.fixture(scope="session")
+            def socketless_app():
+                return "shop:{"app" if name == "one" else "other"}"
+            """,
+        )
+        project.write(
+            f"{name}/test_{name}.py", "def test_get(socketless_client):\n    socketless_client.get('/items')\n"
+        )
+    result = project.run()
+    result.assert_outcomes(passed=1, errors=1)
+    assert (
+        "socketless_app is 'shop:other' here, but the worker of this session runs 'shop:app'; for several apps, make a "
+        "fixture for each with ipc_connection_fixture()"
+    ) in result.stdout.str()
+
+
+def test_pytest_within_pytest(project: Project) -> None:
+    """A switch of a session's own is none that pytest was started with, for a session within it."""
+    project.write("pytest.ini", SHOP_INI)
+    project.write("inner/test_inner.py", "def test_it(socketless_client):\n    socketless_client.get('/items')\n")
+    project.write(
+        "test_outer.py",
+        """
+        import pytest
+
+        def test_inner():
+            options = ["-p", "socketless.pytest_plugin", "-p", "no:cacheprovider", "-c", "inner/tox.ini", "inner"]
+            assert pytest.main(options) == 1
+            assert pytest.main([*options, "--socketless-app=shop:app"]) == 1
+        """,
+    )
+    project.write("inner/tox.ini", "[pytest]\n")
+    result = project.run("-s", "test_outer.py")
+    assert result.ret == 0
+    text = result.stdout.str()
+    assert "there is no app: give --socketless-app=" in text
+    assert "StateError: this process is switched to 'shop:app' already" in text
+
+
 def test_what_goes_wrong(project: Project) -> None:
     """No app, an app that does not start, and a reset hook that raises: each is said at the tests that it concerns."""
     project.write(
@@ -309,6 +357,11 @@ def test_under_a_switch(project: Project, command: tuple[str, ...]) -> None:
         result = project.run("--socketless-app=other:app", *options, command=command)
         result.assert_outcomes(passed=4 if options else 2)
         assert "\nsocketless: all clients go to shop:app\n" in result.stdout.str()
+        assert "not used" not in result.stdout.str()
+    project.write("pytest.ini", SHOP_INI)
+    result = project.run(command=command)
+    result.assert_outcomes(passed=2)
+    assert "\nsocketless: socketless_reset_hook not used, as pytest was started with a switch\n" in result.stdout.str()
 
 
 def test_switch_that_cannot_be_repeated(project: Project) -> None:

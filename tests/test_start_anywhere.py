@@ -154,6 +154,22 @@ def test_standard_input(project: Project) -> None:
     assert project.python("-", script=ASK_SHOP) == Done(0, "shop\n")
 
 
+@start_methods
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(project: Project, closed: str, start_method: str) -> None:
+    """A process whose standard streams are closed, as that of a daemon, can start a worker."""
+    script = f"""
+from asking import ask
+from socketless import IpcProcess
+
+with IpcProcess("shop:app", start_method={start_method!r}) as worker:
+    open("answer", "w").write(ask(worker))
+"""
+    project.write("script.py", script)
+    assert project.run("sh", "-c", f"{sys.executable} script.py {closed}") == Done(0, "")
+    assert (project.directory / "answer").read_text() == "shop"
+
+
 def test_warnings_as_errors(project: Project) -> None:
     """Neither side warns of anything under `python -W error`."""
     assert project.python("-W", "error", "-c", ASK_SHOP) == Done(0, "shop\n")

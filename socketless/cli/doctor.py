@@ -28,7 +28,7 @@ _INDENT = 7
 @click.command("doctor", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 def command(as_json: bool) -> None:
-    """Say what this sandbox refuses, what hangs or fails because of it, and what to write.
+    """Say what this sandbox refuses, what breaks, and what to write.
 
     All is really tried, within this machine, and socketless itself, too.
 

@@ -18,6 +18,7 @@ _NOT_THERE = "No module named {!r}"
 
 class _Found(NamedTuple):
     spec: ModuleSpec | None  # None: a plain script
+    loader: Any
     code: CodeType
 
 
@@ -66,7 +67,7 @@ class Program:
         """
         try:
             found = self._find_module(self._name) if self._is_module else self._find_script()
-            main = _main_module(found.spec, os.path.abspath(self._name))
+            main = _main_module(found, os.path.abspath(self._name))
             if self._is_module:
                 sys.argv[0] = main.__file__ or self._name
             sys.modules["__main__"] = main
@@ -92,19 +93,19 @@ class Program:
             if name.endswith(".__main__"):
                 _leave(f"{name!r} is a package and cannot be run")
             return self._find_module(f"{name}.__main__")
-        return _Found(spec, _code_of(spec))
+        return _Found(spec, spec.loader, _code_of(spec))
 
     def _find_script(self) -> _Found:
         if self._main is not None:
-            return _Found(self._main, _code_of(self._main))
+            return _Found(self._main, self._main.loader, _code_of(self._main))
         path = os.path.abspath(self._name)
         if path.endswith(".pyc"):
-            code = SourcelessFileLoader("__main__", path).get_code("__main__")
-        else:
-            loader = SourceFileLoader("__main__", path)
-            code = loader.source_to_code(loader.get_data(path), path)  # which leaves no __pycache__ behind
-        assert code is not None
-        return _Found(None, code)
+            compiled = SourcelessFileLoader("__main__", path)
+            code = compiled.get_code("__main__")
+            assert code is not None  # or it has raised
+            return _Found(None, compiled, code)
+        source = SourceFileLoader("__main__", path)
+        return _Found(None, source, source.source_to_code(source.get_data(path), path))  # which leaves no __pycache__
 
 
 def _is_archive(path: str) -> bool:
@@ -126,12 +127,12 @@ def _code_of(spec: ModuleSpec) -> CodeType:
     return code  # type: ignore[no-any-return]
 
 
-def _main_module(spec: ModuleSpec | None, path: str) -> ModuleType:
-    main = ModuleType("__main__")
+def _main_module(found: _Found, path: str) -> ModuleType:
+    main, spec = ModuleType("__main__"), found.spec
     main.__spec__ = spec
     main.__file__ = path if spec is None else spec.origin
     main.__package__ = None if spec is None else spec.parent
-    main.__loader__ = SourceFileLoader("__main__", path) if spec is None else spec.loader
+    main.__loader__ = found.loader
     vars(main)["__cached__"] = None if spec is None else spec.cached
     vars(main)["__builtins__"] = sys.modules["builtins"]
     return main

@@ -30,7 +30,11 @@ _BASE_URL: Any = {"default": BASE_URL, "show_default": True, "callback": _check_
 _PARAMETERS: list[click.Parameter] = [
     click.Argument(["app"]),
     click.Argument(["program"], nargs=-1, type=click.UNPROCESSED, metavar="-m MODULE | SCRIPT [ARGS]..."),
-    click.Option(["--reset-hook"], metavar="PATH", help="What reset_ipc_state() calls: 'package.module:function'."),
+    click.Option(
+        ["--reset-hook"],
+        metavar="PATH",
+        help="What reset_ipc_state() calls, and pytest before each test: 'package.module:function'.",
+    ),
     click.Option(["--base-url"], **_BASE_URL, help="What relative URLs are relative to."),
     click.Option(
         ["--raise-app-exceptions/--no-raise-app-exceptions"],
@@ -84,7 +88,9 @@ def _read_program(words: tuple[str, ...]) -> Program:
             raise click.UsageError("-m needs the name of a module.")
         return Program(name, args, is_module=True)
     if first.startswith("-"):
-        raise click.UsageError(f"{first!r} comes after APP; options of socketless come before it.")
+        raise click.UsageError(
+            f"cannot run {first!r}: after APP comes '-m MODULE' or a script; options of socketless come before APP."
+        )
     if not first:
         raise click.UsageError("Missing what to run: '-m MODULE', or a script.")
     try:

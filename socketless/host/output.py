@@ -20,6 +20,7 @@ import threading
 from typing import IO, TextIO
 
 from socketless.host.reports import Replay, ReportReader, show
+from socketless.wire.channel import above_stdio
 from socketless.wire.reports import Frame, LogReport
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -30,14 +31,13 @@ _PIECE_SIZE = 64 * 1024
 
 def _nameless_file() -> IO[bytes]:
     try:
-        file: IO[bytes] = tempfile.TemporaryFile(buffering=0)
+        with tempfile.TemporaryFile(buffering=0) as temporary:
+            fd = os.dup(temporary.fileno())
     except FileNotFoundError:  # no temporary directory that can be written to
         if not hasattr(os, "memfd_create"):  # Linux only
             raise
-        file = open(os.memfd_create("socketless-output"), "w+b", buffering=0)
-    if file.fileno() < 3:  # this process has closed its own; in the worker, another file comes to this place
-        with file:
-            file = open(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3), "w+b", buffering=0)
+        fd = os.memfd_create("socketless-output")
+    file: IO[bytes] = open(above_stdio(fd), "w+b", buffering=0)
     # Whoever opens it again, as /dev/stdout, must not write over what is there.
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
     return file

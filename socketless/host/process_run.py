@@ -240,10 +240,19 @@ class ProcessRun:
         """End the process, kindly for `timeout` seconds (`None`: for ever), and wait for it. May be called twice."""
         with self._stopping:
             if not self._stopped:
-                self._stop(timeout)
                 self._stopped = True
+                self._stop(timeout)
 
     def _stop(self, timeout: float | None) -> None:
+        try:
+            self._end(timeout)
+        except BaseException:  # Ctrl-C: somebody is in a hurry
+            self.kill(signal.SIGKILL)
+            raise
+        finally:
+            self._clean_up()
+
+    def _end(self, timeout: float | None) -> None:
         try:
             run_blocking(self._watched(self._control.send(Stop()), deadline_after(timeout)))
         except (WorkerStartError, OSError):
@@ -253,6 +262,8 @@ class ProcessRun:
                 self.kill(number)
             if self._ended.wait(seconds):
                 break
+
+    def _clean_up(self) -> None:
         if self._watcher not in (None, threading.current_thread()):
             self._watcher.join()
         if self._is_ready:

@@ -400,11 +400,21 @@ def owned(worker: W) -> W:
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
-@atexit.register
-def _close_all() -> None:
-    # A worker would notice the end of this process by itself, but then it may not take its time to leave.
-    for worker in list(_live):
+def live_workers() -> list[Worker]:
+    """Return the workers that nobody has closed yet."""
+    return list(_live)
+
+
+def close_all(workers: list[Worker]) -> None:
+    """Close workers that have been left open; what goes wrong with one is logged."""
+    for worker in workers:
         try:
             worker.close()
         except Exception:
             logger.exception("%r could not be closed", worker)
+
+
+@atexit.register
+def _close_live() -> None:
+    # A worker would notice the end of this process by itself, but then it may not take its time to leave.
+    close_all(live_workers())

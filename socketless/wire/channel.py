@@ -49,8 +49,17 @@ class PipeEnd(Connection):
 
 def make_pipe() -> tuple[PipeEnd, PipeEnd]:
     """Make what `Pipe(duplex=False)` makes, a pipe; `Pipe()` would be a socketpair."""
-    read_fd, write_fd = os.pipe()
+    read_fd, write_fd = map(above_stdio, os.pipe())
     return PipeEnd(read_fd, writable=False), PipeEnd(write_fd, readable=False)
+
+
+def above_stdio(fd: int) -> int:
+    """Move a descriptor whose number belongs to a standard stream: this process has closed it, a worker has its own."""
+    if fd > 2:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
 
 
 class Wait(NamedTuple):

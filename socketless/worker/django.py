@@ -77,11 +77,15 @@ class Unpickle:
 
 
 def _app_of_django(static_handler: Any) -> Any:
-    # As LiveServerThread.run() does.
+    # As LiveServerThread.run() does, whose handler of static files needs STATIC_URL for every request.
+    from django.conf import settings
     from django.core.handlers.wsgi import WSGIHandler
     from django.test.testcases import _MediaFilesHandler
 
-    return static_handler(_MediaFilesHandler(WSGIHandler()))
+    app = _MediaFilesHandler(WSGIHandler())
+    if settings.STATIC_URL is None and "django.contrib.staticfiles" not in settings.INSTALLED_APPS:
+        return app
+    return static_handler(app)
 
 
 class Connections:
@@ -89,7 +93,6 @@ class Connections:
 
     Args:
         allowed: the aliases that the tests may use. Another's database was not replaced by one for tests.
-        settings: of each database; `None`: those of this process are right.
         shared: connections for all threads of a worker, by their aliases.
         where: what a person has to add an alias to.
     """
@@ -98,12 +101,10 @@ class Connections:
         self,
         allowed: Collection[str],
         where: str,
-        settings: Mapping[str, Any] | None = None,
         shared: Mapping[str, Any] | None = None,
     ) -> None:
         self._allowed = frozenset(allowed)
         self._where = where
-        self._settings = settings
         self._shared = dict(shared or {})
         self._owner = threading.get_ident()
         self._made: list[Any] = []  # by other threads
@@ -126,7 +127,7 @@ class Connections:
         # Runs in whichever thread uses an alias for the first time.
         if alias in self._shared and threading.current_thread().name.startswith("socketless-"):
             return self._shared[alias]
-        settings = (connections.settings if self._settings is None else self._settings)[alias]
+        settings = connections.settings[alias]
         connection = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, alias)
         if alias not in self._allowed:
             _forbid(connection, alias, self._where)
@@ -193,7 +194,8 @@ class Spawned:
         from django.core import mail
 
         databases = self._databases()
-        Connections(self._allowed, self._where, databases).install()  # first: nothing of the project has run yet
+        connections._settings = databases  # first: the settings module, as all of the project, may query a database
+        Connections(self._allowed, self._where).install()
         if self._settings_module is None:
             settings.configure(DATABASES=databases, **self._changes())
         else:

@@ -20,6 +20,7 @@ import select
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 from socketless import eventloop
 from socketless.wire.channel import Channel, PipeEnd, finish
@@ -133,7 +134,7 @@ class _ControlThread(threading.Thread):
                     self._poll.unregister(fd)
                     for channel_fd in self._channels:
                         self._poll.register(channel_fd, select.POLLIN)
-                else:
+                elif fd in self._channels:
                     self._poll.unregister(fd)
                     assert self.runner is not None
                     self.runner.serve(self._channels.pop(fd))
@@ -155,6 +156,10 @@ class _ControlThread(threading.Thread):
             return ""  # it has moved on while it was looked at
 
     def _stop(self) -> None:
+        while self._channels:  # they are served no more; when the host leaves, they end, too
+            fd, _ = self._channels.popitem()
+            with suppress(KeyError):  # it was not served yet
+                self._poll.unregister(fd)
         if self.is_ready and self.runner is not None:
             self.runner.stop()
         elif not self.is_leaving:

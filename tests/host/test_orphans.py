@@ -82,6 +82,74 @@ def test_no_orphan(moment: str, kind: str, start_method: str, tmp_path: Path) ->
             wait_for_end(pid)
 
 
+LEAVING_APP = """
+import asyncio, os, signal, threading
+from asgiref.sync import sync_to_async
+
+def break_off():
+    os.kill(os.getppid(), signal.Signals[os.environ["SIGNAL"]])
+    threading.Event().wait()
+
+async def hangs_in_its_lifespan(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        break_off()
+
+async def hangs_in_a_thread(scope, receive, send):
+    if scope["type"] == "http":
+        loop = asyncio.get_running_loop()
+        close = loop.close
+        loop.close = lambda: (close(), break_off())
+        await sync_to_async(threading.Event().wait)()
+"""
+
+LEAVING_HOST = """
+import signal, sys, threading, httpx
+from socketless import IpcProcess, IpcTransport
+signal.signal(signal.SIGINT, signal.default_int_handler)
+worker = IpcProcess("leaving_app:" + sys.argv[2], start_method=sys.argv[1], shutdown_timeout=None)
+print(worker.pid, flush=True)
+try:
+    if sys.argv[2] == "hangs_in_a_thread":
+        httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=0.1).get("/")
+except httpx.ReadTimeout:
+    pass
+try:
+    worker.close()
+except KeyboardInterrupt:
+    print("in a hurry", [thread.name for thread in threading.enumerate()], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+@pytest.mark.parametrize("app", ["hangs_in_its_lifespan", "hangs_in_a_thread"])
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGKILL"])
+def test_close_that_is_broken_off(signal_name: str, app: str, start_method: str, tmp_path: Path) -> None:
+    """A worker that hangs while it leaves ends when its host is killed, or when close() is interrupted there."""
+    (tmp_path / "leaving_app.py").write_text(LEAVING_APP)
+    with (
+        nothing_leaks(),
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVING_HOST, start_method, app],
+            env={**os.environ, "SIGNAL": signal_name},
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as host,
+    ):
+        assert host.stdin is not None
+        assert host.stdout is not None
+        wait_for_end(int(host.stdout.readline()))  # in a hurry, the host is still there
+        host.stdin.close()
+        is_killed = signal_name == "SIGKILL"
+        assert host.stdout.read() == ("" if is_killed else "in a hurry ['MainThread']\n")
+        assert host.wait(LIMIT) == (-signal.SIGKILL if is_killed else 0)
+
+
 def wait_for_end(pid: int) -> None:
     try:
         pidfd = os.pidfd_open(pid)

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from books.eager import look
+
 BASE_DIR = Path(__file__).parent.parent
 SECRET_KEY = "secret for tests"
 DEBUG = True
@@ -22,6 +24,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "books.eager.middleware",
 ]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "static/"
@@ -32,3 +35,5 @@ GREETING = "hello"
 
 REAL = {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "real.sqlite3"}
 DATABASES = json.loads(os.environ["LIBRARY_DATABASES"]) if "LIBRARY_DATABASES" in os.environ else {"default": REAL}
+
+look("settings")

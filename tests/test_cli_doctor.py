@@ -1,0 +1,187 @@
+"""`socketless doctor`, run for real: what a person and a program read, under each profile, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+
+import pytest
+
+from commands import LIMIT, MODULE, TESTS, environment, run, run_on_terminal, under, without_colours
+from socketless import __version__
+
+CODEX = f"""\
+Refused here:
+  socket(AF_INET)                     Operation not permitted
+  send() and recv() on a socket pair  Operation not permitted
+  setsockopt() on a socket pair       Operation not permitted
+  bind() and listen() on 127.0.0.1    Operation not permitted
+  a connection over 127.0.0.1         Operation not permitted
+  a connection over a UNIX socket     Operation not permitted
+
+hangs  asyncio: TestClient of Starlette and FastAPI, asyncio.run() and
+       to_thread(), pytest-asyncio, anyio, Django's AsyncClient and async views
+       needs send() and recv() on a socket pair
+       > pytest: nothing, the plugin of socketless lets the loops wake by a pipe
+       > elsewhere, before the first loop is made:
+       >     from socketless import eventloop; eventloop.install()
+
+fails  trio
+       needs send() and recv() on a socket pair
+       > as above
+
+fails  the app on a port: LiveServerTestCase, live_server of pytest-django,
+       uvicorn, waitress
+       needs socket(AF_INET)
+       > start no server: httpx asks the app over pipes, whatever port it names
+       >     socketless run package.module:app -m pytest
+       > or in a fixture, or in setUpModule():
+       >     from socketless import switch_to_ipc_connection
+       >     switch_to_ipc_connection("package.module:app")
+
+fails  clients of other servers on this machine: requests, urllib, drivers of
+       databases
+       needs socket(AF_INET)
+       > for the app under test: httpx, with the switch as above
+       > for a database: one that is a file; for the rest: httpx.MockTransport
+
+fails  multiprocessing's Manager, and its start method forkserver, the default
+       of Python 3.14
+       needs a connection over a UNIX socket
+       > multiprocessing.get_context("spawn").Process, without a Manager
+
+works  uvloop; host names: http://localhost:8000; multiprocessing's Lock, Queue,
+       Pool and ThreadPool; ProcessPoolExecutor; multiprocessing.Pipe();
+       multiprocessing.shared_memory; test clients of Flask, Django and werkzeug
+       with sync views; pytest-xdist
+works  socketless {__version__}: a worker has answered
+"""
+NOTHING_REFUSED = f"""\
+works  everything that tests need
+works  socketless {__version__}: a worker has answered
+"""
+
+
+def test_nothing_refused() -> None:
+    """Where everything works, two lines say so, and the exit code is 0."""
+    assert run([*under("none"), *MODULE, "doctor"]) == (0, NOTHING_REFUSED, "")
+
+
+def test_report_for_people() -> None:
+    """What is refused, what breaks because of it, what to write, and what works; the exit code is 1."""
+    assert run([*under("codex"), *MODULE, "doctor"]) == (1, CODEX, "")
+
+
+def test_report_for_programs() -> None:
+    """`--json` prints one object with the documented keys."""
+    code, stdout, stderr = run([*under("strict"), *MODULE, "doctor", "--json"])
+    report = json.loads(stdout)
+    assert (code, stderr) == (1, "")
+    checks, advice = report.pop("checks"), report.pop("advice")
+    assert report == {
+        "version": __version__,
+        "python": platform.python_version(),
+        "platform": "linux",
+        "socketless": {"works": True, "error": None},
+    }
+    assert {
+        "name": "socketpair",
+        "what": "socketpair()",
+        "works": False,
+        "error": "Operation not permitted",
+    } in checks
+    assert {"name": "shm", "what": "a file in /dev/shm", "works": True, "error": None} in checks
+    assert {"way": "xdist", "what": "pytest-xdist", "outcome": "works", "because": None, "write": None} in advice
+    assert {
+        "way": "duplex_pipe",
+        "what": "multiprocessing.Pipe()",
+        "outcome": "fails",
+        "because": "socketpair",
+        "write": "two of multiprocessing.Pipe(duplex=False), one for each direction",
+    } in advice
+
+
+def test_sandbox_that_kills() -> None:
+    """Where a socket call kills, the report says by what, and socketless works all the same."""
+    code, stdout, stderr = run([*under("fatal"), *MODULE, "doctor"])
+    assert (code, stderr) == (1, "")
+    assert "  socketpair()                        killed by SIGSYS\n" in stdout
+    assert stdout.endswith(f"works  socketless {__version__}: a worker has answered\n")
+
+
+def limited(limit: str, *args: str) -> list[str]:
+    # The limit comes after the imports, which need files.
+    program = (
+        "import resource, sys, socketless.__main__, socketless.cli.doctor;"
+        "import socketless.host.process, socketless.transport;"
+        f"resource.setrlimit({limit}); sys.argv[1:] = ['doctor', *{list(args)}];"
+        "from socketless.__main__ import main; main()"
+    )
+    return [sys.executable, "-c", program]
+
+
+def test_no_descriptors_left() -> None:
+    """Where nothing can be tried at all, socketless does not work either, and the exit code is 3."""
+    limit = "resource.RLIMIT_NOFILE, (3, 3)"
+    error = "OSError: [Errno 24] Too many open files"
+    assert run(limited(limit)) == (3, f"fails  socketless {__version__} itself: {error}\n", "")
+    code, stdout, stderr = run(limited(limit, "--json"))
+    report = json.loads(stdout)
+    assert (code, stderr) == (3, "")
+    assert report["socketless"] == {"works": False, "error": error}
+    assert (report["checks"], report["advice"]) == ([], [])
+
+
+def test_worker_that_cannot_start() -> None:
+    """Where the checks are possible and a worker is not, its error is shown, and the exit code is 3."""
+    limit = "resource.RLIMIT_NOFILE, (20, 20)"  # a worker has more pipes than that
+    code, stdout, stderr = run(limited(limit))
+    assert (code, stderr) == (3, "")
+    last = stdout.splitlines()[-1]
+    assert last.startswith(f"fails  socketless {__version__} itself: ")
+    assert last.endswith("[Errno 24] Too many open files")
+
+
+def test_colours_on_a_terminal() -> None:
+    """A terminal shows what works in green and what does not in red; the text is the same as in a pipe."""
+    code, text = run_on_terminal([*under("codex"), *MODULE, "doctor"])
+    assert (code, without_colours(text)) == (1, CODEX)
+    assert "\x1b[31mhangs\x1b[0m  asyncio" in text
+    assert "\x1b[32mworks\x1b[0m  uvloop" in text
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_terminal_without_colours(env: dict[str, str]) -> None:
+    """NO_COLOR and a dumb terminal switch the colours off."""
+    _, text = run_on_terminal([*under("strict"), *MODULE, "doctor"], env=env)
+    assert re.findall(r"\x1b\[[0-9;]*[39]\dm", text) == []
+    assert without_colours(text).startswith("Refused here:\n")
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_closed_pipe_is_silent(option: list[str]) -> None:
+    """A reader that has seen enough leads to no message."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*MODULE, "doctor", *option]
+    done = subprocess.run(
+        command, check=False, stdout=writer, stderr=subprocess.PIPE, cwd=TESTS, env=environment(), timeout=LIMIT
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_wrong_usage() -> None:
+    """Wrong usage exits with 2, and tries nothing."""
+    assert run([*MODULE, "doctor", "now"]) == (
+        2,
+        "",
+        (
+            "Usage: socketless doctor [OPTIONS]\nTry 'socketless doctor --help' for help.\n\n"
+            "Error: Got unexpected extra argument (now)\n"
+        ),
+    )

@@ -1,0 +1,178 @@
+"""coverage.py and pytest-cov count the lines that an app runs in a worker, with the settings of README.rst."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+from projects import Seen, run, run_pytest, under, where_refused, write, write_example
+from test_readme import FILES as README
+
+QUIET = ("-p", "no:asyncio")  # which warns in every project that does not configure it
+APP = """
+    import contextlib
+    import os
+    import threading
+
+    from fastapi import FastAPI
+
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        yield
+        by = "a worker that leaves"
+
+
+    app = FastAPI(lifespan=lifespan)
+
+
+    @app.get("/spawned")
+    async def spawned():
+        by = "a process that was spawned"
+        return by
+
+
+    @app.get("/forked")
+    async def forked():
+        by = "a process that was forked"
+        return by
+
+
+    @app.get("/thread")
+    def thread():
+        by = "the pool's thread of a worker of threads"
+        return by
+
+
+    @app.get("/kept")
+    def kept():
+        by = "the pool's thread of a process that nobody closes"
+        return by
+
+
+    @app.get("/exits")
+    async def exits():
+        by = "a process that exits"
+        os._exit(3)
+
+
+    @app.get("/hangs/spawn")
+    async def hangs_spawned():
+        by = "a spawned process that SIGTERM ends"
+        threading.Event().wait()
+
+
+    @app.get("/hangs/fork")
+    async def hangs_forked():
+        by = "a forked process that SIGTERM ends"
+        threading.Event().wait()
+
+
+    @app.get("/never")
+    async def never():
+        by = "nobody"
+        return by
+"""
+TESTS = """
+    import httpx
+    import pytest
+    from shop import app
+    from socketless import IpcProcess, IpcThread, IpcTransport
+    from socketless.errors import WorkerDied
+
+    kept = IpcProcess("shop:app")
+
+
+    def client_of(worker):
+        return httpx.Client(transport=IpcTransport(worker), base_url="http://testserver")
+
+
+    def test_spawned():
+        with IpcProcess("shop:app") as worker, client_of(worker) as client:
+            assert client.get("/spawned").status_code == 200
+            with pytest.raises(WorkerDied):
+                client.get("/exits")
+
+
+    def test_forked():
+        with IpcProcess(app, start_method="fork") as worker, client_of(worker) as client:
+            assert client.get("/forked").status_code == 200
+
+
+    def test_thread():
+        with IpcThread(app) as worker, client_of(worker) as client:
+            assert client.get("/thread").status_code == 200
+
+
+    def test_kept():
+        with client_of(kept) as client:
+            assert client.get("/kept").status_code == 200
+
+
+    @pytest.mark.parametrize("start_method", ["spawn", "fork"])
+    def test_hangs(start_method):
+        worker = IpcProcess("shop:app", start_method=start_method, shutdown_timeout=0.1)
+        with worker, client_of(worker) as client, pytest.raises(httpx.ReadTimeout):
+            client.get(f"/hangs/{start_method}", timeout=httpx.Timeout(30, read=0.5))
+"""
+
+
+MISSING = [number for number, line in enumerate(textwrap.dedent(APP).strip().splitlines(), 1) if '"nobody"' in line]
+REPORT = f"""
+    Name           Stmts   Miss  Cover   Missing
+    --------------------------------------------
+    shop.py           41      2    95%   {MISSING[0]}-{MISSING[0] + 1}
+    test_shop.py      27      0   100%
+    --------------------------------------------
+    TOTAL             68      2    97%
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    settings = README["till/.coveragerc"]
+    write(tmp_path, {".coveragerc": settings, "shop.py": APP, "test_shop.py": TESTS})
+    return tmp_path
+
+
+def assert_reports(expected: str, seen: Seen) -> None:
+    found = re.search(r"^Name .*\n(?:.*\n)*TOTAL .*\n", seen.text, re.M)
+    assert found is not None, seen.text
+    assert found[0] == textwrap.dedent(expected).lstrip()
+    assert "arning" not in seen.text
+
+
+@pytest.mark.parametrize("profile", under("open"))
+def test_coverage_run(shop: Path, profile: str) -> None:
+    """`coverage run` counts what runs in a worker: spawned, forked, of threads; closed, left, hung, exited."""
+    seen = run(shop, profile, "-m", "coverage", "run", "-m", "pytest", "-p", "no:cacheprovider", *QUIET)
+    assert (seen.end, seen.exit_code) == ("6 passed", 0), seen.text
+    assert run(shop, profile, "-m", "coverage", "combine", "--quiet") == ("", 0)
+    assert_reports(REPORT, run(shop, profile, "-m", "coverage", "report", "--show-missing"))
+
+
+@where_refused
+def test_pytest_cov(shop: Path, profile: str) -> None:
+    """pytest-cov counts the same where sockets are refused; with the same settings, for pytest-xdist as well."""
+    options = ("-n", "2") if profile == "codex" else ()
+    seen = run_pytest(shop, profile, "--cov", "--cov-report=term-missing", *QUIET, *options)
+    assert (seen.end, seen.exit_code) == ("6 passed", 0), seen.text
+    assert_reports(REPORT, seen)
+
+
+@pytest.mark.parametrize("profile", under("open", "strict"))
+def test_readme(tmp_path: Path, profile: str) -> None:
+    """The example of README.rst reports what is said there."""
+    seen = run_pytest(write_example(tmp_path, "till"), profile, "--cov", "--cov-report=term-missing", *QUIET)
+    assert (seen.end, seen.exit_code) == ("1 passed", 0), seen.text
+    report = """
+        Name           Stmts   Miss  Cover   Missing
+        --------------------------------------------
+        test_till.py       4      0   100%
+        till.py            7      1    86%   10
+        --------------------------------------------
+        TOTAL             11      1    91%
+    """
+    assert_reports(report, seen)

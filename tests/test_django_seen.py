@@ -1,0 +1,290 @@
+"""Django's tests with the app in a worker: the settings that the app has, and what a person sees of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from library import EACH_RUNNER, EACH_WORKER, IN_FILES, MANAGE, PYTEST, WORKERS, Library, sqlite
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    """The project with a test database that is a file."""
+    return Library(tmp_path, IN_FILES)
+
+
+# Settings
+
+
+@EACH_WORKER
+@EACH_RUNNER
+def test_settings(runner: tuple[str, ...], kind: str, library: Library) -> None:
+    """The app has the settings of the tests: what the runner and the class's decorators override, and no real mail."""
+    text = """
+    @override_settings(GREETING="bonjour")
+    class LiveTest(LiveServerTestCase):
+        WORKER
+
+        def test(self):
+            assert httpx.get("/settings").json() == {
+                "DEBUG": False,
+                "GREETING": "bonjour",
+                "EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend",
+                "ALLOWED_HOSTS": ["library.example", "testserver", "localhost"],
+            }
+
+        def test_mail(self):
+            from django.core import mail
+
+            assert httpx.get("/mail").text == "sent"
+            assert [message.subject for message in self.worker.run(lambda: mail.outbox)] == ["Overdue"]
+    """
+    library.write_tests(text, kind)
+    library.passes(2, *runner)
+
+
+def test_setting_that_cannot_be_pickled(library: Library) -> None:
+    """A setting that cannot go to a spawned worker is named."""
+    text = """
+    import threading
+
+
+    @override_settings(GREETING=threading.Lock())
+    class LiveTest(LiveServerTestCase):
+        worker_class = IpcProcess
+
+        def test(self):
+            pass
+    """
+    library.write_tests(text)
+    done = library.run(*MANAGE)
+    assert done.exit_code == 1
+    assert (
+        "ImproperlyConfigured: the setting GREETING cannot go to a spawned worker: cannot pickle lock object: "
+        "cannot pickle '_thread.lock' object. "
+        'Let it be forked, worker_options = {"start_method": "fork"}, or run on threads, '
+        "worker_class = IpcThread\n"
+    ) in done.text
+    assert library.leftovers == set()
+
+
+CONFIGURED = """
+    import unittest
+
+    import django
+    import httpx
+    from django.conf import settings
+    from django.test.runner import DiscoverRunner
+
+    settings.configure(
+        INSTALLED_APPS=["books"],
+        ROOT_URLCONF="library.urls",
+        GREETING="hello",
+        USE_TZ=True,
+        DATABASES=DATABASES_HERE,
+    )
+    django.setup()
+
+    from books.models import Book
+    from socketless import IpcProcess, IpcThread
+    from socketless.django import LiveServerTestCase
+
+
+    class LiveTest(LiveServerTestCase):
+        WORKER
+
+        def test(self):
+            Book.objects.create(title="Emma")
+            assert httpx.get("/books").json() == ["Emma"]
+            assert httpx.get("/settings").json()["GREETING"] == "hello"
+
+
+    if __name__ == "__main__":
+        runner = DiscoverRunner()
+        runner.setup_test_environment()
+        old = runner.setup_databases()
+        result = unittest.main(exit=False).result
+        runner.teardown_databases(old)
+        assert result.wasSuccessful()
+    """
+
+
+@EACH_WORKER
+def test_settings_without_a_module(kind: str, library: Library) -> None:
+    """Settings that were made by `settings.configure()` reach every kind of worker."""
+    library.write("run_it.py", CONFIGURED.replace("WORKER", WORKERS[kind]).replace("DATABASES_HERE", repr(IN_FILES)))
+    done = library.run("-W", "error", "run_it.py")
+    assert (done.summary, done.exit_code) == ("OK", 0), done.text
+    assert library.leftovers == set()
+
+
+def test_password(library: Library) -> None:
+    """The password of a database is in no report of a worker that could not start, not even with local variables."""
+    library.databases = {"default": sqlite("real", NAME="test.sqlite3") | {"PASSWORD": "hunter2"}}
+    for kind in WORKERS:
+        text = """
+        class LiveTest(LiveServerTestCase):
+            WORKER
+            app = "library:none"
+
+            def test(self):
+                pass
+        """
+        library.write_tests(text, kind, f"test_{kind}.py")
+    done = library.run(*PYTEST, "--showlocals")
+    assert (done.summary, done.exit_code) == ("3 errors", 1), done.text
+    assert done.text.count("cannot import 'library:none': module 'library' has no attribute 'none'") >= 3
+    assert "hunter2" not in done.text
+
+
+# What the person sees
+
+SHOWN = """
+class LiveTest(LiveServerTestCase):
+    WORKER
+
+    def test_talk(self):
+        httpx.get("/talk")
+        assert False
+
+    def test_crash(self):
+        httpx.get("/crash")
+"""
+
+
+@EACH_WORKER
+def test_report(kind: str, library: Library) -> None:
+    """What a view prints, logs and raises is in the report of the test that has asked for it."""
+    library.write_tests(SHOWN, kind)
+    done = library.run(*PYTEST)
+    assert (done.summary, done.exit_code) == ("2 failed", 1)
+    crash, talk = re.split(r"^_+ LiveTest.test_talk _+$", done.text, flags=re.M)
+    assert '>       raise ValueError("no such shelf")\nE       ValueError: no such shelf\n\nbooks/views.py:' in crash
+    assert "ERROR    django.request:log.py:" in crash.partition("- Captured log call -")[2]
+    sections = re.findall(r"^-+ Captured (.*) -+\n(.*)", talk, re.M)
+    assert sections[:2] == [
+        ("stdout call", "printed by the view"),
+        ("stderr call", "an error by the view"),
+    ]
+    assert re.fullmatch(r"WARNING  books:views.py:\d+ logged by the view", sections[2][1])
+
+
+@EACH_WORKER
+def test_manage_report(kind: str, library: Library) -> None:
+    """`manage.py test` shows the line of the view that has raised."""
+    library.write_tests(SHOWN, kind)
+    done = library.run(*MANAGE)
+    assert (done.summary, done.exit_code) == ("FAILED (failures=1, errors=1)", 1)
+    assert re.search(
+        r"^ERROR: test_crash \(test_live.LiveTest.*?"
+        r'File ".*/books/views.py", line \d+, in crash\n    raise ValueError\("no such shelf"\)\nValueError: no such',
+        done.text,
+        re.M | re.S,
+    ), done.text
+    assert "printed by the view\n" in done.text
+    assert "an error by the view\n" in done.text
+
+
+@EACH_WORKER
+def test_500(kind: str, library: Library) -> None:
+    """With `raise_request_exception = False` a view that raises is a 500, as with Django's own test case."""
+    text = """
+    class LiveTest(LiveServerTestCase):
+        WORKER
+        raise_request_exception = False
+
+        def test(self):
+            with self.assertLogs("django.request", "ERROR") as logs:
+                assert httpx.get("/crash").status_code == httpx.get("/async-crash").status_code == 500
+            assert [record.getMessage() for record in logs.records] == [
+                "Internal Server Error: /crash",
+                "Internal Server Error: /async-crash",
+            ]
+    """
+    library.write_tests(text, kind)
+    library.passes(1, *MANAGE)
+
+
+@EACH_RUNNER
+def test_failing_set_up(runner: tuple[str, ...], library: Library) -> None:
+    """A class that cannot be set up leaves nothing behind that the next one meets."""
+    text = """
+    class AppTest(LiveServerTestCase):
+        app = "library.nothing:app"
+
+        def test(self):
+            pass
+
+
+    class BusyTest(LiveServerTestCase):
+        @classmethod
+        def setUpClass(cls):
+            super().setUpClass()
+            raise RuntimeError("after ours")
+
+        def test(self):
+            pass
+
+
+    class LiveTest(LiveServerTestCase):
+        def test(self):
+            assert httpx.get("/books").json() == []
+
+
+    class TwiceTest(LiveServerTestCase):
+        @classmethod
+        def setUpClass(cls):
+            from socketless import switch_to_ipc_connection
+
+            cls.addClassCleanup(switch_to_ipc_connection("wsgiref.simple_server:demo_app"))
+            super().setUpClass()
+
+        def test(self):
+            pass
+
+
+    class ZLiveTest(LiveTest):
+        pass
+
+
+    def setUpModule():
+        global leaks
+        connections.close_all()
+        leaks = nothing_leaks()
+        leaks.__enter__()
+
+
+    def tearDownModule():
+        connections.close_all()
+        leaks.__exit__(None, None, None)
+    """
+    library.write_tests(text)
+    done = library.run(*runner)
+    assert (done.summary, done.exit_code) == (
+        "FAILED (errors=3)" if runner is MANAGE else "2 passed, 3 errors",
+        1,
+    ), done.text
+    assert "there is no module 'library.nothing' on sys.path" in done.text
+    assert "RuntimeError: after ours" in done.text
+    assert "StateError: this process is switched to 'wsgiref.simple_server:demo_app' already" in done.text
+
+
+@EACH_WORKER
+def test_serialized_rollback(kind: str, library: Library) -> None:
+    """With `serialized_rollback` the app finds in every test what the migrations have made."""
+    text = """
+    class LiveTest(LiveServerTestCase):
+        WORKER
+        serialized_rollback = True
+
+        def test_one(self):
+            assert httpx.post("/books", data={"title": "Emma"}).json() == ["Dictionary", "Emma"]
+
+        def test_two(self):
+            assert httpx.post("/books", data={"title": "Dune"}).json() == ["Dictionary", "Dune"]
+    """
+    library.write_tests(text, kind)
+    library.passes(2, *MANAGE, LIBRARY_INITIAL="Dictionary")
