@@ -65,7 +65,7 @@ def client_error(error: SocketlessError, request: Any) -> SocketlessError:
     return both
 
 
-def network_error(error: SocketlessError, request: Any, name: str | None = None) -> SocketlessError:
+def network_error(request: Any, error: SocketlessError, name: str | None = None) -> SocketlessError:
     """Return the same error as one of httpcore or httpcore2, too: what is raised below the client library.
 
     `name` is what it is called there, if not the usual.

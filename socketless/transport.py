@@ -21,7 +21,7 @@ from anyio.lowlevel import RunVar
 from socketless import upgrade
 from socketless.answer import Body, response_of
 from socketless.errors import SocketlessError
-from socketless.families import client_error, family_of
+from socketless.families import client_error, family_of, network_error
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
@@ -97,15 +97,16 @@ class _Transport:
         self, request: Any, exchange: Exchange, make_stream: Callable[[Any, Any], Any], network_stream: type
     ) -> Any:
         """Make a response of the first answer. What is still to come is its stream's: `make_stream(family, body)`."""
-        family, answer = family_of(request), exchange.answer
+        family, answer, as_theirs = family_of(request), exchange.answer, partial(client_error, request=request)
         extensions: dict[str, Any] = {"http_version": b"HTTP/1.1"}
         if isinstance(answer, Event) and answer.event["type"] == "websocket.accept":
-            upgraded = upgrade.Upgraded(exchange, request, raise_app_exceptions=self.raise_app_exceptions)
+            upgraded = upgrade.Upgraded(
+                exchange, as_theirs, partial(network_error, request), raise_app_exceptions=self.raise_app_exceptions
+            )
             self._keep(upgraded)
             extensions["network_stream"] = network_stream(upgraded)
             headers = upgrade.response_headers(request.headers, answer.event)
             return family.Response(101, headers=headers, stream=make_stream(family, upgraded), extensions=extensions)
-        as_theirs = partial(client_error, request=request)
         answer = response_of(answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions)
         if answer.reason:
             extensions["reason_phrase"] = answer.reason.encode("latin-1")
