@@ -27,10 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    _rescue(early_config)  # a conftest.py may make a loop
+@pytest.hookimpl(tryfirst=True, hookwrapper=True)  # `wrapper` is unknown to pytest 7
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, None]:
+    # A wrapper is called before every other hook: a conftest.py, or Django's settings, may make a loop.
+    _rescue(early_config)
     early_config.stash[_workers_before] = _live_workers()
+    yield
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,18 +45,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [f"socketless: event loops wake by a pipe ({reason})"] if reason else []
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+@pytest.hookimpl(trylast=True, hookwrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, None]:
     """Close the workers that are left open: they save what coverage.py has counted, which pytest-cov reports next."""
-    try:
-        return (yield)
-    finally:
-        before = session.config.stash.get(_workers_before, [])  # of a pytest around this one, for example
-        left = [worker for worker in _live_workers() if worker not in before]
-        if left:
-            from socketless.host.worker import close_all
+    yield
+    before = session.config.stash.get(_workers_before, [])  # of a pytest around this one, for example
+    left = [worker for worker in _live_workers() if worker not in before]
+    if left:
+        from socketless.host.worker import close_all
 
-            close_all(left)
+        close_all(left)
 
 
 _workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests

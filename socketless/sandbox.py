@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 __all__ = ["wakeup_refusal"]
 
@@ -18,7 +19,10 @@ def wakeup_refusal() -> str | None:
             writer.send(b"\0")
             step = "recv()"
             reader.setblocking(False)
-            reader.recv(1)
+            with suppress(BlockingIOError):  # it has yet to arrive, where such a pair is made of TCP
+                reader.recv(1)
+            step = "setsockopt()"  # of trio
+            writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     except OSError as error:
         return f"{step}: {error.strerror or error}"
     return None
