@@ -11,7 +11,7 @@ from projects import Seen, run, run_pytest, under, where_refused, write, write_e
 from test_readme import FILES as README
 
 # The coverage.py that measures these tests, if one does, is not for the projects.
-APART = {"COVERAGE_PROCESS_CONFIG": None, "COVERAGE_PROCESS_START": None}
+APART = dict.fromkeys(("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START", "COVERAGE_FILE", "COVERAGE_RCFILE"))
 QUIET = ("-p", "no:asyncio")  # which warns in every project that does not configure it
 APP = """
     import contextlib
