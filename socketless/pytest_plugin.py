@@ -63,20 +63,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)  # `wrapper` is unknown to pytest 7
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, None]:
-    # A wrapper is called before every other hook: a conftest.py, or Django's settings, may make a loop.
-    _rescue(early_config)
-    early_config.stash[_workers_before] = _live_workers()
-    switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
-    if switch and not _running:  # before any conftest.py could make one
-        early_config.stash[run_arguments] = switch.arguments
-    _running.append(early_config)
-    early_config.add_cleanup(lambda: _running.remove(early_config))
+    # A wrapper is called before every other hook: a conftest.py, or Django's settings, may make a loop, or a switch.
+    _begin(early_config)
     yield
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    _rescue(config)  # again, where the plugin is registered later than usual
+    _begin(config)  # where the plugin is registered later than usual, by a conftest.py
     if "socketless_run" in getattr(config, "workerinput", {}):
         config.stash[run_arguments] = config.workerinput["socketless_run"]  # type: ignore[attr-defined]
     if run_arguments in config.stash or _app_of(config):
@@ -116,6 +110,18 @@ def _live_workers() -> list[Worker]:
 
 def _app_of(config: pytest.Config) -> str:
     return str(config.getoption("socketless_app") or config.getini("socketless_app"))
+
+
+def _begin(config: pytest.Config) -> None:
+    if config in _running:
+        return
+    _rescue(config)
+    config.stash[_workers_before] = _live_workers()
+    switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
+    if switch and not _running:
+        config.stash[run_arguments] = switch.arguments
+    _running.append(config)
+    config.add_cleanup(lambda: _running.remove(config))
 
 
 def _rescue(config: pytest.Config) -> None:

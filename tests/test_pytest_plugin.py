@@ -64,6 +64,7 @@ class Project:
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = pytester.path
+        self.loading = ["-p", "socketless.pytest_plugin"]
         self._pytester = pytester
         for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONWARNINGS"):
             monkeypatch.delenv(name, raising=False)
@@ -78,7 +79,7 @@ class Project:
     def run(
         self, *arguments: str, profile: str = "none", command: tuple[str, ...] = ("-m", "pytest")
     ) -> pytest.RunResult:
-        words = [sys.executable, *command, "-p", "socketless.pytest_plugin", "-p", "no:cacheprovider", *arguments]
+        words = [sys.executable, *command, *self.loading, "-p", "no:cacheprovider", *arguments]
         if profile != "none":
             words = [sys.executable, nosock.__file__, profile, *words]
         return self._pytester.run(*words, timeout=4 * LIMIT)
@@ -392,6 +393,25 @@ def test_under_a_switch(project: Project, command: tuple[str, ...]) -> None:
     result = project.run(command=command)
     result.assert_outcomes(passed=2)
     assert "\nsocketless: socketless_reset_hook not used, as pytest was started with a switch\n" in result.stdout.str()
+
+
+def test_plugin_of_a_conftest_under_a_switch(project: Project) -> None:
+    """It is the same where the plugin is registered by a conftest.py."""
+    project.loading = []
+    project.write("conftest.py", "pytest_plugins = ['socketless.pytest_plugin']\n")
+    project.write(
+        "test_shop.py",
+        """
+        import httpx
+        import pytest
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_client(number):
+            assert httpx.post("/items?name=tea").json() == ["tea"]
+        """,
+    )
+    for options in ([], ["-p", "xdist", "-n2", "--dist=each"]):
+        project.run(*options, command=UNDER_A_SWITCH["socketless run"]).assert_outcomes(passed=4 if options else 2)
 
 
 def test_switch_that_cannot_be_repeated(project: Project) -> None:

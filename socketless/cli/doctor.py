@@ -92,9 +92,10 @@ def _for_programs(checks: list[Check], advice: list[Advice], problem: str | None
 
 
 def _print_for_people(checks: list[Check], advice: list[Advice], problem: str | None) -> None:
-    console = Console(highlight=False)
+    width = max(_LEAST_WIDTH, min(Console().width, _MOST_WIDTH))
+    console = Console(highlight=False, width=width)
     text = Text()
-    for line in _lines(checks, advice, problem, max(_LEAST_WIDTH, min(console.width, _MOST_WIDTH))):
+    for line in _lines(checks, advice, problem, width):
         text.append_text(line).append("\n")
     console.print(text, end="", soft_wrap=True)
 
