@@ -221,9 +221,17 @@ def ipc_connection_fixture(
 
     @pytest.fixture(scope=scope, autouse=autouse)
     def ipc_connection() -> Iterator[Switch]:
+        from socketless.errors import StateError
         from socketless.switch import switch_to_ipc_connection
 
-        with switch_to_ipc_connection(app_import, reset_hook=reset_hook, base_url=base_url, **options) as switch:
+        try:
+            switch = switch_to_ipc_connection(app_import, reset_hook=reset_hook, base_url=base_url, **options)
+        except StateError as error:
+            raise StateError(
+                f"{error}. A fixture of ipc_connection_fixture() holds its switch until its scope ends, here "
+                f"{scope!r}; give those of several apps the scope 'module', or 'package' in folders with an __init__.py"
+            ) from None
+        with switch:
             yield switch
 
     return ipc_connection

@@ -358,6 +358,33 @@ UNDER_A_SWITCH = {
 }
 
 
+def test_two_factories_at_once(project: Project) -> None:
+    """The second of two fixtures whose scopes overlap says what to do."""
+    project.write(
+        "test_shop.py",
+        """
+        import httpx
+        import pytest
+        from socketless.pytest_plugin import ipc_connection_fixture
+
+        shop = ipc_connection_fixture("shop:app")
+        other = ipc_connection_fixture("shop:app")
+
+        def test_one(shop):
+            httpx.get("/items")
+
+        def test_other(other):
+            httpx.get("/items")
+        """,
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1, errors=1)
+    assert (
+        "A fixture of ipc_connection_fixture() holds its switch until its scope ends, here 'session'; give those of "
+        "several apps the scope 'module', or 'package' in folders with an __init__.py"
+    ) in result.stdout.str()
+
+
 @pytest.mark.parametrize("command", UNDER_A_SWITCH.values(), ids=UNDER_A_SWITCH)
 def test_under_a_switch(project: Project, command: tuple[str, ...]) -> None:
     """A switch that is on when pytest starts is that of the tests: reset before each, in xdist's processes as well."""

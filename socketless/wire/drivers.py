@@ -71,11 +71,12 @@ def poll(wait: Wait) -> Woken:
         poller.register(wait.sentinel, select.POLLIN)
     while True:
         seconds = remaining(wait.deadline)
-        ready = poller.poll(None if seconds is None else min(math.ceil(seconds * 1000), _LONGEST_POLL))
+        milliseconds = None if seconds is None else math.ceil(seconds * 1000)
+        ready = poller.poll(None if milliseconds is None else min(milliseconds, _LONGEST_POLL))
         if ready:
             return Woken.READY if any(fd == wait.fd for fd, _ in ready) else Woken.ENDED
-        if seconds == 0.0:
-            return Woken.LATE
+        if milliseconds is not None and milliseconds <= _LONGEST_POLL:
+            return Woken.LATE  # whatever the clock says now: tests stop it (freezegun)
 
 
 async def run_async(steps: PullingSteps[T]) -> T:
