@@ -11,6 +11,7 @@ handshake makes of the connection what `socketless.upgrade` has; then `pump()` m
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -133,7 +134,9 @@ class Bridge:
                     raise_app_exceptions=self._raise_app_exceptions,
                 )
                 headers = upgrade.response_headers(_text_of(event.headers), answer.event)
-                return self._send(h11.InformationalResponse(status_code=101, headers=headers))
+                return self._send(
+                    h11.InformationalResponse(status_code=101, reason="Switching Protocols", headers=headers)
+                )
             response = response_of(answer, self._as_theirs, raise_app_exceptions=self._raise_app_exceptions)
         except SocketlessError as error:
             raise self._as_theirs(error) from error.__cause__
@@ -147,6 +150,10 @@ class Bridge:
         headers = list(event.headers.raw_items())
         scheme = self._scheme
         texts = _text_of(event.headers)
+        if "content-length" in texts and "transfer-encoding" in texts:
+            raise h11.RemoteProtocolError(
+                "Content-Length and Transfer-Encoding in one request"
+            )  # RFC 9112, section 6.1
         if upgrade.is_asked_for(texts) and self._worker.app_kind == "asgi":
             upgrade.require_wsproto()
             scheme = {"http": "ws", "https": "wss"}[scheme]
@@ -183,7 +190,7 @@ class Bridge:
             ClientDisconnected: the client has gone before that.
         """
         if self._connection.they_are_waiting_for_100_continue:
-            self._interject(self._send(h11.InformationalResponse(status_code=100, headers=[])))
+            self._interject(self._send(h11.InformationalResponse(status_code=100, reason="Continue", headers=[])))
         event = yield from self._next_event()
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
@@ -227,7 +234,8 @@ class Bridge:
             return None
         text = f"{error}\n".encode()
         headers = [*_TEXT, ("content-length", str(len(text))), ("connection", "close")]
-        head = h11.Response(status_code=error.error_status_hint, headers=headers)
+        status = HTTPStatus(error.error_status_hint)
+        head = h11.Response(status_code=status, reason=status.phrase, headers=headers)
         return b"".join(self._send(event) for event in (head, h11.Data(data=text), h11.EndOfMessage()))
 
     # WebSockets, and the end

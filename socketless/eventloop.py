@@ -67,7 +67,8 @@ def _renew_locks() -> None:
         end.renew_lock()
 
 
-os.register_at_fork(after_in_child=_renew_locks)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _make_self_pipe(loop: Any) -> None:

@@ -6,6 +6,7 @@ Neither is imported here before a request of its comes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -78,9 +79,17 @@ _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
 def _as_theirs(error: SocketlessError, library: str, name: str | None = None) -> SocketlessError:
     if name is None:
-        name = next((name for base, name in _THEIR_NAMES.items() if isinstance(error, base)), None)
-    if name is None:
-        return error
+        name = name_of(error, _THEIR_NAMES)
+    return error if name is None else mixed(error, library, name)
+
+
+def name_of(error: SocketlessError, names: Mapping[type[SocketlessError], str]) -> str | None:
+    """Return what a client library calls an error, from a table of its names; `None`: it has none for it."""
+    return next((name for base, name in names.items() if isinstance(error, base)), None)
+
+
+def mixed(error: SocketlessError, library: str, name: str) -> SocketlessError:
+    """Return the same error as one that is `library.name`, too: a module's exception class. It can be pickled."""
     ours = next(cls for cls in type(error).__mro__ if cls in _OURS)  # an app may use a transport of ours itself
     both = _rebuild(ours, library, name, error.args)
     both.__cause__ = error.__cause__
@@ -102,6 +111,7 @@ def _make_both(ours: type[SocketlessError], theirs: type[Exception], key: tuple[
 
     def __init__(self: Any, *args: Any) -> None:
         ours.__init__(self, *args)
+        self.args = args  # an OSError has made something else of them
         self._request = None
 
     def __reduce__(self: Any) -> Any:

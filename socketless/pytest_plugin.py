@@ -1,6 +1,6 @@
 """The pytest plugin, which pytest finds by itself where socketless is installed.
 
-pytest loads it in every project of the environment, so it imports what it needs when that is used, and adds nothing to
+pytest loads it in every project of the environment, so it imports what it needs when that is used, and does nothing to
 tests that do not ask for it.
 """
 
@@ -61,20 +61,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    _rescue(early_config)  # a conftest.py may make a loop
-    early_config.stash[_workers_before] = _live_workers()
-    switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
-    if switch and not _running:  # before any conftest.py could make one
-        early_config.stash[run_arguments] = switch.arguments
-    _running.append(early_config)
-    early_config.add_cleanup(lambda: _running.remove(early_config))
+@pytest.hookimpl(tryfirst=True, hookwrapper=True)  # `wrapper` is unknown to pytest 7
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, None]:
+    # A wrapper is called before every other hook: a conftest.py, or Django's settings, may make a loop, or a switch.
+    _begin(early_config)
+    yield
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    _rescue(config)  # again, where the plugin is registered later than usual
+    _begin(config)  # where the plugin is registered later than usual, by a conftest.py
     if "socketless_run" in getattr(config, "workerinput", {}):
         config.stash[run_arguments] = config.workerinput["socketless_run"]  # type: ignore[attr-defined]
     if run_arguments in config.stash or _app_of(config):
@@ -95,18 +91,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return lines
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+@pytest.hookimpl(trylast=True, hookwrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, None]:
     """Close the workers that are left open: they save what coverage.py has counted, which pytest-cov reports next."""
-    try:
-        return (yield)
-    finally:
-        before = session.config.stash.get(_workers_before, [])  # of a pytest around this one, for example
-        left = [worker for worker in _live_workers() if worker not in before]
-        if left:
-            from socketless.host.worker import close_all
+    yield
+    before = session.config.stash.get(_workers_before, [])  # of a pytest around this one, for example
+    left = [worker for worker in _live_workers() if worker not in before]
+    if left:
+        from socketless.host.worker import close_all
 
-            close_all(left)
+        close_all(left)
 
 
 def _live_workers() -> list[Worker]:
@@ -116,6 +110,18 @@ def _live_workers() -> list[Worker]:
 
 def _app_of(config: pytest.Config) -> str:
     return str(config.getoption("socketless_app") or config.getini("socketless_app"))
+
+
+def _begin(config: pytest.Config) -> None:
+    if config in _running:
+        return
+    _rescue(config)
+    config.stash[_workers_before] = _live_workers()
+    switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
+    if switch and not _running:
+        config.stash[run_arguments] = switch.arguments
+    _running.append(config)
+    config.add_cleanup(lambda: _running.remove(config))
 
 
 def _rescue(config: pytest.Config) -> None:
@@ -152,7 +158,10 @@ def socketless_app(pytestconfig: pytest.Config) -> Any:
 
 @pytest.fixture(scope="session")
 def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
-    """The worker that runs `socketless_app`: a process for an import string, threads for an app object."""
+    """The worker that runs `socketless_app`: a process for an import string, threads for an app object.
+
+    It is reset before each test that asks for it.
+    """
     from socketless import IpcProcess, IpcThread
     from socketless.switch import active_switch
 
@@ -166,8 +175,12 @@ def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
         yield worker
 
 
-@pytest.fixture
-def _socketless_reset(request: pytest.FixtureRequest, socketless_worker: Worker) -> None:
+@pytest.fixture(autouse=True)
+def _socketless_reset(request: pytest.FixtureRequest) -> None:
+    # For every test, so that it comes before what the test's own fixtures set up, whatever the order of its arguments.
+    if not {"socketless_worker", "_socketless_switch"} & set(request.fixturenames):
+        return
+    worker = request.getfixturevalue("socketless_worker")
     if _app_of_worker in request.config.stash:
         app, wanted = request.config.stash[_app_of_worker], request.getfixturevalue("socketless_app")
         if app is not wanted and app != wanted:
@@ -176,14 +189,12 @@ def _socketless_reset(request: pytest.FixtureRequest, socketless_worker: Worker)
                 "make a fixture for each with ipc_connection_fixture()",
                 pytrace=False,
             )
-    socketless_worker.reset()
+    worker.reset()
 
 
 @pytest.fixture
-def socketless_client(
-    socketless_worker: Worker, _socketless_reset: None, pytestconfig: pytest.Config
-) -> Iterator[TestClient]:
-    """A `socketless.testclient.TestClient` for `socketless_worker`, which is reset before."""
+def socketless_client(socketless_worker: Worker, pytestconfig: pytest.Config) -> Iterator[TestClient]:
+    """A `socketless.testclient.TestClient` for `socketless_worker`."""
     from socketless.testclient import TestClient
 
     with TestClient(socketless_worker, base_url=pytestconfig.getini("socketless_base_url")) as client:
@@ -210,9 +221,17 @@ def ipc_connection_fixture(
 
     @pytest.fixture(scope=scope, autouse=autouse)
     def ipc_connection() -> Iterator[Switch]:
+        from socketless.errors import StateError
         from socketless.switch import switch_to_ipc_connection
 
-        with switch_to_ipc_connection(app_import, reset_hook=reset_hook, base_url=base_url, **options) as switch:
+        try:
+            switch = switch_to_ipc_connection(app_import, reset_hook=reset_hook, base_url=base_url, **options)
+        except StateError as error:
+            raise StateError(
+                f"{error}. A fixture of ipc_connection_fixture() holds its switch until its scope ends, here "
+                f"{scope!r}; give those of several apps the scope 'module', or 'package' in folders with an __init__.py"
+            ) from None
+        with switch:
             yield switch
 
     return ipc_connection

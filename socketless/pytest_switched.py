@@ -38,8 +38,3 @@ def _socketless_switch(request: pytest.FixtureRequest) -> Iterator[None]:
         arguments = {"app_import": worker, "base_url": request.config.getini("socketless_base_url")}
     with switch_to_ipc_connection(**arguments):
         yield
-
-
-@pytest.fixture(autouse=True)
-def _socketless_reset_each(_socketless_switch: None, _socketless_reset: None) -> None:
-    pass

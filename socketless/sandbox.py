@@ -8,7 +8,9 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 __all__ = ["Check", "examine", "wakeup_refusal"]
@@ -18,6 +20,26 @@ _LIMIT = 5.0  # seconds, for what takes a few milliseconds
 
 def wakeup_refusal() -> str | None:
     """Say which of the calls by which asyncio and trio wake a loop is refused here, and how; `None`: none is."""
+    if _is_filtered() and threading.active_count() == 1:
+        error = _try_in_child(_wake_up, _LIMIT)
+        return f"sockets: {error}" if error and "()" not in error else error
+    try:
+        _wake_up()
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _is_filtered() -> bool:
+    # A filter of system calls (seccomp) may kill who tries.
+    try:
+        with open("/proc/self/status") as status:
+            return "\nSeccomp:\t2\n" in status.read()
+    except OSError:  # not Linux
+        return False
+
+
+def _wake_up() -> None:
     step = "socketpair()"
     try:
         reader, writer = socket.socketpair()
@@ -27,12 +49,12 @@ def wakeup_refusal() -> str | None:
             writer.send(b"\0")
             step = "recv()"
             reader.setblocking(False)
-            reader.recv(1)
-            step = "setsockopt()"
+            with suppress(BlockingIOError):  # it has yet to arrive, where such a pair is made of TCP
+                reader.recv(1)
+            step = "setsockopt()"  # of trio
             writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     except OSError as error:
-        return f"{step}: {error.strerror or error}"
-    return None
+        raise OSError(f"{step}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class SocketlessTestCase(unittest.TestCase):
         client: a `socketless.testclient.TestClient` for it, a new one for each test.
 
     Raises:
-        TypeError: in `setUpClass`, there is no `app`.
+        TypeError: there is no `app`, or a class has not called `super()`.
         WorkerStartError: in `setUpClass`, the app could not start; no test of the class is run.
         Exception: in `setUp`, what the reset hook raised.
     """
@@ -42,7 +42,14 @@ class SocketlessTestCase(unittest.TestCase):
     reset_hook: ClassVar[str | Callable[[], Any] | None] = None
     base_url: ClassVar[str] = "http://testserver"
     worker: ClassVar[Worker]
-    client: TestClient
+
+    _client: TestClient | None = None
+
+    @property
+    def client(self) -> TestClient:
+        if self._client is None:
+            raise TypeError(f"{type(self).__qualname__}.setUp() must call super().setUp()")
+        return self._client
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -56,6 +63,8 @@ class SocketlessTestCase(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        if not hasattr(self, "worker"):
+            raise TypeError(f"{type(self).__qualname__}.setUpClass() must call super().setUpClass()")
         self.worker.reset()
-        self.client = TestClient(self.worker, base_url=self.base_url)
-        self.addCleanup(self.client.close)
+        self._client = TestClient(self.worker, base_url=self.base_url)
+        self.addCleanup(self._client.close)

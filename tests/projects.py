@@ -98,12 +98,14 @@ def command_line(profile: str, *args: str) -> list[str]:
     return [*filtered, sys.executable, *args]
 
 
-def environment(**env: str) -> dict[str, str]:
+def environment(**env: str | None) -> dict[str, str]:
+    """Return the environment of a project; `None` leaves a variable out."""
     inherited = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
-    return {**inherited, "COLUMNS": "100", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **env}
+    wanted = {**inherited, "COLUMNS": "100", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **env}
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
-def run(folder: Path, profile: str, *args: str, **env: str) -> Seen:
+def run(folder: Path, profile: str, *args: str, **env: str | None) -> Seen:
     """Run Python with `args` in a folder, under a profile."""
     done = subprocess.run(
         command_line(profile, *args),
@@ -118,6 +120,6 @@ def run(folder: Path, profile: str, *args: str, **env: str) -> Seen:
     return Seen(done.stdout.replace(str(folder), "FOLDER"), done.returncode)
 
 
-def run_pytest(folder: Path, profile: str, *options: str, **env: str) -> Seen:
+def run_pytest(folder: Path, profile: str, *options: str, **env: str | None) -> Seen:
     """Run pytest in a folder, with the plugins that it finds by itself."""
     return run(folder, profile, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", *options, **env)

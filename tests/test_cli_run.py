@@ -354,6 +354,19 @@ def test_debug(tmp_path: Path) -> None:
 # What goes wrong before it
 
 
+def test_script_beside_a_namesake_of_the_app(tmp_path: Path) -> None:
+    """Where the script's folder has another module of the app's name, nothing is run: it would be taken for the app."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "shop.py").write_text("app = None\n")
+    (tmp_path / "scripts" / "shop.py").write_text("print('begun')\n")
+    code, stdout, stderr = socketless_run("shop:app", "scripts/shop.py", folder=tmp_path)
+    assert (code, stdout) == (2, "")
+    assert stderr.endswith(
+        "Error: APP 'shop:app' would be found in the folder of the script, not in the current one; rename one of the "
+        "two.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [

@@ -10,6 +10,8 @@ import pytest
 from projects import Seen, run, run_pytest, under, where_refused, write, write_example
 from test_readme import FILES as README
 
+# The coverage.py that measures these tests, if one does, is not for the projects.
+APART = dict.fromkeys(("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START", "COVERAGE_FILE", "COVERAGE_RCFILE"))
 QUIET = ("-p", "no:asyncio")  # which warns in every project that does not configure it
 APP = """
     import contextlib
@@ -147,17 +149,17 @@ def assert_reports(expected: str, seen: Seen) -> None:
 @pytest.mark.parametrize("profile", under("open"))
 def test_coverage_run(shop: Path, profile: str) -> None:
     """`coverage run` counts what runs in a worker: spawned, forked, of threads; closed, left, hung, exited."""
-    seen = run(shop, profile, "-m", "coverage", "run", "-m", "pytest", "-p", "no:cacheprovider", *QUIET)
+    seen = run(shop, profile, "-m", "coverage", "run", "-m", "pytest", "-p", "no:cacheprovider", *QUIET, **APART)
     assert (seen.end, seen.exit_code) == ("6 passed", 0), seen.text
-    assert run(shop, profile, "-m", "coverage", "combine", "--quiet") == ("", 0)
-    assert_reports(REPORT, run(shop, profile, "-m", "coverage", "report", "--show-missing"))
+    assert run(shop, profile, "-m", "coverage", "combine", "--quiet", **APART) == ("", 0)
+    assert_reports(REPORT, run(shop, profile, "-m", "coverage", "report", "--show-missing", **APART))
 
 
 @where_refused
 def test_pytest_cov(shop: Path, profile: str) -> None:
     """pytest-cov counts the same where sockets are refused; with the same settings, for pytest-xdist as well."""
     options = ("-n", "2") if profile == "codex" else ()
-    seen = run_pytest(shop, profile, "--cov", "--cov-report=term-missing", *QUIET, *options)
+    seen = run_pytest(shop, profile, "--cov", "--cov-report=term-missing", *QUIET, *options, **APART)
     assert (seen.end, seen.exit_code) == ("6 passed", 0), seen.text
     assert_reports(REPORT, seen)
 
@@ -165,7 +167,7 @@ def test_pytest_cov(shop: Path, profile: str) -> None:
 @pytest.mark.parametrize("profile", under("open", "strict"))
 def test_readme(tmp_path: Path, profile: str) -> None:
     """The example of README.rst reports what is said there."""
-    seen = run_pytest(write_example(tmp_path, "till"), profile, "--cov", "--cov-report=term-missing", *QUIET)
+    seen = run_pytest(write_example(tmp_path, "till"), profile, "--cov", "--cov-report=term-missing", *QUIET, **APART)
     assert (seen.end, seen.exit_code) == ("1 passed", 0), seen.text
     report = """
         Name           Stmts   Miss  Cover   Missing

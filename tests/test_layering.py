@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "starlette_switch": {"host", "testclient", "websocket"},
     "advice": {"sandbox"},
     "sandbox": set[str](),
-    "pytest_plugin": {"django_fixtures", "eventloop", "sandbox", "host", "switch", "testclient"},
+    "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
     "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app

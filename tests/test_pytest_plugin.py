@@ -64,6 +64,7 @@ class Project:
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = pytester.path
+        self.loading = ["-p", "socketless.pytest_plugin"]
         self._pytester = pytester
         for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONWARNINGS"):
             monkeypatch.delenv(name, raising=False)
@@ -78,7 +79,7 @@ class Project:
     def run(
         self, *arguments: str, profile: str = "none", command: tuple[str, ...] = ("-m", "pytest")
     ) -> pytest.RunResult:
-        words = [sys.executable, *command, "-p", "socketless.pytest_plugin", "-p", "no:cacheprovider", *arguments]
+        words = [sys.executable, *command, *self.loading, "-p", "no:cacheprovider", *arguments]
         if profile != "none":
             words = [sys.executable, nosock.__file__, profile, *words]
         return self._pytester.run(*words, timeout=4 * LIMIT)
@@ -270,6 +271,36 @@ def test_pytest_within_pytest(project: Project) -> None:
     assert "StateError: this process is switched to 'shop:app' already" in text
 
 
+def test_order_of_fixtures(project: Project) -> None:
+    """The worker is reset before a test's own fixtures set it up, whatever the order of the test's arguments."""
+    project.write("pytest.ini", "[pytest]\nsocketless_reset_hook = shop:reset\n")
+    project.write(
+        "test_shop.py",
+        """
+        import pytest
+        import shop
+
+        @pytest.fixture(scope="session")
+        def socketless_app():
+            return "shop:app"
+
+        @pytest.fixture
+        def tea(socketless_worker):
+            socketless_worker.run(shop.items.append, "tea")
+
+        def test_first(tea, socketless_client):
+            assert socketless_client.get("/items").json() == ["tea"]
+
+        def test_last(socketless_client, tea):
+            assert socketless_client.get("/items").json() == ["tea"]
+
+        def test_worker_alone(socketless_worker):
+            assert socketless_worker.run(lambda: shop.items) == []
+        """,
+    )
+    project.run().assert_outcomes(passed=3)
+
+
 def test_what_goes_wrong(project: Project) -> None:
     """No app, an app that does not start, and a reset hook that raises: each is said at the tests that it concerns."""
     project.write(
@@ -327,6 +358,33 @@ UNDER_A_SWITCH = {
 }
 
 
+def test_two_factories_at_once(project: Project) -> None:
+    """The second of two fixtures whose scopes overlap says what to do."""
+    project.write(
+        "test_shop.py",
+        """
+        import httpx
+        import pytest
+        from socketless.pytest_plugin import ipc_connection_fixture
+
+        shop = ipc_connection_fixture("shop:app")
+        other = ipc_connection_fixture("shop:app")
+
+        def test_one(shop):
+            httpx.get("/items")
+
+        def test_other(other):
+            httpx.get("/items")
+        """,
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1, errors=1)
+    assert (
+        "A fixture of ipc_connection_fixture() holds its switch until its scope ends, here 'session'; give those of "
+        "several apps the scope 'module', or 'package' in folders with an __init__.py"
+    ) in result.stdout.str()
+
+
 @pytest.mark.parametrize("command", UNDER_A_SWITCH.values(), ids=UNDER_A_SWITCH)
 def test_under_a_switch(project: Project, command: tuple[str, ...]) -> None:
     """A switch that is on when pytest starts is that of the tests: reset before each, in xdist's processes as well."""
@@ -362,6 +420,25 @@ def test_under_a_switch(project: Project, command: tuple[str, ...]) -> None:
     result = project.run(command=command)
     result.assert_outcomes(passed=2)
     assert "\nsocketless: socketless_reset_hook not used, as pytest was started with a switch\n" in result.stdout.str()
+
+
+def test_plugin_of_a_conftest_under_a_switch(project: Project) -> None:
+    """It is the same where the plugin is registered by a conftest.py."""
+    project.loading = []
+    project.write("conftest.py", "pytest_plugins = ['socketless.pytest_plugin']\n")
+    project.write(
+        "test_shop.py",
+        """
+        import httpx
+        import pytest
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_client(number):
+            assert httpx.post("/items?name=tea").json() == ["tea"]
+        """,
+    )
+    for options in ([], ["-p", "xdist", "-n2", "--dist=each"]):
+        project.run(*options, command=UNDER_A_SWITCH["socketless run"]).assert_outcomes(passed=4 if options else 2)
 
 
 def test_switch_that_cannot_be_repeated(project: Project) -> None:
@@ -401,10 +478,9 @@ def test_nothing_is_imported(project: Project) -> None:
             assert not heavy & set(sys.modules)
         """,
     )
-    result = project.run("--setup-show")
+    result = project.run()
     result.assert_outcomes(passed=1)
     assert "socketless:" not in result.stdout.str()
-    assert "_socketless" not in result.stdout.str()
 
 
 def test_wrong_value(project: Project) -> None:

@@ -91,6 +91,13 @@ TEST_CASES = """
 """
 PYTEST = {
     **SITE,
+    "site_settings.py": f"""
+        import asyncio
+        import atexit
+
+        atexit.register(asyncio.new_event_loop().close)  # before any conftest.py
+        {SITE["site_settings.py"].strip()}
+    """,
     "pytest.ini": """
         [pytest]
         DJANGO_SETTINGS_MODULE = site_settings

@@ -54,6 +54,7 @@ def test_examine(profile: str, refused: dict[str, str]) -> None:
         ("none", None),
         ("codex", "send(): Operation not permitted"),
         ("strict", "socketpair(): Operation not permitted"),
+        ("fatal", "sockets: killed by SIGSYS"),
     ],
 )
 def test_wakeup_refusal(profile: str, refusal: str | None) -> None:

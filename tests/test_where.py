@@ -52,10 +52,10 @@ def read_table() -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(COLUMNS, row[1:], strict=True)) for row in rows}
 
 
-def run_script(column: str, script: str, stdin: str = "", launcher: tuple[str, ...] = ()) -> str:
+def run_script(column: str, script: str, stdin: str = "") -> str:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     done = subprocess.run(
-        [*launcher, sys.executable, "-W", "ignore", "-c", SCRIPTS[column] + script],
+        [sys.executable, "-W", "ignore", "-c", SCRIPTS[column] + script],
         input=stdin,
         env=environment,
         capture_output=True,
@@ -193,12 +193,6 @@ except Exception:
     return "yes" if run_script(column, script) == "nobody\n" else "no"
 
 
-def no_sockets(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A test where every socket call is refused."""
-    launcher = (sys.executable, str(ROOT / "tests" / "nosock.py"), "strict")
-    return "yes" if run_script(column, "print(TestClient(app).get('/user').text)", launcher=launcher) else "no"
-
-
 CHECKS: dict[str, Callable[[str, Any, pytest.MonkeyPatch], str]] = {
     "``dependency_overrides``": overrides,
     "``monkeypatch`` of the app's modules": patches,
@@ -210,7 +204,6 @@ CHECKS: dict[str, Callable[[str, Any, pytest.MonkeyPatch], str]] = {
     "``breakpoint()``": debugger,
     "a timeout says where the app hangs": where_it_hangs,
     "an app that ends its process": exits,
-    "no sockets": no_sockets,
 }
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from socketless import __version__
 from socketless.advice import WORKS, Advice, advise
+from socketless.cli.output import drop_stdout, print_error
 from socketless.sandbox import Check, examine
 
 __all__ = ["command"]
@@ -23,6 +24,7 @@ __all__ = ["command"]
 _APP = "wsgiref.simple_server:demo_app"
 _NOTHING_REFUSED, _REFUSED, _NO_SOCKETLESS = 0, 1, 3  # exit codes; 2 is click's, for wrong usage
 _INDENT = 7
+_LEAST_WIDTH, _MOST_WIDTH = 40, 100  # of a line
 
 
 @click.command("doctor", context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,7 +35,7 @@ def command(as_json: bool) -> None:
     All is really tried, within this machine, and socketless itself, too.
 
     Exits with 0 if nothing is refused that tests need, with 1 if something is, with 2 for wrong usage, and with 3 if
-    socketless itself does not work here.
+    socketless itself does not work here, or the report could not be written.
     """
     try:
         checks = examine()
@@ -41,10 +43,18 @@ def command(as_json: bool) -> None:
     except OSError as error:  # no process, or no file descriptor, to be had
         checks, problem = [], f"{type(error).__name__}: {error}"
     advice = advise(checks) if checks else []
-    if as_json:
-        click.echo(json.dumps(_for_programs(checks, advice, problem), indent=2))
-    else:
-        _print_for_people(checks, advice, problem)
+    try:
+        if as_json:
+            click.echo(json.dumps(_for_programs(checks, advice, problem), indent=2))
+        else:
+            _print_for_people(checks, advice, problem)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # click leaves quietly
+    except OSError as error:
+        drop_stdout()
+        print_error(error)
+        sys.exit(_NO_SOCKETLESS)
     if problem is not None:
         sys.exit(_NO_SOCKETLESS)
     sys.exit(_NOTHING_REFUSED if all(each.outcome == WORKS for each in advice) else _REFUSED)
@@ -82,9 +92,10 @@ def _for_programs(checks: list[Check], advice: list[Advice], problem: str | None
 
 
 def _print_for_people(checks: list[Check], advice: list[Advice], problem: str | None) -> None:
-    console = Console(highlight=False)
+    width = max(_LEAST_WIDTH, min(Console().width, _MOST_WIDTH))
+    console = Console(highlight=False, width=width)
     text = Text()
-    for line in _lines(checks, advice, problem, min(console.width, 100)):
+    for line in _lines(checks, advice, problem, width):
         text.append_text(line).append("\n")
     console.print(text, end="", soft_wrap=True)
 

@@ -21,7 +21,7 @@ from rich.syntax import Syntax
 
 from socketless.answer import traceback_in_worker
 from socketless.cli.options import BASE_URL, SECONDS, worker_options
-from socketless.cli.output import print_error
+from socketless.cli.output import drop_stdout, print_error
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
 from socketless.transport import IpcTransport
@@ -137,7 +137,7 @@ def command(app: str, url: str, **options: Any) -> None:
             is_success = response.is_success
             _print_response(response, out, verbose=options["verbose"], download=options["download"])
     except _OutputError as error:
-        _drop_stdout()
+        drop_stdout()
         if not isinstance(error.reason, BrokenPipeError):  # or the reader has seen enough
             print_error(error.reason)
             is_success = False
@@ -302,10 +302,3 @@ def _print_highlighted(console: Console, text: str, lexer: str) -> None:
     highlighted = Syntax("", lexer, theme="ansi_dark").highlight(text)
     highlighted.rstrip()
     console.print(highlighted, soft_wrap=True)
-
-
-def _drop_stdout() -> None:
-    """Let nothing more be written to stdout, or Python would try again at its exit and complain."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 1)
-    os.close(devnull)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
+import os
+import re
 import sys
 from typing import Any
 
@@ -20,8 +23,8 @@ __all__ = ["command"]
 
 
 def _check_base_url(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise click.BadParameter(f"{value!r} does not begin with http:// or https://.")
+    if not re.match(r"https?://[^/?#]", value):
+        raise click.BadParameter(f"{value!r} does not begin with http:// or https://, and a host.")
     return value
 
 
@@ -63,12 +66,19 @@ def command(app: str, program: tuple[str, ...], reset_hook: str | None, **option
     APP is 'package.module:app' or 'package.module:factory()'. What follows it is what follows 'python': '-m MODULE' or
     a script, with its arguments. Where sockets are refused, the event loops of the program wake without them.
 
+    Processes that the program starts are not switched, but for those of pytest-xdist.
+
     Exits as the program does; with 1 if APP cannot start, and with 2 for wrong usage. The program has not begun then.
     """
     to_run = _read_program(program)
     if sandbox.wakeup_refusal() is not None:
         eventloop.install()
+    found = _origin_of(app)
     to_run.set_up()
+    if _origin_of(app) != found:
+        raise click.UsageError(
+            f"APP {app!r} would be found in the folder of the script, not in the current one; rename one of the two."
+        )
     try:
         switch = switch_to_ipc_connection(app, reset_hook=reset_hook, **options)
     except (SocketlessError, ValueError) as error:
@@ -78,6 +88,15 @@ def command(app: str, program: tuple[str, ...], reset_hook: str | None, **option
     # Only when the program's threads and its own exit handlers are done: they may ask the app, too.
     atexit.register(switch)
     raise AfterClick(to_run.run)
+
+
+def _origin_of(app: str) -> str | None:
+    """Return the file that an import string begins with, or a falsy value where that cannot be told."""
+    try:
+        spec = importlib.util.find_spec(app.partition(":")[0].partition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    return None if spec is None or spec.origin is None else os.path.realpath(spec.origin)
 
 
 def _read_program(words: tuple[str, ...]) -> Program:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from socketless.errors import TransferError
 from socketless.wire import codec
-from socketless.wire.channel import ChannelEnds, Wait, Woken, finish, make_channel
-from socketless.wire.drivers import poll, run_blocking
+from socketless.wire.channel import ChannelEnds, Wait, Woken, finish, make_channel, make_pipe
+from socketless.wire.drivers import deadline_after, poll, run_blocking
 from socketless.wire.messages import Message, Reset, Response, Start, Stop
 from support import LIMIT, nothing_leaks
 
@@ -112,3 +113,13 @@ def test_codec(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> 
     size, count = codec.HEAD.unpack_from(first)
     assert count == len(buffers)
     assert codec.decode(bytes(first[len(first) - size :]), [bytes(buffer) for buffer in buffers]) == message
+
+
+def test_timeout_while_the_clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time limit holds where a test has stopped the clock, as freezegun does."""
+    reader, writer = make_pipe()
+    monkeypatch.setattr(time, "monotonic", lambda: 1.0)
+    assert poll(Wait(reader.fileno(), deadline=deadline_after(0.001))) is Woken.LATE
+    monkeypatch.undo()
+    reader.close()
+    writer.close()
