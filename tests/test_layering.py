@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "answer": {"host", "wire", "errors"},
     "upgrade": {"answer", "host", "wire", "errors"},
     "bridge": {"answer", "host", "upgrade", "wire", "errors"},
+    "serving": {"bridge", "host", "wire", "errors"},
     "transport": {"answer", "families", "upgrade", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
