@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -307,4 +308,8 @@ def test_unittest_without(tmp_path: Path, profile: str) -> None:
     write_example(tmp_path, "kiosk")
     write(tmp_path, {"tests/test_hello.py": KIOSK, "tests/__init__.py": ""})
     seen = run(tmp_path, profile, "-m", "unittest", "--buffer")
-    assert (last_line(seen), seen.exit_code) == ("FAILED (errors=5)", 1), seen.text
+    assert "\nPermissionError: [Errno 1] Operation not permitted\n" in seen.text
+    # Python 3.10's unittest ends at the first test that can make no loop, and counts nothing.
+    if sys.version_info >= (3, 11):
+        assert last_line(seen) == "FAILED (errors=5)"
+    assert seen.exit_code == 1
