@@ -108,6 +108,10 @@ def tearDownModule():
     assert httpx.HTTPTransport.handle_request.__module__ == "httpx._transports.default"
     assert settings.ALLOWED_HOSTS == ["library.example", "testserver"]
     connections.close_all()
+    gc.collect()  # executors that asgiref has dropped, after an async view has raised: now their threads end
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor-"):
+            thread.join(LIMIT)
     leaks.__exit__(None, None, None)
 
 

@@ -49,9 +49,6 @@ def test_settings(runner: tuple[str, ...], kind: str, library: Library) -> None:
 def test_setting_that_cannot_be_pickled(library: Library) -> None:
     """A setting that cannot go to a spawned worker is named."""
     text = """
-    import threading
-
-
     @override_settings(GREETING=threading.Lock())
     class LiveTest(LiveServerTestCase):
         worker_class = IpcProcess
