@@ -189,6 +189,7 @@ def _socketless_reset(request: pytest.FixtureRequest) -> None:
                 "make a fixture for each with ipc_connection_fixture()",
                 pytrace=False,
             )
+    worker.start()  # a test that has killed it has failed, which is no matter of this one's
     worker.reset()
 
 

@@ -195,7 +195,9 @@ def _try_in_child(probe: Callable[[], None], limit: float) -> str | None:
                 return f"no answer within {limit:g} s"
             answer = os.read(reader, 4096).decode("utf-8", "replace")
         finally:
-            _, status = os.waitpid(pid, 0)
+            status = 0
+            with suppress(ChildProcessError):  # where SIGCHLD is ignored, the system has reaped it
+                _, status = os.waitpid(pid, 0)
     finally:
         for fd in (reader, writer):
             if fd >= 0:

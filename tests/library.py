@@ -51,7 +51,9 @@ EACH_RUNNER = pytest.mark.parametrize("runner", [MANAGE, PYTEST], ids=["manage",
 
 IMPORTS = """
 import asyncio
+import gc
 import os
+import threading
 
 import httpx
 from books.models import Book
@@ -60,7 +62,7 @@ from django.db import connection, connections
 from django.test import TestCase, override_settings
 from socketless import IpcProcess, IpcThread
 from socketless.django import LiveServerTestCase, StaticLiveServerTestCase
-from support import nothing_leaks
+from support import LIMIT, nothing_leaks
 
 """
 

@@ -91,10 +91,17 @@ def server() -> Iterator[Server]:
             server.stop()
 
 
-@pytest.fixture(params=[0, 600], ids=["closed", "kept open"])
+CONNECTIONS: dict[str, dict[str, Any]] = {
+    "closed": {},
+    "kept open": {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True},
+    "pooled": {"OPTIONS": {"pool": {"min_size": 1, "max_size": 8}}},
+}
+
+
+@pytest.fixture(params=CONNECTIONS)
 def library(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Iterator[Library]:
-    """The project, whose connections are closed after each request, or kept open."""
-    yield Library(tmp_path, {"default": server.database(CONN_MAX_AGE=request.param, CONN_HEALTH_CHECKS=True)})
+    """The project, whose connections are closed after each request, kept open, or taken from a pool."""
+    yield Library(tmp_path, {"default": server.database(**CONNECTIONS[request.param])})
     # The tests have destroyed the database of theirs, and have not touched the real one.
     assert server.query("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1") == ["library", "postgres"]
     assert server.query("SELECT numbackends FROM pg_stat_database WHERE datname = 'library'") == ["0"]

@@ -271,6 +271,27 @@ def test_pytest_within_pytest(project: Project) -> None:
     assert "StateError: this process is switched to 'shop:app' already" in text
 
 
+def test_worker_that_dies(project: Project) -> None:
+    """A test that kills the worker fails, as often as it likes, and no other does."""
+    project.write("pytest.ini", SHOP_INI)
+    project.write(
+        "test_shop.py",
+        """
+        import os
+        import httpx
+        import pytest
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_killer(socketless_worker, number):
+            socketless_worker.run(os._exit, 1)
+
+        def test_innocent():
+            assert httpx.get("/items").json() == []
+        """,
+    )
+    project.run().assert_outcomes(passed=1, failed=3)
+
+
 def test_order_of_fixtures(project: Project) -> None:
     """The worker is reset before a test's own fixtures set it up, whatever the order of the test's arguments."""
     project.write("pytest.ini", "[pytest]\nsocketless_reset_hook = shop:reset\n")

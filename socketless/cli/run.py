@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 import os
 import re
@@ -80,13 +79,12 @@ def command(app: str, program: tuple[str, ...], reset_hook: str | None, **option
             f"APP {app!r} would be found in the folder of the script, not in the current one; rename one of the two."
         )
     try:
-        switch = switch_to_ipc_connection(app, reset_hook=reset_hook, **options)
+        switch_to_ipc_connection(app, reset_hook=reset_hook, **options)
     except (SocketlessError, ValueError) as error:
         print_error(error)
         sys.exit(1)
     _keep_pytest_calm()
-    # Only when the program's threads and its own exit handlers are done: they may ask the app, too.
-    atexit.register(switch)
+    # Nobody switches back: the program's threads and its own exit handlers may ask the app to the very end.
     raise AfterClick(to_run.run)
 
 

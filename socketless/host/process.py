@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import weakref
 from collections.abc import Callable, Mapping
@@ -121,7 +122,10 @@ class IpcProcess(Worker):
         try:
             run = ProcessRun.launch(self._start_method, self._start_message, self._channels, self._env)
         except OSError as error:
-            raise WorkerStartError(f"the worker's process could not be started: {error}") from error
+            hint = ""
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                hint = f"; it takes 4 for each of its {self._channels} channels, so give it fewer with max_connections"
+            raise WorkerStartError(f"the worker's process could not be started: {error}{hint}") from error
         with self._lock:
             self._run = run
         run.watch(_weak_callback(self, run))

@@ -16,6 +16,7 @@ from typing import Any
 
 from django.core.signals import got_request_exception
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
 from socketless.wire.messages import AppSource
@@ -119,7 +120,7 @@ class Connections:
         for connection in self._made:
             connection.inc_thread_sharing()
             try:
-                connection.close()
+                BaseDatabaseWrapper.close(connection)  # SQLite's own does not close what is in memory
             finally:
                 connection.dec_thread_sharing()
 
@@ -197,12 +198,13 @@ class Spawned:
         connections._settings = databases  # first: the settings module, as all of the project, may query a database
         Connections(self._allowed, self._where).install()
         if self._settings_module is None:
-            settings.configure(DATABASES=databases, **self._changes())
+            settings.configure()
         else:
             os.environ[ENVIRONMENT_VARIABLE] = self._settings_module
-            settings.DATABASES = databases
-            for name, value in self._changes().items():
-                setattr(settings, name, value)
+            settings._setup()
+        holder = settings._wrapped  # past what warns of deprecated settings, once more
+        vars(holder).update(self._changes(), DATABASES=databases)
+        settings._wrapped = holder  # which forgets what has been read until now
         mail.outbox = []
         django.setup()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -122,7 +123,10 @@ def load_path(path: str) -> Any:
         value: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise LoadError(f"cannot import {path!r}: there is no module {error.name!r} on sys.path") from None
+            where = f"there is no module {error.name!r} on sys.path"
+            if os.path.isdir(error.name) or os.path.isfile(f"{error.name}.py"):
+                where += "; there is one in the current directory: for pytest, write pythonpath = . in its ini file"
+            raise LoadError(f"cannot import {path!r}: {where}") from None
         raise
     for name in attribute.split("."):
         try:

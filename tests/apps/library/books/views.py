@@ -69,8 +69,14 @@ def mail(request):
 
 
 def settings_seen(request):
-    names = ("DEBUG", "GREETING", "EMAIL_BACKEND", "ALLOWED_HOSTS")
+    names = ("DEBUG", "GREETING", "ALLOWED_HOSTS")
     return JsonResponse({name: getattr(settings, name) for name in names})
+
+
+def mailer(request):
+    return HttpResponse(
+        settings.MAILERS["default"]["BACKEND"] if hasattr(settings, "MAILERS") else settings.EMAIL_BACKEND
+    )
 
 
 def database(request):

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import django
 from books.eager import look
 
 BASE_DIR = Path(__file__).parent.parent
@@ -32,6 +33,8 @@ STATIC_ROOT = BASE_DIR / "collected"
 MEDIA_URL = "media/"
 MEDIA_ROOT = BASE_DIR / "media"
 GREETING = "hello"
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend"}}
 
 REAL = {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "real.sqlite3"}
 DATABASES = json.loads(os.environ["LIBRARY_DATABASES"]) if "LIBRARY_DATABASES" in os.environ else {"default": REAL}

@@ -16,6 +16,7 @@ urlpatterns = [
     path("half", views.half),
     path("talk", views.talk),
     path("mail", views.mail),
+    path("mailer", views.mailer),
     path("settings", views.settings_seen),
     path("database", views.database),
     path("die", views.die),
