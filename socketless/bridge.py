@@ -23,7 +23,7 @@ from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.worker import Worker
 from socketless.wire.channel import Pull, PullingSteps
-from socketless.wire.messages import Event, Request, Response
+from socketless.wire.messages import Event, Failed, Request, Response
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -45,6 +45,7 @@ class Bridge:
         client: the address that the app sees as the client's.
         root_path, raise_app_exceptions: as of `IpcTransport`.
         as_theirs: makes of our errors those of a client library.
+        on_failure: gets the traceback of what the app has raised, where that is not raised here.
     """
 
     timeouts: Timeouts = NO_LIMITS  # of the next exchange
@@ -61,6 +62,7 @@ class Bridge:
         root_path: str = "",
         raise_app_exceptions: bool = True,
         as_theirs: AsTheirs = lambda error: error,
+        on_failure: Callable[[str], object] = lambda traceback: None,
     ) -> None:
         self._worker = worker
         self._pull = Pull(received)
@@ -68,6 +70,7 @@ class Bridge:
         self._scheme, self._server, self._client, self._root_path = scheme, server, client, root_path
         self._raise_app_exceptions = raise_app_exceptions
         self._as_theirs = as_theirs
+        self._on_failure = on_failure
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         self._method = ""  # of the request that is being answered
         self._exchange: Exchange | None = None  # the last one
@@ -137,6 +140,8 @@ class Bridge:
                 return self._send(
                     h11.InformationalResponse(status_code=101, reason="Switching Protocols", headers=headers)
                 )
+            if isinstance(answer, Failed) and not self._raise_app_exceptions:
+                self._on_failure(answer.traceback)
             response = response_of(answer, self._as_theirs, raise_app_exceptions=self._raise_app_exceptions)
         except SocketlessError as error:
             raise self._as_theirs(error) from error.__cause__

@@ -16,7 +16,7 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from socketless import starlette_switch
+from socketless import http_client, starlette_switch
 from socketless.errors import StateError
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
@@ -154,6 +154,7 @@ def switch_to_ipc_connection(
                 on_error.callback(worker.close)
             patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, on_requests)]
             patches += [_patch(*pair) for pair in starlette_switch.replacements(worker, on_requests)]
+            patches += [_patch(*pair) for pair in http_client.replacements(worker, on_requests)]
             end_worker = on_error.pop_all().close
         with _lock:
             for patch in patches:

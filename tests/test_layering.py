@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "answer": {"host", "wire", "errors"},
     "upgrade": {"answer", "host", "wire", "errors"},
     "bridge": {"answer", "host", "upgrade", "wire", "errors"},
+    "unix_server": {"host", "serving", "wire"},
+    "http_client": {"families", "host", "serving", "wire", "errors"},
     "serving": {"bridge", "host", "wire", "errors"},
     "transport": {"answer", "families", "upgrade", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
@@ -40,8 +42,19 @@ MAY_IMPORT = {
     "testcase": {"host", "testclient"},
     "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
     "django_fixtures": {"django"},
-    "switch": {"host", "transport", "starlette_switch", "errors"},
-    "cli": {"answer", "advice", "eventloop", "host", "sandbox", "switch", "transport", "errors"},
+    "switch": {"host", "http_client", "transport", "starlette_switch", "errors"},
+    "cli": {
+        "answer",
+        "advice",
+        "eventloop",
+        "host",
+        "sandbox",
+        "serving",
+        "unix_server",
+        "switch",
+        "transport",
+        "errors",
+    },
     "__main__": {"cli"},
 }
 
