@@ -31,6 +31,7 @@ __all__ = ["Bridge"]
 
 _MAX_HEAD = 64 * 1024  # bytes that the head of a request may have
 _READ_SIZE = 64 * 1024
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 _TEXT = [("content-type", "text/plain; charset=utf-8")]
 
 
@@ -202,7 +203,8 @@ class Bridge:
     # The response
 
     def _head(self, response: Response) -> bytes:
-        head = h11.Response(status_code=response.status, reason=response.reason, headers=response.headers)
+        reason = response.reason or _REASONS.get(response.status, "")
+        head = h11.Response(status_code=response.status, reason=reason, headers=response.headers)
         output = self._send(head)
         if not response.more_body:
             output += self._data(response.body) + self._end_of_message()
@@ -239,8 +241,8 @@ class Bridge:
             return None
         text = f"{error}\n".encode()
         headers = [*_TEXT, ("content-length", str(len(text))), ("connection", "close")]
-        status = HTTPStatus(error.error_status_hint)
-        head = h11.Response(status_code=status, reason=status.phrase, headers=headers)
+        status = error.error_status_hint
+        head = h11.Response(status_code=status, reason=_REASONS[status], headers=headers)
         return b"".join(self._send(event) for event in (head, h11.Data(data=text), h11.EndOfMessage()))
 
     # WebSockets, and the end

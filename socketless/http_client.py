@@ -135,7 +135,11 @@ class PipeSocket:
         if buffering == 0:
             return raw
         size = io.DEFAULT_BUFFER_SIZE if buffering in (None, -1) else buffering
-        file: Any = io.BufferedWriter(raw, size) if "w" in mode else io.BufferedReader(raw, size)
+        file: Any
+        if "w" in mode:
+            file = io.BufferedRWPair(raw, raw, size) if "r" in mode else io.BufferedWriter(raw, size)
+        else:
+            file = io.BufferedReader(raw, size)
         return file if "b" in mode else io.TextIOWrapper(file, **text_options)
 
     def settimeout(self, timeout: float | None) -> None:

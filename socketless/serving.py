@@ -37,9 +37,8 @@ def serve_connection(worker: Worker, read_fd: int, write_fd: int, **options: Any
             if pump is None and bridge.upgraded is not None:
                 pump = threading.Thread(target=_pump, args=(bridge,), name="socketless-pump", daemon=True)
                 pump.start()
-    except OSError as error:
-        if not isinstance(error, (BrokenPipeError, ConnectionResetError, ClientDisconnected)):
-            raise
+    except ClientDisconnected:
+        pass
     finally:
         bridge.hang_up()
 
@@ -51,11 +50,15 @@ def _pump(bridge: Bridge) -> None:
 
 
 def _pieces(fd: int) -> Iterator[bytes]:
-    while piece := os.read(fd, _READ_SIZE):
-        yield piece
+    with suppress(ConnectionResetError):
+        while piece := os.read(fd, _READ_SIZE):
+            yield piece
 
 
 def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except (BrokenPipeError, ConnectionResetError):
+        raise ClientDisconnected("the client has gone") from None
