@@ -42,6 +42,8 @@ fails  the app on a port: LiveServerTestCase, live_server of pytest-django,
        > or in a fixture, or in setUpModule():
        >     from socketless import switch_to_ipc_connection
        >     switch_to_ipc_connection("package.module:app")
+       > Django: LiveServerTestCase of socketless.django; with pytest-django,
+       >     the fixture socketless_live_server
 
 fails  clients of other servers on this machine: requests, urllib, drivers of
        databases
