@@ -69,7 +69,9 @@ start no server: httpx asks the app over pipes, whatever port it names
     socketless run package.module:app -m pytest
 or in a fixture, or in setUpModule():
     from socketless import switch_to_ipc_connection
-    switch_to_ipc_connection("package.module:app")""",
+    switch_to_ipc_connection("package.module:app")
+Django: LiveServerTestCase of socketless.django; with pytest-django,
+    the fixture socketless_live_server""",
     ),
     _Way(
         "tcp_client",

@@ -125,7 +125,7 @@ def load_path(path: str) -> Any:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
             where = f"there is no module {error.name!r} on sys.path"
             if os.path.isdir(error.name) or os.path.isfile(f"{error.name}.py"):
-                where += "; there is one in the current directory: for pytest, write pythonpath = . in its ini file"
+                where += ", but in the current directory (pytest puts that there with pythonpath = . in its ini file)"
             raise LoadError(f"cannot import {path!r}: {where}") from None
         raise
     for name in attribute.split("."):
