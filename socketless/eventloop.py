@@ -20,6 +20,7 @@ from typing import Any
 __all__ = ["install", "is_installed", "uninstall"]
 
 _TRIO = "trio._core._wakeup_socketpair"
+_lock = threading.Lock()
 _originals: list[tuple[type, str, Any]] = []  # the methods that install() has replaced: class, name, method
 _ends: weakref.WeakSet[_PipeEnd] = weakref.WeakSet()
 
@@ -115,25 +116,27 @@ def install() -> None:
     Loops of subclasses count, however they are made: `asyncio.run`, `new_event_loop`, pytest-asyncio, anyio's portals.
     Loops that exist already, and uvloop's, stay as they are. Calling it again does nothing.
     """
-    if not is_installed():
-        sys.meta_path.insert(0, _finder)
-        _replace(selector_events.BaseSelectorEventLoop, "_make_self_pipe", _make_self_pipe)
-        if _TRIO in sys.modules:
-            _replace_trios(sys.modules[_TRIO])
+    with _lock:
+        if not is_installed():
+            _replace(selector_events.BaseSelectorEventLoop, "_make_self_pipe", _make_self_pipe)
+            sys.meta_path.insert(0, _finder)
+            if _TRIO in sys.modules:
+                _replace_trios(sys.modules[_TRIO])
 
 
 def is_installed() -> bool:
     """Whether new loops wake by a pipe."""
-    return _finder in sys.meta_path
+    return bool(_originals)
 
 
 def uninstall() -> None:
     """Give new loops the sockets of asyncio and trio again. Without `install()` before it, does nothing."""
-    if is_installed():
-        sys.meta_path.remove(_finder)
-    while _originals:
-        owner, name, original = _originals.pop()
-        setattr(owner, name, original)
+    with _lock:
+        if _finder in sys.meta_path:
+            sys.meta_path.remove(_finder)
+        while _originals:
+            owner, name, original = _originals.pop()
+            setattr(owner, name, original)
 
 
 def _replace_trios(module: Any) -> None:

@@ -7,6 +7,7 @@ tests that do not ask for it.
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ _rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
 run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
 _workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
 _app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
+
+_is_renewed = pytest.StashKey[bool]()  # of a test: whether the worker was made ready for it
+_errors_at_close = pytest.StashKey[list[tuple["Worker", Exception]]]()
 
 _running: list[pytest.Config] = []  # pytest may run within a test of pytest
 
@@ -84,8 +88,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         lines.append(f"socketless: event loops wake by a pipe ({config.stash[_rescued]})")
     if run_arguments in config.stash:
         lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
-        if config.getini("socketless_reset_hook"):
-            lines.append("socketless: socketless_reset_hook not used, as pytest was started with a switch")
+        unused = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
+        for name in filter(unused.get, unused):
+            lines.append(f"socketless: {name} is not used, as pytest was started with a switch")
     elif _app_of(config):
         lines.append(f"socketless: all clients go to {_app_of(config)}")
     return lines
@@ -94,13 +99,29 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(trylast=True, hookwrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, None]:
     """Close the workers that are left open: they save what coverage.py has counted, which pytest-cov reports next."""
-    yield
-    before = session.config.stash.get(_workers_before, [])  # of a pytest around this one, for example
+    outcome: Any = yield
+    if outcome.excinfo is None:  # else the fixtures of the session have yet to end: Ctrl-C, pytest.exit()
+        _close_workers(session.config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    _close_workers(session.config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for worker, error in config.stash.get(_errors_at_close, []):
+        terminalreporter.section(f"{worker!r} was left open, and raised when it was closed", red=True)
+        terminalreporter.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+
+
+def _close_workers(config: pytest.Config) -> None:
+    before = config.stash[_workers_before]  # of a pytest around this one, for example
     left = [worker for worker in _live_workers() if worker not in before]
     if left:
         from socketless.host.worker import close_all
 
-        close_all(left)
+        config.stash.setdefault(_errors_at_close, []).extend(close_all(left))
 
 
 def _live_workers() -> list[Worker]:
@@ -129,7 +150,7 @@ def _rescue(config: pytest.Config) -> None:
     wanted = config.getini("socketless_eventloop")
     if wanted not in _EVENTLOOP:
         raise pytest.UsageError(f"socketless_eventloop must be auto, on or off, not {wanted!r}")
-    if wanted == "off" or _rescued in config.stash:
+    if wanted == "off":
         return
     from socketless import sandbox
 
@@ -160,7 +181,8 @@ def socketless_app(pytestconfig: pytest.Config) -> Any:
 def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     """The worker that runs `socketless_app`: a process for an import string, threads for an app object.
 
-    It is reset before each test that asks for it.
+    Before each test that has it, or `socketless_client`, among its fixtures, it is reset; if it has died, it is started
+    again.
     """
     from socketless import IpcProcess, IpcThread
     from socketless.switch import active_switch
@@ -180,7 +202,14 @@ def _socketless_reset(request: pytest.FixtureRequest) -> None:
     # For every test, so that it comes before what the test's own fixtures set up, whatever the order of its arguments.
     if not {"socketless_worker", "_socketless_switch"} & set(request.fixturenames):
         return
-    worker = request.getfixturevalue("socketless_worker")
+    _renew(request, request.getfixturevalue("socketless_worker"))
+
+
+def _renew(request: pytest.FixtureRequest, worker: Worker) -> None:
+    """Make the worker ready for a test, once: a fixture may ask for it when the test has begun."""
+    if request.node.stash.setdefault(_is_renewed, False):
+        return
+    request.node.stash[_is_renewed] = True
     if _app_of_worker in request.config.stash:
         app, wanted = request.config.stash[_app_of_worker], request.getfixturevalue("socketless_app")
         if app is not wanted and app != wanted:
@@ -189,16 +218,16 @@ def _socketless_reset(request: pytest.FixtureRequest) -> None:
                 "make a fixture for each with ipc_connection_fixture()",
                 pytrace=False,
             )
-    worker.start()  # a test that has killed it has failed, which is no matter of this one's
-    worker.reset()
+    worker.renew()
 
 
 @pytest.fixture
-def socketless_client(socketless_worker: Worker, pytestconfig: pytest.Config) -> Iterator[TestClient]:
+def socketless_client(request: pytest.FixtureRequest, socketless_worker: Worker) -> Iterator[TestClient]:
     """A `socketless.testclient.TestClient` for `socketless_worker`."""
     from socketless.testclient import TestClient
 
-    with TestClient(socketless_worker, base_url=pytestconfig.getini("socketless_base_url")) as client:
+    _renew(request, socketless_worker)
+    with TestClient(socketless_worker, base_url=request.config.getini("socketless_base_url")) as client:
         yield client
 
 
@@ -239,16 +268,18 @@ def ipc_connection_fixture(
 
 
 def reset_between_tests_fixture(*, autouse: bool = True) -> Any:
-    """Return a fixture that calls the switch's reset hook before each test. Without a switch it does nothing.
+    """Return a fixture that makes the switch's worker ready for each test: it calls the reset hook, as `Worker.renew`.
 
-    Assign it to a name in a ``conftest.py`` or a test module.
+    Without a switch it does nothing. Assign it to a name in a ``conftest.py`` or a test module.
     """
 
     @pytest.fixture(autouse=autouse)
     def reset_between_tests() -> None:
-        from socketless.switch import reset_ipc_state
+        from socketless.switch import active_switch
 
-        reset_ipc_state()
+        switch = active_switch()
+        if switch is not None:
+            switch.worker.renew()
 
     return reset_between_tests
 

@@ -1,4 +1,7 @@
-"""What does this sandbox refuse? Everything is really tried, and nothing of it leaves this machine or stays open."""
+"""What does this sandbox refuse? Everything is really tried, and nothing of it stays open.
+
+Nobody else is asked, but for the name `localhost`, which may be looked up elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Check", "examine", "wakeup_refusal"]
 
@@ -21,8 +25,9 @@ _LIMIT = 5.0  # seconds, for what takes a few milliseconds
 def wakeup_refusal() -> str | None:
     """Say which of the calls by which asyncio and trio wake a loop is refused here, and how; `None`: none is."""
     if _is_filtered() and threading.active_count() == 1:
-        error = _try_in_child(_wake_up, _LIMIT)
-        return f"sockets: {error}" if error and "()" not in error else error
+        with suppress(OSError):  # no process is to be had
+            ending = _try_in_child(_wake_up, _LIMIT)
+            return f"sockets: {ending.died}" if ending.died else ending.refused
     try:
         _wake_up()
     except OSError as error:
@@ -89,7 +94,11 @@ def examine(limit: float = _LIMIT) -> list[Check]:
     Raises:
         OSError: this process cannot fork, or has no file descriptors left.
     """
-    return [Check(name, what, _try_in_child(probe, limit)) for name, what, probe in _probes()]
+    checks = []
+    for name, what, probe in _probes():
+        ending = _try_in_child(probe, limit)
+        checks.append(Check(name, what, ending.refused or ending.died))
+    return checks
 
 
 def _probes() -> Iterator[tuple[str, str, Callable[[], None]]]:
@@ -178,8 +187,12 @@ def _semaphore() -> None:
     multiprocessing.get_context("fork").Lock()  # the other methods would start a process to clean up after it
 
 
-def _try_in_child(probe: Callable[[], None], limit: float) -> str | None:
-    """Return how it is refused; `None`: it works."""
+class _Ending(NamedTuple):
+    refused: str | None = None  # what the probe has raised
+    died: str | None = None  # how the child has ended, without an answer
+
+
+def _try_in_child(probe: Callable[[], None], limit: float) -> _Ending:
     reader, writer = os.pipe()
     try:
         pid = os.fork()
@@ -187,14 +200,15 @@ def _try_in_child(probe: Callable[[], None], limit: float) -> str | None:
             _be_child(probe, writer)
         os.close(writer)
         writer = -1
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        in_time: object = None
         try:
-            poll = select.poll()
-            poll.register(reader, select.POLLIN)
-            if not poll.poll(limit * 1000):
-                os.kill(pid, signal.SIGKILL)
-                return f"no answer within {limit:g} s"
-            answer = os.read(reader, 4096).decode("utf-8", "replace")
+            in_time = poll.poll(limit * 1000)
+            answer = os.read(reader, 4096).decode("utf-8", "replace") if in_time else ""
         finally:
+            if not in_time:  # or somebody is in a hurry (Ctrl-C)
+                os.kill(pid, signal.SIGKILL)
             status = 0
             with suppress(ChildProcessError):  # where SIGCHLD is ignored, the system has reaped it
                 _, status = os.waitpid(pid, 0)
@@ -203,8 +217,12 @@ def _try_in_child(probe: Callable[[], None], limit: float) -> str | None:
             if fd >= 0:
                 os.close(fd)
     if answer:
-        return None if answer == "works" else answer.removeprefix("refused: ")
-    return f"killed by {signal.Signals(os.WTERMSIG(status)).name}" if os.WIFSIGNALED(status) else "no answer"
+        return _Ending(refused=None if answer == "works" else answer.removeprefix("refused: "))
+    if not in_time:
+        return _Ending(died=f"no answer within {limit:g} s")
+    if os.WIFSIGNALED(status):
+        return _Ending(died=f"killed by {signal.Signals(os.WTERMSIG(status)).name}")
+    return _Ending(died="no answer")
 
 
 def _be_child(probe: Callable[[], None], writer: int) -> None:

@@ -118,7 +118,7 @@ def switch_to_ipc_connection(
     Raises:
         StateError: there is a switch already.
         WorkerStartError, TransferError, ValueError: as of `IpcProcess`. Nothing was switched.
-        ValueError: a worker was given, and a reset hook or variables for another one.
+        ValueError: also if a worker is given, and options for another one.
     """
     global _active, _switching
     with _lock:
@@ -146,8 +146,7 @@ def switch_to_ipc_connection(
         arguments = {"app_import": app_import, "reset_hook": reset_hook, "base_url": base_url} | on_worker | on_requests
         with ExitStack() as on_error:
             if isinstance(app_import, Worker):
-                if reset_hook is not None or env is not None:
-                    raise ValueError("reset_hook and env are for a worker that is started; give them to the worker")
+                _refuse_options({"reset_hook": reset_hook, **on_worker})
                 worker: Worker = app_import
             else:
                 worker = IpcProcess(app_import, reset_hook_path=reset_hook, **on_worker)
@@ -164,6 +163,13 @@ def switch_to_ipc_connection(
     finally:
         with _lock:
             _switching = False
+
+
+def _refuse_options(options: Mapping[str, Any]) -> None:
+    defaults = switch_to_ipc_connection.__kwdefaults__ or {}
+    given = [name for name, value in options.items() if value != defaults[name]]
+    if given:
+        raise ValueError(f"{', '.join(given)}: this is for a worker that is started here; give it to the worker itself")
 
 
 def active_switch() -> Switch | None:

@@ -63,8 +63,8 @@ class SocketlessTestCase(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        if not hasattr(self, "worker"):
+        if "worker" not in vars(type(self)):
             raise TypeError(f"{type(self).__qualname__}.setUpClass() must call super().setUpClass()")
-        self.worker.reset()
+        self.worker.renew()
         self._client = TestClient(self.worker, base_url=self.base_url)
         self.addCleanup(self._client.close)

@@ -37,13 +37,14 @@ fails  trio
 fails  the app on a port: LiveServerTestCase, live_server of pytest-django,
        uvicorn, waitress
        needs socket(AF_INET)
-       > start no server: httpx asks the app over pipes, whatever port it names
-       >     socketless run package.module:app -m pytest
+       > Django, with its test database: socketless.django.LiveServerTestCase,
+       >     or, with pytest-django, the fixture socketless_live_server
+       > else start no server: httpx asks the app over pipes, whatever its port
+       > in pytest's ini file: socketless_app = package.module:app
+       > or from outside: socketless run package.module:app -m pytest
        > or in a fixture, or in setUpModule():
        >     from socketless import switch_to_ipc_connection
        >     switch_to_ipc_connection("package.module:app")
-       > Django: LiveServerTestCase of socketless.django; with pytest-django,
-       >     the fixture socketless_live_server
 
 fails  clients of other servers on this machine: requests, urllib, drivers of
        databases

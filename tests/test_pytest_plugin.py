@@ -271,25 +271,118 @@ def test_pytest_within_pytest(project: Project) -> None:
     assert "StateError: this process is switched to 'shop:app' already" in text
 
 
-def test_worker_that_dies(project: Project) -> None:
-    """A test that kills the worker fails, as often as it likes, and no other does."""
-    project.write("pytest.ini", SHOP_INI)
+KILLS = {
+    "within": "socketless_worker.run(os._exit, 1)",
+    "at its end": "os.kill(socketless_worker.pid, signal.SIGKILL)",  # the next test comes before it is dead
+}
+
+
+@pytest.mark.parametrize("how", KILLS)
+@pytest.mark.parametrize("hook", ["", "shop:reset"])
+def test_worker_that_dies(project: Project, hook: str, how: str) -> None:
+    """A test that kills the worker, as often as it likes, is no matter of the others."""
+    project.write("pytest.ini", f"[pytest]\nsocketless_app = shop:app\nsocketless_reset_hook = {hook}\n")
     project.write(
         "test_shop.py",
-        """
+        f"""
         import os
+        import signal
         import httpx
         import pytest
 
-        @pytest.mark.parametrize("number", range(3))
+        @pytest.mark.parametrize("number", range(8))
         def test_killer(socketless_worker, number):
-            socketless_worker.run(os._exit, 1)
+            assert httpx.get("/items").json() == []
+            {KILLS[how]}
 
         def test_innocent():
             assert httpx.get("/items").json() == []
         """,
     )
-    project.run().assert_outcomes(passed=1, failed=3)
+    failed = 8 if how == "within" else 0
+    project.run().assert_outcomes(passed=9 - failed, failed=failed)
+
+
+def test_fixture_that_asks_in_its_turn(project: Project) -> None:
+    """A worker is reset also for a test whose fixture asks for it by name."""
+    project.write("pytest.ini", "[pytest]\nsocketless_app =\nsocketless_reset_hook = shop:reset\n")
+    project.write(
+        "test_shop.py",
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def socketless_app():
+            return "shop:app"
+
+        @pytest.fixture
+        def lazy(request):
+            return request.getfixturevalue("socketless_client")
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_shop(lazy, number):
+            assert lazy.post("/items?name=tea").json() == ["tea"]
+        """,
+    )
+    project.run().assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGINT)", "pytest.exit('enough')"])
+def test_session_that_is_broken_off(project: Project, how: str) -> None:
+    """The fixtures of a session that is broken off can still ask the app when they end."""
+    project.write("pytest.ini", SHOP_INI)
+    project.write(
+        "test_shop.py",
+        f"""
+        import os
+        import signal
+        import httpx
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def tidy():
+            yield
+            print("left:", httpx.get("/items").json())
+
+        def test_shop(tidy):
+            httpx.post("/items?name=tea")
+            {how}
+        """,
+    )
+    result = project.run("-s")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "left: ['tea']\n" in result.stdout.str()
+    assert "StateError" not in result.stdout.str() + result.stderr.str()
+
+
+def test_worker_that_is_left_open(project: Project) -> None:
+    """What an app raises when its worker, which nobody has closed, is closed at the end, is shown."""
+    project.write(
+        "test_shop.py",
+        """
+        from contextlib import asynccontextmanager
+        from fastapi import FastAPI
+        from socketless import IpcThread
+
+        @asynccontextmanager
+        async def lifespan(app):
+            yield
+            raise RuntimeError("the shop is on fire")
+
+        worker = IpcThread(FastAPI(lifespan=lifespan))
+
+        def test_run():
+            worker.run(int)
+        """,
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*= <IpcThread the app object, *> was left open, and raised when it was closed =*",
+            "RuntimeError: the shop is on fire",
+        ]
+    )
 
 
 def test_order_of_fixtures(project: Project) -> None:
@@ -436,11 +529,13 @@ def test_under_a_switch(project: Project, command: tuple[str, ...]) -> None:
         result = project.run("--socketless-app=other:app", *options, command=command)
         result.assert_outcomes(passed=4 if options else 2)
         assert "\nsocketless: all clients go to shop:app\n" in result.stdout.str()
-        assert "not used" not in result.stdout.str()
+        assert "reset_hook is not used" not in result.stdout.str()
     project.write("pytest.ini", SHOP_INI)
     result = project.run(command=command)
     result.assert_outcomes(passed=2)
-    assert "\nsocketless: socketless_reset_hook not used, as pytest was started with a switch\n" in result.stdout.str()
+    assert (
+        "\nsocketless: socketless_reset_hook is not used, as pytest was started with a switch\n" in result.stdout.str()
+    )
 
 
 def test_plugin_of_a_conftest_under_a_switch(project: Project) -> None:

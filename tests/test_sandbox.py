@@ -80,6 +80,7 @@ def test_how_a_check_may_end(probe: str, error: str | None) -> None:
     limit = 0.1 if error and "within" in error else 60
     program = (
         "import os, sys, threading\nfrom socketless import sandbox\nfrom support import nothing_leaks\n"
-        f"with nothing_leaks():\n    print(sandbox._try_in_child({probe}, {limit}))"
+        f"with nothing_leaks():\n    ending = sandbox._try_in_child({probe}, {limit})\n"
+        "print(ending.refused or ending.died)"
     )
     assert run([sys.executable, "-c", program]) == (0, f"{error}\n", "")

@@ -264,13 +264,15 @@ class ProcessRun:
                 break
 
     def _clean_up(self) -> None:
-        if self._watcher not in (None, threading.current_thread()):
-            self._watcher.join()
-        if self._is_ready:
-            self._take_last_words()
-        self.control.drain()
-        self.output.forward(quietly=True)
-        self._release()
+        try:
+            if self._watcher not in (None, threading.current_thread()):
+                self._watcher.join()
+            if self._is_ready:
+                self._take_last_words()
+            self.control.drain()
+            self.output.forward(quietly=True)
+        finally:
+            self._release()
 
     def _take_last_words(self) -> None:
         steps = self._control.receive()

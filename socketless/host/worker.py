@@ -8,12 +8,13 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from textwrap import indent
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from socketless.errors import StateError, WorkerDied, WorkerStartError, describe_exit
+from socketless.errors import ExchangeTimeout, StateError, WorkerDied, WorkerStartError, describe_exit
 from socketless.host.arguments import check_seconds
 from socketless.host.exchange import Exchange, begin
 from socketless.host.failures import exception_of
@@ -36,6 +37,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 __all__ = ["Worker"]
 
 T = TypeVar("T")
+
+_GLANCE = Timeouts(pool=0.0, write=1.0, read=1.0)  # at whether a worker lives
 
 
 class Worker:
@@ -136,6 +139,34 @@ class Worker:
         answer = self.exchange_blocking(Reset(), Timeouts(read=timeout)).answer
         if isinstance(answer, Failed):
             raise exception_of(answer)
+
+    def renew(self) -> None:
+        """Make the worker ready for the next test: start it again if it has died, and call the reset hook.
+
+        It is started whatever `max_restarts` says, and restarts are counted from here on: what killed it was no fault
+        of the test that comes next. That holds right after a kill as well.
+
+        Raises:
+            Exception: what the hook raised.
+            WorkerDied: the hook has ended the worker, twice.
+            WorkerStartError, StateError: as of `start()`.
+        """
+        try:
+            self._renew()
+        except WorkerDied:  # it was dying just then
+            self._renew()
+
+    def _renew(self) -> None:
+        with self._lock:
+            self._restarts = 0
+        self.start()
+        if self._start_message.reset_hook is not None:
+            self.reset()
+        else:
+            with suppress(ExchangeTimeout):  # it lives, and is busy
+                self.exchange_blocking(Reset(), _GLANCE)
+        with self._lock:
+            self._restarts = 0
 
     def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Call a function in the worker and return its result: to set up data there, or to patch.
@@ -405,16 +436,17 @@ def live_workers() -> list[Worker]:
     return list(_live)
 
 
-def close_all(workers: list[Worker]) -> None:
-    """Close workers that have been left open; what goes wrong with one is logged."""
+def close_all(workers: list[Worker]) -> Iterator[tuple[Worker, Exception]]:
+    """Close workers that have been left open, and yield what goes wrong with each."""
     for worker in workers:
         try:
             worker.close()
-        except Exception:
-            logger.exception("%r could not be closed", worker)
+        except Exception as error:
+            yield worker, error
 
 
 @atexit.register
 def _close_live() -> None:
     # A worker would notice the end of this process by itself, but then it may not take its time to leave.
-    close_all(live_workers())
+    for worker, error in close_all(live_workers()):
+        logger.error("%r could not be closed", worker, exc_info=error)
