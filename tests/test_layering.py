@@ -42,7 +42,8 @@ MAY_IMPORT = {
     "testcase": {"host", "testclient"},
     "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
     "django_fixtures": {"django"},
-    "switch": {"host", "transport", "starlette_switch", "errors"},
+    "late": set[str](),
+    "switch": {"host", "late", "requests", "transport", "starlette_switch", "errors"},
     "cli": {"answer", "advice", "eventloop", "host", "sandbox", "switch", "transport", "errors"},
     "__main__": {"cli"},
 }

@@ -66,8 +66,11 @@ class UnixSocketServerThread(threading.Thread):
         """Listen, and begin to answer.
 
         Raises:
+            RuntimeError: it was started before.
             OSError: the socket cannot be made, for example where sockets are refused.
         """
+        if self.ident is not None:
+            raise RuntimeError("threads can only be started once")
         with ExitStack() as on_error:
             self._listener = on_error.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             self._listener.bind(self.usock)
