@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -25,21 +26,36 @@ class _Connection(HTTPConnection):
         self._raw_path = raw_path
 
     def _new_conn(self) -> socket.socket:
+        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(self.timeout if isinstance(self.timeout, (int, float)) else None)
-            sock.connect(self._raw_path)
+            _connect(sock, self._raw_path, timeout)
         except BaseException as error:
             sock.close()
             where = self._raw_path.decode("utf-8", "backslashreplace")
-            if isinstance(error, TimeoutError):
+            if isinstance(error, BlockingIOError):
                 raise ConnectTimeoutError(
-                    self, f"the UNIX socket {where!r} did not answer within {self.timeout} s"
+                    self, f"the UNIX socket {where!r} took no connection within {timeout} s"
                 ) from error
             if isinstance(error, OSError):
                 raise NewConnectionError(self, f"no connection to the UNIX socket {where!r}: {error}") from error
             raise
         return sock
+
+
+def _connect(sock: socket.socket, raw_path: bytes, timeout: float | None) -> None:
+    # A socket of Python's that has a timeout does not block. Then Linux does not wait for room in the queue of a UNIX
+    # socket, nor does any event tell of it. For a blocking socket it waits, as long as that may take to send.
+    if timeout is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(max(timeout, 1e-6)))
+    sock.connect(raw_path)
+    if timeout is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
+        sock.settimeout(timeout)
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
 class _Pool(HTTPConnectionPool):
