@@ -22,19 +22,7 @@ import socketless.requests as package
 from socketless import IpcProcess, switch_to_ipc_connection
 from socketless.requests import DEFAULT_SCHEME, Session, UnixAdapter, monkeypatch
 from socketless.requests.testutils import UnixSocketServerThread
-from support import LIMIT, nothing_leaks
-
-
-def unix_sockets_are_refused() -> bool:
-    try:
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind("")  # Linux gives it a name
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return False
-
+from support import LIMIT, nothing_leaks, unix_sockets_are_refused
 
 pytestmark = pytest.mark.skipif(
     unix_sockets_are_refused(), reason="UNIX sockets are sockets, and this sandbox refuses them"

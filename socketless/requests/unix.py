@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -27,31 +28,28 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        where = f"the UNIX socket {self._raw_path.decode('utf-8', 'backslashreplace')!r}"
         try:
-            _connect(sock, self._raw_path, timeout)
-        except BaseException as error:
-            sock.close()
-            where = self._raw_path.decode("utf-8", "backslashreplace")
-            if isinstance(error, BlockingIOError):
-                raise ConnectTimeoutError(
-                    self, f"the UNIX socket {where!r} took no connection within {timeout} s"
-                ) from error
-            if isinstance(error, OSError):
-                raise NewConnectionError(self, f"no connection to the UNIX socket {where!r}: {error}") from error
-            raise
-        return sock
+            return _connect(self._raw_path, timeout)
+        except BlockingIOError as error:
+            raise ConnectTimeoutError(self, f"{where} took no connection within {timeout} s") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"no connection to {where}: {error}") from error
 
 
-def _connect(sock: socket.socket, raw_path: bytes, timeout: float | None) -> None:
+def _connect(raw_path: bytes, timeout: float | None) -> socket.socket:
     # A socket of Python's that has a timeout does not block. Then Linux does not wait for room in the queue of a UNIX
     # socket, nor does any event tell of it. For a blocking socket it waits, as long as that may take to send.
-    if timeout is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(max(timeout, 1e-6)))
-    sock.connect(raw_path)
-    if timeout is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
-        sock.settimeout(timeout)
+    with ExitStack() as on_error:
+        sock = on_error.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        if timeout is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(max(timeout, 1e-6)))
+        sock.connect(raw_path)
+        if timeout is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
+            sock.settimeout(timeout)
+        on_error.pop_all()
+    return sock
 
 
 def _timeval(seconds: float) -> bytes:
