@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import pickle
@@ -264,6 +265,20 @@ def test_elapsed_and_history(session: Session) -> None:
     response = session.get("/redirect", timeout=LIMIT)
     assert 0 < response.elapsed.total_seconds() <= time.monotonic() - before
     assert [each.status_code for each in response.history] == [302]
+
+
+@pytest.mark.parametrize("kind", [IpcProcess, IpcThread])
+def test_response_that_is_dropped(kind: Any) -> None:
+    """A response that is dropped before its end ends without a warning, and its channel serves the next request."""
+    with nothing_leaks(), kind(APP, max_connections=1) as worker, Session(worker=worker) as session:
+        for _ in range(3):
+            response = session.get("/stream/endless?size=5000", stream=True, timeout=LIMIT)
+            assert next(response.iter_content(10)) == b"x" * 10
+            del response
+            gc.collect()
+            assert session.get("/status/200", timeout=LIMIT).text == "hello"
+            session.get("/stream/endless?size=5000", stream=True, timeout=LIMIT)  # nobody reads it
+            gc.collect()
 
 
 @pytest.mark.parametrize("kind", [IpcProcess, IpcThread])

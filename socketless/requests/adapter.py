@@ -120,7 +120,7 @@ class IpcAdapter(Carrier, BaseAdapter):
         for name, value in answer.headers:
             headers.add(name.decode("latin-1"), value.decode("latin-1"))
         extensions = dict(answer.extensions)
-        chunks, on_close = iter([answer.body]), ExitStack()
+        chunks, on_close, on_drop = iter([answer.body]), ExitStack(), ExitStack()
         if upload is not None:
             on_close.callback(upload.close)
         if answer.more_body:
@@ -130,6 +130,7 @@ class IpcAdapter(Carrier, BaseAdapter):
             self._keep(body)
             chunks = chunks_of(body)
             on_close.callback(leave, body)
+            on_drop.callback(body.abandon)
         return RawResponse(
             method=message.method,
             url=request.path_url,
@@ -138,6 +139,7 @@ class IpcAdapter(Carrier, BaseAdapter):
             headers=headers,
             chunks=chunks,
             close=on_close.close,
+            abandon=on_drop.close,
             is_streamed=answer.more_body and not is_bodiless(message.method, answer.status),
             extensions=extensions,
         )

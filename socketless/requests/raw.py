@@ -28,13 +28,16 @@ class _Reader:
         self, method: str, headers: HTTPHeaderDict, chunks: Iterator[bytes], close: Callable[[], None]
     ) -> None:
         self.msg = self.headers = headers  # what a cookie jar reads
-        self.fp = self
         self._method = method
         self._chunks = chunks
         self._close = close
         self._rest = memoryview(b"")  # of the chunk that has come
         self._is_complete = False
         self.closed = False
+
+    @property
+    def fp(self) -> _Reader:
+        return self
 
     def isclosed(self) -> bool:
         return self.closed
@@ -97,9 +100,11 @@ class RawResponse(HTTPResponse):
         headers: HTTPHeaderDict,
         chunks: Iterator[bytes],
         close: Callable[[], None],
+        abandon: Callable[[], None],
         is_streamed: bool,
         extensions: dict[str, Any],
     ) -> None:
+        self._abandon = abandon
         reader: Any = _Reader(method, headers, chunks, close)
         super().__init__(
             body=reader,
@@ -124,6 +129,10 @@ class RawResponse(HTTPResponse):
         if amt is None:
             self.chunked = self._is_streamed
         return super().stream(amt, decode_content)
+
+    def __del__(self) -> None:
+        # As over a connection, a response that is dropped ends without a word.
+        self._abandon()
 
     @contextmanager
     def _error_catcher(self) -> Iterator[None]:
