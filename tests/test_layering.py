@@ -109,6 +109,9 @@ def test_no_cycle() -> None:
         ("from socketless import IpcTransport", {"httpx2", "werkzeug", "asgiref", "trio"}),
         ("from socketless import IpcThread", {"httpx", "httpx2", "werkzeug", "asgiref", "trio"}),
         ("from socketless.testclient import TestClient", {"starlette", "werkzeug", "asgiref", "trio"}),
+        ("import socketless.requests", {"requests", "urllib3", "httpx", "multiprocessing"}),
+        ("from socketless.requests import Session, UnixAdapter", {"httpx", "httpx2", "werkzeug", "asgiref", "h11"}),
+        ("import socketless.switch", {"requests", "werkzeug", "asgiref", "trio"}),
     ],
 )
 def test_imports_nothing_heavy(program: str, absent: set[str]) -> None:
