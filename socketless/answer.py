@@ -109,6 +109,10 @@ class Body:
         self._exchange.cancel()
         yield from ()
 
+    def abandon(self) -> None:
+        """Hang up when there is time: for finalizers."""
+        self._exchange.abandon()
+
     def finish(self) -> PullingSteps[None]:
         """Wait for nothing: the app lets go when it does."""
         yield from ()

@@ -115,7 +115,9 @@ def _make_both(ours: type[SocketlessError], theirs: type[Exception], key: tuple[
         self._request = None
 
     def __reduce__(self: Any) -> Any:
-        return _rebuild, (*key, self.args)
+        # What it was about does not cross; who asks finds that there is nothing.
+        about = dict.fromkeys(name for name in ("request", "response") if name in vars(self))
+        return _rebuild, (*key, self.args), about
 
     members = {"__init__": __init__, "__reduce__": __reduce__, "__module__": ours.__module__, "__doc__": ours.__doc__}
     return type(ours.__name__, (ours, theirs), members)

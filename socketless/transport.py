@@ -6,13 +6,11 @@ from, so it imports httpx2 never, and works with it as soon as a request of its 
 
 from __future__ import annotations
 
-import inspect
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import httpx
 from anyio import Semaphore, WouldBlock, move_on_after
@@ -20,13 +18,13 @@ from anyio.lowlevel import RunVar
 
 from socketless import upgrade
 from socketless.answer import Body, response_of
+from socketless.carrier import Carrier, RequestBody, chunks_of, leave
 from socketless.errors import SocketlessError
 from socketless.families import client_error, family_of, network_error
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
-from socketless.wire.channel import Pull
-from socketless.wire.drivers import deadline_after, remaining, run_async, run_blocking
+from socketless.wire.drivers import deadline_after, remaining, run_async
 from socketless.wire.messages import Event, Request
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -34,29 +32,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
 
 
-class _Transport:
+class _Transport(Carrier):
     # What the sync and the async transport share: everything but the waiting.
-
-    def __init__(
-        self,
-        worker: Worker,
-        *,
-        raise_app_exceptions: bool = True,
-        root_path: str = "",
-        client: tuple[str, int] = ("127.0.0.1", 123),
-    ) -> None:
-        if not hasattr(worker, "exchange_blocking"):
-            name = type(self).__name__
-            raise TypeError(f"{name} takes a worker, {name}(IpcProcess({worker!r})), not {worker!r}")
-        self.worker = worker
-        self.raise_app_exceptions = raise_app_exceptions
-        self.root_path = root_path
-        self.client = client
-        self._lock = threading.Lock()
-        self._open: WeakSet[Body | upgrade.Upgraded] = WeakSet()  # guarded by _lock; responses not at their end
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.worker!r}>"
 
     def _message(self, request: Any) -> Request:
         url, family = request.url, family_of(request)
@@ -84,14 +61,6 @@ class _Transport:
             client=self.client,
             more_body=more_body,
         )
-
-    def _keep(self, body: Body | upgrade.Upgraded) -> None:
-        with self._lock:
-            self._open.add(body)
-
-    def _open_bodies(self) -> list[Body | upgrade.Upgraded]:
-        with self._lock:
-            return list(self._open)
 
     def _response(
         self, request: Any, exchange: Exchange, make_stream: Callable[[Any, Any], Any], network_stream: type
@@ -126,53 +95,30 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _UPGRADED = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
-def _close(body: Body | upgrade.Upgraded) -> None:
-    run_blocking(body.hang_up())
-    run_blocking(body.finish())
-
-
 async def _aclose(body: Body | upgrade.Upgraded) -> None:
     await run_async(body.hang_up())
     await run_async(body.finish())
 
 
-class _Upload(Pull):
-    """A request's body that is streamed."""
-
-    def __init__(self, request: Any, chunks: Any) -> None:
-        super().__init__(chunks)
-        # What the client library makes of it is a generator around the caller's, which it never closes: over TCP it
-        # reads all of it.
-        both = (chunks, getattr(request.stream, "_stream", None))
-        self._generators: list[Any] = [each for each in both if inspect.isgenerator(each) or inspect.isasyncgen(each)]
-
-    def close(self) -> None:
-        """Close what the app has not read to its end."""
-        for generator in self._generators:
-            with suppress(ValueError):  # it is running, in another thread
-                generator.close()
-
-    async def aclose(self) -> None:
-        """Close what the app has not read to its end."""
-        for generator in self._generators:
-            with suppress(RuntimeError):  # it is running, in another task
-                await generator.aclose()
+def _request_body(request: Any, chunks: Any) -> RequestBody:
+    # What the client library makes of it is a generator around the caller's, which it never closes: over TCP it reads
+    # all of it.
+    return RequestBody(chunks, getattr(request.stream, "_stream", None))
 
 
 class _SyncStream:
     # What is the stream of a response, together with the SyncByteStream of its family.
 
-    def __init__(self, body: Body | upgrade.Upgraded, upload: _Upload | None) -> None:
+    def __init__(self, body: Body | upgrade.Upgraded, upload: RequestBody | None) -> None:
         self._body = body
         self._upload = upload
 
     def __iter__(self) -> Iterator[bytes]:
-        while (chunk := run_blocking(self._body.next_chunk())) is not None:
-            yield chunk
+        return chunks_of(self._body)
 
     def close(self) -> None:
         try:
-            _close(self._body)
+            leave(self._body)
         finally:
             if self._upload is not None:
                 self._upload.close()
@@ -181,7 +127,7 @@ class _SyncStream:
 class _AsyncStream:
     # What is the stream of a response, together with the AsyncByteStream of its family.
 
-    def __init__(self, body: Body | upgrade.Upgraded, upload: _Upload | None) -> None:
+    def __init__(self, body: Body | upgrade.Upgraded, upload: RequestBody | None) -> None:
         self._body = body
         self._upload = upload
 
@@ -207,11 +153,11 @@ def _async_stream_type(family: Any) -> type:
     return type("IpcAsyncStream", (_AsyncStream, family.AsyncByteStream), {})
 
 
-def _make_sync_stream(upload: _Upload | None, family: Any, body: Any) -> Any:
+def _make_sync_stream(upload: RequestBody | None, family: Any, body: Any) -> Any:
     return _sync_stream_type(family)(body, upload)
 
 
-def _make_async_stream(upload: _Upload | None, family: Any, body: Any) -> Any:
+def _make_async_stream(upload: RequestBody | None, family: Any, body: Any) -> Any:
     return _async_stream_type(family)(body, upload)
 
 
@@ -246,7 +192,7 @@ class IpcTransport(_Transport, httpx.BaseTransport):
         """
         message, upload, exchange = self._message(request), None, None
         if message.more_body:
-            upload = _Upload(request, iter(request.stream))
+            upload = _request_body(request, iter(request.stream))
         try:
             exchange = self.worker.exchange_blocking(message, _timeouts(request), upload)
             return self._response(request, exchange, partial(_make_sync_stream, upload), upgrade.NetworkStream)
@@ -258,9 +204,7 @@ class IpcTransport(_Transport, httpx.BaseTransport):
 
     def close(self) -> None:
         """End the responses that are still open: their apps are told that the client has gone."""
-        with ExitStack() as stack:  # closes all, whatever one of them raises
-            for body in self._open_bodies():
-                stack.callback(_close, body)
+        self._leave_all()
 
 
 class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
@@ -273,7 +217,7 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
         """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
         message, upload, exchange = self._message(request), None, None
         if message.more_body:
-            upload = _Upload(request, aiter(request.stream))
+            upload = _request_body(request, aiter(request.stream))
         timeouts = _timeouts(request)
         deadline = deadline_after(timeouts.pool)
         try:

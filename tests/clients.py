@@ -10,11 +10,13 @@ from typing import Any, Protocol
 import anyio.lowlevel
 import httpx
 import httpx2
+import requests
 import trio
 from anyio.from_thread import start_blocking_portal
 
 from socketless import IpcAsyncTransport, IpcTransport
 from socketless.host.worker import Worker
+from socketless.requests import Session
 from support import LIMIT
 
 BASE_URL = "http://testserver"
@@ -132,6 +134,101 @@ class AsyncClient:
             yield chunk
 
 
+class RequestsErrors:
+    """What requests has for the names of httpx. It tells the headers and the body apart, where a connection fails."""
+
+    ReadTimeout = (requests.ReadTimeout, requests.ConnectionError)
+    RemoteProtocolError = requests.exceptions.ChunkedEncodingError
+    LocalProtocolError = TypeError
+    ProtocolError = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+    TransportError = requests.RequestException
+
+    @staticmethod
+    def Timeout(limit: float, *, read: float) -> tuple[float, float]:
+        return limit, read
+
+
+class RequestsHeaders(dict[str, Any]):
+    """The headers of a response, in the words of httpx."""
+
+    def __init__(self, raw: Any) -> None:
+        super().__init__({name.lower(): value for name, value in raw.headers.items()})
+        self.get_list = raw.headers.getlist
+
+
+class RequestsResponse:
+    """A response of requests, in the words of httpx."""
+
+    http_version = "HTTP/1.1"
+
+    def __init__(self, response: requests.Response) -> None:
+        self.response = response
+        self.reason_phrase, self.extensions = response.reason, response.raw.extensions
+        self.headers = RequestsHeaders(response.raw)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.response, name)
+
+    def iter_raw(self) -> Iterator[bytes]:
+        return self.response.raw.stream(None, decode_content=False)  # type: ignore[no-any-return]
+
+    def iter_lines(self) -> Iterator[str]:
+        return (line.decode() for line in self.response.iter_lines())
+
+
+class Sized:
+    """A body that tells its length, which is how requests is told it."""
+
+    def __init__(self, chunks: Iterable[Any], size: int) -> None:
+        self._chunks, self._size = chunks, size
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._chunks)
+
+    def __len__(self) -> int:
+        return self._size
+
+
+class RequestsClient:
+    """`socketless.requests.Session`."""
+
+    library = RequestsErrors
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        self.worker, self._options = worker, options
+
+    def configure(self, **options: Any) -> RequestsClient:
+        return RequestsClient(self.worker, **options)
+
+    @contextmanager
+    def stream(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Iterator[Stream]:
+        with (
+            Session(worker=self.worker, base_url=base_url, **self._options) as session,
+            session.request(method, url, stream=True, **in_words_of_requests(**options)) as response,
+        ):
+            yield Stream(session, RequestsResponse(response))
+
+    def request(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> RequestsResponse:
+        with Session(worker=self.worker, base_url=base_url, **self._options) as session:
+            return RequestsResponse(session.request(method, url, **in_words_of_requests(**options)))
+
+    def body(self, chunks: Iterable[Any]) -> Any:
+        return iter(chunks) if isinstance(chunks, list) else chunks
+
+
+def in_words_of_requests(
+    *, content: Any = None, headers: Any = (), follow_redirects: bool = False, timeout: Any = LIMIT, **options: Any
+) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for name, value in dict(headers).items() if isinstance(headers, dict) else headers:
+        merged[name] = f"{merged[name]}, {value}" if name in merged else value
+    if "Content-Length" in merged:
+        content = Sized(content, int(merged.pop("Content-Length")))
+    if content is not None:
+        options["data"] = content
+    return {"headers": merged, "allow_redirects": follow_redirects, "timeout": timeout, **options}
+
+
 def run_asyncio(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(function())
 
@@ -144,4 +241,15 @@ CLIENTS: dict[str, Callable[[Worker], Client]] = {
     "httpx-asyncio": lambda worker: AsyncClient(httpx, "asyncio", worker),
     "httpx2-asyncio": lambda worker: AsyncClient(httpx2, "asyncio", worker),
     "httpx-trio": lambda worker: AsyncClient(httpx, "trio", worker),
+    "requests": RequestsClient,
+}
+
+# Checks that do not hold for a client, and why.
+NOT_FOR: dict[str, dict[str, str]] = {
+    "requests": {
+        "body_that_is_no_bytes": "a body may hold text, which is sent as UTF-8",
+        "response_headers": "urllib3 keeps the values of a header together, wherever they stood",
+        "unsupported_scheme": "requests refuses a URL without a scheme itself, in its own words",
+        "uploads": "requests reads a multipart upload into memory, so that its length is always known",
+    },
 }

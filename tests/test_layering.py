@@ -32,7 +32,9 @@ MAY_IMPORT = {
     "unix_server": {"host", "serving", "wire"},
     "http_client": {"families", "host", "serving", "wire", "errors"},
     "serving": {"bridge", "host", "wire", "errors"},
-    "transport": {"answer", "families", "upgrade", "host", "wire", "errors"},
+    "carrier": {"answer", "host", "upgrade", "wire"},
+    "transport": {"answer", "carrier", "families", "upgrade", "host", "wire", "errors"},
+    "requests": {"answer", "carrier", "families", "host", "serving", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
     "advice": {"sandbox"},
@@ -42,7 +44,8 @@ MAY_IMPORT = {
     "testcase": {"host", "testclient"},
     "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
     "django_fixtures": {"django"},
-    "switch": {"host", "http_client", "transport", "starlette_switch", "errors"},
+    "late": set[str](),
+    "switch": {"host", "http_client", "late", "requests", "transport", "starlette_switch", "errors"},
     "cli": {
         "answer",
         "advice",
@@ -119,6 +122,9 @@ def test_no_cycle() -> None:
         ("from socketless import IpcTransport", {"httpx2", "werkzeug", "asgiref", "trio"}),
         ("from socketless import IpcThread", {"httpx", "httpx2", "werkzeug", "asgiref", "trio"}),
         ("from socketless.testclient import TestClient", {"starlette", "werkzeug", "asgiref", "trio"}),
+        ("import socketless.requests", {"requests", "urllib3", "httpx", "multiprocessing"}),
+        ("from socketless.requests import Session, UnixAdapter", {"httpx", "httpx2", "werkzeug", "asgiref", "h11"}),
+        ("import socketless.switch", {"requests", "werkzeug", "asgiref", "trio"}),
     ],
 )
 def test_imports_nothing_heavy(program: str, absent: set[str]) -> None:
