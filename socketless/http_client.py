@@ -6,7 +6,7 @@ A connection gets what it takes for a socket: two pipes, and a thread that answe
 from __future__ import annotations
 
 import http.client
-import importlib.util
+import importlib
 import io
 import os
 import select
@@ -202,28 +202,46 @@ class _File(io.RawIOBase):
             self._pipes.close()
 
 
-def replacements(worker: Worker, options: Mapping[str, Any]) -> Iterator[tuple[type, Callable[..., Any]]]:
-    """Return classes, and functions to replace their methods of the same name."""
-    classes: list[tuple[Any, str, int]] = [
-        (http.client.HTTPConnection, "http", 80),
-        (http.client.HTTPSConnection, "https", 443),
-    ]
-    if importlib.util.find_spec("urllib3") is not None:
-        import urllib3.connection
-
-        classes += [
-            (urllib3.connection.HTTPConnection, "http", 80),
-            (urllib3.connection.HTTPSConnection, "https", 443),
-        ]
-    for owner, scheme, port in classes:
-        yield owner, _connect_for(worker, scheme, port, options)
+Replacements = Iterator[tuple[type, Callable[..., Any]]]
 
 
-def _connect_for(worker: Worker, scheme: str, port: int, options: Mapping[str, Any]) -> Callable[[Any], None]:
+def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+    """Return classes of `http.client`, and functions to replace their methods of the same name."""
+    yield http.client.HTTPConnection, _connect_for(worker, options, "http", 80)
+    yield http.client.HTTPSConnection, _connect_for(worker, options, "https", 443)
+
+
+def _urllib3_replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+    """Return the same of urllib3. A class with a way of its own, to a UNIX socket for example, keeps that."""
+    connection: Any = importlib.import_module("urllib3.connection")
+    for owner, scheme, port in ((connection.HTTPConnection, "http", 80), (connection.HTTPSConnection, "https", 443)):
+        yield owner, _urllib3_connect_for(worker, options, scheme, port, owner)
+
+
+# By the module that they are for: when it is imported, they are due.
+REPLACEMENTS = {"http.client": _replacements, "urllib3.connection": _urllib3_replacements}
+
+
+def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, port: int) -> Callable[[Any], None]:
+    default: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
+
     def connect(self: Any) -> None:
-        timeout = socket.getdefaulttimeout() if self.timeout is socket._GLOBAL_DEFAULT_TIMEOUT else self.timeout  # type: ignore[attr-defined]
-        server = (self.host, self.port or port)
-        self.sock = PipeSocket(worker, timeout, scheme=scheme, server=server, **options)
-        self.is_verified = True  # or urllib3 would warn of it
+        timeout = socket.getdefaulttimeout() if self.timeout is default else self.timeout
+        self.sock = PipeSocket(worker, timeout, scheme=scheme, server=(self.host, self.port or port), **options)
+
+    return connect
+
+
+def _urllib3_connect_for(
+    worker: Worker, options: Mapping[str, Any], scheme: str, port: int, owner: Any
+) -> Callable[[Any], None]:
+    original, its_way, ours = owner.connect, owner._new_conn, _connect_for(worker, options, scheme, port)
+
+    def connect(self: Any) -> None:
+        if type(self)._new_conn is not its_way:
+            original(self)
+            return
+        ours(self)
+        self.is_verified = True  # or it would warn
 
     return connect

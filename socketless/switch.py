@@ -177,8 +177,7 @@ def switch_to_ipc_connection(
                 worker = IpcProcess(app_import, reset_hook_path=reset_hook, **on_worker)
                 on_error.callback(worker.close)
             patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, on_requests)]
-            patches += [_patch(*pair) for pair in starlette_switch.replacements(worker, on_requests)]
-            patches += [_patch(*pair) for pair in http_client.replacements(worker, on_requests)]
+            patches += _patches_of(starlette_switch.replacements, worker, on_requests)
             end_worker = on_error.pop_all().close
         with _lock:
             switch = Switch(worker, arguments, end_worker)
@@ -187,6 +186,8 @@ def switch_to_ipc_connection(
         with ExitStack() as on_error:
             on_error.callback(switch)
             switch.apply_on_import("requests", partial(_requests_patches, worker, base_url, on_requests))
+            for name, replacements in http_client.REPLACEMENTS.items():
+                switch.apply_on_import(name, partial(_patches_of, replacements, worker, on_requests))
             on_error.pop_all()
         return switch
     finally:
@@ -215,6 +216,11 @@ def reset_ipc_state() -> None:
     active = _active
     if active is not None:
         active.worker.reset()
+
+
+def _patches_of(replacements: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[_Patch]:
+    for pair in replacements(*arguments):
+        yield _patch(*pair)
 
 
 def _installed() -> Iterator[ModuleType]:
@@ -291,8 +297,7 @@ def _async_transport_patches(owner: Any, worker: Worker, options: Mapping[str, A
 def _requests_patches(worker: Worker, base_url: str, options: Mapping[str, Any]) -> Iterator[_Patch]:
     from socketless.requests.switching import replacements  # which imports requests
 
-    for pair in replacements(worker, base_url, options):
-        yield _patch(*pair)
+    return _patches_of(replacements, worker, base_url, options)
 
 
 def _patch(owner: type, replacement: Callable[..., Any]) -> _Patch:
