@@ -137,6 +137,8 @@ class AsyncClient:
 class RequestsErrors:
     """What requests has for the names of httpx. It tells the headers and the body apart, where a connection fails."""
 
+    ReadError = requests.ConnectionError
+    PoolTimeout = requests.ConnectTimeout
     ReadTimeout = (requests.ReadTimeout, requests.ConnectionError)
     RemoteProtocolError = requests.exceptions.ChunkedEncodingError
     LocalProtocolError = TypeError
@@ -144,8 +146,8 @@ class RequestsErrors:
     TransportError = requests.RequestException
 
     @staticmethod
-    def Timeout(limit: float, *, read: float) -> tuple[float, float]:
-        return limit, read
+    def Timeout(limit: float, *, read: float | None = None, pool: float | None = None) -> tuple[float, float]:
+        return pool or limit, read or limit
 
 
 class RequestsHeaders(dict[str, Any]):

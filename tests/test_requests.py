@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-import urllib3
+import urllib3.util
 
 from socketless import IpcProcess, IpcThread, errors
 from socketless.host.worker import Worker
@@ -134,6 +135,28 @@ def test_text_in_a_body(session: Session) -> None:
     wrong: Any = iter([["text"]])
     with pytest.raises(errors.TransferError, match="the request's body holds list, which is not bytes$"):
         session.post("/echo", data=wrong, timeout=LIMIT)
+
+
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview, lambda body: array("B", body), bytes.decode])
+def test_whole_body(session: Session, make: Any) -> None:
+    """A body is whatever has bytes, or text."""
+    assert session.post("/echo", data=make(b"abc" * 1000), timeout=LIMIT).content == b"abc" * 1000
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://app.test:80/seen", "app.test"),
+        ("http://me:pass@app.test:81/seen", "app.test:81"),
+        ("https://[::1]:443/seen", "[::1]"),
+    ],
+)
+def test_host(session: Session, url: str, host: str) -> None:
+    """The Host header is what a connection would have; one that is given stays."""
+    assert dict(session.get(url, timeout=LIMIT).json()["headers"])["host"] == host
+    headers = {"Host": "other", "Accept-Encoding": urllib3.util.SKIP_HEADER}
+    seen = dict(session.get(url, headers=headers, timeout=LIMIT).json()["headers"])
+    assert (seen["host"], seen.get("accept-encoding")) == ("other", None)
 
 
 def test_pieces(session: Session) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.exceptions import InvalidSchema
@@ -96,18 +96,17 @@ class IpcAdapter(Carrier, BaseAdapter):
         url = urlsplit(str(request.url))
         if url.scheme not in _PORTS or url.hostname is None:
             raise InvalidSchema(f"a worker answers http:// and https://, not {request.url!r}", request=request)
-        body = request.body.encode() if isinstance(request.body, str) else request.body or b""
-        is_whole = isinstance(body, (bytes, bytearray))
+        body = _whole(request.body)
         return messages.Request(
             method=str(request.method),
             scheme=url.scheme,
             server=(url.hostname, url.port or _PORTS[url.scheme]),
             raw_target=request.path_url.encode(),
-            headers=_raw_headers(request, url.netloc.rpartition("@")[2]),
-            body=bytes(body) if is_whole else b"",
+            headers=_raw_headers(request, _host(url)),
+            body=body or b"",
             root_path=self.root_path,
             client=self.client,
-            more_body=not is_whole,
+            more_body=body is None,
         )
 
     def _raw(
@@ -156,6 +155,11 @@ def _phrase(status: int) -> str:
         return ""
 
 
+def _host(url: SplitResult) -> str:
+    host = url.netloc.rpartition("@")[2]
+    return host.rpartition(":")[0] if url.port == _PORTS[url.scheme] else host
+
+
 def _raw_headers(request: PreparedRequest, host: str) -> messages.RawHeaders:
     headers: messages.RawHeaders = []
     if "Host" not in request.headers:
@@ -170,10 +174,26 @@ def _encoded(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("latin-1")
 
 
+def _whole(body: Any) -> bytes | None:
+    # None: it is to be streamed. The rules for bodies are urllib3's.
+    if body is None or isinstance(body, str):
+        return (body or "").encode()
+    if hasattr(body, "read"):
+        return None
+    try:
+        return bytes(memoryview(body))
+    except TypeError:
+        return None
+
+
 def _chunks_of(body: Any) -> Iterator[Any]:
-    # Text is allowed in a body, as it is by urllib3.
-    chunks = iter(partial(body.read, _READ_SIZE), type(body.read(0))()) if hasattr(body, "read") else iter(body)
-    return (chunk.encode() if isinstance(chunk, str) else chunk for chunk in chunks)
+    for chunk in _blocks_of(body) if hasattr(body, "read") else body:
+        yield chunk.encode() if isinstance(chunk, str) else chunk
+
+
+def _blocks_of(file: Any) -> Iterator[Any]:
+    while block := file.read(_READ_SIZE):
+        yield block
 
 
 def _timeouts(timeout: Any) -> Timeouts:
