@@ -76,6 +76,13 @@ class Bridge:
         self._is_closed = False
         self.upgraded: upgrade.Upgraded | None = None  # once the connection is a WebSocket
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that has come is answered, and the next request may come; so it is at first."""
+        if self._method and not self._has_answered:
+            return False
+        return self._connection.our_state in (h11.IDLE, h11.DONE) and not self._connection.trailing_data[0]
+
     def next_output(self) -> PullingSteps[bytes | None]:
         """Return the next bytes for the client; `None` at the end of the connection.
 
