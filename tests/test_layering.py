@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "upgrade": {"answer", "host", "wire", "errors"},
     "bridge": {"answer", "host", "upgrade", "wire", "errors"},
     "serving": {"bridge", "host", "wire", "errors"},
+    "lowlevel": {"bridge", "host", "wire", "errors"},
     "transport": {"answer", "families", "upgrade", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
