@@ -287,9 +287,9 @@ def _text_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def _server_of(host: str, default: tuple[str, int]) -> tuple[str, int]:
     """Return host and port of a `Host` header (RFC 9110, section 7.2)."""
     name, colon, port = host.rpartition(":")
-    if colon and port.isascii() and port.isdigit():
-        return name, int(port)
-    return (host, default[1]) if host else default
+    if not (colon and port.isascii() and port.isdigit()):
+        name, port = host, str(default[1])
+    return (name.removeprefix("[").removesuffix("]"), int(port)) if host else default
 
 
 def _target_of(target: bytes) -> bytes:
