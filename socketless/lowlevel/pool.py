@@ -84,7 +84,6 @@ class Connection:
         if cursor.is_complete and not was_complete and not cursor.is_interim:
             self.requests += 1
             self._has_sent = False
-            await self.stream.settle()
         return value
 
 
@@ -302,7 +301,7 @@ class ConnectionPool:
     async def recv_body(self, connection: Connection, cursor: Cursor, *, has_body: bool = True) -> AsyncIterator[bytes]:
         """Receive the body as it comes, in pieces of `chunk_bytes` at most; chunks are taken out of their frames.
 
-        What was left of the headers is read over. `cursor.trailers` has what comes after the last chunk. After 101,
+        What was left of the headers is read over. A worker's app has returned when the iterator ends. `cursor.trailers` has what comes after the last chunk. After 101,
         these are the bytes of the other protocol.
 
         Args:
@@ -316,6 +315,7 @@ class ConnectionPool:
             await self._parse(connection, cursor, cursor.skip_body())
         while (piece := await self._parse(connection, cursor, cursor.next_piece())) is not None:
             yield piece
+        await connection.stream.settle()
 
     async def _parse(self, connection: Connection, cursor: Cursor, steps: Parsing[T]) -> T:
         return await connection.parse(cursor, steps, self._chunk_bytes, self._max_wait)

@@ -79,7 +79,7 @@ class WorkerStream:
         self._has_input = asyncio.Event()
         self._is_pulling = False  # the bridge waits for input
         self._input_was_taken = asyncio.Event()
-        self._output = bytearray()
+        self._output: deque[memoryview] = deque()  # piece by piece, as the app has sent it
         self._output_was_taken = asyncio.Event()
         self._news = asyncio.Event()  # there is output, or the end, or nothing more is to be expected without input
         self._is_closed = False
@@ -102,14 +102,14 @@ class WorkerStream:
         return self._input.popleft()
 
     def _put(self, output: bytes) -> None:
-        self._output += output
+        self._output.append(memoryview(output))
         self._news.set()
 
     async def _run(self) -> None:
         # Runs in a task, until the response to what was sent is complete.
         try:
             while self._input or not self._bridge.is_idle:
-                while len(self._output) >= LIMIT:
+                while sum(map(len, self._output)) >= LIMIT:
                     self._output_was_taken.clear()
                     await self._output_was_taken.wait()
                 output = await run_async(self._bridge.next_output())
@@ -161,14 +161,18 @@ class WorkerStream:
             try:
                 await within(limit, self._news.wait(), f"{self._name}: nothing was received")
             except TimeoutError:
-                if not self._is_answering:  # else the exchange has limits of its own, and says where the app is
+                # The exchange has the same limit, and says where the app is.
+                if not (self._is_answering or self._has_ended or self._output):
                     raise
         if not self._output and self._error is not None:
             raise self._error
-        data = bytes(self._output[:size])
-        del self._output[:size]
+        if not self._output:
+            return b""
+        piece = self._output.popleft()
+        if len(piece) > size:
+            self._output.appendleft(piece[size:])
         self._output_was_taken.set()
-        return data
+        return bytes(piece[:size])
 
     @property
     def _is_answering(self) -> bool:
