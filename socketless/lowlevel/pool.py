@@ -301,8 +301,8 @@ class ConnectionPool:
     async def recv_body(self, connection: Connection, cursor: Cursor, *, has_body: bool = True) -> AsyncIterator[bytes]:
         """Receive the body as it comes, in pieces of `chunk_bytes` at most; chunks are taken out of their frames.
 
-        What was left of the headers is read over. A worker's app has returned when the iterator ends. `cursor.trailers` has what comes after the last chunk. After 101,
-        these are the bytes of the other protocol.
+        What was left of the headers is read over. `cursor.trailers` has what comes after the last chunk. After 101,
+        these are the bytes of the other protocol. When the iterator ends, a worker's app has returned.
 
         Args:
             has_body: `False` if the request was HEAD, whose response only looks as if it had one.
