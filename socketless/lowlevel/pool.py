@@ -194,9 +194,7 @@ class ConnectionPool:
         try:
             connection = self._take_idle(peer)
             if connection is None:
-                if limit is not None:
-                    limit = max(0.0, limit - (loop.time() - begun))
-                connection = await self._open(peer, limit)
+                connection = await self._open(peer, loop.time() - begun)
             self._check_open(peer)
         except BaseException:
             self._places.release()
@@ -215,13 +213,16 @@ class ConnectionPool:
                 return connection
         return None
 
-    async def _open(self, peer: Peer, limit: float | None) -> Connection:
+    async def _open(self, peer: Peer, has_taken: float) -> Connection:
         timeouts = Timeouts(pool=self._max_wait_connection, write=self._max_wait, read=self._max_wait)
         self._opening += 1
         try:
             if len(self._in_use) + len(self._idle) + self._opening > self._max:
                 self._end(self._idle[0])
-            return Connection(peer, await within(limit, peer.open(timeouts), f"{peer}: not connected"))
+            opening = within(
+                self._max_wait_connection, peer.open(timeouts), f"{peer}: not connected", has_taken=has_taken
+            )
+            return Connection(peer, await opening)
         finally:
             self._opening -= 1
 

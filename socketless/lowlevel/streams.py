@@ -60,14 +60,14 @@ class Peer(Protocol):
         """Connect. The limits are for what the peer does by itself; a socket's does nothing that one could see."""
 
 
-async def within(limit: float | None, coroutine: Coroutine[Any, Any, T], what: str) -> T:
-    """Await something for no longer than `limit` seconds.
+async def within(limit: float | None, coroutine: Coroutine[Any, Any, T], what: str, *, has_taken: float = 0.0) -> T:
+    """Await something for no longer than `limit` seconds, of which some may have been taken before.
 
     Raises:
         TimeoutError: it has taken longer; the text says what.
     """
     try:
-        return await asyncio.wait_for(coroutine, limit)
+        return await asyncio.wait_for(coroutine, None if limit is None else max(0.0, limit - has_taken))
     except asyncio.TimeoutError as error:  # not TimeoutError before Python 3.11
         if limit is None or error.args:  # what the system says
             raise
