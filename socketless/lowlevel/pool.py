@@ -229,10 +229,11 @@ class ConnectionPool:
     async def _release(self, connection: Connection, is_left_well: bool) -> None:
         try:
             is_used_up = self._max_requests is not None and connection.requests >= self._max_requests
-            if is_left_well and connection.can_go_on and not (is_used_up or self._is_closed or self._max_idle == 0):
+            can_go_on = is_left_well and connection.can_go_on
+            if can_go_on and not (is_used_up or self._is_closed or self._max_idle == 0):
                 self._keep(connection)
             else:
-                await connection.stream.close(politely=is_left_well)
+                await connection.stream.close(politely=can_go_on)
         finally:
             self._in_use.remove(connection)
             self._places.release()
