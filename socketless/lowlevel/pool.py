@@ -195,7 +195,9 @@ class ConnectionPool:
             connection = self._take_idle(peer)
             if connection is None:
                 connection = await self._open(peer, loop.time() - begun)
-            self._check_open(peer)
+            if self._is_closed:  # meanwhile
+                await connection.stream.close()
+                self._check_open(peer)
         except BaseException:
             self._places.release()
             raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,12 +67,27 @@ async def within(limit: float | None, coroutine: Coroutine[Any, Any, T], what: s
     Raises:
         TimeoutError: it has taken longer; the text says what.
     """
+    if limit is None:
+        return await coroutine
     try:
-        return await asyncio.wait_for(coroutine, None if limit is None else max(0.0, limit - has_taken))
-    except asyncio.TimeoutError as error:  # not TimeoutError before Python 3.11
-        if limit is None or error.args:  # what the system says
+        return await _limited(coroutine, max(0.0, limit - has_taken))
+    except asyncio.TimeoutError as error:
+        if error.args:  # what the system says
             raise
         raise TimeoutError(f"{what} within {limit:g} s") from None
+
+
+if sys.version_info >= (3, 11):
+
+    async def _limited(coroutine: Coroutine[Any, Any, T], seconds: float) -> T:
+        # wait_for() may swallow a cancellation before Python 3.12 (python/cpython#86296).
+        async with asyncio.timeout(seconds):
+            return await coroutine
+
+else:
+
+    def _limited(coroutine: Coroutine[Any, Any, T], seconds: float) -> Coroutine[Any, Any, T]:
+        return asyncio.wait_for(coroutine, seconds)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pytest
 import trustme
 import uvicorn
 
-from socketless.errors import RemoteProtocolError
+from socketless.errors import RemoteProtocolError, StateError
 from socketless.lowlevel import Connection, ConnectionPool, connection_pool
 from support import LIMIT, nothing_leaks, sockets_are_refused
 
@@ -221,36 +221,30 @@ def test_head() -> None:
     run(handle, main)
 
 
-def test_idle_connection_that_the_peer_closes() -> None:
+@pytest.mark.parametrize("unasked", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"])
+def test_idle_connection_that_the_peer_closes(unasked: bytes) -> None:
     """When the peer closes an idle connection, or sends something unasked, it is not used again."""
-    may_leave = asyncio.Event()
-
-    async def main(pool: ConnectionPool, path: str) -> None:
-        for sent in (b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"):
-            unasked.append(sent)
-            first = await ask(pool, path)
-            may_leave.set()
-            await has_left.wait()
-            while first.stream.on_unasked is not None:  # until the loop has seen it
-                await asyncio.sleep(0)
-            assert await ask(pool, path) is not first
-            may_leave.clear()
-            has_left.clear()
+    is_idle, has_left = asyncio.Event(), asyncio.Event()
 
     async def handle(side: Side) -> None:
         await side.head()
         await side.answer(HELLO)
-        await may_leave.wait()
-        if unasked[-1]:
-            await side.answer(unasked[-1])
-        else:
-            side.writer.close()
-        has_left.set()
-        if unasked[-1]:
-            await side.until_end()
+        if not has_left.is_set():
+            await is_idle.wait()
+            await side.answer(unasked)
+            if not unasked:
+                side.writer.write_eof()
+            has_left.set()
+        await side.until_end()
 
-    unasked: list[bytes] = []
-    has_left = asyncio.Event()
+    async def main(pool: ConnectionPool, path: str) -> None:
+        first = await ask(pool, path)
+        is_idle.set()
+        await has_left.wait()
+        while first.stream.on_unasked is not None:  # until the loop has seen it
+            await asyncio.sleep(0)
+        assert await ask(pool, path) is not first
+
     run(handle, main)
 
 
@@ -388,6 +382,21 @@ def test_nobody_listens() -> None:
             async with pool.connection("127.0.0.1", port, None):
                 pass
         await ask(pool, path)
+
+    run(say_hello, main, max=1)
+
+
+def test_closing_meanwhile() -> None:
+    """A pool that is closed while a connection is made does not give it away; nobody waits for ever."""
+
+    async def main(pool: ConnectionPool, path: str) -> None:
+        connecting = asyncio.ensure_future(ask(pool, path))
+        waiting = asyncio.ensure_future(ask(pool, path))
+        await asyncio.sleep(0)  # both have begun
+        await pool.aclose()
+        for task in (connecting, waiting):
+            with pytest.raises(StateError, match=": the pool is closed$"):
+                await task
 
     run(say_hello, main, max=1)
 
