@@ -80,6 +80,13 @@ class Bridge:
         self._is_closed = False
         self.upgraded: upgrade.Upgraded | None = None  # once the connection is a WebSocket
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that has come is answered, and the next request may come; so it is at first."""
+        if self._method and not self._has_answered:
+            return False
+        return self._connection.our_state in (h11.IDLE, h11.DONE) and not self._connection.trailing_data[0]
+
     def next_output(self) -> PullingSteps[bytes | None]:
         """Return the next bytes for the client; `None` at the end of the connection.
 
@@ -287,9 +294,9 @@ def _text_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def _server_of(host: str, default: tuple[str, int]) -> tuple[str, int]:
     """Return host and port of a `Host` header (RFC 9110, section 7.2)."""
     name, colon, port = host.rpartition(":")
-    if colon and port.isascii() and port.isdigit():
-        return name, int(port)
-    return (host, default[1]) if host else default
+    if not (colon and port.isascii() and port.isdigit()):
+        name, port = host, str(default[1])
+    return (name.removeprefix("[").removesuffix("]"), int(port)) if host else default
 
 
 def _target_of(target: bytes) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import anyio.lowlevel
@@ -14,8 +15,9 @@ import requests
 import trio
 from anyio.from_thread import start_blocking_portal
 
-from socketless import IpcAsyncTransport, IpcTransport
+from socketless import IpcAsyncTransport, IpcTransport, errors
 from socketless.host.worker import Worker
+from socketless.lowlevel import Connection, ConnectionPool, connection_pool
 from socketless.requests import Session
 from support import LIMIT
 
@@ -231,6 +233,108 @@ def in_words_of_requests(
     return {"headers": merged, "allow_redirects": follow_redirects, "timeout": timeout, **options}
 
 
+class LowlevelClient(AsyncClient):
+    """`socketless.lowlevel` behind an `httpx.AsyncClient`, which writes the requests; the errors are our own."""
+
+    library = SimpleNamespace(
+        **dict.fromkeys(("TransportError", "ProtocolError", "LocalProtocolError", "RemoteProtocolError"), Exception),
+        ReadTimeout=errors.ReadTimeout,
+        UnsupportedProtocol=httpx.UnsupportedProtocol,
+        Timeout=httpx.Timeout,
+    )
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        super().__init__(self.library, "asyncio", worker)
+        self._options = options
+
+    def configure(self, **options: Any) -> LowlevelClient:
+        return LowlevelClient(self.worker, **options)
+
+    def _open(self, base_url: str) -> Any:
+        transport = LowlevelTransport(self.worker, **self._options)
+        return httpx.AsyncClient(transport=transport, base_url=base_url, timeout=LIMIT)
+
+
+class LowlevelTransport(httpx.AsyncBaseTransport):
+    """Sends each request over a connection of a pool, while its response is received."""
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        self._worker, self._options = worker, options
+        self._open: set[AsyncExitStack] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if not request.url.scheme:
+            raise httpx.UnsupportedProtocol("give the client a base_url")
+        limits = request.extensions["timeout"]
+        stack = AsyncExitStack()
+        self._open.add(stack)
+        try:
+            pool = await stack.enter_async_context(connection_pool(max_wait_send_recv_seconds=limits["read"]))
+            scheme = request.url.scheme
+            options = {"scheme": scheme, "server": ("testserver", {"http": 80, "https": 443}[scheme]), **self._options}
+            connection = await stack.enter_async_context(pool.connection(self._worker, **options))
+            sending = asyncio.ensure_future(self._send(pool, connection, request))
+            stack.push_async_callback(self._stop, sending)
+            code, cursor = await self._unless(sending, pool.recv_status_line(connection))
+            headers = [field async for field in pool.recv_headers(connection, cursor)]
+        except BaseException:
+            await stack.aclose()
+            raise
+        has_body = request.method != "HEAD"
+        stream = LowlevelBody(self, stack, sending, pool.recv_body(connection, cursor, has_body=has_body))
+        return httpx.Response(code, headers=headers, stream=stream, extensions={"reason_phrase": cursor.reason})
+
+    async def _send(self, pool: ConnectionPool, connection: Connection, request: httpx.Request) -> None:
+        head = [b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+        head += [b"%s: %s" % field for field in request.headers.raw]
+        await pool.send(connection, b"\r\n".join([*head, b"", b""]))
+        is_chunked = "transfer-encoding" in request.headers
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        async for chunk in request.stream:
+            if chunk:
+                await pool.send(connection, b"%x\r\n%s\r\n" % (len(chunk), chunk) if is_chunked else chunk)
+        if is_chunked:
+            await pool.send(connection, b"0\r\n\r\n")
+
+    async def _unless(self, sending: asyncio.Future[None], receiving: Coroutine[Any, Any, Any]) -> Any:
+        """Await what is received, or raise what the request's body raises before that."""
+        task = asyncio.ensure_future(receiving)
+        try:
+            await asyncio.wait({task, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and not task.done():
+                await sending
+            return await task
+        finally:
+            task.cancel()
+
+    async def _stop(self, sending: asyncio.Future[None]) -> None:
+        sending.cancel()
+        await asyncio.wait({sending})
+        sending.cancelled() or sending.exception()
+
+    async def close_stack(self, stack: AsyncExitStack) -> None:
+        self._open.discard(stack)
+        await stack.aclose()
+
+    async def aclose(self) -> None:
+        for stack in [*self._open]:
+            await self.close_stack(stack)
+
+
+class LowlevelBody(httpx.AsyncByteStream):
+    """A response's body, and the end of its connection."""
+
+    def __init__(self, transport: LowlevelTransport, stack: AsyncExitStack, sending: Any, pieces: Any) -> None:
+        self._transport, self._stack, self._sending, self._pieces = transport, stack, sending, pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self._transport._unless(self._sending, anext(self._pieces, b"")):
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._transport.close_stack(self._stack)
+
+
 def run_asyncio(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(function())
 
@@ -242,6 +346,7 @@ CLIENTS: dict[str, Callable[[Worker], Client]] = {
     "httpx2": lambda worker: SyncClient(httpx2, worker),
     "httpx-asyncio": lambda worker: AsyncClient(httpx, "asyncio", worker),
     "httpx2-asyncio": lambda worker: AsyncClient(httpx2, "asyncio", worker),
+    "lowlevel": LowlevelClient,
     "httpx-trio": lambda worker: AsyncClient(httpx, "trio", worker),
     "requests": RequestsClient,
 }

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "carrier": {"answer", "host", "upgrade", "wire"},
     "transport": {"answer", "carrier", "families", "upgrade", "host", "wire", "errors"},
     "requests": {"answer", "carrier", "families", "host", "serving", "wire", "errors"},
+    "lowlevel": {"bridge", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
     "advice": {"sandbox"},
