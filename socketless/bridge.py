@@ -31,6 +31,7 @@ __all__ = ["Bridge"]
 
 _MAX_HEAD = 64 * 1024  # bytes that the head of a request may have
 _READ_SIZE = 64 * 1024
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _TEXT = [("content-type", "text/plain; charset=utf-8")]
 
 
@@ -75,6 +76,12 @@ class Bridge:
         self._has_answered = False  # a response is complete, and its request perhaps not
         self._is_closed = False
         self.upgraded: upgrade.Upgraded | None = None  # once the connection is a WebSocket
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that has come is answered, so that `next_output()` would wait for another request."""
+        done = {self._connection.our_state, self._connection.their_state} == {h11.DONE}
+        return self._has_answered and done and not self._connection.trailing_data[0]
 
     def next_output(self) -> PullingSteps[bytes | None]:
         """Return the next bytes for the client; `None` at the end of the connection.
@@ -197,7 +204,8 @@ class Bridge:
     # The response
 
     def _head(self, response: Response) -> bytes:
-        head = h11.Response(status_code=response.status, reason=response.reason, headers=response.headers)
+        reason = response.reason or _PHRASES.get(response.status, "")  # an ASGI app has none
+        head = h11.Response(status_code=response.status, reason=reason, headers=response.headers)
         output = self._send(head)
         if not response.more_body:
             output += self._data(response.body) + self._end_of_message()
@@ -281,8 +289,8 @@ def _server_of(host: str, default: tuple[str, int]) -> tuple[str, int]:
     """Return host and port of a `Host` header (RFC 9110, section 7.2)."""
     name, colon, port = host.rpartition(":")
     if colon and port.isascii() and port.isdigit():
-        return name, int(port)
-    return (host, default[1]) if host else default
+        return name.strip("[]"), int(port)
+    return (host.strip("[]"), default[1]) if host else default
 
 
 def _target_of(target: bytes) -> bytes:
