@@ -30,6 +30,10 @@ MAY_IMPORT = {
     "upgrade": {"answer", "host", "wire", "errors"},
     "bridge": {"answer", "host", "upgrade", "wire", "errors"},
     "serving": {"bridge", "host", "wire", "errors"},
+    "bridge_transport": {"bridge", "host", "wire"},
+    "content_encoding": {"host", "wire", "errors"},
+    "inloop": {"host", "wire", "worker", "errors"},  # host and worker are one there
+    "aiohttp": {"bridge_transport", "content_encoding", "families", "host", "inloop", "worker.loading", "errors"},
     "transport": {"answer", "families", "upgrade", "host", "wire", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
