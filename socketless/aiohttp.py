@@ -218,6 +218,13 @@ class _Protocol(ResponseHandler):
         else:
             logger.error("the app raised after its response was complete", exc_info=error)
 
+    def set_exception(self, exc: Any, *args: Any) -> None:
+        """Fail. aiohttp itself tells only who waits for the head of the response, say if the request's body raises."""
+        super().set_exception(exc, *args)
+        payload = self._payload
+        if isinstance(payload, StreamReader) and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(exc, *args)
+
     def _deliver(self) -> None:
         error, payload = self._error, self._payload
         if error is None or payload is None or (self.upgraded and self._payload_parser is None):
@@ -254,9 +261,7 @@ def _through_aiohttp(error: BaseException) -> BaseException:
     cls = type(error)
     try:
         both: type[BaseException] = type(cls.__name__, (cls, aiohttp.ClientError), {"__module__": cls.__module__})
-        same = both.__new__(both, *error.args)
-        reduced = error.__reduce__()
-        same.__init__(*reduced[1])  # type: ignore[misc]
+        same = both(*error.__reduce__()[1])  # with the names of the files, which are not in its args
     except Exception:
         return error
     same.__dict__.update(error.__dict__)

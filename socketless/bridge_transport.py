@@ -52,6 +52,7 @@ class BridgeTransport(asyncio.Transport):
         self._pump: asyncio.Task[None] | None = None  # of a WebSocket
         self._may_read = asyncio.Event()
         self._may_read.set()
+        self._has_ended = False  # there is no more to be answered
         self._is_closing = False
         self._is_lost = False  # the protocol is told, or will be
         protocol.connection_made(self)
@@ -68,7 +69,7 @@ class BridgeTransport(asyncio.Transport):
         if self._is_closing or not data:
             return
         self._written.append(bytes(data))
-        if self._answering is None:
+        if self._answering is None and not self._has_ended:
             self._answering = self._loop.create_task(self._answer())  # in a copy of the caller's context
 
     def write_eof(self) -> None:
@@ -118,7 +119,7 @@ class BridgeTransport(asyncio.Transport):
                     await run_async(upgraded.finish())
                 await self._may_read.wait()
                 if output is None:
-                    self._is_closing = True
+                    self._has_ended = self._is_closing = True
                     self._lose()
                     return
                 is_answered = True
@@ -128,11 +129,12 @@ class BridgeTransport(asyncio.Transport):
                 if self.bridge.is_idle and not self._written.size:
                     return
         except BaseException as error:
-            self.bridge.hang_up()
-            if self._is_closing:  # and who has closed it has cancelled this, too
-                return
-            self._is_closing = True
-            self._protocol.fail(error, is_answered=is_answered)
+            self._has_ended = True
+            if self._pump is None:  # which tells the app by itself
+                self.bridge.hang_up()
+            if not self._is_closing:  # or who closes it has cancelled this, too
+                self._is_closing = self.bridge.upgraded is None  # aiohttp, for one, says goodbye to a WebSocket
+                self._protocol.fail(error, is_answered=is_answered)
         finally:
             self._answering = None
 
@@ -160,8 +162,7 @@ class BridgeTransport(asyncio.Transport):
 
     def close(self) -> None:
         """Leave: the app is told that its client has gone, and gets what was written of a WebSocket before."""
-        self._is_closing = True
-        self._written.end()
+        self._has_ended = self._is_closing = True
         if self._answering is not None:
             self._answering.cancel()
         if self._pump is None:
@@ -176,6 +177,7 @@ class BridgeTransport(asyncio.Transport):
         self.bridge.hang_up()
 
     def _lose(self) -> None:
+        self._written.end()
         if not self._is_lost and not self._loop.is_closed():
             self._is_lost = True
             self._loop.call_soon(self._protocol.connection_lost, None)

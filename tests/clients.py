@@ -13,6 +13,7 @@ import httpx2
 import trio
 from anyio.from_thread import start_blocking_portal
 
+from aiohttp_client import LACKS, AiohttpClient
 from socketless import IpcAsyncTransport, IpcTransport
 from socketless.host.worker import Worker
 from support import LIMIT
@@ -144,4 +145,10 @@ CLIENTS: dict[str, Callable[[Worker], Client]] = {
     "httpx-asyncio": lambda worker: AsyncClient(httpx, "asyncio", worker),
     "httpx2-asyncio": lambda worker: AsyncClient(httpx2, "asyncio", worker),
     "httpx-trio": lambda worker: AsyncClient(httpx, "trio", worker),
+    "aiohttp": AiohttpClient,
 }
+
+
+def can(name: str, check: Callable[[Client], None]) -> bool:
+    """Return whether a check can hold for a client."""
+    return name != "aiohttp" or check.__name__ not in LACKS
