@@ -119,9 +119,13 @@ class BridgeTransport(asyncio.Transport):
                     await run_async(upgraded.finish())
                 await self._may_read.wait()
                 if output is None:
-                    self._has_ended = self._is_closing = True
-                    self._lose()
-                    return
+                    self._has_ended = True
+                    if upgraded is None:
+                        self._is_closing = True
+                        self._lose()
+                    return  # the client of a WebSocket has been told, and has yet to answer (RFC 6455, section 7.1.1)
+                if self._is_lost:
+                    continue  # the client of a WebSocket has gone; its app has yet to return
                 is_answered = True
                 self._protocol.data_received(output)
                 if upgraded is not None and self._pump is None:
@@ -130,11 +134,12 @@ class BridgeTransport(asyncio.Transport):
                     return
         except BaseException as error:
             self._has_ended = True
-            if self._pump is None:  # which tells the app by itself
-                self.bridge.hang_up()
-            if not self._is_closing:  # or who closes it has cancelled this, too
+            self.bridge.hang_up()
+            if not self._is_closing:
                 self._is_closing = self.bridge.upgraded is None  # aiohttp, for one, says goodbye to a WebSocket
                 self._protocol.fail(error, is_answered=is_answered)
+            elif not isinstance(error, asyncio.CancelledError):
+                logger.error("the app raised after its client had gone", exc_info=error)
         finally:
             self._answering = None
 
@@ -144,15 +149,8 @@ class BridgeTransport(asyncio.Transport):
 
     async def _pump_frames(self) -> None:
         # Runs in a task of its own, until the client of a WebSocket writes no more.
-        upgraded = self.bridge.upgraded
-        assert upgraded is not None
         with suppress(Exception):  # the WebSocket is closed, which next_output() tells
             await run_async(self.bridge.pump())
-        if self._is_lost:  # so nobody else waits for the app's end
-            try:
-                await run_async(upgraded.finish())
-            except Exception as error:
-                logger.error("the app raised after its client had gone", exc_info=error)
 
     # The end
 
@@ -163,17 +161,19 @@ class BridgeTransport(asyncio.Transport):
     def close(self) -> None:
         """Leave: the app is told that its client has gone, and gets what was written of a WebSocket before."""
         self._has_ended = self._is_closing = True
-        if self._answering is not None:
-            self._answering.cancel()
-        if self._pump is None:
-            self.bridge.hang_up()
+        if self.bridge.upgraded is None:
+            self._cancel()
+        self._may_read.set()
         self._lose()
 
     def abort(self) -> None:
         """Leave at once."""
-        if self._pump is not None:
-            self._pump.cancel()
         self.close()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        for task in self.tasks:
+            task.cancel()
         self.bridge.hang_up()
 
     def _lose(self) -> None:

@@ -236,8 +236,14 @@ class _Mailbox:
             self._room.clear()
 
     async def take(self) -> Message:
-        """Wait for a message and take it."""
+        """Wait for a message and take it.
+
+        Raises:
+            StateError: the mailbox has been closed.
+        """
         while not self._messages:
+            if self._is_closed:
+                raise StateError("the exchange is over")
             self._news.clear()
             await self._news.wait()
         message = self._messages.popleft()
@@ -250,6 +256,7 @@ class _Mailbox:
         self._is_closed = True
         self._messages.clear()
         self._room.set()
+        self._news.set()
 
 
 class _Next:
