@@ -85,7 +85,8 @@ class Bridge:
         """Whether all that has come is answered, and the next request may come; so it is at first."""
         if self._method and not self._has_answered:
             return False
-        return self._connection.our_state in (h11.IDLE, h11.DONE) and not self._connection.trailing_data[0]
+        done = {self._connection.our_state, self._connection.their_state} <= {h11.IDLE, h11.DONE}
+        return done and not self._connection.trailing_data[0]
 
     def next_output(self) -> PullingSteps[bytes | None]:
         """Return the next bytes for the client; `None` at the end of the connection.
@@ -210,7 +211,7 @@ class Bridge:
     # The response
 
     def _head(self, response: Response) -> bytes:
-        reason = response.reason or _REASONS.get(response.status, "")
+        reason = response.reason or _REASONS.get(response.status, "")  # an ASGI app has none
         head = h11.Response(status_code=response.status, reason=reason, headers=response.headers)
         output = self._send(head)
         if not response.more_body:

@@ -61,7 +61,7 @@ def require_wsproto() -> None:
         if error.name != "wsproto":
             raise
         raise ModuleNotFoundError(
-            "a WebSocket of httpx or httpx2 needs wsproto: pip install 'socketless[websocket]'", name="wsproto"
+            "a WebSocket needs wsproto: pip install 'socketless[websocket]'", name="wsproto"
         ) from None
 
 
@@ -90,6 +90,11 @@ class Upgraded:
         self._close_reply = b""  # what the client is to read when the app has heard that it closes
         self._is_hung_up = False
         exchange.keep_open()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is known that the app has raised; then `finish()` does not wait."""
+        return self._exchange.failed is not None
 
     def read(self, max_bytes: int, timeout: float | None) -> PullingSteps[bytes]:
         """Return frames of the app, or a piece of one; `b""` after the end.

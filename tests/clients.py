@@ -15,6 +15,8 @@ import requests
 import trio
 from anyio.from_thread import start_blocking_portal
 
+import aiohttp_client
+from aiohttp_client import AiohttpClient
 from socketless import IpcAsyncTransport, IpcTransport, errors
 from socketless.host.worker import Worker
 from socketless.lowlevel import Connection, ConnectionPool, connection_pool
@@ -349,10 +351,25 @@ CLIENTS: dict[str, Callable[[Worker], Client]] = {
     "lowlevel": LowlevelClient,
     "httpx-trio": lambda worker: AsyncClient(httpx, "trio", worker),
     "requests": RequestsClient,
+    "aiohttp": AiohttpClient,
 }
 
-# Checks that do not hold for a client, and why.
-NOT_FOR: dict[str, dict[str, str]] = {
+SENT_AHEAD = "bytes wait between client and app, as in a socket's buffers: a body is not taken in step with the app"
+NOT_IN_BYTES = "HTTP/1.1 has no place for the extensions of ASGI"
+
+# Checks that cannot hold for a client, and why.
+LACKS: dict[str, dict[str, str]] = {
+    "aiohttp": aiohttp_client.LACKS,
+    "lowlevel": {
+        "echo_while_it_is_sent": SENT_AHEAD,
+        "answer_before_the_body": SENT_AHEAD,
+        "body_that_is_not_used_up": SENT_AHEAD,
+        "body_that_raises": SENT_AHEAD,
+        "large_bodies_both_ways": SENT_AHEAD,
+        "trailers": NOT_IN_BYTES,
+        "debug": NOT_IN_BYTES,
+        "body_that_is_no_bytes": "it is the caller who makes the bytes",
+    },
     "requests": {
         "body_that_is_no_bytes": "a body may hold text, which is sent as UTF-8",
         "response_headers": "urllib3 keeps the values of a header together, wherever they stood",
@@ -360,3 +377,8 @@ NOT_FOR: dict[str, dict[str, str]] = {
         "uploads": "requests reads a multipart upload into memory, so that its length is always known",
     },
 }
+
+
+def can(name: str, check: Callable[[Client], None]) -> bool:
+    """Return whether a check can hold for a client."""
+    return check.__name__ not in LACKS.get(name, {})

@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 
 import conformance
-from clients import CLIENTS, NOT_FOR, Client
+from aiohttp_client import AiohttpClient
+from clients import CLIENTS, Client
 from socketless import IpcProcess, IpcThread
 from socketless.host.worker import Worker
 
@@ -44,52 +45,32 @@ def limited_worker(app: str, kind: str) -> Iterator[Worker]:
         yield worker
 
 
-# Checks that cannot hold for a client: which ones, and why.
-SENT_AHEAD = "bytes wait between client and app, as in a socket's buffers: a body is not taken in step with the app"
-NOT_IN_BYTES = "HTTP/1.1 has no place for the extensions of ASGI"
-CANNOT_HOLD = {
-    "lowlevel": {
-        "echo_while_it_is_sent": SENT_AHEAD,
-        "answer_before_the_body": SENT_AHEAD,
-        "body_that_is_not_used_up": SENT_AHEAD,
-        "body_that_raises": SENT_AHEAD,
-        "large_bodies_both_ways": SENT_AHEAD,
-        "trailers": NOT_IN_BYTES,
-        "debug": NOT_IN_BYTES,
-        "body_that_is_no_bytes": "it is the caller who makes the bytes",
-    }
-}
-
-
-def skip_what_cannot_hold(function: Callable[[Client], None], name: str) -> None:
-    reason = CANNOT_HOLD.get(name, {}).get(function.__name__)
-    if reason is not None:
-        pytest.skip(reason)
-
-
-every_client = pytest.mark.parametrize("name", CLIENTS)
-PAIRS = [
-    pytest.param(function, name, id=f"{function.__name__}-{name}")
-    for name in CLIENTS
-    for function in conformance.CHECKS
-    if function.__name__ not in NOT_FOR.get(name, {})
-]
-
-
-@pytest.mark.parametrize(("function", "name"), PAIRS)
+@pytest.mark.parametrize(("name", "function"), conformance.for_each(CLIENTS, conformance.CHECKS))
 def test_conformance(function: Callable[[Client], None], name: str, worker: Worker) -> None:
     """A client sees of a worker what `conformance` says, which leaves all channels usable."""
-    skip_what_cannot_hold(function, name)
     client = CLIENTS[name](worker)
     function(client)
     conformance.all_channels_work(client)
 
 
-@every_client
-@pytest.mark.parametrize("function", conformance.names(conformance.LIMITED))
+@pytest.mark.parametrize(("name", "function"), conformance.for_each(CLIENTS, conformance.LIMITED))
 def test_conformance_with_a_limit(function: Callable[[Client], None], name: str, limited_worker: Worker) -> None:
     """The same for a worker that limits bodies."""
     client = CLIENTS[name](limited_worker)
+    function(client)
+    conformance.all_channels_work(client)
+
+
+@pytest.fixture(scope="module")
+def thread_worker(app: str) -> Iterator[Worker]:
+    with IpcThread(app) as worker:
+        yield worker
+
+
+@pytest.mark.parametrize(("name", "function"), conformance.for_each(["aiohttp"], conformance.CHECKS))
+def test_conformance_without_a_worker(function: Callable[[Client], None], name: str, thread_worker: Worker) -> None:
+    """aiohttp's connector sees the same of an app that it was given itself."""
+    client = AiohttpClient(thread_worker, in_process=True)
     function(client)
     conformance.all_channels_work(client)
 

@@ -36,6 +36,10 @@ MAY_IMPORT = {
     "transport": {"answer", "carrier", "families", "upgrade", "host", "wire", "errors"},
     "requests": {"answer", "carrier", "families", "host", "serving", "wire", "errors"},
     "lowlevel": {"bridge", "host", "wire", "errors"},
+    "bridge_transport": {"bridge", "host", "wire"},
+    "content_encoding": {"host", "wire", "errors"},
+    "inloop": {"host", "wire", "worker", "errors"},  # host and worker are one there
+    "aiohttp": {"bridge_transport", "content_encoding", "families", "host", "inloop", "worker.loading", "errors"},
     "websocket": {"host", "wire", "errors"},
     "starlette_switch": {"host", "testclient", "websocket"},
     "advice": {"sandbox"},
