@@ -171,6 +171,9 @@ def test_pieces(session: Session) -> None:
             assert [response.raw.read(7), response.raw.read(), response.raw.read(5)] == [b"abcdefg", b"hijk", b""]
         with session.get(url + more, stream=True, timeout=LIMIT) as response:
             assert next(response.iter_content(2)) == b"ab"
+        if hasattr(urllib3.HTTPResponse, "read1"):  # an older urllib3 has none
+            with session.get(url + more, stream=True, timeout=LIMIT) as response:
+                assert [response.raw.read1(4), response.raw.read1(), response.raw.read1()] == [b"abcd", b"ef", b"gh"]
     url = "/stream/chunks?chunks=one%0Atw,o%0Athree"
     with session.get(url, stream=True, timeout=LIMIT) as response:
         assert list(response.iter_lines(decode_unicode=True)) == [b"one", b"two", b"three"]
