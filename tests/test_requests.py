@@ -263,7 +263,7 @@ def test_errors() -> None:
     """Each error of an exchange is one of requests, in the head and in the body, and can be pickled."""
     request = requests.Request("GET", "http://testserver/").prepare()
     own = {errors.SocketlessError, errors.ExchangeTimeout, errors.StateError, errors.AppError, errors.TransferError}
-    not_of_a_client = {errors.ClientDisconnected, errors.WebSocketDisconnect}
+    not_of_a_client = {errors.ClientDisconnected, errors.RemoteProtocolError, errors.WebSocketDisconnect}
     assert set(NAMES) == {getattr(errors, name) for name in errors.__all__} - own - not_of_a_client
     for cls in NAMES:
         error = cls(*(("GET /", 5, -9, "end") if cls is errors.WorkerDied else ("text",)))
