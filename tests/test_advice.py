@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from projects import under
 
-from commands import LIMIT, MODULE, TESTS, environment, under
+from commands import LIMIT, MODULE, TESTS, environment
 
 HANG = 3.0  # seconds; who should hang and is not done then, does
 

@@ -16,18 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from projects import (
-    Seen,
-    command_line,
-    environment,
-    everywhere,
-    header,
-    run_pytest,
-    under,
-    where_refused,
-    write,
-    write_example,
-)
+from projects import Seen, everywhere, header, run_pytest, start, where_refused, write, write_example
 from test_readme import README
 
 from support import LIMIT
@@ -308,7 +297,7 @@ def test_report(shop: Path, profile: str) -> None:
     assert seen_of_shop(shop, profile).part("FAILURES") == textwrap.dedent(expected).lstrip()
 
 
-@pytest.mark.parametrize("profile", under("codex"))
+@pytest.mark.parametrize("profile", ["codex"])
 def test_xdist(shop: Path, profile: str) -> None:
     """The workers of pytest-xdist are rescued, too."""
     seen = run_pytest(shop, profile, "-n", "2", "--deselect", "test_client.py::test_fails")
@@ -332,13 +321,11 @@ def test_readme(cafe: Path, profile: str) -> None:
     assert [shown] == header("codex")
 
 
-@pytest.mark.parametrize("profile", under("codex"))
+@pytest.mark.parametrize("profile", ["codex"])
 def test_hangs_without(cafe: Path, profile: str) -> None:
     """Without the plugin the same test hangs: its threads wait without a time limit, and none is left to wake one."""
-    command = command_line(profile, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:socketless", "--color=no")
-    with subprocess.Popen(
-        command, cwd=cafe, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    options = ["-p", "no:cacheprovider", "-p", "no:socketless", "--color=no"]
+    with start(cafe, profile, "-m", "pytest", *options) as process:
         resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
         deadline = time.monotonic() + 4 * LIMIT
         while not waits_for_ever(process.pid):
@@ -367,7 +354,7 @@ def waits_for_ever(pid: int) -> bool:
     )
 
 
-@pytest.mark.parametrize("profile", under("strict"))
+@pytest.mark.parametrize("profile", ["strict"])
 def test_fails_without(cafe: Path, profile: str) -> None:
     """Where socketpair() is refused, the same test fails without the plugin."""
     seen = run_pytest(cafe, profile, "-p", "no:socketless", "--tb=native")
