@@ -8,10 +8,7 @@ from __future__ import annotations
 import re
 import resource
 import signal
-import subprocess
 import textwrap
-import time
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -19,12 +16,7 @@ import pytest
 from projects import Seen, everywhere, header, run_pytest, start, where_refused, write, write_example
 from test_readme import README
 
-from support import LIMIT
-
-# As the kernel numbers them, on x86-64 and arm64: epoll_wait and epoll_pwait, whose fourth argument is the time limit;
-# and futex, whose fourth points to it. The first word of /proc/*/syscall is the number.
-EPOLL_WAIT = ("232", "281", "22")
-FUTEX = ("202", "98")
+from support import LIMIT, hangs
 
 SHOP = {
     "pytest.ini": """
@@ -327,12 +319,7 @@ def test_hangs_without(cafe: Path, profile: str) -> None:
     options = ["-p", "no:cacheprovider", "-p", "no:socketless", "--color=no"]
     with start(cafe, profile, "-m", "pytest", *options) as process:
         resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
-        deadline = time.monotonic() + 4 * LIMIT
-        while not waits_for_ever(process.pid):
-            assert time.monotonic() < deadline, "it neither ends nor hangs"
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-                break
+        hangs(process, 4 * LIMIT)  # and if not, it has ended, and the text tells why
         process.send_signal(signal.SIGABRT)  # pytest has told faulthandler to show where it stands
         assert process.stdout is not None
         text = process.stdout.read()
@@ -340,18 +327,6 @@ def test_hangs_without(cafe: Path, profile: str) -> None:
     loop, main = re.findall(r"^(?:Current t|T)hread .*\n((?:  File .*\n)+)", text, re.M)
     assert re.match(r'  File ".*/selectors.py", line \d+ in select\n', loop), text
     assert '/test_cafe.py", line 9 in test_menu\n' in main, text
-
-
-def waits_for_ever(pid: int) -> bool:
-    """Return whether all threads of a process are in a system call that only another thread could end."""
-    try:
-        calls = [task.read_text().split() for task in Path(f"/proc/{pid}/task").glob("*/syscall")]
-    except (FileNotFoundError, ProcessLookupError):
-        return False  # one has just ended
-    return len(calls) > 1 and all(
-        (call[0] in EPOLL_WAIT and int(call[4], 16) == 0xFFFFFFFF) or (call[0] in FUTEX and int(call[4], 16) == 0)
-        for call in calls
-    )
 
 
 @pytest.mark.parametrize("profile", ["strict"])
