@@ -11,6 +11,10 @@ import pytest
 from socketless import eventloop
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from projects import Project
+
     from apps.streaming.testing import Workers
 
 # So that the async tests of this process can run where sockets are refused, too.
@@ -46,3 +50,11 @@ def topic() -> str:
     from apps.streaming.testing import new_topic
 
     return new_topic()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with a shop, whose tests a test writes and runs."""
+    from projects import Project
+
+    return Project(tmp_path)
