@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from library import EACH_PROCESS, EACH_WORKER, EVERYWHERE, IN_FILES, IN_MEMORY, PYTEST, Library
@@ -136,6 +137,16 @@ def test_wrong_option(tmp_path: Path) -> None:
     library = Library(tmp_path, IN_MEMORY)
     done = library.run(*PYTEST, "-o", "socketless_live_server=process")
     assert done == ("ERROR: socketless_live_server must be thread, spawn or fork, not 'process'\n\n", 4)
+
+
+def test_offered(tmp_path: Path) -> None:
+    """`pytest --fixtures` shows the one fixture that is there to be used, with what it is."""
+    library = Library(tmp_path)
+    library.write("test_it.py", "def test():\n    pass\n")
+    done = library.run(*PYTEST, "-q", "--fixtures")
+    shown = re.findall(r"^\w*live_?(?:app|server)\b.*$", done.text, re.M)
+    assert [line.split()[0] for line in shown] == ["live_server", "socketless_live_server"], done.text
+    assert "Send the clients of a test to the Django project" in done.text
 
 
 def test_without_pytest_django(tmp_path: Path) -> None:
