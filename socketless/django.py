@@ -25,13 +25,14 @@ from django.test import TransactionTestCase, modify_settings
 from django.test.testcases import _StaticFilesHandler
 from django.utils.functional import classproperty
 
+from socketless.django_connections import Connections
 from socketless.errors import TransferError
 from socketless.host import apps
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
 from socketless.switch import switch_to_ipc_connection
 from socketless.wire.pickling import dumps
-from socketless.worker.django import Connections, DjangoApp, Forked, Prepare, Spawned, Unpickle
+from socketless.worker.django import DjangoApp, Forked, Prepare, Spawned, Unpickle
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
