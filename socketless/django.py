@@ -32,6 +32,7 @@ from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
 from socketless.switch import switch_to_ipc_connection
 from socketless.wire.pickling import dumps
+from socketless.worker.app_threads import is_app_thread
 from socketless.worker.django import DjangoApp, Forked, Prepare, Spawned, Unpickle
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -88,7 +89,7 @@ class LiveApp:
             _refuse_memory(alias for alias in in_memory if alias in databases)
         else:
             self._shared = in_memory
-        self._connections = Connections(databases, where, shared=self._shared)
+        self._connections = Connections(databases, where, self._shared, is_app_thread)
         with self._serving():
             factory = DjangoApp(
                 _preparation(start_method, databases, where),

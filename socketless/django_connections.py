@@ -8,7 +8,7 @@ both sides import it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from django.db import connections
@@ -23,7 +23,8 @@ class Connections:
 
     Args:
         allowed: the aliases that the tests may use. Another's database was not replaced by one for tests.
-        shared: connections for all threads of a worker, by their aliases.
+        shared: connections for the threads of a worker, by their aliases.
+        is_sharing: whether this thread is one of those.
         where: what a person has to add an alias to.
     """
 
@@ -32,10 +33,12 @@ class Connections:
         allowed: Collection[str],
         where: str,
         shared: Mapping[str, Any] | None = None,
+        is_sharing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._allowed = frozenset(allowed)
         self._where = where
         self._shared = dict(shared or {})
+        self._is_sharing = is_sharing
         self._owner = threading.get_ident()
         self._made: list[Any] = []  # by other threads
 
@@ -55,7 +58,7 @@ class Connections:
 
     def _create(self, alias: str) -> Any:
         # Runs in whichever thread uses an alias for the first time.
-        if alias in self._shared and threading.current_thread().name.startswith("socketless-"):
+        if alias in self._shared and self._is_sharing():
             return self._shared[alias]
         settings = connections.settings[alias]
         connection = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, alias)

@@ -172,6 +172,28 @@ def test_parallel(runner: tuple[str, ...], library: Library) -> None:
     assert library.leftovers == set()
 
 
+SHARING = """
+class LiveTest(LiveServerTestCase):
+    def test(self):
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(connections["default"]), name="socketless-channel-1")
+        thread.start()
+        thread.join()
+        assert seen[0] is not connections["default"]
+        assert self.worker.run(lambda: connections["default"]) is connections["default"]
+
+
+class AsgiTest(LiveTest):
+    app = "library.asgi:application"
+"""
+
+
+def test_sharing(in_memory: Library) -> None:
+    """The threads of the worker share the connection of the tests, and no other thread does, whatever its name."""
+    in_memory.write_tests(SHARING)
+    in_memory.passes(2, *MANAGE)
+
+
 # What it must not do
 
 

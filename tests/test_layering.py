@@ -35,8 +35,15 @@ MAY_IMPORT = {
     "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
-    # worker.django: what is sent to a worker, to run beside the app
-    "django": {"django_connections", "host", "switch", "wire.pickling", "worker.django", "errors"},
+    "django": {
+        "django_connections",
+        "host",
+        "switch",
+        "wire.pickling",
+        "worker.app_threads",  # which threads of this process are a worker's
+        "worker.django",  # what is sent to a worker, to run beside the app
+        "errors",
+    },
     "django_connections": set[str](),
     "django_fixtures": {"django"},
     "switch": {"host", "transport", "starlette_switch", "errors"},
