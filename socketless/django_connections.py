@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from django.db import connections
@@ -40,21 +41,27 @@ class Connections:
         self._shared = dict(shared or {})
         self._is_sharing = is_sharing
         self._owner = threading.get_ident()
-        self._made: list[Any] = []  # by other threads
+        self._made: list[tuple[threading.Thread, Any]] = []  # by other threads, which may add to it at any time
 
     def install(self) -> None:
         """Be asked for every new connection from now on."""
         connections.create_connection = self._create
 
     def uninstall(self) -> None:
-        """Leave it to Django again, and close what was opened meanwhile, in whichever thread."""
+        """Leave it to Django again, and close what was opened meanwhile, in whichever thread.
+
+        Raises:
+            Exception: what closing one of them has raised; the others are closed all the same.
+        """
         vars(connections).pop("create_connection", None)
-        for connection in self._made:
-            connection.inc_thread_sharing()
-            try:
-                BaseDatabaseWrapper.close(connection)  # SQLite's own does not close what is in memory
-            finally:
-                connection.dec_thread_sharing()
+        with ExitStack() as closing:
+            living = []
+            while self._made:
+                thread, connection = self._made.pop()
+                closing.callback(_close, connection)
+                if thread.is_alive():
+                    living.append((thread, connection))
+            self._made += living  # a thread that goes on may open its connection again, to be closed the next time
 
     def _create(self, alias: str) -> Any:
         # Runs in whichever thread uses an alias for the first time.
@@ -65,8 +72,16 @@ class Connections:
         if alias not in self._allowed:
             _forbid(connection, alias, self._where)
         if threading.get_ident() != self._owner:
-            self._made.append(connection)
+            self._made.append((threading.current_thread(), connection))
         return connection
+
+
+def _close(connection: Any) -> None:
+    connection.inc_thread_sharing()
+    try:
+        BaseDatabaseWrapper.close(connection)  # SQLite's own does not close what is in memory
+    finally:
+        connection.dec_thread_sharing()
 
 
 def _forbid(connection: Any, alias: str, where: str) -> None:

@@ -194,6 +194,41 @@ def test_sharing(in_memory: Library) -> None:
     in_memory.passes(2, *MANAGE)
 
 
+def test_closing(library: Library) -> None:
+    """Connections that cannot be closed are reported, and the others of the class are closed all the same."""
+    library.write_tests(
+        """
+        made = []
+
+
+        class LiveTest(LiveServerTestCase):
+            def test(self):
+                for number in range(3):
+                    thread = threading.Thread(target=self.use, args=(number,))
+                    thread.start()
+                    thread.join()
+
+            def use(self, number):
+                def close_and_raise():
+                    made[number].connection.close()
+                    raise RuntimeError("not today")
+
+                Book.objects.count()
+                made.append(connections["default"])
+                if number < 2:
+                    made[number]._close = close_and_raise
+
+
+        def tearDownModule():
+            print("open:", [number for number, wrapper in enumerate(made) if wrapper.connection is not None])
+        """
+    )
+    done = library.run(*MANAGE)
+    assert (done.summary, done.exit_code) == ("FAILED (errors=1)", 1), done.text
+    assert "\nRuntimeError: not today\n" in done.text
+    assert "open: []\n" in done.text
+
+
 # What it must not do
 
 

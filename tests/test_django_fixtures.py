@@ -94,6 +94,38 @@ def test_in_memory(profile: str, tmp_path: Path) -> None:
     assert library.leftovers == set()
 
 
+def test_connections_of_threads(tmp_path: Path) -> None:
+    """After each test the connections of its threads are closed: those that have ended are gone, others may go on."""
+    library = Library(tmp_path, IN_FILES)
+    library.write_tests(
+        """
+        import weakref
+        from concurrent.futures import ThreadPoolExecutor
+
+        import pytest
+
+        pool = ThreadPoolExecutor(1)
+        wrappers = []
+
+
+        def use():
+            assert Book.objects.count() == 0
+            wrappers.append(weakref.ref(connections["default"]))
+
+
+        @pytest.mark.parametrize("number", range(3))
+        def test(socketless_live_server, number):
+            gc.collect()
+            assert [wrapper().connection for wrapper in wrappers if wrapper()] == [None] * number
+            thread = threading.Thread(target=use)
+            thread.start()
+            thread.join()
+            pool.submit(use).result()
+        """
+    )
+    library.passes(3, *PYTEST)
+
+
 @EACH_WORKER
 def test_xdist(kind: str, tmp_path: Path) -> None:
     """Each process of pytest-xdist has a worker of its own, which uses the databases of that process."""
