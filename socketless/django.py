@@ -25,13 +25,15 @@ from django.test import TransactionTestCase, modify_settings
 from django.test.testcases import _StaticFilesHandler
 from django.utils.functional import classproperty
 
+from socketless.django_connections import Connections
 from socketless.errors import TransferError
 from socketless.host import apps
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
 from socketless.switch import switch_to_ipc_connection
-from socketless.wire.pickling import dumps
-from socketless.worker.django import Connections, DjangoApp, Forked, Prepare, Spawned, Unpickle
+from socketless.wire.pickling import dumps, loads
+from socketless.worker.app_threads import is_app_thread
+from socketless.worker.django import DjangoApp, Forked, Prepare, Spawned, Unpickle
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -87,7 +89,7 @@ class LiveApp:
             _refuse_memory(alias for alias in in_memory if alias in databases)
         else:
             self._shared = in_memory
-        self._connections = Connections(databases, where, shared=self._shared)
+        self._connections = Connections(databases, where, self._shared, is_app_thread)
         with self._serving():
             factory = DjangoApp(
                 _preparation(start_method, databases, where),
@@ -156,27 +158,34 @@ def _nothing() -> None:
 
 
 def _settings_of_tests() -> tuple[str | None, dict[str, Any]]:
-    """Return the settings module, if there is one, and what is otherwise now: by the test runner, by overrides."""
+    """Return the settings module, if there is one, and what is, or may be, otherwise now.
+
+    That is what the test runner and overrides have replaced; and every list, dict and set, since nobody can tell whether
+    it was changed in place, as by `settings.MIDDLEWARE.append(...)`.
+    """
     changes: dict[str, Any] = {}
     holder = settings._wrapped
     while isinstance(holder, UserSettingsHolder):
         changes = {**{name: value for name, value in vars(holder).items() if name.isupper()}, **changes}
         holder = holder.default_settings
-    settings_module = None
-    if isinstance(holder, Settings):
-        settings_module = holder.SETTINGS_MODULE
-        module = sys.modules[settings_module]
-        changes = {
-            **{
-                name: value
-                for name, value in vars(holder).items()
-                if name.isupper() and value is not getattr(module, name, getattr(global_settings, name, None))
-            },
-            **changes,
-        }
-        del changes["SETTINGS_MODULE"]
-    changes.pop("DATABASES", None)
+    settings_module = holder.SETTINGS_MODULE if isinstance(holder, Settings) else None
+    module = sys.modules.get(settings_module or "", global_settings)
+    for name, value in vars(holder).items():  # of Settings, or of the module global_settings
+        if name.isupper() and name not in changes:
+            is_as_ever = value is getattr(module, name, getattr(global_settings, name, None))
+            if not is_as_ever or (isinstance(value, (list, dict, set)) and _survives_pickling(value)):
+                changes[name] = value
+    for name in ("SETTINGS_MODULE", "DATABASES"):
+        changes.pop(name, None)
     return settings_module, changes
+
+
+def _survives_pickling(value: Any) -> bool:
+    try:
+        loads(dumps(value))
+    except Exception:
+        return False
+    return True
 
 
 class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]

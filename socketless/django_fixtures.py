@@ -38,7 +38,7 @@ class LiveServer:
 
 
 @pytest.fixture(scope="session")
-def socketless_live_app(
+def _socketless_live_app(
     request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any
 ) -> Iterator[LiveApp]:
     """The app in its worker, one for the session."""
@@ -82,12 +82,12 @@ def _databases_of(items: Collection[pytest.Item]) -> Collection[str]:
 
 
 @pytest.fixture
-def socketless_live_server(transactional_db: None, socketless_live_app: LiveApp) -> Iterator[LiveServer]:
+def socketless_live_server(transactional_db: None, _socketless_live_app: LiveApp) -> Iterator[LiveServer]:
     """Send the clients of a test to the Django project, in a worker that uses the test databases.
 
     It is as pytest-django's `live_server`, without a socket: the worker serves all tests of the session, and those that
     ask for it have a `transactional_db`. The ini option `socketless_live_server` says what the worker is: ``thread``
     (the default), or a process, ``spawn`` or ``fork``, for which no database may be in memory.
     """
-    with socketless_live_app.switched():
-        yield LiveServer(socketless_live_app)
+    with _socketless_live_app.switched():
+        yield LiveServer(_socketless_live_app)

@@ -10,10 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
-import nosock
-from socketless import sandbox
+from projects import environment as environment_of_projects
 
 TESTS = Path(__file__).resolve().parent
 MODULE = [sys.executable, "-m", "socketless"]
@@ -26,27 +23,8 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-def under(profile: str) -> list[str]:
-    """Return what comes before a command to run it under a profile of nosock.py; `none` is one, too.
-
-    Skips the test where this is not possible: filters add up, so what is refused to the tests already, none can allow.
-    """
-    if profile == "none":
-        if sandbox.wakeup_refusal() is not None:
-            pytest.skip("sockets are refused here already")
-        return []
-    if profile == "codex" and sandbox.wakeup_refusal() not in (None, "send(): Operation not permitted"):
-        pytest.skip("socketpair() is refused here already")
-    if sys.platform != "linux":
-        pytest.skip("seccomp filters are Linux's own")
-    return [sys.executable, str(Path(nosock.__file__).resolve()), profile]
-
-
 def environment(env: dict[str, str] | None = None) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")
-    }
-    return {**kept, "TERM": "xterm-256color", "COLUMNS": "80", **(env or {})}
+    return environment_of_projects(**{"TERM": "xterm-256color", "COLUMNS": "80", **(env or {})})
 
 
 def run(command: list[str], stdin: bytes = b"", *, folder: Path = TESTS, env: dict[str, str] | None = None) -> Outcome:

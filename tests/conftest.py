@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,14 +10,18 @@ import pytest
 from socketless import eventloop
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from projects import Project
+
     from apps.streaming.testing import Workers
 
 # So that the async tests of this process can run where sockets are refused, too.
 eventloop.install()
 
 
-# It needs a server's programs: `tox -e postgresql` says where they are, and runs nothing else.
-collect_ignore = [] if "POSTGRESQL_BIN" in os.environ else ["test_django_postgresql.py"]
+# It needs a server's programs, so it runs only when it is named, as by `tox -e postgresql`.
+collect_ignore = ["test_django_postgresql.py"]
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +49,11 @@ def topic() -> str:
     from apps.streaming.testing import new_topic
 
     return new_topic()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with a shop, whose tests a test writes and runs."""
+    from projects import Project
+
+    return Project(tmp_path)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import re
+import struct
 import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,33 +19,55 @@ from test_readme import FILES
 
 import nosock
 from socketless import sandbox
-from support import LIMIT, sockets_are_refused
+from support import LIMIT
 
 # What decides how a command of the outer pytest behaves, and must not reach the inner one.
 _UNWANTED = (
     *("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONPATH"),
-    *("PYTHONWARNINGS", "FORCE_COLOR", "PY_COLORS", "CI", "BUILD_NUMBER", "DJANGO_SETTINGS_MODULE"),
+    *("PYTHONWARNINGS", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "CI", "BUILD_NUMBER"),
+    "DJANGO_SETTINGS_MODULE",
 )
+# A width for the reports that are asserted in full; no output is late, and no module older than its file.
+_OF_PROJECTS = {"COLUMNS": "100", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
-_has_filter = platform.system() == "Linux" and platform.machine() in ("x86_64", "aarch64")
-_CAN_RUN = {
-    "open": sandbox.wakeup_refusal() is None,
-    "codex": _has_filter and not sockets_are_refused(),
-    "strict": _has_filter,
-}
+PROFILES = ("none", "codex", "strict")  # `none` is that of no profile: nothing is refused
 REFUSED = {"codex": "send()", "strict": "socketpair()"}  # what the event loops need first
 
-
-def under(*profiles: str) -> list[object]:
-    """Return the parameters for a test that runs projects under these profiles; `open` is none."""
-    return [
-        pytest.param(profile, marks=pytest.mark.skipif(not _CAN_RUN[profile], reason=f"not {profile!r} here"))
-        for profile in profiles
-    ]
+everywhere = pytest.mark.parametrize("profile", PROFILES)
+where_refused = pytest.mark.parametrize("profile", ["codex", "strict"])
 
 
-everywhere = pytest.mark.parametrize("profile", under("open", "codex", "strict"))
-where_refused = pytest.mark.parametrize("profile", under("codex", "strict"))
+@cache
+def _impossible(profile: str) -> str | None:
+    """Return why nothing can run under a profile here."""
+    # Filters add up: what is refused to these tests already, none can allow.
+    refusal = sandbox.wakeup_refusal()
+    if profile == "none":
+        return refusal and f"refused here already: {refusal}"
+    if profile == "codex" and refusal not in (None, "send(): Operation not permitted"):
+        return f"refused here already: {refusal}"
+    try:
+        nosock.architecture(platform.system(), platform.machine(), 8 * struct.calcsize("P"))
+    except nosock.UnsupportedError as error:
+        return str(error)
+    return None
+
+
+def under(profile: str) -> list[str]:
+    """Return what comes before a command to run it under a profile of nosock.py, or `none`.
+
+    Skips the test where this is not possible.
+    """
+    reason = _impossible(profile)
+    if reason is not None:
+        pytest.skip(f"not under {profile!r}: {reason}")
+    return [] if profile == "none" else [sys.executable, str(Path(nosock.__file__).resolve()), profile]
+
+
+def environment(**env: str | None) -> dict[str, str]:
+    """Return the environment of a command: this process's and `env`, without what is unwanted or `None`."""
+    wanted = {**{name: value for name, value in os.environ.items() if name not in _UNWANTED}, **env}
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 class Seen(NamedTuple):
@@ -59,9 +83,9 @@ class Seen(NamedTuple):
 
     @property
     def end(self) -> str:
-        """The line in which pytest says how many tests have passed and failed, without the time."""
-        *_, (counts, _) = re.findall(r"^=+ (.*?) in [\d.]+s( \([\d:]+\))? =+$", self.text, re.M) or [("", "")]
-        return str(counts)
+        """The last line, if pytest says there how many tests have passed and failed, without the time."""
+        found = re.search(r"^=+ (.*?) in [\d.]+s( \([\d:]+\))? =+\n\Z", self.text, re.M)
+        return "" if found is None else found[1]
 
     def part(self, title: str) -> str:
         """Return a part of pytest's report, from its title to the next."""
@@ -69,10 +93,15 @@ class Seen(NamedTuple):
         assert found is not None, self.text
         return found[1]
 
+    @property
+    def summary(self) -> list[str]:
+        """The lines of pytest's short summary, without an assertion's details."""
+        return [line for line in self.part("short test summary info").splitlines() if not line.startswith(" ")]
+
 
 def header(profile: str) -> list[str]:
     """Return the line of pytest's header that a profile gives."""
-    if profile == "open":
+    if profile == "none":
         return []
     refusal = f"this sandbox refuses {REFUSED[profile]}: Operation not permitted"
     return [f"socketless: event loops wake by a pipe ({refusal})"]
@@ -92,34 +121,92 @@ def write_example(folder: Path, name: str) -> Path:
     return folder
 
 
-def command_line(profile: str, *args: str) -> list[str]:
-    """Return the command that runs Python with `args` under a profile."""
-    filtered = [] if profile == "open" else [sys.executable, nosock.__file__, profile]
-    return [*filtered, sys.executable, *args]
-
-
-def environment(**env: str | None) -> dict[str, str]:
-    """Return the environment of a project; `None` leaves a variable out."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
-    wanted = {**inherited, "COLUMNS": "100", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **env}
-    return {name: value for name, value in wanted.items() if value is not None}
-
-
-def run(folder: Path, profile: str, *args: str, **env: str | None) -> Seen:
-    """Run Python with `args` in a folder, under a profile."""
-    done = subprocess.run(
-        command_line(profile, *args),
+def start(folder: Path, profile: str | None, *args: str, **env: str | None) -> subprocess.Popen[str]:
+    """Start Python with `args` in a folder, under a profile; `None` is whatever these tests run under."""
+    return subprocess.Popen(
+        [*([] if profile is None else under(profile)), sys.executable, *args],
         cwd=folder,
-        env=environment(**env),
+        env=environment(**{**_OF_PROJECTS, **env}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=4 * LIMIT,
     )
-    return Seen(done.stdout.replace(str(folder), "FOLDER"), done.returncode)
 
 
-def run_pytest(folder: Path, profile: str, *options: str, **env: str | None) -> Seen:
+def run(folder: Path, profile: str | None, *args: str, **env: str | None) -> Seen:
+    """Run Python with `args` in a folder, as `start()` does, to its end."""
+    with start(folder, profile, *args, **env) as process:
+        try:
+            text, _ = process.communicate(timeout=4 * LIMIT)
+        except BaseException:
+            process.kill()
+            raise
+    return Seen(text.replace(str(folder), "FOLDER"), process.returncode)
+
+
+def run_pytest(folder: Path, profile: str | None, *options: str, **env: str | None) -> Seen:
     """Run pytest in a folder, with the plugins that it finds by itself."""
     return run(folder, profile, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", *options, **env)
+
+
+SHOP = """
+    import os
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    items = []
+
+
+    @app.post("/items")
+    def add(name: str):
+        print("adding", name)
+        items.append(name)
+        return items
+
+
+    @app.get("/items")
+    async def show():
+        return items
+
+
+    @app.get("/pid")
+    def pid():
+        return os.getpid()
+
+
+    def reset():
+        items.clear()
+
+
+    def broken_reset():
+        if "broken" in items:
+            items.clear()
+            raise RuntimeError("the shop is on fire")
+"""
+
+SHOP_INI = """
+    [pytest]
+    socketless_app = shop:app
+    socketless_reset_hook = shop:reset
+    filterwarnings = error
+"""
+
+
+class Project:
+    """A folder with a shop, for the tests of a test, and pytest to run there with no other plugins than are named."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.loading = ["-p", "socketless.pytest_plugin"]
+        self.write("shop.py", SHOP)
+
+    def write(self, name: str, text: str) -> None:
+        write(self.folder, {name: text})
+
+    def run(
+        self, *arguments: str, profile: str | None = None, command: tuple[str, ...] = ("-m", "pytest"), **env: str
+    ) -> Seen:
+        """Run pytest; without a profile, under that of these tests."""
+        options = [*self.loading, "-p", "no:cacheprovider", "--color=no", *arguments]
+        return run(self.folder, profile, *command, *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **env)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import subprocess
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
+
+# As the kernel numbers them, on x86-64 and arm64: epoll_wait and epoll_pwait, whose fourth argument is the time limit;
+# and futex, whose fourth points to it. The first word of /proc/*/syscall is the number.
+EPOLL_WAIT = ("232", "281", "22")
+FUTEX = ("202", "98")
 
 
 def sockets_are_refused() -> bool:
@@ -56,3 +66,39 @@ def nothing_leaks() -> Iterator[None]:
     yield
     after = open_fds(), set(threading.enumerate()), child_pids()
     assert [now - then for now, then in zip(after, before, strict=True)] == [set(), set(), set()]
+
+
+def hangs(process: subprocess.Popen[Any], limit: float) -> bool:
+    """Wait until a process has ended, or hangs: its threads wait without a time limit, and none is left to wake one.
+
+    Raises:
+        AssertionError: neither has come within `limit` seconds.
+    """
+    deadline = time.monotonic() + limit
+    while process.poll() is None:
+        waiting = _threads_that_wait(process.pid)
+        # Looking takes time, in which one may wake another and wait in its turn. Who has left the processor no more
+        # often when it is looked at again was not awake in between, so there was a moment in which all waited.
+        if waiting and waiting == _threads_that_wait(process.pid):
+            return True
+        assert time.monotonic() < deadline, "it neither ends nor hangs"
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    return False
+
+
+def _threads_that_wait(pid: int) -> dict[str, str]:
+    """Return how often each thread of a process has waited, if all wait now for what only another thread could do."""
+    seen = {}
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            call = (task / "syscall").read_text().split()
+            is_epoll = call[0] in EPOLL_WAIT and int(call[4], 16) == 0xFFFFFFFF
+            is_futex = call[0] in FUTEX and int(call[4], 16) == 0
+            if not (is_epoll or is_futex):
+                return {}
+            [switches] = re.findall(r"^voluntary_ctxt_switches:\s+(\d+)$", (task / "status").read_text(), re.MULTILINE)
+            seen[task.name] = switches
+    except OSError:  # one has just ended
+        return {}
+    return seen if len(seen) > 1 else {}

@@ -9,10 +9,10 @@ import subprocess
 import sys
 
 import pytest
+from projects import under
 
-from commands import LIMIT, MODULE, TESTS, environment, under
-
-HANG = 3.0  # seconds; who should hang and is not done then, does
+from commands import LIMIT, MODULE, TESTS, environment
+from support import hangs
 
 # What each sandbox breaks. All other ways work there.
 SANDBOXES = {
@@ -166,7 +166,7 @@ def within(sandbox: str) -> list[str]:
     return NAMESPACES.get(sandbox, [])
 
 
-def outcome(sandbox: str, snippet: str, limit: float = LIMIT) -> str:
+def outcome(sandbox: str, snippet: str) -> str:
     """Run a snippet in a sandbox, and say how it went."""
     with subprocess.Popen(
         [*within(sandbox), sys.executable, "-c", snippet],
@@ -177,10 +177,11 @@ def outcome(sandbox: str, snippet: str, limit: float = LIMIT) -> str:
         env=environment(),
     ) as process:
         try:
-            return "fails" if process.wait(limit) else "works"
-        except subprocess.TimeoutExpired:
+            if hangs(process, LIMIT):
+                return "hangs"
+            return "fails" if process.returncode else "works"
+        finally:
             process.kill()
-            return "hangs"
 
 
 @pytest.mark.parametrize("sandbox", SANDBOXES)
@@ -216,7 +217,7 @@ def test_what_it_says_is_so(sandbox: str, way: str) -> None:
     if way in ("trio", "uvloop") and importlib.util.find_spec(way) is None:
         pytest.skip(f"there is no {way}")
     expected = SANDBOXES[sandbox].get(way, "works")
-    assert outcome(sandbox, WAYS[way], HANG if expected == "hangs" else LIMIT) == expected
+    assert outcome(sandbox, WAYS[way]) == expected
 
 
 @pytest.mark.parametrize(("way", "sandbox", "snippet"), WAYS_OUT, ids=[f"{way} {box}" for way, box, _ in WAYS_OUT])

@@ -10,8 +10,9 @@ import subprocess
 import sys
 
 import pytest
+from projects import under
 
-from commands import LIMIT, MODULE, TESTS, environment, run, run_on_terminal, under, without_colours
+from commands import LIMIT, MODULE, TESTS, environment, run, run_on_terminal, without_colours
 from socketless import __version__
 
 CODEX = f"""\

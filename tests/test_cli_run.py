@@ -10,8 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from projects import under
 
-from commands import LIMIT, MODULE, TESTS, Outcome, environment, run, traceback_of, under, without_colours
+from commands import LIMIT, MODULE, TESTS, Outcome, environment, run, traceback_of, without_colours
 
 APP = "apps.shop_app:app"
 USAGE = """\

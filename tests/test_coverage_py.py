@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from projects import Seen, run, run_pytest, under, where_refused, write, write_example
+from projects import Seen, run, run_pytest, where_refused, write, write_example
 from test_readme import FILES as README
 
 # The coverage.py that measures these tests, if one does, is not for the projects.
@@ -146,7 +146,7 @@ def assert_reports(expected: str, seen: Seen) -> None:
     assert "arning" not in seen.text
 
 
-@pytest.mark.parametrize("profile", under("open"))
+@pytest.mark.parametrize("profile", ["none"])
 def test_coverage_run(shop: Path, profile: str) -> None:
     """`coverage run` counts what runs in a worker: spawned, forked, of threads; closed, left, hung, exited."""
     seen = run(shop, profile, "-m", "coverage", "run", "-m", "pytest", "-p", "no:cacheprovider", *QUIET, **APART)
@@ -164,7 +164,7 @@ def test_pytest_cov(shop: Path, profile: str) -> None:
     assert_reports(REPORT, seen)
 
 
-@pytest.mark.parametrize("profile", under("open", "strict"))
+@pytest.mark.parametrize("profile", ["none", "strict"])
 def test_readme(tmp_path: Path, profile: str) -> None:
     """The example of README.rst reports what is said there."""
     seen = run_pytest(write_example(tmp_path, "till"), profile, "--cov", "--cov-report=term-missing", *QUIET, **APART)

@@ -172,6 +172,63 @@ def test_parallel(runner: tuple[str, ...], library: Library) -> None:
     assert library.leftovers == set()
 
 
+SHARING = """
+class LiveTest(LiveServerTestCase):
+    def test(self):
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(connections["default"]), name="socketless-channel-1")
+        thread.start()
+        thread.join()
+        assert seen[0] is not connections["default"]
+        assert self.worker.run(lambda: connections["default"]) is connections["default"]
+
+
+class AsgiTest(LiveTest):
+    app = "library.asgi:application"
+"""
+
+
+def test_sharing(in_memory: Library) -> None:
+    """The threads of the worker share the connection of the tests, and no other thread does, whatever its name."""
+    in_memory.write_tests(SHARING)
+    in_memory.passes(2, *MANAGE)
+
+
+def test_closing(library: Library) -> None:
+    """Connections that cannot be closed are reported, and the others of the class are closed all the same."""
+    library.write_tests(
+        """
+        made = []
+
+
+        class LiveTest(LiveServerTestCase):
+            def test(self):
+                for number in range(3):
+                    thread = threading.Thread(target=self.use, args=(number,))
+                    thread.start()
+                    thread.join()
+
+            def use(self, number):
+                def close_and_raise():
+                    made[number].connection.close()
+                    raise RuntimeError("not today")
+
+                Book.objects.count()
+                made.append(connections["default"])
+                if number < 2:
+                    made[number]._close = close_and_raise
+
+
+        def tearDownModule():
+            print("open:", [number for number, wrapper in enumerate(made) if wrapper.connection is not None])
+        """
+    )
+    done = library.run(*MANAGE)
+    assert (done.summary, done.exit_code) == ("FAILED (errors=1)", 1), done.text
+    assert "\nRuntimeError: not today\n" in done.text
+    assert "open: []\n" in done.text
+
+
 # What it must not do
 
 

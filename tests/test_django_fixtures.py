@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from library import EACH_PROCESS, EACH_WORKER, EVERYWHERE, IN_FILES, IN_MEMORY, PYTEST, Library
@@ -93,6 +94,38 @@ def test_in_memory(profile: str, tmp_path: Path) -> None:
     assert library.leftovers == set()
 
 
+def test_connections_of_threads(tmp_path: Path) -> None:
+    """After each test the connections of its threads are closed: those that have ended are gone, others may go on."""
+    library = Library(tmp_path, IN_FILES)
+    library.write_tests(
+        """
+        import weakref
+        from concurrent.futures import ThreadPoolExecutor
+
+        import pytest
+
+        pool = ThreadPoolExecutor(1)
+        wrappers = []
+
+
+        def use():
+            assert Book.objects.count() == 0
+            wrappers.append(weakref.ref(connections["default"]))
+
+
+        @pytest.mark.parametrize("number", range(3))
+        def test(socketless_live_server, number):
+            gc.collect()
+            assert [wrapper().connection for wrapper in wrappers if wrapper()] == [None] * number
+            thread = threading.Thread(target=use)
+            thread.start()
+            thread.join()
+            pool.submit(use).result()
+        """
+    )
+    library.passes(3, *PYTEST)
+
+
 @EACH_WORKER
 def test_xdist(kind: str, tmp_path: Path) -> None:
     """Each process of pytest-xdist has a worker of its own, which uses the databases of that process."""
@@ -136,6 +169,16 @@ def test_wrong_option(tmp_path: Path) -> None:
     library = Library(tmp_path, IN_MEMORY)
     done = library.run(*PYTEST, "-o", "socketless_live_server=process")
     assert done == ("ERROR: socketless_live_server must be thread, spawn or fork, not 'process'\n\n", 4)
+
+
+def test_offered(tmp_path: Path) -> None:
+    """`pytest --fixtures` shows the one fixture that is there to be used, with what it is."""
+    library = Library(tmp_path)
+    library.write("test_it.py", "def test():\n    pass\n")
+    done = library.run(*PYTEST, "-q", "--fixtures")
+    shown = re.findall(r"^\w*live_?(?:app|server)\b.*$", done.text, re.M)
+    assert [line.split()[0] for line in shown] == ["live_server", "socketless_live_server"], done.text
+    assert "Send the clients of a test to the Django project" in done.text
 
 
 def test_without_pytest_django(tmp_path: Path) -> None:

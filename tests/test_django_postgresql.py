@@ -1,7 +1,7 @@
 """Django's test databases in PostgreSQL, in a worker: a real server, which this module starts and stops.
 
-It is collected where the environment variable POSTGRESQL_BIN names the folder with `initdb` and `pg_ctl`, as
-`tox -e postgresql` does; then nothing of it is skipped.
+It runs when it is named, as by `tox -e postgresql`; then nothing of it is skipped. `initdb` and `pg_ctl` are those of
+the newest PostgreSQL that Debian has installed, or of the folder that the environment variable POSTGRESQL_BIN names.
 """
 
 from __future__ import annotations
@@ -21,6 +21,15 @@ from library import MANAGE, PYTEST, WORKERS, Library
 from support import LIMIT
 
 PASSWORD = "hunter2 of the librarian"
+
+
+def find_binaries() -> Path:
+    """Return the folder with the server's programs."""
+    if "POSTGRESQL_BIN" in os.environ:
+        return Path(os.environ["POSTGRESQL_BIN"])
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+    assert found, "there is no /usr/lib/postgresql/*/bin: apt-get install postgresql, or set POSTGRESQL_BIN"
+    return found[-1]
 
 
 class Server:
@@ -82,7 +91,7 @@ def server() -> Iterator[Server]:
     if user is not None:
         pwd.getpwnam(user)
     with tempfile.TemporaryDirectory(prefix="socketless-pg-") as name:  # short, as the path of a socket must be
-        server = Server(Path(os.environ["POSTGRESQL_BIN"]), Path(name), user)
+        server = Server(find_binaries(), Path(name), user)
         server.start()
         try:
             server.query("CREATE DATABASE library")

@@ -46,6 +46,47 @@ def test_settings(runner: tuple[str, ...], kind: str, library: Library) -> None:
     library.passes(2, *runner)
 
 
+IN_PLACE = """
+from django import conf
+
+settings.CACHES["default"]["KEY_PREFIX"] = "test"  # in what Django has as a default
+settings.MIDDLEWARE.append("django.middleware.gzip.GZipMiddleware")
+settings.TEMPLATES[0]["NAME"] = "test"
+settings.ODD.add(3)
+
+
+class LiveTest(LiveServerTestCase):
+    WORKER
+
+    def test(self):
+        def seen():
+            found = conf.settings
+            return found.CACHES["default"]["KEY_PREFIX"], found.TEMPLATES[0]["NAME"], found.ODD, len(found.LOCKS)
+
+        assert self.worker.run(seen) == ("test", "test", {1, 3}, 1)
+        assert self.worker.run(lambda: conf.settings.MIDDLEWARE) == settings.MIDDLEWARE
+"""
+
+
+@EACH_WORKER
+def test_settings_changed_in_place(kind: str, library: Library) -> None:
+    """The app has what the tests have changed in a list, dict or set of the settings; what cannot go stays as is."""
+    library.write(
+        "special.py",
+        """
+        import threading
+
+        from library.settings import *
+
+        SETTINGS_MODULE = __name__
+        LOCKS = [threading.Lock()]
+        ODD = {1}
+        """,
+    )
+    library.write_tests(IN_PLACE, kind)
+    library.passes(1, *MANAGE, "--settings", "special")
+
+
 def test_setting_that_cannot_be_pickled(library: Library) -> None:
     """A setting that cannot go to a spawned worker is named."""
     text = """
@@ -73,6 +114,7 @@ CONFIGURED = """
 
     import django
     import httpx
+    from django import conf
     from django.conf import settings
     from django.test.runner import DiscoverRunner
 
@@ -83,6 +125,7 @@ CONFIGURED = """
         USE_TZ=True,
         DATABASES=DATABASES_HERE,
     )
+    settings.CACHES["default"]["KEY_PREFIX"] = "test"
     django.setup()
 
     from books.models import Book
@@ -97,6 +140,7 @@ CONFIGURED = """
             Book.objects.create(title="Emma")
             assert httpx.get("/books").json() == ["Emma"]
             assert httpx.get("/settings").json()["GREETING"] == "hello"
+            assert self.worker.run(lambda: conf.settings.CACHES["default"]["KEY_PREFIX"]) == "test"
 
 
     if __name__ == "__main__":

@@ -47,7 +47,16 @@ MAY_IMPORT = {
     "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
-    "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
+    "django": {
+        "django_connections",
+        "host",
+        "switch",
+        "wire.pickling",
+        "worker.app_threads",  # which threads of this process are a worker's
+        "worker.django",  # what is sent to a worker, to run beside the app
+        "errors",
+    },
+    "django_connections": set[str](),
     "django_fixtures": {"django"},
     "late": set[str](),
     "switch": {"host", "http_client", "late", "requests", "transport", "starlette_switch", "errors"},
@@ -69,6 +78,7 @@ MAY_IMPORT = {
 EXCEPTIONS = {
     ("socketless.host.fork", "worker.main"),  # the entry point of a worker process
     ("socketless.host.thread_run", "worker.thread"),  # that of a thread worker
+    ("socketless.worker.django", "django_connections"),  # which the tests' process needs as well
     ("socketless.host.worker", "websocket"),  # Worker.websocket_connect(), which imports it when it is called
 }
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from projects import everywhere, header, run_pytest, under, write, write_example
+from projects import everywhere, header, run_pytest, write, write_example
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def cafe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_example(tmp_path_factory.mktemp("cafe"), "cafe")
 
 
-@pytest.mark.parametrize("profile", under("open"))
+@pytest.mark.parametrize("profile", ["none"])
 def test_setting_on(cafe: Path, profile: str) -> None:
     """`on` lets the loops wake by a pipe where sockets are allowed, and the header says that it was asked for."""
     seen = run_pytest(cafe, profile, "-o", "socketless_eventloop=on")
@@ -22,7 +22,7 @@ def test_setting_on(cafe: Path, profile: str) -> None:
     assert (seen.end, seen.exit_code) == ("1 passed", 0)
 
 
-@pytest.mark.parametrize("profile", under("strict"))
+@pytest.mark.parametrize("profile", ["strict"])
 def test_setting_off(cafe: Path, profile: str) -> None:
     """`off` leaves the loops as they are, and no header says anything."""
     seen = run_pytest(cafe, profile, "-o", "socketless_eventloop=off", "--tb=native")
@@ -47,7 +47,7 @@ LOADED = {
 
 
 @pytest.mark.parametrize("way", LOADED)
-@pytest.mark.parametrize("profile", under("strict"))
+@pytest.mark.parametrize("profile", ["strict"])
 def test_loaded_by_name(cafe: Path, tmp_path: Path, profile: str, way: str) -> None:
     """Where pytest loads no plugins by itself, naming this one is enough."""
     options, env, conftest = LOADED[way]
@@ -57,7 +57,7 @@ def test_loaded_by_name(cafe: Path, tmp_path: Path, profile: str, way: str) -> N
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), "1 passed", 0), seen.text
 
 
-@pytest.mark.parametrize("profile", under("strict"))
+@pytest.mark.parametrize("profile", ["strict"])
 def test_named_although_it_is_loaded(cafe: Path, profile: str) -> None:
     """Naming the plugin where pytest loads it by itself changes nothing, whichever comes first."""
     options = ["-p", "xdist", "-p", "socketless", "-p", "anyio"]

@@ -8,34 +8,15 @@ from __future__ import annotations
 import re
 import resource
 import signal
-import subprocess
 import textwrap
-import time
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import pytest
-from projects import (
-    Seen,
-    command_line,
-    environment,
-    everywhere,
-    header,
-    run_pytest,
-    under,
-    where_refused,
-    write,
-    write_example,
-)
+from projects import Seen, everywhere, header, run_pytest, start, where_refused, write, write_example
 from test_readme import README
 
-from support import LIMIT
-
-# As the kernel numbers them, on x86-64 and arm64: epoll_wait and epoll_pwait, whose fourth argument is the time limit;
-# and futex, whose fourth points to it. The first word of /proc/*/syscall is the number.
-EPOLL_WAIT = ("232", "281", "22")
-FUTEX = ("202", "98")
+from support import LIMIT, hangs
 
 SHOP = {
     "pytest.ini": """
@@ -308,7 +289,7 @@ def test_report(shop: Path, profile: str) -> None:
     assert seen_of_shop(shop, profile).part("FAILURES") == textwrap.dedent(expected).lstrip()
 
 
-@pytest.mark.parametrize("profile", under("codex"))
+@pytest.mark.parametrize("profile", ["codex"])
 def test_xdist(shop: Path, profile: str) -> None:
     """The workers of pytest-xdist are rescued, too."""
     seen = run_pytest(shop, profile, "-n", "2", "--deselect", "test_client.py::test_fails")
@@ -332,20 +313,13 @@ def test_readme(cafe: Path, profile: str) -> None:
     assert [shown] == header("codex")
 
 
-@pytest.mark.parametrize("profile", under("codex"))
+@pytest.mark.parametrize("profile", ["codex"])
 def test_hangs_without(cafe: Path, profile: str) -> None:
     """Without the plugin the same test hangs: its threads wait without a time limit, and none is left to wake one."""
-    command = command_line(profile, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:socketless", "--color=no")
-    with subprocess.Popen(
-        command, cwd=cafe, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    options = ["-p", "no:cacheprovider", "-p", "no:socketless", "--color=no"]
+    with start(cafe, profile, "-m", "pytest", *options) as process:
         resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
-        deadline = time.monotonic() + 4 * LIMIT
-        while not waits_for_ever(process.pid):
-            assert time.monotonic() < deadline, "it neither ends nor hangs"
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-                break
+        hangs(process, 4 * LIMIT)  # and if not, it has ended, and the text tells why
         process.send_signal(signal.SIGABRT)  # pytest has told faulthandler to show where it stands
         assert process.stdout is not None
         text = process.stdout.read()
@@ -355,19 +329,7 @@ def test_hangs_without(cafe: Path, profile: str) -> None:
     assert '/test_cafe.py", line 9 in test_menu\n' in main, text
 
 
-def waits_for_ever(pid: int) -> bool:
-    """Return whether all threads of a process are in a system call that only another thread could end."""
-    try:
-        calls = [task.read_text().split() for task in Path(f"/proc/{pid}/task").glob("*/syscall")]
-    except (FileNotFoundError, ProcessLookupError):
-        return False  # one has just ended
-    return len(calls) > 1 and all(
-        (call[0] in EPOLL_WAIT and int(call[4], 16) == 0xFFFFFFFF) or (call[0] in FUTEX and int(call[4], 16) == 0)
-        for call in calls
-    )
-
-
-@pytest.mark.parametrize("profile", under("strict"))
+@pytest.mark.parametrize("profile", ["strict"])
 def test_fails_without(cafe: Path, profile: str) -> None:
     """Where socketpair() is refused, the same test fails without the plugin."""
     seen = run_pytest(cafe, profile, "-p", "no:socketless", "--tb=native")

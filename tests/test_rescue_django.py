@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from projects import Seen, everywhere, header, run, run_pytest, under, where_refused, write, write_example
+from projects import Seen, everywhere, header, run, run_pytest, where_refused, write, write_example
 
 SITE = {
     "site_settings.py": """
@@ -236,7 +236,7 @@ def assert_one_fails(seen: Seen) -> None:
     assert "Ran 6 tests in" in seen.text
 
 
-@pytest.mark.parametrize("profile", under("strict"))
+@pytest.mark.parametrize("profile", ["strict"])
 def test_manage_py_without(tmp_path: Path, profile: str) -> None:
     """Without the line, all that is async fails where socketpair() is refused."""
     write(tmp_path, WITHOUT_LINE)
@@ -302,7 +302,7 @@ def test_unittest(tmp_path: Path, profile: str) -> None:
     assert "Ran 5 tests in" in seen.text
 
 
-@pytest.mark.parametrize("profile", under("strict"))
+@pytest.mark.parametrize("profile", ["strict"])
 def test_unittest_without(tmp_path: Path, profile: str) -> None:
     """Without the line, the same tests fail where socketpair() is refused."""
     write_example(tmp_path, "kiosk")

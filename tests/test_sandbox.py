@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 import pytest
+from projects import under
 
-from commands import run, under
+from commands import run
 
 SHOW = """\
 import os, threading

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-import textwrap
 import unittest
 from pathlib import Path
 
-import pytest
+from projects import everywhere, run, write
 
-import nosock
 from socketless.testcase import SocketlessTestCase
-from support import LIMIT, nothing_leaks
+from support import nothing_leaks
 
 SHOP = """
     import os
@@ -49,6 +45,9 @@ SHOP = """
 """
 
 TESTS = """
+    from socketless import eventloop
+    eventloop.install()
+
     import asyncio
     import unittest
     import httpx
@@ -127,28 +126,20 @@ TESTS = """
 """
 
 
-@pytest.mark.parametrize("profile", ["none", "codex", "strict"])
+@everywhere
 def test_project(profile: str, tmp_path: Path) -> None:
     """Each class has its worker, which is reset before each test; what goes wrong is said by unittest's report."""
-    (tmp_path / "shop.py").write_text(textwrap.dedent(SHOP))
-    (tmp_path / "test_shop.py").write_text(
-        "from socketless import eventloop\neventloop.install()\n" + textwrap.dedent(TESTS)
-    )
-    words = [sys.executable, "-W", "error", "-m", "unittest", "--buffer"]
-    if profile != "none":
-        words = [sys.executable, nosock.__file__, profile, *words]
-    env = {**os.environ, "PYTHONPATH": str(Path(nosock.__file__).parent.parent)}
-    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=4 * LIMIT)
-    text = done.stderr
-    assert done.stdout == "\nStdout:\nadding coffee\n"  # unittest shows the output of a failed test twice
-    assert done.returncode == 1
+    write(tmp_path, {"shop.py": SHOP, "test_shop.py": TESTS})
+    text, exit_code = run(tmp_path, profile, "-W", "error", "-m", "unittest", "--buffer")
+    assert exit_code == 1
     assert re.findall(r"^(?:ERROR|FAIL): (.*)$", text, re.M) == [
         "test_seen (test_shop.ShopTest.test_seen)" if sys.version_info >= (3, 11) else "test_seen (test_shop.ShopTest)",
         "setUpClass (test_shop.WithoutApp)",
         "setUpClass (test_shop.WithoutModule)",
     ]
     assert re.search(r"^Ran 7 tests in .*\n\nFAILED \(errors=3\)$", text, re.M)
-    assert text.count("adding") == 1
+    # unittest shows the output of a failed test twice: as it fails, and in its report.
+    assert text.count("\nStdout:\nadding coffee\n") == text.count("adding") == 2, text
     assert "\nRuntimeError: the shop is on fire\n\nStdout:\nadding coffee\n" in text
     assert "\nTypeError: WithoutApp has no app; write in the class: app = 'package.module:app'\n" in text
     assert "cannot import 'no_such_module:app': there is no module 'no_such_module' on sys.path\n" in text

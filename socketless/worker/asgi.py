@@ -34,6 +34,7 @@ from socketless.wire.channel import Channel, Woken
 from socketless.wire.messages import Call, Cancel, Request, Reset, Start
 from socketless.wire.trace import describe, say
 from socketless.worker import stacks
+from socketless.worker.app_threads import AppThread
 from socketless.worker.asgi_exchange import CallExchange, Exchange, Writer
 from socketless.worker.asgi_http import HttpExchange
 from socketless.worker.asgi_websocket import WebSocketExchange
@@ -281,7 +282,7 @@ class _OneThread(Executor):
             else:
                 future.set_result(result)
 
-        thread = threading.Thread(target=call, name=self._name, daemon=True)
+        thread = AppThread(self._name, call)
         self._threads.add(thread)
         thread.start()
         return future

@@ -1,24 +1,21 @@
 """Django's app in a worker that uses the databases of the tests, and never those that the settings name.
 
 What prepares a worker for that runs before anything of the project does: its settings, `AppConfig.ready()` and its URLs
-may all query a database. Every connection of Django's is made by `connections.create_connection()`, so that is where a
-worker is told which database an alias stands for.
+may all query a database.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from typing import Any
 
 from django.core.signals import got_request_exception
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import load_backend
 
+from socketless.django_connections import Connections
 from socketless.wire.messages import AppSource
 from socketless.wire.pickling import loads
 from socketless.worker.loading import load_app
@@ -87,67 +84,6 @@ def _app_of_django(static_handler: Any) -> Any:
     if settings.STATIC_URL is None and "django.contrib.staticfiles" not in settings.INSTALLED_APPS:
         return app
     return static_handler(app)
-
-
-class Connections:
-    """Which connections the threads of this process get from `django.db.connections`.
-
-    Args:
-        allowed: the aliases that the tests may use. Another's database was not replaced by one for tests.
-        shared: connections for all threads of a worker, by their aliases.
-        where: what a person has to add an alias to.
-    """
-
-    def __init__(
-        self,
-        allowed: Collection[str],
-        where: str,
-        shared: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._allowed = frozenset(allowed)
-        self._where = where
-        self._shared = dict(shared or {})
-        self._owner = threading.get_ident()
-        self._made: list[Any] = []  # by other threads
-
-    def install(self) -> None:
-        """Be asked for every new connection from now on."""
-        connections.create_connection = self._create
-
-    def uninstall(self) -> None:
-        """Leave it to Django again, and close what was opened meanwhile, in whichever thread."""
-        vars(connections).pop("create_connection", None)
-        for connection in self._made:
-            connection.inc_thread_sharing()
-            try:
-                BaseDatabaseWrapper.close(connection)  # SQLite's own does not close what is in memory
-            finally:
-                connection.dec_thread_sharing()
-
-    def _create(self, alias: str) -> Any:
-        # Runs in whichever thread uses an alias for the first time.
-        if alias in self._shared and threading.current_thread().name.startswith("socketless-"):
-            return self._shared[alias]
-        settings = connections.settings[alias]
-        connection = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, alias)
-        if alias not in self._allowed:
-            _forbid(connection, alias, self._where)
-        if threading.get_ident() != self._owner:
-            self._made.append(connection)
-        return connection
-
-
-def _forbid(connection: Any, alias: str, where: str) -> None:
-    # Django's own test cases do this for the connections of the tests.
-    def refuse(*args: object, **kwargs: object) -> None:
-        from django.test.testcases import DatabaseOperationForbidden
-
-        raise DatabaseOperationForbidden(
-            f"Database connections to {alias!r} are not allowed in this test. Add {alias!r} to {where} to ensure "
-            "proper test isolation and silence this failure."
-        )
-
-    connection.connect = connection.temporary_connection = refuse
 
 
 class Forked:

@@ -22,17 +22,18 @@ from socketless import eventloop
 from socketless.wire.channel import Channel, finish
 from socketless.wire.messages import Ready, Start
 from socketless.worker import stacks
+from socketless.worker.app_threads import AppThread
 from socketless.worker.failures import failed
 from socketless.worker.runners import Runner, make_runner
 
 _numbers = itertools.count(1)
 
 
-class WorkerThread(threading.Thread):
+class WorkerThread(AppThread):
     """Loads an app and runs it; `on_end` is called when all has ended."""
 
     def __init__(self, control: Channel, start: Start, on_end: Callable[[], None]) -> None:
-        super().__init__(name=f"socketless-worker-{next(_numbers)}", daemon=True)
+        super().__init__(f"socketless-worker-{next(_numbers)}")
         self._control = control
         self._start_message = start
         self._on_end = on_end

@@ -26,6 +26,7 @@ import trio
 
 from socketless.wire.messages import Start
 from socketless.worker import stacks
+from socketless.worker.app_threads import AppThread
 from socketless.worker.asgi import AsgiRunner
 from socketless.worker.lifespan import App, Event, Scope
 
@@ -69,7 +70,7 @@ class _TrioThread:
     def __init__(self, options: Mapping[str, Any], on_error: Callable[[BaseException], None]) -> None:
         self._options = options
         self._on_error = on_error
-        self.thread = threading.Thread(target=self._run, name=f"socketless-trio-{next(_numbers)}", daemon=True)
+        self.thread = AppThread(f"socketless-trio-{next(_numbers)}", self._run)
         self._started = threading.Event()
         self._error: BaseException | None = None  # why it has not
         self.tasks: dict[asyncio.Task[Any] | None, trio.lowlevel.Task] = {}  # of calls, by who has called

@@ -32,6 +32,7 @@ from socketless.wire.messages import (
 )
 from socketless.wire.trace import describe, say
 from socketless.worker import bodies, stacks
+from socketless.worker.app_threads import AppThread
 from socketless.worker.calls import answer_to, function_of
 from socketless.worker.failures import failed, is_disconnection
 from socketless.worker.wsgi_exchange import Exchange
@@ -72,7 +73,7 @@ class WsgiRunner:
 
     def serve(self, channel: Channel) -> None:
         name = f"socketless-channel-{channel.number}"
-        thread = threading.Thread(target=self._serve_channel, args=(channel,), name=name, daemon=True)
+        thread = AppThread(name, self._serve_channel, (channel,))
         self._threads[channel.number] = thread
         try:
             thread.start()
