@@ -401,6 +401,27 @@ def test_closing_meanwhile() -> None:
     run(say_hello, main, max=1)
 
 
+def test_closing_while_it_is_used() -> None:
+    """Who receives when the pool is closed is told so, and the connection is closed."""
+
+    async def handle(side: Side) -> None:
+        await side.head()
+        await side.until_end()
+
+    async def main(pool: ConnectionPool, path: str) -> None:
+        async with pool.connection(path) as connection:
+            await pool.send(connection, GET)
+            receiving = asyncio.ensure_future(receive(pool, connection))
+            await asyncio.sleep(0)  # it has begun
+            await pool.aclose()
+            with pytest.raises(StateError, match=": the connection is closed$"):
+                await receiving
+            with pytest.raises(StateError, match=": the connection is closed$"):
+                await pool.send(connection, GET)
+
+    run(handle, main)
+
+
 def test_both_ways_at_once() -> None:
     """A body goes and another comes at the same time, however large; a slow reader slows the peer down."""
     size = 32 << 20
