@@ -25,7 +25,7 @@ from socketless.errors import (
 )
 from socketless.families import mixed
 from socketless.host.worker import Worker
-from socketless.serving import serve_connection
+from socketless.serving import Service
 from socketless.wire.channel import PipeEnd, make_pipe
 from socketless.wire.local import close_in_forks
 
@@ -53,7 +53,7 @@ class PipeSocket:
 
     def __init__(self, worker: Worker, timeout: float | None, **options: Any) -> None:
         self._timeout = timeout
-        self._error: BaseException | None = None  # what has ended the connection
+        self._errors: list[BaseException] = []  # what has ended the connection
         self._uses = 1  # this, and the files that makefile() has made
         requests, self._writer = make_pipe()
         self._reader, responses = make_pipe()
@@ -61,19 +61,10 @@ class PipeSocket:
             close_in_forks(end)
         self._writer_fd = self._writer.fileno()
         os.set_blocking(self._writer_fd, False)
-        threading.Thread(
-            target=self._serve, args=(worker, requests, responses, options), name="socketless-http-client", daemon=True
-        ).start()
-
-    def _serve(self, worker: Worker, requests: PipeEnd, responses: PipeEnd, options: dict[str, Any]) -> None:
-        # Runs in the thread socketless-http-client, until one side ends the connection.
-        try:
-            serve_connection(worker, requests.fileno(), responses.fileno(), as_theirs=_as_theirs, **options)
-        except BaseException as error:
-            self._error = error
-        finally:
-            requests.close()
-            responses.close()
+        # The thread knows nothing of this object, which closes its ends when it is dropped.
+        service = Service(worker, requests.fileno(), responses.fileno(), as_theirs=_as_theirs, **options)
+        arguments = service, requests, responses, self._errors
+        threading.Thread(target=_serve, args=arguments, name="socketless-http-client", daemon=True).start()
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Write bytes; while the app does not read, this waits.
@@ -89,8 +80,7 @@ class PipeSocket:
             except BlockingIOError:
                 self._wait(self._writer, select.POLLOUT)
             except BrokenPipeError:
-                if self._error is not None:
-                    self._raise()
+                self._raise_error()
                 raise
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -107,8 +97,8 @@ class PipeSocket:
         """
         self._wait(self._reader, select.POLLIN)
         data = os.read(self._reader.fileno(), size)
-        if not data and self._error is not None:
-            self._raise()
+        if not data:
+            self._raise_error()
         return data
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
@@ -117,10 +107,9 @@ class PipeSocket:
         buffer[: len(data)] = data
         return len(data)
 
-    def _raise(self) -> None:
-        error, self._error = self._error, None
-        assert error is not None
-        raise error
+    def _raise_error(self) -> None:
+        if self._errors:
+            raise self._errors.pop()
 
     def _wait(self, end: PipeEnd, events: int) -> None:
         poller = select.poll()
@@ -175,6 +164,17 @@ class PipeSocket:
         if self._uses <= 0:
             self._writer.close()
             self._reader.close()
+
+
+def _serve(service: Service, requests: PipeEnd, responses: PipeEnd, errors: list[BaseException]) -> None:
+    # Runs in the thread socketless-http-client, until one side ends the connection.
+    try:
+        service.run()
+    except BaseException as error:
+        errors.append(error)
+    finally:
+        requests.close()
+        responses.close()
 
 
 class _File(io.RawIOBase):

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from socketless.host.worker import Worker
-from socketless.serving import serve_connection
+from socketless.serving import Service
 from socketless.wire.channel import make_pipe
 from socketless.wire.drivers import deadline_after, remaining
 
@@ -56,7 +56,7 @@ class UnixServer:
         self._on_error = on_error
         self._options = {"server": ("localhost", 80), "raise_app_exceptions": False, **options}
         self._lock = threading.Lock()
-        self._connections: dict[threading.Thread, socket.socket] = {}  # guarded by _lock
+        self._connections: dict[threading.Thread, tuple[socket.socket, Service]] = {}  # guarded by _lock
         self._is_closing = False  # guarded by _lock
         self._listener = _listen(self.path)
         self._inode = os.stat(self.path).st_ino
@@ -82,16 +82,16 @@ class UnixServer:
             if os.stat(self.path).st_ino == self._inode:  # or another server has replaced it
                 os.unlink(self.path)
         deadline = deadline_after(timeout)
-        self._shut_down(socket.SHUT_RD)  # who waits for a request hears that there is none
-        self._join(deadline)
-        self._shut_down(socket.SHUT_RDWR)
-        self._join(None)
-
-    def _shut_down(self, how: int) -> None:
         with self._lock:
-            for connection in self._connections.values():
-                with suppress(OSError):
-                    connection.shutdown(how)
+            for connection, service in self._connections.values():
+                service.leave()
+                if service.is_idle:
+                    _shut_down(connection, socket.SHUT_RD)  # it reads, and hears that there is nothing more
+        self._join(deadline)
+        with self._lock:
+            for connection, _ in self._connections.values():
+                _shut_down(connection, socket.SHUT_RDWR)
+        self._join(None)
 
     def _join(self, deadline: float | None) -> None:
         with self._lock:
@@ -115,17 +115,18 @@ class UnixServer:
                 continue
             number += 1
             name = f"socketless-connection-{number}"
-            thread = threading.Thread(target=self._serve, args=(connection,), name=name, daemon=True)
+            connection.setblocking(True)
+            service = Service(self._worker, connection.fileno(), connection.fileno(), **self._options)
+            thread = threading.Thread(target=self._serve, args=(connection, service), name=name, daemon=True)
             with self._lock:
-                self._connections[thread] = connection
+                self._connections[thread] = connection, service
             thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, service: Service) -> None:
         # Runs in the thread socketless-connection-N, until one side ends the connection.
         try:
             with connection:
-                connection.setblocking(True)
-                serve_connection(self._worker, connection.fileno(), connection.fileno(), **self._options)
+                service.run()
                 with self._lock:  # close() must not shut down what has this number next
                     del self._connections[threading.current_thread()]
         except BaseException as error:
@@ -141,6 +142,11 @@ class UnixServer:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _shut_down(connection: socket.socket, how: int) -> None:
+    with suppress(OSError):  # its client has gone
+        connection.shutdown(how)
 
 
 def _listen(path: str) -> socket.socket:

@@ -1,4 +1,4 @@
-"""`socketless.bridge` as a client's bytes see it: two pipes, with `serve_connection` at their other ends.
+"""`socketless.bridge` as a client's bytes see it: two pipes, with a `Service` at their other ends.
 
 What is expected of good bytes is what h11 reads as a client of them.
 """
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from socketless import IpcProcess, IpcThread
 from socketless.errors import AppProtocolError
 from socketless.host.worker import Worker
-from socketless.serving import serve_connection
+from socketless.serving import Service
 from support import LIMIT, nothing_leaks
 
 KINDS = {
@@ -48,7 +48,7 @@ class Line:
 
     def _serve(self, worker: Worker, requests: int, responses: int, options: dict[str, Any]) -> None:
         try:
-            serve_connection(worker, requests, responses, **options)
+            Service(worker, requests, responses, **options).run()
         except BaseException as error:
             self.error = error
         finally:

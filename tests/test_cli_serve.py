@@ -88,14 +88,24 @@ def test_requests_are_finished(tmp_path: Path) -> None:
     """A server that is stopped answers the requests that have begun, and ends connections that rest."""
     path = tmp_path / "app.sock"
     os.mkfifo(tmp_path / "fifo")
-    with served(path) as process, socket.socket(socket.AF_UNIX) as resting, socket.socket(socket.AF_UNIX) as asking:
-        for each in (resting, asking):
+    with (
+        served(path) as process,
+        socket.socket(socket.AF_UNIX) as resting,
+        socket.socket(socket.AF_UNIX) as asking,
+        socket.socket(socket.AF_UNIX) as sending,
+    ):
+        for each in (resting, asking, sending):
             each.settimeout(LIMIT)
             each.connect(str(path))
+        head, _, _ = REQUEST.partition(b"hello")
+        sending.sendall(head.replace(b"Host: x", b"Host: x\r\nExpect: 100-continue"))
+        assert sending.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         asking.sendall(f"GET /fifo?{tmp_path}/fifo HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         with open(tmp_path / "fifo", "w"):  # now the app reads it
             process.send_signal(signal.SIGTERM)
             assert resting.recv(1) == b""
+            sending.sendall(b"hello")
+            assert sending.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
         assert asking.recv(65536).startswith(b"HTTP/1.1 200 ")
         assert process.wait(LIMIT) == 0
 

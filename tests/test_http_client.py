@@ -142,6 +142,16 @@ def test_timeout(switched: Any) -> None:
     client.close()
 
 
+@pytest.mark.parametrize("path", ["/status/200", "/stream/endless?size=1000&token=dropped"])
+def test_dropped_connection(switched: Any, path: str) -> None:
+    """A connection that is dropped, whatever is left of its response, ends, and its channel is free again."""
+    for _ in range(2 * switched.worker.max_connections):
+        client = connection()
+        client.request("GET", path)
+        client.getresponse()
+        del client
+
+
 def test_leaving(switched: Any) -> None:
     """The switch restores the methods; a connection that is open then has ended."""
     before = http.client.HTTPConnection.connect

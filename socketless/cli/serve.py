@@ -15,7 +15,7 @@ from socketless.cli.options import worker_options
 from socketless.cli.output import print_error
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
-from socketless.serving import serve_connection
+from socketless.serving import Service
 
 __all__ = ["command"]
 
@@ -51,7 +51,7 @@ def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, roo
     try:
         with IpcProcess(app, **options) as worker:
             if uds is None:
-                serve_connection(worker, read_fd, write_fd, **serving)
+                Service(worker, read_fd, write_fd, **serving).run()
             else:
                 _serve_unix(worker, uds, shutdown_timeout, serving)
     except (SocketlessError, OSError) as error:

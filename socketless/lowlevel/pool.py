@@ -270,7 +270,9 @@ class ConnectionPool:
         Raises:
             TimeoutError: they did not go within `max_wait_send_recv_seconds`; of a worker, a `WriteTimeout`.
             ConnectionError: the peer has closed the connection. It may have answered: try to receive.
+            StateError: the connection is closed, or its block has ended.
         """
+        self._check_in_use(connection)
         await connection.send(data, self._max_wait)
 
     async def recv_status_line(self, connection: Connection) -> tuple[int, Cursor]:
@@ -285,9 +287,10 @@ class ConnectionPool:
                 the peer may have closed it before it saw the request.
             RemoteProtocolError: what came is no status line of HTTP/1.0 or 1.1.
             TimeoutError: nothing came within `max_wait_send_recv_seconds`; of a worker, a `ReadTimeout`.
-            StateError: the response before has not been received to its end.
+            StateError: the response before has not been received to its end; or as of `send()`.
             Exception: what the worker's app has raised; and as of `socketless.errors`.
         """
+        self._check_in_use(connection)
         cursor = connection.begin(self._chunk_bytes)
         return await self._parse(connection, cursor, cursor.status_line()), cursor
 
@@ -322,7 +325,12 @@ class ConnectionPool:
         await connection.stream.settle()
 
     async def _parse(self, connection: Connection, cursor: Cursor, steps: Parsing[T]) -> T:
+        self._check_in_use(connection)
         return await connection.parse(cursor, steps, self._chunk_bytes, self._max_wait)
+
+    def _check_in_use(self, connection: Connection) -> None:
+        if connection not in self._in_use:
+            raise StateError(f"{connection.peer}: the connection's block has ended, or is another pool's")
 
 
 _MISSING: Any = object()

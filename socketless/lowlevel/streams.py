@@ -136,6 +136,7 @@ class SocketStream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._is_paused = False  # in reading
+        self._is_closed = False  # by this side
         self._has_ended = False
         self._error: Exception | None = None  # by which it has broken
         self._may_write = asyncio.Event()
@@ -203,18 +204,19 @@ class SocketStream(asyncio.Protocol):
                 return
 
     def _check_open(self) -> None:
+        if self._is_closed:
+            raise StateError(f"{self._name}: the connection is closed")
         if self._error is not None:
             raise ConnectionResetError(f"{self._name}: the connection has broken: {self._error}") from self._error
         if self._has_ended:
             raise ConnectionResetError(f"{self._name}: the peer has closed the connection")
-        assert self._transport is not None
-        if self._transport.is_closing():
-            raise StateError(f"{self._name}: the connection is closed")
 
     async def receive(self, size: int, limit: float | None) -> bytes:
         if not self._received and not self._has_ended:
             self._news.clear()
             await within(limit, self._news.wait(), f"{self._name}: nothing was received")
+        if self._is_closed:
+            raise StateError(f"{self._name}: the connection is closed")
         if not self._received and self._error is not None:
             raise ConnectionResetError(f"{self._name}: the connection has broken: {self._error}") from self._error
         data = bytes(self._received[:size])
@@ -232,6 +234,7 @@ class SocketStream(asyncio.Protocol):
 
     async def close(self, *, politely: bool = False) -> None:
         assert self._transport is not None
+        self._is_closed = True
         try:
             if politely:
                 self._transport.close()

@@ -164,6 +164,8 @@ class WorkerStream:
                 # The exchange has the same limit, and says where the app is.
                 if not (self._is_answering or self._has_ended or self._output):
                     raise
+        if self._is_closed:
+            raise StateError(f"{self._name}: the connection is closed")
         if not self._output and self._error is not None:
             raise self._error
         if not self._output:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from socketless.host.thread import IpcThread
 from socketless.host.worker import Worker
-from socketless.serving import serve_connection
+from socketless.serving import Service
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -104,7 +104,7 @@ class UnixSocketServerThread(threading.Thread):
         # Runs in the thread socketless-unix-connection, until one of both ends it.
         try:
             fd = connection.fileno()
-            serve_connection(self._worker, fd, fd, server=("localhost", 80), raise_app_exceptions=False)
+            Service(self._worker, fd, fd, server=("localhost", 80), raise_app_exceptions=False).run()
         finally:
             with self._lock:
                 del self._connections[threading.current_thread()]
