@@ -201,6 +201,14 @@ class _Protocol(ResponseHandler):
     pool_timeout: float | None = None  # seconds that the next request may wait for a free channel
     _error: BaseException | None = None  # for who reads the response, once what has come before is read
 
+    @property
+    def should_close(self) -> bool:
+        """Whether there can be no other request: not before the head of the response has come, either.
+
+        aiohttp 3.9.0 gives such a connection back to its pool when the request is cancelled.
+        """
+        return bool(super().should_close) or self._payload is None
+
     def set_response_params(self, *, read_timeout: float | None = None, **params: Any) -> None:
         """Expect a response. The time limit is the exchange's: that knows where the app is."""
         self._payload = None

@@ -20,9 +20,12 @@ def test_headers(way: str) -> None:
     """Repeated headers and the Host of the URL arrive; the response has its reason phrase."""
 
     async def test(session: aiohttp.ClientSession) -> None:
-        async with session.get("http://example.org:81/hello") as response:
+        async with session.get("/hello", headers={"Host": "example.org:81"}) as response:
             assert (response.status, response.reason) == (200, "OK")
             assert (await response.json())["host"] == "example.org:81"
+        assert session.connector is not None
+        async with aiohttp.ClientSession(connector=session.connector, connector_owner=False) as other:
+            assert (await (await other.get("https://example.org/hello")).json())["host"] == "example.org"
 
     run_with(way, test)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from commands import LIMIT, MODULE, TESTS, environment, run, under
+from commands import LIMIT, MODULE, TESTS, environment, run
+from projects import under
 from socketless import IpcThread, sandbox
 from socketless.unix_server import UnixServer
 from support import nothing_leaks
