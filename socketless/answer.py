@@ -21,7 +21,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 AsTheirs = Callable[[SocketlessError], BaseException]
 
 _FORBIDDEN = Response(403, "Forbidden", [(b"content-length", b"0")], more_body=True)  # the app has yet to return
-_INTERNAL_SERVER_ERROR = Response(
+INTERNAL_SERVER_ERROR = Response(
     500,
     "Internal Server Error",
     [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"21")],
@@ -41,7 +41,7 @@ def response_of(answer: Message, as_theirs: AsTheirs, *, raise_app_exceptions: b
         return _FORBIDDEN
     if isinstance(answer, Failed):
         _raise_failure(answer, as_theirs, raise_app_exceptions=raise_app_exceptions)
-        answer = answer.response or _INTERNAL_SERVER_ERROR
+        answer = answer.response or INTERNAL_SERVER_ERROR
     assert isinstance(answer, Response)
     return answer
 

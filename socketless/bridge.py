@@ -17,13 +17,13 @@ from typing import Any
 import h11
 
 from socketless import upgrade
-from socketless.answer import AsTheirs, Body, response_of
+from socketless.answer import INTERNAL_SERVER_ERROR, AsTheirs, Body, response_of
 from socketless.errors import AppProtocolError, ClientDisconnected, SocketlessError
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.worker import Worker
 from socketless.wire.channel import Pull, PullingSteps
-from socketless.wire.messages import Event, Failed, Request, Response
+from socketless.wire.messages import Event, Failed, Request, Response, is_bodiless
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -76,6 +76,7 @@ class Bridge:
         self._method = ""  # of the request that is being answered
         self._exchange: Exchange | None = None  # the last one
         self._body: Body | None = None  # of the response that is being sent
+        self._is_bodiless = False  # the response has no body, whatever the app says
         self._has_answered = False  # a response is complete, and its request perhaps not
         self._is_closed = False
         self.upgraded: upgrade.Upgraded | None = None  # once the connection is a WebSocket
@@ -211,15 +212,24 @@ class Bridge:
     # The response
 
     def _head(self, response: Response) -> bytes:
-        reason = response.reason or _REASONS.get(response.status, "")  # an ASGI app has none
-        head = h11.Response(status_code=response.status, reason=reason, headers=response.headers)
+        try:
+            head = _h11_head(response)
+        except h11.LocalProtocolError as error:  # nothing was sent yet
+            broken = self._broken(error)
+            if self._raise_app_exceptions:
+                raise broken from None
+            self._on_failure(str(broken))
+            self.hang_up()
+            self._body, response = None, INTERNAL_SERVER_ERROR
+            head = _h11_head(response)
+        self._is_bodiless = is_bodiless(self._method, response.status)
         output = self._send(head)
-        if not response.more_body:
+        if self._body is None:
             output += self._data(response.body) + self._end_of_message()
         return output
 
     def _data(self, chunk: bytes) -> bytes:
-        return self._send(h11.Data(data=chunk))
+        return b"" if self._is_bodiless else self._send(h11.Data(data=chunk))
 
     def _end_of_message(self) -> bytes:
         self._body, self._has_answered = None, True
@@ -229,7 +239,10 @@ class Bridge:
         try:
             return self._connection.send(event) or b""
         except h11.LocalProtocolError as error:
-            raise self._as_theirs(AppProtocolError(f"the app's response is no HTTP/1.1: {error}")) from None
+            raise self._broken(error) from None
+
+    def _broken(self, error: h11.LocalProtocolError) -> BaseException:
+        return self._as_theirs(AppProtocolError(f"the app's response is no HTTP/1.1: {error}"))
 
     def _begin_next(self) -> PullingSteps[None]:
         self._has_answered = False
@@ -271,6 +284,11 @@ class Bridge:
         """Tell the app, if it is still there, that its client has gone."""
         if self._exchange is not None:
             self._exchange.cancel()
+
+
+def _h11_head(response: Response) -> h11.Response:
+    reason = response.reason or _REASONS.get(response.status, "")  # an ASGI app has none
+    return h11.Response(status_code=response.status, reason=reason, headers=response.headers)
 
 
 class _RequestBody(Pull):

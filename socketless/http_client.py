@@ -109,7 +109,9 @@ class PipeSocket:
 
     def _raise_error(self) -> None:
         if self._errors:
-            raise self._errors.pop()
+            error = self._errors.pop()
+            error._is_final = True  # type: ignore[attr-defined]  # for urllib3, see below
+            raise error
 
     def _wait(self, end: PipeEnd, events: int) -> None:
         poller = select.poll()
@@ -216,6 +218,18 @@ def _urllib3_replacements(worker: Worker, options: Mapping[str, Any]) -> Replace
     connection: Any = importlib.import_module("urllib3.connection")
     for owner, scheme, port in ((connection.HTTPConnection, "http", 80), (connection.HTTPSConnection, "https", 443)):
         yield owner, _urllib3_connect_for(worker, options, scheme, port, owner)
+    retry: Any = importlib.import_module("urllib3.util.retry").Retry
+    original = retry.increment
+
+    def increment(self: Any, *args: Any, error: Any = None, **kwargs: Any) -> Any:
+        # It takes what the app raises, if that is an OSError, for the connection's, and would ask the app again.
+        causes = [error, *(error.args if isinstance(error, Exception) else ())]
+        for cause in causes:
+            if getattr(cause, "_is_final", False):
+                raise cause
+        return original(self, *args, error=error, **kwargs)
+
+    yield retry, increment
 
 
 # By the module that they are for: when it is imported, they are due.

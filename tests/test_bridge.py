@@ -274,6 +274,37 @@ def test_bad_bytes(worker: Worker, data: bytes, status: int, reason: str) -> Non
     assert responses(talk(worker, get("/status/200")), "GET") == [(200, b"hello")]
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_app_that_raises_of_a_head(worker: Worker, method: str) -> None:
+    """The 500 for a HEAD has no body, either."""
+    data = talk(worker, get("/boom", method=method) + get("/status/200"), raise_app_exceptions=False)
+    body = b"" if method == "HEAD" else b"Internal Server Error"
+    assert responses(data, method, "GET") == [(500, body), (200, b"hello")]
+
+
+@pytest.mark.parametrize("header", [(b"x y", b"z"), (b"content-length", b"-3"), (b"transfer-encoding", b"gzip")])
+@pytest.mark.parametrize("more_body", [False, True])
+def test_head_that_is_no_http(header: tuple[bytes, bytes], more_body: bool) -> None:
+    """A head that HTTP/1.1 cannot carry is an error of the app's, or a 500, since nothing was sent yet."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await send({"type": "http.response.start", "status": 200, "headers": [header]})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": more_body})
+        if more_body:
+            await receive()
+            await receive()
+
+    told: list[str] = []
+    with IpcThread(app) as worker:
+        with pytest.raises(AppProtocolError):
+            talk(worker, get("/"))
+        data = talk(worker, get("/") * 2, raise_app_exceptions=False, on_failure=told.append)
+    assert responses(data, "GET", "GET") == [(500, b"Internal Server Error")] * 2
+    assert len(told) == 2
+
+
 async def hopping(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         raise NotImplementedError

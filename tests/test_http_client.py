@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from socketless import IpcProcess, switch_to_ipc_connection
+from socketless import IpcProcess, IpcThread, switch_to_ipc_connection
 from socketless.errors import WorkerDied
 from socketless.http_client import PipeSocket
 from support import LIMIT, nothing_leaks
@@ -104,6 +104,25 @@ def test_urllib3(switched: Any) -> None:
             assert b"".join(response.stream()) == b"x"
             response.release_conn()
             assert pool.connection_from_url("https://shop.example").num_connections == 1
+
+
+def failing(environ: Any, start_response: Any) -> Any:
+    calls.append(environ["PATH_INFO"])
+    raise FileNotFoundError(2, "no such file", environ["PATH_INFO"])
+
+
+calls: list[str] = []
+
+
+def test_app_that_raises_an_os_error() -> None:
+    """urllib3 does not take it for one of the connection, and asks the app once."""
+    calls.clear()
+    with IpcThread(failing) as worker, switch_to_ipc_connection(worker), urllib3.PoolManager() as pool:
+        for retries in (None, False, 5):
+            with pytest.raises(FileNotFoundError) as caught:
+                pool.request("GET", f"http://shop.example/{retries}", retries=retries, timeout=LIMIT)
+            assert caught.value.filename == f"/{retries}"
+    assert calls == ["/None", "/False", "/5"]
 
 
 @pytest.mark.parametrize("path", ["/boom", "/stream/boom?at=body"])
