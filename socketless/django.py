@@ -160,8 +160,8 @@ def _nothing() -> None:
 def _settings_of_tests() -> tuple[str | None, dict[str, Any]]:
     """Return the settings module, if there is one, and what is, or may be, otherwise now.
 
-    That is what the test runner and overrides have replaced; and every list, dict and set, since nobody can tell whether
-    it was changed in place, as by `settings.MIDDLEWARE.append(...)`.
+    That is what the test runner and overrides have replaced; and every list, dict and set, since nobody can tell
+    whether it was changed in place, as by `settings.MIDDLEWARE.append(...)`.
     """
     changes: dict[str, Any] = {}
     holder = settings._wrapped

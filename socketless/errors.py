@@ -12,6 +12,7 @@ An exception that the *app* lets through is not in this tree: it is raised in th
     ├── BodyTooLarge          ValueError     a body is over the worker's max_body_bytes
     ├── IncompleteResponse    RuntimeError   the app raised in the middle of its response (raise_app_exceptions=False)
     ├── ClientDisconnected    ConnectionError  what the *app* gets when its client has gone
+    ├── RemoteProtocolError   ConnectionError  `socketless.lowlevel`: what came is no response of HTTP/1.1
     ├── WebSocketDisconnect                  the app closed the WebSocket
     └── ExchangeTimeout       TimeoutError
         ├── PoolTimeout                      every channel stayed busy
@@ -37,6 +38,7 @@ __all__ = [
     "IncompleteResponse",
     "PoolTimeout",
     "ReadTimeout",
+    "RemoteProtocolError",
     "SocketlessError",
     "StateError",
     "TransferError",
@@ -137,6 +139,13 @@ class ClientDisconnected(SocketlessError, ConnectionError):
     """Raised in the app when it writes to a client that has gone, or reads the body that it did not send to its end.
 
     It is the `OSError` that the ASGI specification wants of `send()` (HTTP 2.4). An app may let it through.
+    """
+
+
+class RemoteProtocolError(SocketlessError, ConnectionError):
+    """What came over a connection of `socketless.lowlevel` is no response of HTTP/1.1 (RFC 9112), or ends too early.
+
+    The text says why. The connection cannot be used any more.
     """
 
 

@@ -6,6 +6,7 @@ Neither is imported here before a request of its comes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -65,7 +66,7 @@ def client_error(error: SocketlessError, request: Any) -> SocketlessError:
     return both
 
 
-def network_error(error: SocketlessError, request: Any, name: str | None = None) -> SocketlessError:
+def network_error(request: Any, error: SocketlessError, name: str | None = None) -> SocketlessError:
     """Return the same error as one of httpcore or httpcore2, too: what is raised below the client library.
 
     `name` is what it is called there, if not the usual.
@@ -78,9 +79,17 @@ _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
 def _as_theirs(error: SocketlessError, library: str, name: str | None = None) -> SocketlessError:
     if name is None:
-        name = next((name for base, name in _THEIR_NAMES.items() if isinstance(error, base)), None)
-    if name is None:
-        return error
+        name = name_of(error, _THEIR_NAMES)
+    return error if name is None else mixed(error, library, name)
+
+
+def name_of(error: SocketlessError, names: Mapping[type[SocketlessError], str]) -> str | None:
+    """Return what a client library calls an error, from a table of its names; `None`: it has none for it."""
+    return next((name for base, name in names.items() if isinstance(error, base)), None)
+
+
+def mixed(error: SocketlessError, library: str, name: str) -> SocketlessError:
+    """Return the same error as one that is `library.name`, too: a module's exception class. It can be pickled."""
     ours = next(cls for cls in type(error).__mro__ if cls in _OURS)  # an app may use a transport of ours itself
     both = _rebuild(ours, library, name, error.args)
     both.__cause__ = error.__cause__
@@ -102,10 +111,13 @@ def _make_both(ours: type[SocketlessError], theirs: type[Exception], key: tuple[
 
     def __init__(self: Any, *args: Any) -> None:
         ours.__init__(self, *args)
+        self.args = args  # an OSError has made something else of them
         self._request = None
 
     def __reduce__(self: Any) -> Any:
-        return _rebuild, (*key, self.args)
+        # What it was about does not cross; who asks finds that there is nothing.
+        about = dict.fromkeys(name for name in ("request", "response") if name in vars(self))
+        return _rebuild, (*key, self.args), about
 
     members = {"__init__": __init__, "__reduce__": __reduce__, "__module__": ours.__module__, "__doc__": ours.__doc__}
     return type(ours.__name__, (ours, theirs), members)

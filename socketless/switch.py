@@ -1,25 +1,29 @@
-"""The switch: sends every httpx and httpx2 client of this process, and Starlette's TestClient, to one worker.
+"""The switch: sends every client of httpx, httpx2 and requests, and Starlette's TestClient, to one worker.
 
 It replaces methods of the client libraries' own classes, not the classes: a client that was imported, subclassed or
 created before the switch goes to the worker too, and `isinstance` holds. What is replaced is the way to the network,
-`HTTPTransport`; a client that was given another transport (`MockTransport`, `ASGITransport`) keeps it.
+`HTTPTransport` and requests' `HTTPAdapter`; a client that was given another transport (`MockTransport`,
+`ASGITransport`) keeps it.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from socketless import starlette_switch
+from socketless import http_client, starlette_switch
 from socketless.errors import StateError
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
+from socketless.late import Watch
 from socketless.transport import IpcAsyncTransport, IpcTransport
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -36,12 +40,12 @@ class Switch:
         self,
         worker: Worker,
         arguments: Mapping[str, Any],
-        patches: list[_Patch],
         end_worker: Callable[[], object],
     ) -> None:
         self.worker = worker
         self.arguments = arguments  # of `switch_to_ipc_connection`, for another process that shall have the same
-        self._patches = patches
+        self._patches: list[_Patch] = []  # guarded by _lock; those that are applied
+        self._watches: list[Watch] = []
         self._end_worker = end_worker
         self._undone = False
 
@@ -52,6 +56,8 @@ class Switch:
             if self._undone:
                 return
             self._undone = True
+            for watch in self._watches:
+                watch.close()
             for patch in reversed(self._patches):
                 if patch.original is None:
                     delattr(patch.owner, patch.name)
@@ -59,6 +65,25 @@ class Switch:
                     setattr(patch.owner, patch.name, patch.original)
             _active = None
         self._end_worker()
+
+    def apply(self, patches: Iterable[_Patch]) -> None:
+        """Replace methods. Must be called with _lock held."""
+        for patch in patches:
+            setattr(patch.owner, patch.name, patch.replacement)
+            self._patches.append(patch)
+
+    def apply_on_import(self, name: str, make_patches: Callable[[], Iterable[_Patch]]) -> None:
+        """Replace methods of a library now, if it is imported, and whenever it is."""
+
+        def on_import() -> None:
+            patches = list(make_patches())  # not under the lock, as it imports
+            with _lock:
+                if not self._undone:
+                    self.apply(patches)
+
+        self._watches.append(Watch(name, on_import))
+        if name in sys.modules:
+            on_import()
 
     def __enter__(self) -> Switch:
         return self
@@ -97,11 +122,11 @@ def switch_to_ipc_connection(
     max_body_bytes: int | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Switch:
-    """Start a worker for an app and send every httpx and httpx2 client of this process to it.
+    """Start a worker for an app and send every httpx, httpx2 and requests client of this process to it.
 
-    `httpx.Client`, `httpx.AsyncClient`, `httpx.get()` and the like reach the app, whatever host they ask for; the app
-    sees that host. So does the `TestClient` of Starlette and FastAPI, whatever app it was given. Other transports than
-    httpx's own for the network keep working as they are.
+    `httpx.Client`, `httpx.AsyncClient`, `requests.Session`, `httpx.get()` and the like reach the app, whatever host
+    they ask for; the app sees that host. So does the `TestClient` of Starlette and FastAPI, whatever app it was given.
+    Other transports than httpx's own for the network, and other adapters than requests' own, keep working as they are.
 
     Args:
         app_import: ``"package.module:attribute"``, ``"package.module:factory()"``, an app object, a callable that
@@ -152,13 +177,19 @@ def switch_to_ipc_connection(
                 worker = IpcProcess(app_import, reset_hook_path=reset_hook, **on_worker)
                 on_error.callback(worker.close)
             patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, on_requests)]
-            patches += [_patch(*pair) for pair in starlette_switch.replacements(worker, on_requests)]
+            patches += _patches_of(starlette_switch.replacements, worker, on_requests)
             end_worker = on_error.pop_all().close
         with _lock:
-            for patch in patches:
-                setattr(patch.owner, patch.name, patch.replacement)
-            _active = Switch(worker, arguments, patches, end_worker)
-            return _active
+            switch = Switch(worker, arguments, end_worker)
+            switch.apply(patches)
+            _active = switch
+        with ExitStack() as on_error:
+            on_error.callback(switch)
+            switch.apply_on_import("requests", partial(_requests_patches, worker, base_url, on_requests))
+            for name, replacements in http_client.REPLACEMENTS.items():
+                switch.apply_on_import(name, partial(_patches_of, replacements, worker, on_requests))
+            on_error.pop_all()
+        return switch
     finally:
         with _lock:
             _switching = False
@@ -185,6 +216,11 @@ def reset_ipc_state() -> None:
     active = _active
     if active is not None:
         active.worker.reset()
+
+
+def _patches_of(replacements: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[_Patch]:
+    for pair in replacements(*arguments):
+        yield _patch(*pair)
 
 
 def _installed() -> Iterator[ModuleType]:
@@ -256,6 +292,12 @@ def _async_transport_patches(owner: Any, worker: Worker, options: Mapping[str, A
 
     for replacement in (handle_async_request, aclose, __aexit__):
         yield _patch(owner, replacement)
+
+
+def _requests_patches(worker: Worker, base_url: str, options: Mapping[str, Any]) -> Iterator[_Patch]:
+    from socketless.requests.switching import replacements  # which imports requests
+
+    return _patches_of(replacements, worker, base_url, options)
 
 
 def _patch(owner: type, replacement: Callable[..., Any]) -> _Patch:

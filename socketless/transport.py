@@ -6,58 +6,34 @@ from, so it imports httpx2 never, and works with it as soon as a request of its 
 
 from __future__ import annotations
 
-import inspect
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
-from types import TracebackType
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import httpx
 from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
 from socketless import upgrade
-from socketless.errors import BodyTooLarge, IncompleteResponse, ReadTimeout, SocketlessError
-from socketless.families import client_error, family_of
+from socketless.answer import Body, response_of
+from socketless.carrier import Carrier, RequestBody, chunks_of, leave
+from socketless.errors import SocketlessError
+from socketless.families import client_error, family_of, network_error
 from socketless.host.exchange import Exchange
-from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
-from socketless.wire.channel import Pull, PullingSteps
-from socketless.wire.drivers import deadline_after, remaining, run_async, run_blocking
-from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response, is_bodiless, is_last
+from socketless.wire.drivers import deadline_after, remaining, run_async
+from socketless.wire.messages import Event, Request
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
 
 
-class _Transport:
+class _Transport(Carrier):
     # What the sync and the async transport share: everything but the waiting.
-
-    def __init__(
-        self,
-        worker: Worker,
-        *,
-        raise_app_exceptions: bool = True,
-        root_path: str = "",
-        client: tuple[str, int] = ("127.0.0.1", 123),
-    ) -> None:
-        if not hasattr(worker, "exchange_blocking"):
-            name = type(self).__name__
-            raise TypeError(f"{name} takes a worker, {name}(IpcProcess({worker!r})), not {worker!r}")
-        self.worker = worker
-        self.raise_app_exceptions = raise_app_exceptions
-        self.root_path = root_path
-        self.client = client
-        self._lock = threading.Lock()
-        self._open: WeakSet[_Body | upgrade.Upgraded] = WeakSet()  # guarded by _lock; responses not at their end
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.worker!r}>"
 
     def _message(self, request: Any) -> Request:
         url, family = request.url, family_of(request)
@@ -86,39 +62,28 @@ class _Transport:
             more_body=more_body,
         )
 
-    def _keep(self, body: _Body | upgrade.Upgraded) -> None:
-        with self._lock:
-            self._open.add(body)
-
-    def _open_bodies(self) -> list[_Body | upgrade.Upgraded]:
-        with self._lock:
-            return list(self._open)
-
     def _response(
         self, request: Any, exchange: Exchange, make_stream: Callable[[Any, Any], Any], network_stream: type
     ) -> Any:
         """Make a response of the first answer. What is still to come is its stream's: `make_stream(family, body)`."""
-        family, answer = family_of(request), exchange.answer
+        family, answer, as_theirs = family_of(request), exchange.answer, partial(client_error, request=request)
         extensions: dict[str, Any] = {"http_version": b"HTTP/1.1"}
         if isinstance(answer, Event) and answer.event["type"] == "websocket.accept":
-            upgraded = upgrade.Upgraded(exchange, request, raise_app_exceptions=self.raise_app_exceptions)
+            upgraded = upgrade.Upgraded(
+                exchange, as_theirs, partial(network_error, request), raise_app_exceptions=self.raise_app_exceptions
+            )
             self._keep(upgraded)
             extensions["network_stream"] = network_stream(upgraded)
             headers = upgrade.response_headers(request.headers, answer.event)
             return family.Response(101, headers=headers, stream=make_stream(family, upgraded), extensions=extensions)
-        if isinstance(answer, Event):  # websocket.close, before it was accepted
-            answer = _FORBIDDEN
-        if isinstance(answer, Failed):
-            _raise_failure(answer, request, raise_app_exceptions=self.raise_app_exceptions)
-            answer = answer.response or _INTERNAL_SERVER_ERROR
-        assert isinstance(answer, Response)
+        answer = response_of(answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions)
         if answer.reason:
             extensions["reason_phrase"] = answer.reason.encode("latin-1")
         extensions.update(answer.extensions)
         if not answer.more_body:
             stream = family.ByteStream(answer.body)
             return family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
-        body = _Body(exchange, request, answer, raise_app_exceptions=self.raise_app_exceptions)
+        body = Body(exchange, request.method, answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions)
         self._keep(body)
         stream = make_stream(family, body)
         response = family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
@@ -129,131 +94,31 @@ class _Transport:
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _UPGRADED = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
-_FORBIDDEN = Response(403, "Forbidden", [(b"content-length", b"0")], more_body=True)  # the app has yet to return
-_INTERNAL_SERVER_ERROR = Response(
-    500,
-    "Internal Server Error",
-    [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"21")],
-    b"Internal Server Error",
-)
 
-
-def _raise_failure(failed: Failed, request: Any, *, raise_app_exceptions: bool) -> None:
-    """Raise what the app has raised, if it is to be raised; a limit of the worker's is no matter of the app's."""
-    error = exception_of(failed)
-    if isinstance(error, SocketlessError) and (raise_app_exceptions or isinstance(error, BodyTooLarge)):
-        raise client_error(error, request).with_traceback(error.__traceback__) from error.__cause__
-    if raise_app_exceptions:
-        raise error
-
-
-def traceback_in_worker(error: BaseException) -> TracebackType | None:
-    """Return the worker's part of the traceback of what an app has raised; `None` if no app has raised it."""
-    entry = error.__traceback__
-    while entry is not None and entry.tb_frame.f_code is not _raise_failure.__code__:
-        entry = entry.tb_next
-    return None if entry is None else entry.tb_next
-
-
-_PATIENCE = Timeouts(read=1.0)  # with an app that goes on after the headers of a response that has no body
-
-
-class _Body:
-    """The body of a response that is streamed, for both ways of waiting."""
-
-    def __init__(self, exchange: Exchange, request: Any, answer: Response, *, raise_app_exceptions: bool) -> None:
-        self._exchange = exchange
-        self._request = request
-        self._first = answer.body
-        self._is_bodiless = is_bodiless(request.method, answer.status)
-        self._is_complete = False
-        self._raise_app_exceptions = raise_app_exceptions
-        self.extensions: dict[str, Any] = {}  # of the response
-
-    def next_chunk(self) -> PullingSteps[bytes | None]:
-        """Return the next bytes of the body; `None` at its end."""
-        chunk, self._first = self._first, b""
-        try:
-            while not chunk and not self._is_complete:
-                message = yield from self._exchange.receive(_PATIENCE if self._is_bodiless else None)
-                self._is_complete = is_last(message)
-                chunk = self._body_of(message)
-        except SocketlessError as error:
-            if self._is_bodiless and isinstance(error, ReadTimeout):
-                return None  # the app goes on with what nobody gets; it has been told
-            raise client_error(error, self._request) from error.__cause__
-        return chunk or None
-
-    def _body_of(self, message: Message) -> bytes:
-        if isinstance(message, Failed):
-            _raise_failure(message, self._request, raise_app_exceptions=self._raise_app_exceptions)
-            if message.response is None:
-                raise IncompleteResponse(f"{self._exchange.label}: the app raised in the middle: {message.summary}")
-            message = message.response
-        if isinstance(message, Done):
-            return b""
-        assert isinstance(message, Chunk)
-        for name, value in message.extensions.items():
-            self.extensions[name] = [*self.extensions.get(name, []), *value] if isinstance(value, list) else value
-        return message.body
-
-    def hang_up(self) -> PullingSteps[None]:
-        """Tell the app, if it is still there, that its client has gone."""
-        self._exchange.cancel()
-        yield from ()
-
-    def finish(self) -> PullingSteps[None]:
-        """Wait for nothing: the app lets go when it does."""
-        yield from ()
-
-
-def _close(body: _Body | upgrade.Upgraded) -> None:
-    run_blocking(body.hang_up())
-    run_blocking(body.finish())
-
-
-async def _aclose(body: _Body | upgrade.Upgraded) -> None:
+async def _aclose(body: Body | upgrade.Upgraded) -> None:
     await run_async(body.hang_up())
     await run_async(body.finish())
 
 
-class _Upload(Pull):
-    """A request's body that is streamed."""
-
-    def __init__(self, request: Any, chunks: Any) -> None:
-        super().__init__(chunks)
-        # What the client library makes of it is a generator around the caller's, which it never closes: over TCP it
-        # reads all of it.
-        both = (chunks, getattr(request.stream, "_stream", None))
-        self._generators: list[Any] = [each for each in both if inspect.isgenerator(each) or inspect.isasyncgen(each)]
-
-    def close(self) -> None:
-        """Close what the app has not read to its end."""
-        for generator in self._generators:
-            with suppress(ValueError):  # it is running, in another thread
-                generator.close()
-
-    async def aclose(self) -> None:
-        """Close what the app has not read to its end."""
-        for generator in self._generators:
-            with suppress(RuntimeError):  # it is running, in another task
-                await generator.aclose()
+def _request_body(request: Any, chunks: Any) -> RequestBody:
+    # What the client library makes of it is a generator around the caller's, which it never closes: over TCP it reads
+    # all of it.
+    return RequestBody(chunks, getattr(request.stream, "_stream", None))
 
 
 class _SyncStream:
     # What is the stream of a response, together with the SyncByteStream of its family.
 
-    def __init__(self, body: _Body | upgrade.Upgraded, upload: _Upload | None) -> None:
+    def __init__(self, body: Body | upgrade.Upgraded, upload: RequestBody | None) -> None:
         self._body = body
         self._upload = upload
 
     def __iter__(self) -> Iterator[bytes]:
-        while (chunk := run_blocking(self._body.next_chunk())) is not None:
-            yield chunk
+        return chunks_of(self._body)
 
     def close(self) -> None:
         try:
-            _close(self._body)
+            leave(self._body)
         finally:
             if self._upload is not None:
                 self._upload.close()
@@ -262,7 +127,7 @@ class _SyncStream:
 class _AsyncStream:
     # What is the stream of a response, together with the AsyncByteStream of its family.
 
-    def __init__(self, body: _Body | upgrade.Upgraded, upload: _Upload | None) -> None:
+    def __init__(self, body: Body | upgrade.Upgraded, upload: RequestBody | None) -> None:
         self._body = body
         self._upload = upload
 
@@ -288,11 +153,11 @@ def _async_stream_type(family: Any) -> type:
     return type("IpcAsyncStream", (_AsyncStream, family.AsyncByteStream), {})
 
 
-def _make_sync_stream(upload: _Upload | None, family: Any, body: Any) -> Any:
+def _make_sync_stream(upload: RequestBody | None, family: Any, body: Any) -> Any:
     return _sync_stream_type(family)(body, upload)
 
 
-def _make_async_stream(upload: _Upload | None, family: Any, body: Any) -> Any:
+def _make_async_stream(upload: RequestBody | None, family: Any, body: Any) -> Any:
     return _async_stream_type(family)(body, upload)
 
 
@@ -327,7 +192,7 @@ class IpcTransport(_Transport, httpx.BaseTransport):
         """
         message, upload, exchange = self._message(request), None, None
         if message.more_body:
-            upload = _Upload(request, iter(request.stream))
+            upload = _request_body(request, iter(request.stream))
         try:
             exchange = self.worker.exchange_blocking(message, _timeouts(request), upload)
             return self._response(request, exchange, partial(_make_sync_stream, upload), upgrade.NetworkStream)
@@ -339,9 +204,7 @@ class IpcTransport(_Transport, httpx.BaseTransport):
 
     def close(self) -> None:
         """End the responses that are still open: their apps are told that the client has gone."""
-        with ExitStack() as stack:  # closes all, whatever one of them raises
-            for body in self._open_bodies():
-                stack.callback(_close, body)
+        self._leave_all()
 
 
 class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
@@ -354,7 +217,7 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
         """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
         message, upload, exchange = self._message(request), None, None
         if message.more_body:
-            upload = _Upload(request, aiter(request.stream))
+            upload = _request_body(request, aiter(request.stream))
         timeouts = _timeouts(request)
         deadline = deadline_after(timeouts.pool)
         try:

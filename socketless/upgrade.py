@@ -10,12 +10,12 @@ The library gets a 101 response with the extension `network_stream`, as httpcore
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from socketless.answer import AsTheirs
 from socketless.errors import SocketlessError, StateError
-from socketless.families import client_error, network_error
 from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
@@ -61,16 +61,24 @@ def require_wsproto() -> None:
         if error.name != "wsproto":
             raise
         raise ModuleNotFoundError(
-            "a WebSocket of httpx or httpx2 needs wsproto: pip install 'socketless[websocket]'", name="wsproto"
+            "a WebSocket needs wsproto: pip install 'socketless[websocket]'", name="wsproto"
         ) from None
 
 
 class Upgraded:
     """A WebSocket whose client writes and reads frames. Several threads or tasks may use it."""
 
-    def __init__(self, exchange: Exchange, request: Any, *, raise_app_exceptions: bool) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        as_theirs: AsTheirs,
+        as_network_error: Callable[..., BaseException],
+        *,
+        raise_app_exceptions: bool,
+    ) -> None:
         self._exchange = exchange
-        self._request = request
+        self._as_theirs = as_theirs
+        self._as_network_error = as_network_error  # of an error, and perhaps the name of the class that it is to have
         self._raise_app_exceptions = raise_app_exceptions
         connection = _wsproto("connection")
         self._states = connection.ConnectionState
@@ -82,6 +90,11 @@ class Upgraded:
         self._close_reply = b""  # what the client is to read when the app has heard that it closes
         self._is_hung_up = False
         exchange.keep_open()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is known that the app has raised; then `finish()` does not wait."""
+        return self._exchange.failed is not None
 
     def read(self, max_bytes: int, timeout: float | None) -> PullingSteps[bytes]:
         """Return frames of the app, or a piece of one; `b""` after the end.
@@ -97,7 +110,7 @@ class Upgraded:
                     return b""
                 self._unread += self._frames_of(message)
         except SocketlessError as error:
-            raise network_error(error, self._request) from error.__cause__
+            raise self._as_network_error(error) from error.__cause__
         piece = bytes(self._unread[:max_bytes])
         del self._unread[:max_bytes]
         return piece
@@ -142,16 +155,16 @@ class Upgraded:
         """
         with self._lock:
             if self._connection.state is self._states.CLOSED:
-                raise network_error(StateError("the WebSocket has been closed"), self._request, "WriteError")
+                raise self._as_network_error(StateError("the WebSocket has been closed"), "WriteError")
             self._connection.receive_data(frames)
             messages = [message for event in self._connection.events() for message in self._messages_of(event)]
         try:
             for message in messages:
                 yield from self._exchange.send(message, Timeouts(write=timeout))
         except StateError as error:
-            raise network_error(error, self._request, "WriteError") from None
+            raise self._as_network_error(error, "WriteError") from None
         except SocketlessError as error:
-            raise network_error(error, self._request) from error.__cause__
+            raise self._as_network_error(error) from error.__cause__
 
     def _messages_of(self, event: Any) -> list[Message]:
         # Must be called with _lock held.
@@ -198,7 +211,7 @@ class Upgraded:
             while (message := (yield from self._exchange.receive_or_end())) is not None:
                 self._frames_of(message)
         except SocketlessError as error:
-            raise client_error(error, self._request) from error.__cause__
+            raise self._as_theirs(error) from error.__cause__
         finally:
             self._exchange.cancel()
         failed, self._exchange.failed = self._exchange.failed, None
@@ -206,7 +219,7 @@ class Upgraded:
             app_error = exception_of(failed)
             # An app that lets Starlette's error through when its client closes the WebSocket has done nothing wrong.
             if type(app_error).__name__ != "WebSocketDisconnect":
-                raise client_error(app_error, self._request) if isinstance(app_error, SocketlessError) else app_error
+                raise self._as_theirs(app_error) if isinstance(app_error, SocketlessError) else app_error
 
 
 class NetworkStream:

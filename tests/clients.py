@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import anyio.lowlevel
 import httpx
 import httpx2
+import requests
 import trio
 from anyio.from_thread import start_blocking_portal
 
-from socketless import IpcAsyncTransport, IpcTransport
+import aiohttp_client
+from aiohttp_client import AiohttpClient
+from socketless import IpcAsyncTransport, IpcTransport, errors
 from socketless.host.worker import Worker
+from socketless.lowlevel import Connection, ConnectionPool, connection_pool
+from socketless.requests import Session
 from support import LIMIT
 
 BASE_URL = "http://testserver"
@@ -132,6 +138,205 @@ class AsyncClient:
             yield chunk
 
 
+class RequestsErrors:
+    """What requests has for the names of httpx. It tells the headers and the body apart, where a connection fails."""
+
+    ReadError = requests.ConnectionError
+    PoolTimeout = requests.ConnectTimeout
+    ReadTimeout = (requests.ReadTimeout, requests.ConnectionError)
+    RemoteProtocolError = requests.exceptions.ChunkedEncodingError
+    LocalProtocolError = TypeError
+    ProtocolError = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+    TransportError = requests.RequestException
+
+    @staticmethod
+    def Timeout(limit: float, *, read: float | None = None, pool: float | None = None) -> tuple[float, float]:
+        return pool or limit, read or limit
+
+
+class RequestsHeaders(dict[str, Any]):
+    """The headers of a response, in the words of httpx."""
+
+    def __init__(self, raw: Any) -> None:
+        super().__init__({name.lower(): value for name, value in raw.headers.items()})
+        self.get_list = raw.headers.getlist
+
+
+class RequestsResponse:
+    """A response of requests, in the words of httpx."""
+
+    http_version = "HTTP/1.1"
+
+    def __init__(self, response: requests.Response) -> None:
+        self.response = response
+        self.reason_phrase, self.extensions = response.reason, response.raw.extensions
+        self.headers = RequestsHeaders(response.raw)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.response, name)
+
+    def iter_raw(self) -> Iterator[bytes]:
+        return self.response.raw.stream(None, decode_content=False)  # type: ignore[no-any-return]
+
+    def iter_lines(self) -> Iterator[str]:
+        return (line.decode() for line in self.response.iter_lines())
+
+
+class Sized:
+    """A body that tells its length, which is how requests is told it."""
+
+    def __init__(self, chunks: Iterable[Any], size: int) -> None:
+        self._chunks, self._size = chunks, size
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._chunks)
+
+    def __len__(self) -> int:
+        return self._size
+
+
+class RequestsClient:
+    """`socketless.requests.Session`."""
+
+    library = RequestsErrors
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        self.worker, self._options = worker, options
+
+    def configure(self, **options: Any) -> RequestsClient:
+        return RequestsClient(self.worker, **options)
+
+    @contextmanager
+    def stream(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Iterator[Stream]:
+        with (
+            Session(worker=self.worker, base_url=base_url, **self._options) as session,
+            session.request(method, url, stream=True, **in_words_of_requests(**options)) as response,
+        ):
+            yield Stream(session, RequestsResponse(response))
+
+    def request(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> RequestsResponse:
+        with Session(worker=self.worker, base_url=base_url, **self._options) as session:
+            return RequestsResponse(session.request(method, url, **in_words_of_requests(**options)))
+
+    def body(self, chunks: Iterable[Any]) -> Any:
+        return iter(chunks) if isinstance(chunks, list) else chunks
+
+
+def in_words_of_requests(
+    *, content: Any = None, headers: Any = (), follow_redirects: bool = False, timeout: Any = LIMIT, **options: Any
+) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for name, value in dict(headers).items() if isinstance(headers, dict) else headers:
+        merged[name] = f"{merged[name]}, {value}" if name in merged else value
+    if "Content-Length" in merged:
+        content = Sized(content, int(merged.pop("Content-Length")))
+    if content is not None:
+        options["data"] = content
+    return {"headers": merged, "allow_redirects": follow_redirects, "timeout": timeout, **options}
+
+
+class LowlevelClient(AsyncClient):
+    """`socketless.lowlevel` behind an `httpx.AsyncClient`, which writes the requests; the errors are our own."""
+
+    library = SimpleNamespace(
+        **dict.fromkeys(("TransportError", "ProtocolError", "LocalProtocolError", "RemoteProtocolError"), Exception),
+        ReadTimeout=errors.ReadTimeout,
+        UnsupportedProtocol=httpx.UnsupportedProtocol,
+        Timeout=httpx.Timeout,
+    )
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        super().__init__(self.library, "asyncio", worker)
+        self._options = options
+
+    def configure(self, **options: Any) -> LowlevelClient:
+        return LowlevelClient(self.worker, **options)
+
+    def _open(self, base_url: str) -> Any:
+        transport = LowlevelTransport(self.worker, **self._options)
+        return httpx.AsyncClient(transport=transport, base_url=base_url, timeout=LIMIT)
+
+
+class LowlevelTransport(httpx.AsyncBaseTransport):
+    """Sends each request over a connection of a pool, while its response is received."""
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        self._worker, self._options = worker, options
+        self._open: set[AsyncExitStack] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if not request.url.scheme:
+            raise httpx.UnsupportedProtocol("give the client a base_url")
+        limits = request.extensions["timeout"]
+        stack = AsyncExitStack()
+        self._open.add(stack)
+        try:
+            pool = await stack.enter_async_context(connection_pool(max_wait_send_recv_seconds=limits["read"]))
+            scheme = request.url.scheme
+            options = {"scheme": scheme, "server": ("testserver", {"http": 80, "https": 443}[scheme]), **self._options}
+            connection = await stack.enter_async_context(pool.connection(self._worker, **options))
+            sending = asyncio.ensure_future(self._send(pool, connection, request))
+            stack.push_async_callback(self._stop, sending)
+            code, cursor = await self._unless(sending, pool.recv_status_line(connection))
+            headers = [field async for field in pool.recv_headers(connection, cursor)]
+        except BaseException:
+            await stack.aclose()
+            raise
+        has_body = request.method != "HEAD"
+        stream = LowlevelBody(self, stack, sending, pool.recv_body(connection, cursor, has_body=has_body))
+        return httpx.Response(code, headers=headers, stream=stream, extensions={"reason_phrase": cursor.reason})
+
+    async def _send(self, pool: ConnectionPool, connection: Connection, request: httpx.Request) -> None:
+        head = [b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+        head += [b"%s: %s" % field for field in request.headers.raw]
+        await pool.send(connection, b"\r\n".join([*head, b"", b""]))
+        is_chunked = "transfer-encoding" in request.headers
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        async for chunk in request.stream:
+            if chunk:
+                await pool.send(connection, b"%x\r\n%s\r\n" % (len(chunk), chunk) if is_chunked else chunk)
+        if is_chunked:
+            await pool.send(connection, b"0\r\n\r\n")
+
+    async def _unless(self, sending: asyncio.Future[None], receiving: Coroutine[Any, Any, Any]) -> Any:
+        """Await what is received, or raise what the request's body raises before that."""
+        task = asyncio.ensure_future(receiving)
+        try:
+            await asyncio.wait({task, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and not task.done():
+                await sending
+            return await task
+        finally:
+            task.cancel()
+
+    async def _stop(self, sending: asyncio.Future[None]) -> None:
+        sending.cancel()
+        await asyncio.wait({sending})
+        sending.cancelled() or sending.exception()
+
+    async def close_stack(self, stack: AsyncExitStack) -> None:
+        self._open.discard(stack)
+        await stack.aclose()
+
+    async def aclose(self) -> None:
+        for stack in [*self._open]:
+            await self.close_stack(stack)
+
+
+class LowlevelBody(httpx.AsyncByteStream):
+    """A response's body, and the end of its connection."""
+
+    def __init__(self, transport: LowlevelTransport, stack: AsyncExitStack, sending: Any, pieces: Any) -> None:
+        self._transport, self._stack, self._sending, self._pieces = transport, stack, sending, pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self._transport._unless(self._sending, anext(self._pieces, b"")):
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._transport.close_stack(self._stack)
+
+
 def run_asyncio(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(function())
 
@@ -143,5 +348,37 @@ CLIENTS: dict[str, Callable[[Worker], Client]] = {
     "httpx2": lambda worker: SyncClient(httpx2, worker),
     "httpx-asyncio": lambda worker: AsyncClient(httpx, "asyncio", worker),
     "httpx2-asyncio": lambda worker: AsyncClient(httpx2, "asyncio", worker),
+    "lowlevel": LowlevelClient,
     "httpx-trio": lambda worker: AsyncClient(httpx, "trio", worker),
+    "requests": RequestsClient,
+    "aiohttp": AiohttpClient,
 }
+
+SENT_AHEAD = "bytes wait between client and app, as in a socket's buffers: a body is not taken in step with the app"
+NOT_IN_BYTES = "HTTP/1.1 has no place for the extensions of ASGI"
+
+# Checks that cannot hold for a client, and why.
+LACKS: dict[str, dict[str, str]] = {
+    "aiohttp": aiohttp_client.LACKS,
+    "lowlevel": {
+        "echo_while_it_is_sent": SENT_AHEAD,
+        "answer_before_the_body": SENT_AHEAD,
+        "body_that_is_not_used_up": SENT_AHEAD,
+        "body_that_raises": SENT_AHEAD,
+        "large_bodies_both_ways": SENT_AHEAD,
+        "trailers": NOT_IN_BYTES,
+        "debug": NOT_IN_BYTES,
+        "body_that_is_no_bytes": "it is the caller who makes the bytes",
+    },
+    "requests": {
+        "body_that_is_no_bytes": "a body may hold text, which is sent as UTF-8",
+        "response_headers": "urllib3 keeps the values of a header together, wherever they stood",
+        "unsupported_scheme": "requests refuses a URL without a scheme itself, in its own words",
+        "uploads": "requests reads a multipart upload into memory, so that its length is always known",
+    },
+}
+
+
+def can(name: str, check: Callable[[Client], None]) -> bool:
+    """Return whether a check can hold for a client."""
+    return check.__name__ not in LACKS.get(name, {})

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from apps.conformance_app import Odd
-from clients import Client, Stream
+from clients import Client, Stream, can
 from socketless import IpcProcess, IpcThread, errors
 from support import LIMIT, traceback_of
 
@@ -733,5 +733,10 @@ def response_over_the_limit_of_an_app_that_does_not_care(client: Client) -> None
             client.request("GET", f"/stream/endless?size=300&how={how}&swallow=yes")
 
 
-def names(checks: list[Callable[[Client], None]]) -> list[Any]:
-    return [pytest.param(function, id=function.__name__) for function in checks]
+def for_each(clients: Iterable[str], checks: list[Callable[[Client], None]]) -> list[Any]:
+    """Return pairs of a client's name and a check that can hold for it."""
+    return [
+        pytest.param(name, function, id=f"{function.__name__}-{name}")
+        for function, name in product(checks, clients)
+        if can(name, function)
+    ]

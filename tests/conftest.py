@@ -12,9 +12,8 @@ from socketless import eventloop
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from projects import Project
-
     from apps.streaming.testing import Workers
+    from projects import Project
 
 # So that the async tests of this process can run where sockets are refused, too.
 eventloop.install()

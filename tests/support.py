@@ -31,6 +31,17 @@ def sockets_are_refused() -> bool:
     return False
 
 
+def unix_sockets_are_refused() -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("")  # Linux gives it a name
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def open_fds() -> set[str]:
     return set(os.listdir("/dev/fd"))
 

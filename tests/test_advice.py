@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import pytest
-from projects import under
 
 from commands import LIMIT, MODULE, TESTS, environment
+from projects import under
 from support import hangs
 
 # What each sandbox breaks. All other ways work there.

@@ -10,9 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from projects import under
 
 from commands import LIMIT, MODULE, TESTS, environment, run, run_on_terminal, without_colours
+from projects import under
 from socketless import __version__
 
 CODEX = f"""\

@@ -10,9 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from projects import under
 
 from commands import LIMIT, MODULE, TESTS, Outcome, environment, run, traceback_of, without_colours
+from projects import under
 
 APP = "apps.shop_app:app"
 USAGE = """\

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 import conformance
+from aiohttp_client import AiohttpClient
 from clients import CLIENTS, Client
 from socketless import IpcProcess, IpcThread
 from socketless.host.worker import Worker
@@ -44,11 +45,7 @@ def limited_worker(app: str, kind: str) -> Iterator[Worker]:
         yield worker
 
 
-every_client = pytest.mark.parametrize("name", CLIENTS)
-
-
-@every_client
-@pytest.mark.parametrize("function", conformance.names(conformance.CHECKS))
+@pytest.mark.parametrize(("name", "function"), conformance.for_each(CLIENTS, conformance.CHECKS))
 def test_conformance(function: Callable[[Client], None], name: str, worker: Worker) -> None:
     """A client sees of a worker what `conformance` says, which leaves all channels usable."""
     client = CLIENTS[name](worker)
@@ -56,11 +53,24 @@ def test_conformance(function: Callable[[Client], None], name: str, worker: Work
     conformance.all_channels_work(client)
 
 
-@every_client
-@pytest.mark.parametrize("function", conformance.names(conformance.LIMITED))
+@pytest.mark.parametrize(("name", "function"), conformance.for_each(CLIENTS, conformance.LIMITED))
 def test_conformance_with_a_limit(function: Callable[[Client], None], name: str, limited_worker: Worker) -> None:
     """The same for a worker that limits bodies."""
     client = CLIENTS[name](limited_worker)
+    function(client)
+    conformance.all_channels_work(client)
+
+
+@pytest.fixture(scope="module")
+def thread_worker(app: str) -> Iterator[Worker]:
+    with IpcThread(app) as worker:
+        yield worker
+
+
+@pytest.mark.parametrize(("name", "function"), conformance.for_each(["aiohttp"], conformance.CHECKS))
+def test_conformance_without_a_worker(function: Callable[[Client], None], name: str, thread_worker: Worker) -> None:
+    """aiohttp's connector sees the same of an app that it was given itself."""
+    client = AiohttpClient(thread_worker, in_process=True)
     function(client)
     conformance.all_channels_work(client)
 

@@ -7,8 +7,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from projects import Seen, run, run_pytest, where_refused, write, write_example
 from test_readme import FILES as README
+
+from projects import Seen, run, run_pytest, where_refused, write, write_example
 
 # The coverage.py that measures these tests, if one does, is not for the projects.
 APART = dict.fromkeys(("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START", "COVERAGE_FILE", "COVERAGE_RCFILE"))

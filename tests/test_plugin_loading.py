@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from projects import everywhere, header, run_pytest, write, write_example
 
 

@@ -6,6 +6,7 @@ import re
 import textwrap
 
 import pytest
+
 from projects import SHOP_INI, Project, everywhere, header
 
 ALL_TO_SHOP = "socketless: all clients go to shop:app"

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from projects import Seen, everywhere, header, run_pytest, start, where_refused, write, write_example
 from test_readme import README
 
+from projects import Seen, everywhere, header, run_pytest, start, where_refused, write, write_example
 from support import LIMIT, hangs
 
 SHOP = {

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from projects import Seen, everywhere, header, run, run_pytest, where_refused, write, write_example
 
 SITE = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 import pytest
-from projects import under
 
 from commands import run
+from projects import under
 
 SHOW = """\
 import os, threading

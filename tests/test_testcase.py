@@ -8,7 +8,6 @@ import unittest
 from pathlib import Path
 
 from projects import everywhere, run, write
-
 from socketless.testcase import SocketlessTestCase
 from support import nothing_leaks
 

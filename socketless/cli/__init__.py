@@ -11,7 +11,7 @@ from socketless import __version__
 
 __all__ = ["AfterClick", "cli"]
 
-_COMMANDS = ("doctor", "request", "run")
+_COMMANDS = ("doctor", "request", "run", "serve")
 
 
 class AfterClick(BaseException):

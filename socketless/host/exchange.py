@@ -342,6 +342,11 @@ class Exchange:
                 self._is_cancelled = True
             self._release()
 
+    def abandon(self) -> None:
+        """Let it be cancelled when there is time. For finalizers, which run wherever a thread is, in a lock as well."""
+        if not self.is_over and os.getpid() == self._owner_pid:
+            self._pool.abandoned.append(self)
+
     def _release(self) -> None:
         # Must be called with _lock held. The last one out gives the channel away.
         if self._is_cancelled and not self._is_over and not self._is_lost:

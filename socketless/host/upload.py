@@ -27,7 +27,7 @@ class Upload:
         """
         chunk: bytes | None = b""
         while chunk is not None and not len(chunk):
-            chunk = (yield self._pull) if self._pull is not None else None
+            chunk = (yield from self._pull.take()) if self._pull is not None else None
         if chunk is None:
             return Chunk(b"", more_body=False)
         if not isinstance(chunk, (bytes, bytearray, memoryview)):

@@ -85,6 +85,11 @@ class Pull:
     def __init__(self, chunks: Iterator[bytes] | AsyncIterator[bytes]) -> None:
         self.chunks = chunks  # whichever the driver can wait for
 
+    def take(self) -> PullingSteps[bytes | None]:
+        """Return the next item, or `None` at the end. A subclass may make it of several."""
+        chunk: bytes | None = yield self
+        return chunk
+
 
 Steps = Generator[Wait, Woken, T]
 PullingSteps = Generator[Wait | Pull, Any, T]

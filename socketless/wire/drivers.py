@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from socketless.errors import ClientDisconnected
 from socketless.wire.channel import Pull, PullingSteps, Steps, Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -47,13 +48,16 @@ def until_readable(fd: int, timeout: float | None) -> Steps[bool]:
         os.close(copy)
 
 
-def run_blocking(steps: PullingSteps[T]) -> T:
-    """Drive steps to their end in this thread."""
+def run_blocking(steps: PullingSteps[T], client_fd: int | None = None) -> T:
+    """Drive steps to their end in this thread.
+
+    `client_fd` is where a client reads: if it leaves while the steps wait, they get a `ClientDisconnected`.
+    """
     try:
         wait = next(steps)
         while True:
             try:
-                got = next(wait.chunks, None) if isinstance(wait, Pull) else poll(wait)  # type: ignore[arg-type]
+                got = next(wait.chunks, None) if isinstance(wait, Pull) else poll(wait, client_fd)  # type: ignore[arg-type]
             except BaseException as error:  # Ctrl-C
                 wait = steps.throw(error)
             else:
@@ -63,18 +67,27 @@ def run_blocking(steps: PullingSteps[T]) -> T:
         return value
 
 
-def poll(wait: Wait) -> Woken:
-    """Block until what `wait` waits for."""
+def poll(wait: Wait, client_fd: int | None = None) -> Woken:
+    """Block until what `wait` waits for.
+
+    Raises:
+        ClientDisconnected: who reads from `client_fd` has left.
+    """
     poller = select.poll()
     poller.register(wait.fd, select.POLLOUT if wait.for_writing else select.POLLIN)
     if wait.sentinel is not None:
         poller.register(wait.sentinel, select.POLLIN)
+    if client_fd is not None:
+        poller.register(client_fd, 0)  # only its end
     while True:
         seconds = remaining(wait.deadline)
         milliseconds = None if seconds is None else math.ceil(seconds * 1000)
         ready = poller.poll(None if milliseconds is None else min(milliseconds, _LONGEST_POLL))
         if ready:
-            return Woken.READY if any(fd == wait.fd for fd, _ in ready) else Woken.ENDED
+            fds = {fd for fd, _ in ready}
+            if wait.fd not in fds and client_fd in fds:
+                raise ClientDisconnected("the client has gone")
+            return Woken.READY if wait.fd in fds else Woken.ENDED
         if milliseconds is not None and milliseconds <= _LONGEST_POLL:
             return Woken.LATE  # whatever the clock says now: tests stop it (freezegun)
 

@@ -7,7 +7,7 @@ import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from asgiref.sync import sync_to_async
@@ -24,6 +24,17 @@ from socketless.worker.output import flush_output
 # Between telling an app that its client has gone and cancelling its task: seconds, and then turns of the loop.
 _GRACE = 0.05
 _GRACE_TURNS = 10
+
+
+class Sink(Protocol):
+    """Where an exchange's messages go."""
+
+    async def write(self, message: Message) -> None:
+        """Write a message, and return when it has gone.
+
+        Raises:
+            OSError: nobody is there to read it.
+        """
 
 
 class Writer:
@@ -72,7 +83,7 @@ def _look_at(task: asyncio.Task[None]) -> None:
 class Exchange:
     """One exchange, in a task of its own. A subclass says what to do (`call`) and what a message means (`take`)."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Sink) -> None:
         self._writer = writer
         self.client_has_gone = False  # it has said so, or it was cancelled
         self.is_cancelled = False
@@ -96,15 +107,20 @@ class Exchange:
         self.is_over = True
         if self.is_cancelled:
             # In a task of its own: the app may have cancelled this one once more.
-            self.task = asyncio.create_task(self._end_when_the_thread_is_free(last))
+            self.task = asyncio.create_task(self._end_cancelled(last))
         else:
             await self._write_last(last)
 
-    async def _end_when_the_thread_is_free(self, last: Message) -> None:
-        # The app's sync code may go on after its task was cancelled. It is in the channel's thread, which the next
-        # exchange needs.
-        await sync_to_async(_nothing)()
+    async def _end_cancelled(self, last: Message) -> None:
+        await self.wait_for_thread()
         await self._write_last(last)
+
+    async def wait_for_thread(self) -> None:
+        """Wait for sync code of the app, which may go on after its task was cancelled.
+
+        It is in the channel's thread, which the next exchange needs.
+        """
+        await sync_to_async(_nothing)()
 
     async def _write_last(self, last: Message) -> None:
         if self.is_muted:

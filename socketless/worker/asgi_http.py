@@ -11,7 +11,7 @@ from socketless.errors import AppProtocolError, ClientDisconnected
 from socketless.wire.messages import Chunk, Done, Message, RawHeaders, Request, Response, WantBody, is_bodiless
 from socketless.worker import bodies
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
-from socketless.worker.asgi_exchange import Exchange, Writer, connection_scope
+from socketless.worker.asgi_exchange import Exchange, Sink, connection_scope
 from socketless.worker.failures import failed
 from socketless.worker.lifespan import App, Event
 
@@ -26,7 +26,7 @@ class HttpExchange(Exchange):
     """
 
     def __init__(
-        self, app: App, request: Request, state: dict[str, Any] | None, writer: Writer, max_body_bytes: int | None
+        self, app: App, request: Request, state: dict[str, Any] | None, writer: Sink, max_body_bytes: int | None
     ) -> None:
         self._app = app
         self._request = request

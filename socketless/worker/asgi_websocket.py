@@ -11,7 +11,7 @@ from socketless.wire import messages
 from socketless.wire.messages import Cancel, Chunk, Done, Echo, Message, RawHeaders, Request, Response
 from socketless.worker import bodies
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
-from socketless.worker.asgi_exchange import Exchange, Writer, connection_scope
+from socketless.worker.asgi_exchange import Exchange, Sink, connection_scope
 from socketless.worker.lifespan import App, Event
 
 # What the app may send in each state, and the state after it.
@@ -29,7 +29,7 @@ class WebSocketExchange(Exchange):
     """The two callables of one WebSocket. Events cross as they are; a denial crosses as an HTTP response."""
 
     def __init__(
-        self, app: App, request: Request, state: dict[str, Any] | None, writer: Writer, max_body_bytes: int | None
+        self, app: App, request: Request, state: dict[str, Any] | None, writer: Sink, max_body_bytes: int | None
     ) -> None:
         self._app = app
         self._request = request

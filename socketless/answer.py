@@ -1,0 +1,118 @@
+"""The response of an exchange, for every client library: its head, and its body as it comes.
+
+A client module says how our errors are to be raised, as its library's own: that is `AsTheirs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from socketless.errors import BodyTooLarge, IncompleteResponse, ReadTimeout, SocketlessError
+from socketless.host.exchange import Exchange
+from socketless.host.failures import exception_of
+from socketless.host.limits import Timeouts
+from socketless.wire.channel import PullingSteps
+from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Response, is_bodiless, is_last
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+AsTheirs = Callable[[SocketlessError], BaseException]
+
+_FORBIDDEN = Response(403, "Forbidden", [(b"content-length", b"0")], more_body=True)  # the app has yet to return
+INTERNAL_SERVER_ERROR = Response(
+    500,
+    "Internal Server Error",
+    [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"21")],
+    b"Internal Server Error",
+)
+
+_PATIENCE = Timeouts(read=1.0)  # with an app that goes on after the headers of a response that has no body
+
+
+def response_of(answer: Message, as_theirs: AsTheirs, *, raise_app_exceptions: bool) -> Response:
+    """Return the response that an exchange's first answer is, or stands for.
+
+    Raises:
+        Exception: what the app has raised, if it is to be raised.
+    """
+    if isinstance(answer, Event):  # websocket.close, before it was accepted
+        return _FORBIDDEN
+    if isinstance(answer, Failed):
+        _raise_failure(answer, as_theirs, raise_app_exceptions=raise_app_exceptions)
+        answer = answer.response or INTERNAL_SERVER_ERROR
+    assert isinstance(answer, Response)
+    return answer
+
+
+def _raise_failure(failed: Failed, as_theirs: AsTheirs, *, raise_app_exceptions: bool) -> None:
+    """Raise what the app has raised, if it is to be raised; a limit of the worker's is no matter of the app's."""
+    error = exception_of(failed)
+    if isinstance(error, SocketlessError) and (raise_app_exceptions or isinstance(error, BodyTooLarge)):
+        raise as_theirs(error).with_traceback(error.__traceback__) from error.__cause__
+    if raise_app_exceptions:
+        raise error
+
+
+def traceback_in_worker(error: BaseException) -> TracebackType | None:
+    """Return the worker's part of the traceback of what an app has raised; `None` if no app has raised it."""
+    entry = error.__traceback__
+    while entry is not None and entry.tb_frame.f_code is not _raise_failure.__code__:
+        entry = entry.tb_next
+    return None if entry is None else entry.tb_next
+
+
+class Body:
+    """The body of a response that says `more_body`, for every way of waiting."""
+
+    def __init__(
+        self, exchange: Exchange, method: str, response: Response, as_theirs: AsTheirs, *, raise_app_exceptions: bool
+    ) -> None:
+        self._exchange = exchange
+        self._as_theirs = as_theirs
+        self._first = response.body
+        self._is_bodiless = is_bodiless(method, response.status)
+        self._is_complete = False
+        self._raise_app_exceptions = raise_app_exceptions
+        self.extensions: dict[str, Any] = {}  # of the response
+
+    def next_chunk(self) -> PullingSteps[bytes | None]:
+        """Return the next bytes of the body; `None` at its end."""
+        chunk, self._first = self._first, b""
+        try:
+            while not chunk and not self._is_complete:
+                message = yield from self._exchange.receive(_PATIENCE if self._is_bodiless else None)
+                self._is_complete = is_last(message)
+                chunk = self._body_of(message)
+        except SocketlessError as error:
+            if self._is_bodiless and isinstance(error, ReadTimeout):
+                return None  # the app goes on with what nobody gets; it has been told
+            raise self._as_theirs(error) from error.__cause__
+        return chunk or None
+
+    def _body_of(self, message: Message) -> bytes:
+        if isinstance(message, Failed):
+            _raise_failure(message, self._as_theirs, raise_app_exceptions=self._raise_app_exceptions)
+            if message.response is None:
+                raise IncompleteResponse(f"{self._exchange.label}: the app raised in the middle: {message.summary}")
+            message = message.response
+        if isinstance(message, Done):
+            return b""
+        assert isinstance(message, Chunk)
+        for name, value in message.extensions.items():
+            self.extensions[name] = [*self.extensions.get(name, []), *value] if isinstance(value, list) else value
+        return message.body
+
+    def hang_up(self) -> PullingSteps[None]:
+        """Tell the app, if it is still there, that its client has gone."""
+        self._exchange.cancel()
+        yield from ()
+
+    def abandon(self) -> None:
+        """Hang up when there is time: for finalizers."""
+        self._exchange.abandon()
+
+    def finish(self) -> PullingSteps[None]:
+        """Wait for nothing: the app lets go when it does."""
+        yield from ()

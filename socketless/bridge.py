@@ -1,0 +1,326 @@
+"""HTTP/1.1 as bytes (RFC 9112), for whoever insists on them: a connection's server side, whose app is in a worker.
+
+    client                     here                                worker
+    writes ── bytes ─────────▶ Bridge (h11) ── Request, Chunk ───▶ the app
+    reads  ◀─ bytes ────────── next_output() ◀─ Response, Chunk ── the app
+
+Requests are answered one after the other, in the order in which they have come (pipelining). A WebSocket's opening
+handshake makes of the connection what `socketless.upgrade` has; then `pump()` must be driven beside `next_output()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+import h11
+
+from socketless import upgrade
+from socketless.answer import INTERNAL_SERVER_ERROR, AsTheirs, Body, response_of
+from socketless.errors import AppProtocolError, ClientDisconnected, SocketlessError
+from socketless.host.exchange import Exchange
+from socketless.host.limits import NO_LIMITS, Timeouts
+from socketless.host.worker import Worker
+from socketless.wire.channel import Pull, PullingSteps
+from socketless.wire.messages import Event, Failed, Request, Response, is_bodiless
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+__all__ = ["Bridge"]
+
+_MAX_HEAD = 64 * 1024  # bytes that the head of a request may have
+_READ_SIZE = 64 * 1024
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+_TEXT = [("content-type", "text/plain; charset=utf-8")]
+
+
+class Bridge:
+    """One connection of a client. `next_output()` returns what the client is to read, until the connection ends.
+
+    Args:
+        worker: what answers.
+        received: what the client writes, piece by piece; `b""` or the iterator's end says that it writes no more.
+        interject: gets bytes that the client is to read at once: it waits for them before it writes on.
+        scheme, server: how the client asks: ``"http"``, and where the ``Host`` header does not say it, which server.
+        client: the address that the app sees as the client's.
+        root_path, raise_app_exceptions: as of `IpcTransport`.
+        as_theirs: makes of our errors those of a client library.
+        on_failure: gets the traceback of what the app has raised, where that is not raised here.
+    """
+
+    timeouts: Timeouts = NO_LIMITS  # of the next exchange
+
+    def __init__(
+        self,
+        worker: Worker,
+        received: Iterator[bytes] | AsyncIterator[bytes],
+        interject: Callable[[bytes], None],
+        *,
+        scheme: str = "http",
+        server: tuple[str, int] = ("testserver", 80),
+        client: tuple[str, int] = ("127.0.0.1", 123),
+        root_path: str = "",
+        raise_app_exceptions: bool = True,
+        as_theirs: AsTheirs = lambda error: error,
+        on_failure: Callable[[str], object] = lambda traceback: None,
+    ) -> None:
+        self._worker = worker
+        self._pull = Pull(received)
+        self._interject = interject
+        self._scheme, self._server, self._client, self._root_path = scheme, server, client, root_path
+        self._raise_app_exceptions = raise_app_exceptions
+        self._as_theirs = as_theirs
+        self._on_failure = on_failure
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
+        self._method = ""  # of the request that is being answered
+        self._exchange: Exchange | None = None  # the last one
+        self._body: Body | None = None  # of the response that is being sent
+        self._is_bodiless = False  # the response has no body, whatever the app says
+        self._has_answered = False  # a response is complete, and its request perhaps not
+        self._is_closed = False
+        self.upgraded: upgrade.Upgraded | None = None  # once the connection is a WebSocket
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that has come is answered, and the next request may come; so it is at first."""
+        if self._method and not self._has_answered:
+            return False
+        done = {self._connection.our_state, self._connection.their_state} <= {h11.IDLE, h11.DONE}
+        return done and not self._connection.trailing_data[0]
+
+    def next_output(self) -> PullingSteps[bytes | None]:
+        """Return the next bytes for the client; `None` at the end of the connection.
+
+        Raises:
+            Exception: what the app has raised, and our errors as `as_theirs` makes them. The connection is at its end.
+        """
+        try:
+            while not self._is_closed:
+                if self.upgraded is not None:
+                    return (yield from self.upgraded.read(_READ_SIZE, None)) or None
+                output = yield from self._step()
+                if output:
+                    return output
+            return None
+        except h11.RemoteProtocolError as error:
+            return self._refuse(error)
+        except ClientDisconnected:
+            self._is_closed = True
+            return None
+        except BaseException:
+            self._is_closed = True
+            self.hang_up()
+            raise
+
+    def _step(self) -> PullingSteps[bytes]:
+        if self._has_answered:
+            yield from self._begin_next()
+            return b""
+        if self._body is not None:
+            chunk = yield from self._body.next_chunk()
+            return self._end_of_message() if chunk is None else self._data(chunk)
+        event = yield from self._next_event()
+        if not isinstance(event, h11.Request):
+            self._is_closed = True  # h11.ConnectionClosed
+            return b""
+        return (yield from self._answer(event))
+
+    def _next_event(self) -> PullingSteps[Any]:
+        while (event := self._connection.next_event()) is h11.NEED_DATA:
+            self._connection.receive_data((yield self._pull) or b"")
+        return event
+
+    # The request
+
+    def _answer(self, event: h11.Request) -> PullingSteps[bytes]:
+        self._method = event.method.decode("ascii")
+        message, body = self._message_of(event)
+        try:
+            exchange = self._exchange = yield from self._worker.exchange(message, self.timeouts, body)
+            answer = exchange.answer
+            if isinstance(answer, Event) and answer.event["type"] == "websocket.accept":
+                self.upgraded = upgrade.Upgraded(
+                    exchange,
+                    self._as_theirs,
+                    lambda error, name=None: self._as_theirs(error),
+                    raise_app_exceptions=self._raise_app_exceptions,
+                )
+                headers = upgrade.response_headers(_text_of(event.headers), answer.event)
+                return self._send(
+                    h11.InformationalResponse(status_code=101, reason="Switching Protocols", headers=headers)
+                )
+            if isinstance(answer, Failed) and not self._raise_app_exceptions:
+                self._on_failure(answer.traceback)
+            response = response_of(answer, self._as_theirs, raise_app_exceptions=self._raise_app_exceptions)
+        except SocketlessError as error:
+            raise self._as_theirs(error) from error.__cause__
+        if response.more_body:
+            self._body = Body(
+                exchange, self._method, response, self._as_theirs, raise_app_exceptions=self._raise_app_exceptions
+            )
+        return self._head(response)
+
+    def _message_of(self, event: h11.Request) -> tuple[Request, Pull | None]:
+        headers = list(event.headers.raw_items())
+        scheme = self._scheme
+        texts = _text_of(event.headers)
+        if "content-length" in texts and "transfer-encoding" in texts:
+            raise h11.RemoteProtocolError(
+                "Content-Length and Transfer-Encoding in one request"
+            )  # RFC 9112, section 6.1
+        if upgrade.is_asked_for(texts) and self._worker.app_kind == "asgi":
+            upgrade.require_wsproto()
+            scheme = {"http": "ws", "https": "wss"}[scheme]
+        body, more_body = self._what_is_there()
+        message = Request(
+            method=self._method,
+            scheme=scheme,
+            server=_server_of(texts.get("host", ""), self._server),
+            raw_target=_target_of(event.target),
+            headers=headers,
+            body=b"" if more_body else body,
+            root_path=self._root_path,
+            client=self._client,
+            more_body=more_body,
+        )
+        return message, _RequestBody(self._pull, self, body) if more_body else None
+
+    def _what_is_there(self) -> tuple[bytes, bool]:
+        """Return what has come of the request's body, and whether there is more of it."""
+        body = b""
+        if self._connection.they_are_waiting_for_100_continue:
+            return body, True
+        while True:
+            event = self._connection.next_event()
+            if isinstance(event, h11.Data):
+                body += event.data
+            else:
+                return body, not isinstance(event, h11.EndOfMessage)
+
+    def next_of_request(self) -> PullingSteps[bytes | None]:
+        """Return the next piece of the request's body; `None` at its end.
+
+        Raises:
+            ClientDisconnected: the client has gone before that.
+        """
+        if self._connection.they_are_waiting_for_100_continue:
+            self._interject(self._send(h11.InformationalResponse(status_code=100, reason="Continue", headers=[])))
+        event = yield from self._next_event()
+        return bytes(event.data) if isinstance(event, h11.Data) else None
+
+    # The response
+
+    def _head(self, response: Response) -> bytes:
+        try:
+            head = _h11_head(response)
+        except h11.LocalProtocolError as error:  # nothing was sent yet
+            broken = self._broken(error)
+            if self._raise_app_exceptions:
+                raise broken from None
+            self._on_failure(str(broken))
+            self.hang_up()
+            self._body, response = None, INTERNAL_SERVER_ERROR
+            head = _h11_head(response)
+        self._is_bodiless = is_bodiless(self._method, response.status)
+        output = self._send(head)
+        if self._body is None:
+            output += self._data(response.body) + self._end_of_message()
+        return output
+
+    def _data(self, chunk: bytes) -> bytes:
+        return b"" if self._is_bodiless else self._send(h11.Data(data=chunk))
+
+    def _end_of_message(self) -> bytes:
+        self._body, self._has_answered = None, True
+        return self._send(h11.EndOfMessage())
+
+    def _send(self, event: Any) -> bytes:
+        try:
+            return self._connection.send(event) or b""
+        except h11.LocalProtocolError as error:
+            raise self._broken(error) from None
+
+    def _broken(self, error: h11.LocalProtocolError) -> BaseException:
+        return self._as_theirs(AppProtocolError(f"the app's response is no HTTP/1.1: {error}"))
+
+    def _begin_next(self) -> PullingSteps[None]:
+        self._has_answered = False
+        while self._connection.their_state is h11.SEND_BODY and not self._connection.they_are_waiting_for_100_continue:
+            if isinstance((yield from self._next_event()), h11.ConnectionClosed):
+                break
+        if self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE:
+            self._connection.start_next_cycle()
+        else:
+            self._is_closed = True
+
+    def _refuse(self, error: h11.RemoteProtocolError) -> bytes | None:
+        self.hang_up()
+        self._is_closed = True
+        _, has_gone = self._connection.trailing_data
+        if has_gone or self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return None
+        text = f"{error}\n".encode()
+        headers = [*_TEXT, ("content-length", str(len(text))), ("connection", "close")]
+        status = error.error_status_hint
+        head = h11.Response(status_code=status, reason=_REASONS[status], headers=headers)
+        return b"".join(self._send(event) for event in (head, h11.Data(data=text), h11.EndOfMessage()))
+
+    # WebSockets, and the end
+
+    def pump(self) -> PullingSteps[None]:
+        """Give a WebSocket what its client writes, until it writes no more. Must be called after `upgraded` is set."""
+        assert self.upgraded is not None
+        data: bytes | None = self._connection.trailing_data[0]
+        while True:
+            if data:
+                yield from self.upgraded.write(data, None)
+            data = yield self._pull
+            if not data:
+                break
+        yield from self.upgraded.hang_up()
+
+    def hang_up(self) -> None:
+        """Tell the app, if it is still there, that its client has gone."""
+        if self._exchange is not None:
+            self._exchange.cancel()
+
+
+def _h11_head(response: Response) -> h11.Response:
+    reason = response.reason or _REASONS.get(response.status, "")  # an ASGI app has none
+    return h11.Response(status_code=response.status, reason=reason, headers=response.headers)
+
+
+class _RequestBody(Pull):
+    """The body of a request, whose beginning may have come with its head."""
+
+    def __init__(self, pull: Pull, bridge: Bridge, beginning: bytes) -> None:
+        super().__init__(pull.chunks)
+        self._bridge = bridge
+        self._beginning = beginning
+
+    def take(self) -> PullingSteps[bytes | None]:
+        if self._beginning:
+            beginning, self._beginning = self._beginning, b""
+            return beginning
+        return (yield from self._bridge.next_of_request())
+
+
+def _text_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("ascii"): value.decode("latin-1") for name, value in headers}
+
+
+def _server_of(host: str, default: tuple[str, int]) -> tuple[str, int]:
+    """Return host and port of a `Host` header (RFC 9110, section 7.2)."""
+    name, colon, port = host.rpartition(":")
+    if not (colon and port.isascii() and port.isdigit()):
+        name, port = host, str(default[1])
+    return (name.removeprefix("[").removesuffix("]"), int(port)) if host else default
+
+
+def _target_of(target: bytes) -> bytes:
+    """Return path and query of a request target, which may be a whole URL (RFC 9112, section 3.2.2)."""
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or target.startswith(b"/") or scheme.lower() not in (b"http", b"https"):
+        return target
+    return b"/" + rest.partition(b"/")[2]

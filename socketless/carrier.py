@@ -1,0 +1,90 @@
+"""What every client library's way to a worker has: its options, the bodies it sends, the responses that are open."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
+from weakref import WeakSet
+
+from socketless.answer import Body
+from socketless.host.worker import Worker
+from socketless.upgrade import Upgraded
+from socketless.wire.channel import Pull
+from socketless.wire.drivers import run_blocking
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+
+class Carrier:
+    """Carries the requests of a client library to a worker."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        *,
+        raise_app_exceptions: bool = True,
+        root_path: str = "",
+        client: tuple[str, int] = ("127.0.0.1", 123),
+    ) -> None:
+        if not hasattr(worker, "exchange_blocking"):
+            name = type(self).__name__
+            raise TypeError(f"{name} takes a worker, {name}(IpcProcess({worker!r})), not {worker!r}")
+        self.worker = worker
+        self.raise_app_exceptions = raise_app_exceptions
+        self.root_path = root_path
+        self.client = client
+        self._lock = threading.Lock()
+        self._open: WeakSet[Body | Upgraded] = WeakSet()  # guarded by _lock; responses not at their end
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.worker!r}>"
+
+    def _keep(self, body: Body | Upgraded) -> None:
+        with self._lock:
+            self._open.add(body)
+
+    def _open_bodies(self) -> list[Body | Upgraded]:
+        with self._lock:
+            return list(self._open)
+
+    def _leave_all(self) -> None:
+        with ExitStack() as stack:  # closes all, whatever one of them raises
+            for body in self._open_bodies():
+                stack.callback(leave, body)
+
+
+def leave(body: Body | Upgraded) -> None:
+    """End a response that may still be coming: its app is told that the client has gone."""
+    run_blocking(body.hang_up())
+    run_blocking(body.finish())
+
+
+class RequestBody(Pull):
+    """A request's body that is streamed. `sources` are what it comes from, beside the iterator `chunks` itself."""
+
+    def __init__(self, chunks: Any, *sources: Any) -> None:
+        super().__init__(chunks)
+        self._generators: list[Any] = [
+            each for each in (chunks, *sources) if inspect.isgenerator(each) or inspect.isasyncgen(each)
+        ]
+
+    def close(self) -> None:
+        """Close what the app has not read to its end."""
+        for generator in self._generators:
+            with suppress(ValueError):  # it is running, in another thread
+                generator.close()
+
+    async def aclose(self) -> None:
+        """Close what the app has not read to its end."""
+        for generator in self._generators:
+            with suppress(RuntimeError):  # it is running, in another task
+                await generator.aclose()
+
+
+def chunks_of(body: Body | Upgraded) -> Iterator[bytes]:
+    """Wait for one chunk after the other, until the response's end."""
+    while (chunk := run_blocking(body.next_chunk())) is not None:
+        yield chunk

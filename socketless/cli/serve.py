@@ -1,0 +1,77 @@
+"""`socketless serve APP --uds PATH`: an app on a UNIX socket; `--stdio`: on standard input and output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import click
+from rich.console import Console
+
+from socketless.cli.options import worker_options
+from socketless.cli.output import print_error
+from socketless.errors import SocketlessError
+from socketless.host.process import IpcProcess
+from socketless.serving import Service
+
+__all__ = ["command"]
+
+_PARAMETERS: list[click.Parameter] = [
+    click.Argument(["app"]),
+    click.Option(["--uds"], type=click.Path(dir_okay=False), metavar="PATH", help="Listen on this UNIX socket."),
+    click.Option(["--stdio"], is_flag=True, help="Serve one connection on standard input and output, as for inetd."),
+    click.Option(
+        ["--shutdown-timeout"],
+        default=5.0,
+        type=click.FloatRange(min=0),
+        show_default=True,
+        metavar="SECONDS",
+        help="How long requests that have begun may take when it is stopped.",
+    ),
+    *worker_options(),
+]
+
+
+@click.command("serve", params=_PARAMETERS, context_settings={"help_option_names": ["-h", "--help"]})
+def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, root_path: str, **options: Any) -> None:
+    """Serve APP over HTTP/1.1, on a UNIX socket or on standard input and output.
+
+    The socket's file can be used by this user only. What APP prints goes to stderr. Ctrl-C and SIGTERM stop it.
+
+    With --uds, this is the one command that opens a socket.
+    """
+    if (uds is None) == (not stdio):
+        raise click.UsageError("Give either --uds PATH or --stdio.")
+    read_fd, write_fd = os.dup(0), os.dup(1)
+    os.dup2(2, 1)  # what anybody prints is no part of a response
+    serving = {"raise_app_exceptions": False, "root_path": root_path, "on_failure": _print_traceback}
+    try:
+        with IpcProcess(app, **options) as worker:
+            if uds is None:
+                Service(worker, read_fd, write_fd, **serving).run()
+            else:
+                _serve_unix(worker, uds, shutdown_timeout, serving)
+    except (SocketlessError, OSError) as error:
+        print_error(error)
+        sys.exit(1)
+
+
+def _print_traceback(text: str) -> None:
+    print(text.rstrip(), file=sys.stderr, flush=True)
+
+
+def _serve_unix(worker: IpcProcess, path: str, shutdown_timeout: float, serving: dict[str, Any]) -> None:
+    from socketless.unix_server import UnixServer
+
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    server = UnixServer(worker, path, print_error, **serving)
+    try:
+        Console(stderr=True).print(f"{worker.description} is served on {path}", soft_wrap=True, markup=False)
+        stopped.wait()
+    finally:
+        server.close(shutdown_timeout)

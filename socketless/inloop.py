@@ -1,0 +1,282 @@
+"""An ASGI app on the event loop of who asks it, behind the interface of a worker.
+
+    client's task                              the app's task
+    InLoop.exchange() ── Request, Chunk ────▶  HttpExchange, WebSocketExchange: the worker's own code
+    LoopExchange.receive() ◀── Mailbox ──────  Response, Chunk, Event, Failed
+
+Nothing crosses a pipe: host and worker are on one loop, so an app and its test share what is bound to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from socketless.errors import ReadTimeout, SocketlessError, StateError
+from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
+from socketless.host.trace import logger
+from socketless.host.upload import NO_UPLOAD, Upload
+from socketless.wire.channel import Pull, PullingSteps
+from socketless.wire.messages import Cancel, Echo, Failed, Message, Request, WantBody, is_last
+from socketless.worker import stacks
+from socketless.worker.asgi import as_asgi3
+from socketless.worker.asgi_http import HttpExchange
+from socketless.worker.asgi_websocket import WebSocketExchange
+from socketless.worker.lifespan import Lifespan
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+_MOST = 1  # messages that wait to be taken, before the app has to wait as well
+
+
+class InLoop:
+    """An ASGI app. It is used on one event loop only, which the caller's is."""
+
+    app_kind = "asgi"
+
+    def __init__(self, app: Callable[..., Any], kind: str, max_body_bytes: int | None = None) -> None:
+        self._app = as_asgi3(app) if kind == "asgi2" else app
+        self._max_body_bytes = max_body_bytes
+        self._lifespan = Lifespan(self._app)
+        self._has_started = False
+        self._exchanges: set[LoopExchange] = set()  # whose app has not returned
+
+    async def start_up(self) -> None:
+        """Start the app's lifespan.
+
+        Raises:
+            LifespanError: the app answered that it failed, or raised.
+            AppProtocolError: it broke the specification.
+        """
+        await self._lifespan.start_up()
+        self._has_started = True
+
+    async def shut_down(self, timeout: float | None) -> None:
+        """End what the app is in the middle of, for which it has `timeout` seconds, and shut its lifespan down.
+
+        Raises:
+            LifespanError: the app answered that it failed.
+            Exception: what it raised.
+        """
+        exchanges = list(self._exchanges)
+        for exchange in exchanges:
+            exchange.cancel()
+        if exchanges:
+            await asyncio.wait([exchange.ended for exchange in exchanges], timeout=timeout)
+        for exchange in exchanges:
+            await exchange.close()
+        started, self._has_started = self._has_started, False
+        if started:
+            await self._lifespan.shut_down()
+
+    def exchange(
+        self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
+    ) -> PullingSteps[LoopExchange]:
+        """Call the app, and wait for its first answer; see `Worker.exchange`."""
+        check_body_size(len(message.body), self._max_body_bytes, message.label)
+        upload = NO_UPLOAD if body is None else Upload(message.label, body, self._max_body_bytes)
+        mailbox = _Mailbox()
+        kind = _WebSocket if message.is_websocket else _Http
+        theirs = kind(self._app, message, self._lifespan.state, mailbox, self._max_body_bytes)
+        exchange = LoopExchange(message.label, theirs, mailbox, timeouts, upload)
+        self._exchanges.add(exchange)
+        exchange.ended.add_done_callback(lambda _: self._exchanges.discard(exchange))
+        try:
+            exchange.answer = yield from exchange.receive()
+        except BaseException:
+            exchange.cancel()
+            raise
+        return exchange
+
+
+class LoopExchange:
+    """An exchange that has begun; see `socketless.host.exchange.Exchange`, whose interface it has."""
+
+    answer: Message
+    failed: Failed | None = None
+
+    def __init__(
+        self,
+        label: str,
+        theirs: HttpExchange | WebSocketExchange,
+        mailbox: _Mailbox,
+        timeouts: Timeouts,
+        upload: Upload,
+    ) -> None:
+        self.label = label
+        self._theirs = theirs
+        self._mailbox = mailbox
+        self._timeouts = timeouts
+        self._upload = upload
+        self._is_cancelled = False
+        self._is_over = False
+        mailbox.on_last = self._end
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can be sent or received."""
+        return self._is_over or self._is_cancelled
+
+    def keep_open(self) -> None:
+        """A `receive()` that is given up does no harm here."""
+
+    def send(self, message: Message, timeouts: Timeouts | None = None) -> PullingSteps[None]:
+        """Give the app a message.
+
+        Raises:
+            StateError: the exchange is over.
+        """
+        yield from ()
+        self._check_usable()
+        if isinstance(message, Echo):
+            self._mailbox.put(message)
+        else:
+            self._theirs.take(message)
+
+    def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
+        """Return the next message; those that ask for the request's body are answered.
+
+        Raises:
+            ReadTimeout: it did not come in time.
+            BodyTooLarge, TransferError: of the request's body.
+            StateError: the exchange is over.
+            Exception: what the source of the body raises; the exchange is cancelled.
+        """
+        timeout = (timeouts or self._timeouts).read
+        while True:
+            self._check_usable()
+            message: Any = yield Pull(_Next(self._mailbox, timeout))  # type: ignore[arg-type]  # of messages
+            if message is None:
+                raise self._late(timeout)
+            if not isinstance(message, WantBody):
+                break
+            try:
+                chunk = yield from self._upload.next_chunk()
+            except BaseException:
+                self.cancel()
+                raise
+            self._theirs.take(chunk)
+        if isinstance(message, Failed):
+            self.failed = message
+        self._is_over = is_last(message)
+        answer: Message = message
+        return answer
+
+    def receive_or_end(self, timeouts: Timeouts | None = None) -> PullingSteps[Message | None]:
+        """Return the next message as `receive()` does, or `None` after the last one."""
+        try:
+            return (yield from self.receive(timeouts))
+        except StateError:
+            return None
+
+    def _late(self, timeout: float | None) -> SocketlessError:
+        what = "go on with its answer" if hasattr(self, "answer") else "answer"
+        stack = stacks.of_task(self._theirs.task, threading.current_thread())
+        self.cancel()
+        return ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
+
+    def _check_usable(self) -> None:
+        if self.is_over:
+            raise StateError(f"{self.label}: the exchange is over")
+
+    def cancel(self) -> None:
+        """Tell the app that nobody wants the answer any more. May be called twice."""
+        if not self.is_over:
+            self._is_cancelled = True
+            self._mailbox.close()
+            self._theirs.take(Cancel())
+
+    async def close(self) -> None:
+        """Wait until nothing is left of the app, if it has returned."""
+        if self.ended.done():
+            await asyncio.wait([self._theirs.task])
+        else:
+            logger.error("%s: the app did not let go", self.label)
+
+    def _end(self, message: Message) -> None:
+        # Called with the app's last message, before it is taken.
+        if not self.ended.done():
+            self.ended.set_result(None)
+        if self._is_cancelled and isinstance(message, Failed):
+            logger.error("%s: the app raised after its client had gone:\n%s", self.label, message.traceback.rstrip())
+
+
+class _Mailbox:
+    """The messages of one app, in order."""
+
+    on_last: Callable[[Message], None]
+
+    def __init__(self) -> None:
+        self._messages: deque[Message] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._is_closed = False
+
+    async def write(self, message: Message) -> None:
+        """Put a message there, and wait until there is room for another."""
+        self.put(message)
+        if is_last(message):
+            self.on_last(message)
+        else:
+            await self._room.wait()
+
+    def put(self, message: Message) -> None:
+        """Put a message there."""
+        if self._is_closed:
+            return
+        self._messages.append(message)
+        self._news.set()
+        if len(self._messages) >= _MOST:
+            self._room.clear()
+
+    async def take(self) -> Message:
+        """Wait for a message and take it.
+
+        Raises:
+            StateError: the mailbox has been closed.
+        """
+        while not self._messages:
+            if self._is_closed:
+                raise StateError("the exchange is over")
+            self._news.clear()
+            await self._news.wait()
+        message = self._messages.popleft()
+        if len(self._messages) < _MOST:
+            self._room.set()
+        return message
+
+    def close(self) -> None:
+        """Throw away what is there and what is to come."""
+        self._is_closed = True
+        self._messages.clear()
+        self._room.set()
+        self._news.set()
+
+
+class _Next:
+    """The next message of a mailbox, as an async iterator that ends when that takes too long."""
+
+    def __init__(self, mailbox: _Mailbox, timeout: float | None) -> None:
+        self._mailbox = mailbox
+        self._timeout = timeout
+
+    async def __anext__(self) -> Message:
+        with suppress(asyncio.TimeoutError):
+            return await asyncio.wait_for(self._mailbox.take(), self._timeout)
+        raise StopAsyncIteration
+
+
+class _Http(HttpExchange):
+    async def wait_for_thread(self) -> None:
+        """There is no thread that the next exchange needs."""
+
+
+class _WebSocket(WebSocketExchange):
+    async def wait_for_thread(self) -> None:
+        """There is no thread that the next exchange needs."""

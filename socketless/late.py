@@ -1,0 +1,57 @@
+"""Something to be done when a module is imported, so that nobody has to import it for that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+
+class Watch(MetaPathFinder):
+    """Calls a function after each import of a module, from construction to `close()`.
+
+    The function runs in the thread that imports, which holds that module's import lock.
+    """
+
+    def __init__(self, name: str, function: Callable[[], object]) -> None:
+        self._name = name
+        self._function = function
+        sys.meta_path.insert(0, self)
+
+    def close(self) -> None:
+        """Stop watching. May be called twice."""
+        with suppress(ValueError):
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find nothing itself; of the module, return what the next finder finds."""
+        if fullname != self._name:
+            return None
+        for finder in [*sys.meta_path]:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    self._watch(spec.loader)
+                return spec
+        return None
+
+    def _watch(self, loader: Any) -> None:
+        # The loader stays the one it is, for who looks at it; only this once it does one thing more.
+        original = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            if module.__name__ == self._name:  # a loader may be that of several modules
+                vars(loader).pop("exec_module", None)
+            original(module)
+            if module.__name__ == self._name:
+                self._function()
+
+        loader.exec_module = exec_module

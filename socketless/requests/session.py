@@ -1,0 +1,77 @@
+"""`Session`: a `requests.Session` for a worker, or for UNIX sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from socketless.host.worker import Worker
+from socketless.requests.adapter import IpcAdapter
+from socketless.requests.unix import DEFAULT_SCHEME, UnixAdapter
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+__all__ = ["Session"]
+
+
+class Session(requests.Session):
+    """A `requests.Session` whose requests go to a worker, or, without one, also to UNIX sockets.
+
+        with IpcProcess("myapp:app") as worker, Session(worker=worker) as session:
+            session.get("/")
+
+        with Session() as session:
+            session.get("http+unix://%2Ftmp%2Fapp.sock/")
+
+    Args:
+        url_scheme: what URLs of UNIX sockets begin with; the socket's percent-encoded path follows. Not for a worker.
+        worker: what answers ``http://`` and ``https://``, whatever the host.
+        base_url: what relative URLs are relative to; of a worker, ``http://testserver`` if not given.
+        options: of `IpcAdapter`: `raise_app_exceptions`, `root_path` and `client`.
+
+    Raises:
+        TypeError: there are options, and no worker.
+    """
+
+    __attrs__ = [*requests.Session.__attrs__, "base_url"]  # what is pickled
+
+    def __init__(
+        self,
+        url_scheme: str = DEFAULT_SCHEME,
+        *,
+        worker: Worker | None = None,
+        base_url: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.base_url = base_url
+        if worker is None:
+            if options:
+                raise TypeError(f"without a worker, Session takes no {', '.join(options)}")
+            self.mount(url_scheme, UnixAdapter())
+            return
+        if base_url is None:
+            self.base_url = "http://testserver"
+        adapter = IpcAdapter(worker, **options)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Prepare a request as requests does, its URL made absolute."""
+        if self.base_url:
+            request = with_absolute_url(request, self.base_url)
+        return super().prepare_request(request)
+
+
+def with_absolute_url(request: requests.Request, base_url: str) -> requests.Request:
+    """Return a request whose URL is relative as one whose URL begins with `base_url`; any other as it is."""
+    url: Any = request.url
+    text = url.decode() if isinstance(url, bytes) else str(url)
+    parts = urlsplit(text)
+    if parts.scheme or parts.netloc:
+        return request
+    copy = requests.Request()
+    vars(copy).update(vars(request), url=f"{base_url.rstrip('/')}/{text.lstrip('/')}")
+    return copy

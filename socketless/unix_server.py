@@ -1,0 +1,182 @@
+"""A worker's app on a UNIX socket: for `curl --unix-socket`, and for tools that are not Python.
+
+This, and the clients of UNIX sockets and of TCP, are the only parts of socketless that open a socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from socketless.host.worker import Worker
+from socketless.serving import Service
+from socketless.wire.channel import make_pipe
+from socketless.wire.drivers import deadline_after, remaining
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["UnixServer"]
+
+_PAUSE = 1.0  # seconds
+
+
+class UnixServer:
+    """Listens on a UNIX socket, and answers each connection in a thread. A context manager; it listens at once.
+
+    The socket's file has the mode 0600: only this user may connect. A file that a server has left behind is replaced.
+
+    Args:
+        worker: what answers; it is left running.
+        path: of the socket, at most about 100 bytes.
+        on_error: is told of what has ended a connection and is no matter of its client's.
+        options: of `socketless.bridge.Bridge`.
+
+    Raises:
+        OSError: another server listens there, the path is another kind of file, or too long, or sockets are refused.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        path: str | os.PathLike[str],
+        on_error: Callable[[BaseException], object] = lambda error: None,
+        **options: Any,
+    ) -> None:
+        self.path = os.fspath(path)
+        self._worker = worker
+        self._on_error = on_error
+        self._options = {"server": ("localhost", 80), "raise_app_exceptions": False, **options}
+        self._lock = threading.Lock()
+        self._connections: dict[threading.Thread, tuple[socket.socket, Service]] = {}  # guarded by _lock
+        self._is_closing = False  # guarded by _lock
+        self._listener = _listen(self.path)
+        self._inode = os.stat(self.path).st_ino
+        self._wake_reader, self._wake_writer = make_pipe()
+        self._thread = threading.Thread(target=self._accept, name="socketless-unix-server", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float | None = 5.0) -> None:
+        """Listen no more, and wait until the requests that have begun are answered. May be called twice.
+
+        Args:
+            timeout: seconds for that; then their clients are cut off. `None`: for ever.
+        """
+        with self._lock:
+            if self._is_closing:
+                return
+            self._is_closing = True
+        self._wake_writer.close()
+        self._thread.join()
+        self._wake_reader.close()
+        self._listener.close()
+        with suppress(FileNotFoundError):
+            if os.stat(self.path).st_ino == self._inode:  # or another server has replaced it
+                os.unlink(self.path)
+        deadline = deadline_after(timeout)
+        with self._lock:
+            for connection, service in self._connections.values():
+                service.leave()
+                if service.is_idle:
+                    _shut_down(connection, socket.SHUT_RD)  # it reads, and hears that there is nothing more
+        self._join(deadline)
+        with self._lock:
+            for connection, _ in self._connections.values():
+                _shut_down(connection, socket.SHUT_RDWR)
+        self._join(None)
+
+    def _join(self, deadline: float | None) -> None:
+        with self._lock:
+            threads = list(self._connections)
+        for thread in threads:
+            thread.join(remaining(deadline))
+
+    def _accept(self) -> None:
+        # Runs in the thread socketless-unix-server, until close().
+        poller = select.poll()
+        poller.register(self._listener, select.POLLIN)
+        poller.register(self._wake_reader, select.POLLIN)
+        number = 0
+        while all(fd != self._wake_reader.fileno() for fd, _ in poller.poll()):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+                    self._on_error(error)
+                    select.select([self._wake_reader], [], [], _PAUSE)  # no descriptors: some may be given back
+                continue
+            number += 1
+            name = f"socketless-connection-{number}"
+            connection.setblocking(True)
+            service = Service(self._worker, connection.fileno(), connection.fileno(), **self._options)
+            thread = threading.Thread(target=self._serve, args=(connection, service), name=name, daemon=True)
+            with self._lock:
+                self._connections[thread] = connection, service
+            thread.start()
+
+    def _serve(self, connection: socket.socket, service: Service) -> None:
+        # Runs in the thread socketless-connection-N, until one side ends the connection.
+        try:
+            with connection:
+                service.run()
+                with self._lock:  # close() must not shut down what has this number next
+                    del self._connections[threading.current_thread()]
+        except BaseException as error:
+            self._on_error(error)
+        finally:
+            with self._lock:
+                self._connections.pop(threading.current_thread(), None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _shut_down(connection: socket.socket, how: int) -> None:
+    with suppress(OSError):  # its client has gone
+        connection.shutdown(how)
+
+
+def _listen(path: str) -> socket.socket:
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        umask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(umask)
+        listener.listen()
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "there is a file already, which is no socket", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        else:
+            raise OSError(errno.EADDRINUSE, "another server listens there", path)

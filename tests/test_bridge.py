@@ -1,0 +1,351 @@
+"""`socketless.bridge` as a client's bytes see it: two pipes, with a `Service` at their other ends.
+
+What is expected of good bytes is what h11 reads as a client of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from socketless import IpcProcess, IpcThread
+from socketless.errors import AppProtocolError
+from socketless.host.worker import Worker
+from socketless.serving import Service
+from support import LIMIT, nothing_leaks
+
+KINDS = {
+    f"{kind} {worker.__name__}": (worker, f"apps.conformance_app:{kind}")
+    for kind in ("wsgi", "asgi")
+    for worker in (IpcThread, IpcProcess)
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    make, app = KINDS[request.param]
+    with nothing_leaks(), make(app) as worker:
+        yield worker
+
+
+class Line:
+    """A client's ends of a connection: what is written is served in a thread."""
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        requests, self._writer = os.pipe()
+        self._reader, responses = os.pipe()
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._serve, args=(worker, requests, responses, options))
+        self._thread.start()
+
+    def _serve(self, worker: Worker, requests: int, responses: int, options: dict[str, Any]) -> None:
+        try:
+            Service(worker, requests, responses, **options).run()
+        except BaseException as error:
+            self.error = error
+        finally:
+            os.close(requests)
+            os.close(responses)
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._writer, view) :]
+
+    def stop_writing(self) -> None:
+        os.close(self._writer)
+
+    def read(self) -> bytes:
+        """Return what there is, `b""` at the end."""
+        return os.read(self._reader, 65536)
+
+    def read_until(self, ending: bytes) -> bytes:
+        data = b""
+        while not data.endswith(ending):
+            data += (piece := self.read())
+            assert piece, data
+        return data
+
+    def read_all(self) -> bytes:
+        data = b""
+        while piece := self.read():
+            data += piece
+        return data
+
+    def hang_up(self) -> None:
+        """Read no more, and wait until that is known."""
+        os.close(self._reader)
+        self._thread.join(LIMIT)
+        assert not self._thread.is_alive()
+
+
+def talk(worker: Worker, *pieces: bytes, **options: Any) -> bytes:
+    """Write pieces, then nothing more, and return all that comes back."""
+    line = Line(worker, **options)
+    for piece in pieces:
+        try:
+            line.write(piece)
+        except BrokenPipeError:
+            break  # it has been refused
+    line.stop_writing()
+    data = line.read_all()
+    line.hang_up()
+    if line.error is not None:
+        raise line.error
+    return data
+
+
+def responses(data: bytes, *methods: str) -> list[tuple[int, bytes]]:
+    """Return status and body of each response in the bytes."""
+    found = []
+    for method in methods:
+        connection = h11.Connection(h11.CLIENT)
+        connection.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
+        connection.send(h11.EndOfMessage())
+        connection.receive_data(data)
+        status, body = 0, b""
+        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                connection.receive_data(b"")
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+        found.append((status, body))
+        data, _ = connection.trailing_data
+    assert data == b""
+    return found
+
+
+def get(path: str, *headers: str, method: str = "GET", body: bytes = b"") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: testserver", *headers]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def test_request_and_response(worker: Worker) -> None:
+    """A request arrives as it was written, and its response leaves as the app gave it."""
+    data = talk(worker, get("/a%2Fb?x=1", "X-One: a", "X-One: b", method="POST", body=b"hello"), server=("other", 81))
+    [(status, body)] = responses(data, "POST")
+    seen = json.loads(body)
+    assert (status, seen["method"], seen["target"], seen["body"]) == (200, "POST", "/a%2Fb?x=1", "hello")
+    assert seen["server"] == ["testserver", 81]
+    assert dict(seen["headers"])["x-one"].replace(" ", "") == "a,b"
+
+    head = talk(worker, get("/headers")).partition(b"\r\n\r\n")[0]
+    assert head.lower().split(b"\r\n")[1:] == [b"x-one: a", b"x-two: b", b"x-one: c", b"content-length: 2"]
+
+
+def test_one_after_the_other(worker: Worker) -> None:
+    """A connection is kept, and requests that come at once are answered in their order, those with bodies as well."""
+    requests = get("/echo", method="POST", body=b"one") + get("/status/404") + get("/echo", method="POST", body=b"two")
+    assert responses(talk(worker, requests), "POST", "GET", "POST") == [(200, b"one"), (404, b"hello"), (200, b"two")]
+    line = Line(worker)
+    for _ in range(3):
+        line.write(get("/status/200"))
+        assert line.read_until(b"hello").startswith(b"HTTP/1.1 200 ")
+    line.stop_writing()
+    assert line.read_all() == b""
+    line.hang_up()
+
+
+@pytest.mark.parametrize("ending", [("HTTP/1.1", "Connection: close"), ("HTTP/1.0", "X: y")])
+def test_last_request(worker: Worker, ending: tuple[str, str]) -> None:
+    """After `Connection: close`, and with HTTP/1.0, the connection ends with the response."""
+    version, header = ending
+    line = Line(worker)
+    line.write(f"GET /status/200 {version}\r\nHost: x\r\n{header}\r\n\r\n".encode())
+    assert responses(line.read_all(), "GET") == [(200, b"hello")]
+    line.stop_writing()
+    line.hang_up()
+
+
+def test_no_body(worker: Worker) -> None:
+    """HEAD, 204 and 304 have no body, and the connection goes on."""
+    requests = get("/status/200", method="HEAD") + get("/status/204") + get("/status/304") + get("/status/200")
+    assert responses(talk(worker, requests), "HEAD", "GET", "GET", "GET") == [
+        (200, b""),
+        (204, b""),
+        (304, b""),
+        (200, b"hello"),
+    ]
+
+
+def test_streams(worker: Worker) -> None:
+    """A body of unknown length comes in chunks while the app yields it, and is read while the client writes it."""
+    data = talk(worker, get("/stream/chunks?chunks=one,two"))
+    assert data.endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+    line = Line(worker)
+    line.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    line.write(b"4\r\ndefg\r\n0\r\n\r\n")
+    line.stop_writing()
+    assert responses(line.read_all(), "POST") == [(200, b"abcdefg")]
+    line.hang_up()
+
+
+def test_expect_continue(worker: Worker) -> None:
+    """A client that expects it is told to go on when the app reads, and not at all when the app does not."""
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    line = Line(worker)
+    line.write(head % b"/echo")
+    assert line.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    line.write(b"abc" + get("/status/200"))
+    line.stop_writing()
+    assert responses(line.read_all(), "POST", "GET") == [(200, b"abc"), (200, b"hello")]
+    line.hang_up()
+
+
+def test_large_bodies(worker: Worker) -> None:
+    """Bodies of megabytes go through, both ways."""
+    body = bytes(range(256)) * (16 << 10)
+    line = Line(worker)
+    sender = threading.Thread(target=line.write, args=(get("/echo", "Connection: close", method="POST", body=body),))
+    sender.start()
+    assert responses(line.read_all(), "POST") == [(200, body)]
+    sender.join()
+    line.stop_writing()
+    line.hang_up()
+
+
+def test_app_that_raises(worker: Worker) -> None:
+    """What the app raises is raised at the host, or is a 500 with its traceback told; then the connection goes on."""
+    with pytest.raises(LookupError, match="boom"):
+        talk(worker, get("/boom"))
+    told: list[str] = []
+    data = talk(worker, get("/boom") + get("/status/200"), raise_app_exceptions=False, on_failure=told.append)
+    assert responses(data, "GET", "GET") == [(500, b"Internal Server Error"), (200, b"hello")]
+    assert [text.splitlines()[-1] for text in told] == ["LookupError: ('boom', 42)"]
+
+
+def test_client_that_leaves(worker: Worker) -> None:
+    """A client that reads no more is gone for the app, and its channel serves the next one."""
+    line = Line(worker)
+    line.write(get("/stream/endless?size=1000&token=t"))
+    line.read_until(b"\r\n")
+    line.hang_up()
+    line.stop_writing()
+    assert responses(talk(worker, get("/status/200")), "GET") == [(200, b"hello")]
+
+
+def test_client_that_leaves_in_its_request(worker: Worker) -> None:
+    """A client that leaves in the middle of its request gets no answer, and nothing is left of it."""
+    for data in (b"GET / HT", b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabc"):
+        assert talk(worker, data) == b""
+    assert responses(talk(worker, get("/status/200")), "GET") == [(200, b"hello")]
+
+
+HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "reason"),
+    [
+        (b"rubbish\r\n\r\n", 400, "illegal request line"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "Missing mandatory Host: header"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nbad header: y\r\n\r\n", 400, "illegal header line"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000, 431, "Receive buffer too long"),
+        (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "conflicting Content-Length headers"),
+        (HEAD + b"Content-Length: x\r\n\r\n", 400, "bad Content-Length"),
+        (
+            HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            400,
+            "Content-Length and Transfer-Encoding in one request",
+        ),
+        (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 501, "Only Transfer-Encoding: chunked is supported"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, "illegal chunk header"),
+    ],
+)
+def test_bad_bytes(worker: Worker, data: bytes, status: int, reason: str) -> None:
+    """Bytes that are no HTTP, and attempts at smuggling, are refused with the reason, and the connection ends."""
+    refusal = talk(worker, data, get("/status/200"))
+    [(got, body)] = responses(refusal, "POST")
+    assert got == status
+    assert body.decode().startswith(reason)
+    assert b"connection: close" in refusal.lower()
+    assert responses(talk(worker, get("/status/200")), "GET") == [(200, b"hello")]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_app_that_raises_of_a_head(worker: Worker, method: str) -> None:
+    """The 500 for a HEAD has no body, either."""
+    data = talk(worker, get("/boom", method=method) + get("/status/200"), raise_app_exceptions=False)
+    body = b"" if method == "HEAD" else b"Internal Server Error"
+    assert responses(data, method, "GET") == [(500, body), (200, b"hello")]
+
+
+@pytest.mark.parametrize("header", [(b"x y", b"z"), (b"content-length", b"-3"), (b"transfer-encoding", b"gzip")])
+@pytest.mark.parametrize("more_body", [False, True])
+def test_head_that_is_no_http(header: tuple[bytes, bytes], more_body: bool) -> None:
+    """A head that HTTP/1.1 cannot carry is an error of the app's, or a 500, since nothing was sent yet."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await send({"type": "http.response.start", "status": 200, "headers": [header]})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": more_body})
+        if more_body:
+            await receive()
+            await receive()
+
+    told: list[str] = []
+    with IpcThread(app) as worker:
+        with pytest.raises(AppProtocolError):
+            talk(worker, get("/"))
+        data = talk(worker, get("/") * 2, raise_app_exceptions=False, on_failure=told.append)
+    assert responses(data, "GET", "GET") == [(500, b"Internal Server Error")] * 2
+    assert len(told) == 2
+
+
+async def hopping(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+    await send({"type": "http.response.body", "body": b"abcde"})
+
+
+def test_response_that_is_no_http() -> None:
+    """A response that HTTP/1.1 cannot carry is an error of the app's."""
+    with IpcThread(hopping) as worker, pytest.raises(AppProtocolError, match=r"^the app's response is no HTTP/1\.1: "):
+        talk(worker, get("/"))
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[Worker]:
+    with IpcThread("apps.conformance_app:wsgi") as worker:
+        yield worker
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_pieces(echo: Worker, data: st.DataObject) -> None:
+    """However a request is cut into pieces, its answer is the same."""
+    body = data.draw(st.binary(max_size=200))
+    sizes = data.draw(st.lists(st.integers(1, 60), max_size=20))
+    if data.draw(st.booleans()):
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(body[i : i + 7]), body[i : i + 7]) for i in range(0, len(body), 7))
+        request = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    else:
+        request = get("/echo", method="POST", body=body)
+    pieces = []
+    for size in sizes:
+        pieces.append(request[:size])
+        request = request[size:]
+    assert responses(talk(echo, *filter(None, [*pieces, request])), "POST") == [(200, body)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=300), cut=st.integers(0, 120))
+def test_any_bytes(echo: Worker, data: bytes, cut: int) -> None:
+    """Whatever is written, the connection ends, and the worker serves the next one."""
+    request = get("/echo", method="POST", body=b"some body")
+    talk(echo, request[:cut] + data)
+    assert responses(talk(echo, get("/status/200")), "GET") == [(200, b"hello")]

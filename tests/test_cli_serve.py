@@ -1,0 +1,197 @@
+"""`socketless serve`, asked by curl over a UNIX socket, and over standard input and output."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from commands import LIMIT, MODULE, TESTS, environment, run
+from projects import under
+from socketless import IpcThread, sandbox
+from socketless.unix_server import UnixServer
+from support import nothing_leaks
+
+APP = "apps.conformance_app:asgi"
+
+REQUEST = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+
+needs_unix_sockets = pytest.mark.skipif(
+    any(not check.works for check in sandbox.examine() if check.name == "unix_server"),
+    reason="a UNIX socket is what this serves on, and they are refused here",
+)
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is the client of this test")
+
+
+@contextmanager
+def served(path: Path, *options: str, app: str = APP) -> Iterator[subprocess.Popen[str]]:
+    """Serve until the block ends."""
+    command = [*MODULE, "serve", app, "--uds", str(path), *options]
+    with subprocess.Popen(
+        command, cwd=TESTS, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            assert line == f"{app!r} is served on {path}\n", line + process.stderr.read()
+            yield process
+        finally:
+            process.kill()
+
+
+def curl(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    words = ["curl", "--silent", "--show-error", "--unix-socket", str(path), *options]
+    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+
+@needs_curl
+@needs_unix_sockets
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_curl(number: signal.Signals, tmp_path: Path) -> None:
+    """curl gets answers over one connection, the socket is this user's only, and a signal ends it all."""
+    path = tmp_path / "app.sock"
+    with served(path, "--root-path", "/api") as process:
+        assert stat.filemode(path.stat().st_mode) == "srw-------"
+        seen = json.loads(curl(path, "http://shop.example:81/api/seen?x=1").stdout)
+        assert (seen["target"], seen["server"]) == ("/api/seen?x=1", ["shop.example", 81])
+        twice = curl(path, "http://x/status/200", "http://x/status/404", "--verbose")
+        assert twice.stdout == "hellohello"
+        assert "Re-using existing connection" in twice.stderr
+        large = tmp_path / "large"
+        large.write_bytes(os.urandom(3 << 20))
+        assert curl(path, "http://x/echo", "--data-binary", f"@{large}", "--output", f"{large}.back").returncode == 0
+        assert Path(f"{large}.back").read_bytes() == large.read_bytes()
+        assert (
+            "< HTTP/1.1 100 Continue"
+            in curl(path, "http://x/echo", "--verbose", "-d", "hello", "-H", "Expect: 100-continue").stderr
+        )
+        assert curl(path, "http://x/boom").stdout == "Internal Server Error"
+        assert curl(path, "http://x/print").returncode == 0
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=LIMIT)
+        assert (process.returncode, stdout) == (0, "")
+        assert "LookupError: ('boom', 42)\n" in stderr
+        assert stderr.endswith("to stdout\nfrom C\nto stderr\n")
+        assert not path.exists()
+
+
+@needs_unix_sockets
+def test_requests_are_finished(tmp_path: Path) -> None:
+    """A server that is stopped answers the requests that have begun, and ends connections that rest."""
+    path = tmp_path / "app.sock"
+    os.mkfifo(tmp_path / "fifo")
+    with (
+        served(path) as process,
+        socket.socket(socket.AF_UNIX) as resting,
+        socket.socket(socket.AF_UNIX) as asking,
+        socket.socket(socket.AF_UNIX) as sending,
+    ):
+        for each in (resting, asking, sending):
+            each.settimeout(LIMIT)
+            each.connect(str(path))
+        head, _, _ = REQUEST.partition(b"hello")
+        sending.sendall(head.replace(b"Host: x", b"Host: x\r\nExpect: 100-continue"))
+        assert sending.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        asking.sendall(f"GET /fifo?{tmp_path}/fifo HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        with open(tmp_path / "fifo", "w"):  # now the app reads it
+            process.send_signal(signal.SIGTERM)
+            assert resting.recv(1) == b""
+            sending.sendall(b"hello")
+            assert sending.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
+        assert asking.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert process.wait(LIMIT) == 0
+
+
+@needs_unix_sockets
+def test_requests_that_hang(tmp_path: Path) -> None:
+    """A request that takes too long is cut off when the server is stopped."""
+    path = tmp_path / "app.sock"
+    with served(path, "--shutdown-timeout", "0.1") as process, socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(LIMIT)
+        asking.connect(str(path))
+        asking.sendall(b"GET /stream/held?token=never HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert asking.recv(65536).startswith(b"HTTP/1.1 200 ")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT) == 0
+
+
+@needs_unix_sockets
+def test_file_that_is_there(tmp_path: Path) -> None:
+    """What a killed server has left behind is replaced; another server, and another file, are left alone."""
+    path = tmp_path / "app.sock"
+    with served(path) as process:
+        process.kill()
+        process.wait()
+    assert path.exists()
+    with served(path):
+        assert run([*MODULE, "serve", APP, "--uds", str(path)]) == (
+            1,
+            "",
+            f"OSError: [Errno 98] another server listens there: '{path}'\n",
+        )
+        assert path.exists()
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    assert run([*MODULE, "serve", APP, "--uds", str(other)]) == (
+        1,
+        "",
+        f"FileExistsError: [Errno 17] there is a file already, which is no socket: '{other}'\n",
+    )
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.parametrize("profile", ["none", "codex", "strict"])
+def test_standard_input_and_output(profile: str) -> None:
+    """--stdio answers what comes on standard input; nothing but the answers goes to standard output."""
+    code, stdout, stderr = run(
+        [*under(profile), *MODULE, "serve", APP, "--stdio"],
+        REQUEST + b"GET /print HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    )
+    assert code == 0
+    first, second = stdout.split("HTTP/1.1 200 OK\r\n")[1:]
+    assert first.endswith("\r\n5\r\nhello\r\n0\r\n\r\n")
+    assert "to stdout" in stderr
+    assert "to stdout" not in second
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ([APP], 2, "Error: Give either --uds PATH or --stdio."),
+        ([APP, "--stdio", "--uds", "x"], 2, "Error: Give either --uds PATH or --stdio."),
+        (
+            ["nowhere:app", "--stdio"],
+            1,
+            "WorkerStartError: the worker could not start: cannot import 'nowhere:app': there is no module 'nowhere' "
+            "on sys.path",
+        ),
+    ],
+)
+def test_wrong_usage(args: list[str], code: int, message: str) -> None:
+    """Wrong usage, and an app that cannot start, are said."""
+    got, stdout, stderr = run([*MODULE, "serve", *args])
+    assert (got, stdout, stderr.splitlines()[-1]) == (code, "", message)
+
+
+@needs_unix_sockets
+def test_server_of_ones_own(tmp_path: Path) -> None:
+    """`UnixServer` serves a worker that is there, and leaves nothing behind but that."""
+    path = tmp_path / "app.sock"
+    with nothing_leaks(), IpcThread(APP) as worker:
+        for _ in range(2):
+            with UnixServer(worker, path) as server, socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(LIMIT)
+                client.connect(server.path)
+                client.sendall(REQUEST)
+                assert client.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
+            assert not path.exists()
+        worker.run(int)

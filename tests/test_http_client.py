@@ -1,0 +1,209 @@
+"""`http.client` under the switch, and `urllib.request` and urllib3, which are built on it."""
+
+from __future__ import annotations
+
+import gc
+import http.client
+import io
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import urllib3
+
+from socketless import IpcProcess, IpcThread, switch_to_ipc_connection
+from socketless.errors import WorkerDied
+from socketless.http_client import PipeSocket
+from support import LIMIT, nothing_leaks
+
+
+@pytest.fixture(params=["wsgi", "asgi"])
+def switched(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with nothing_leaks():
+        with switch_to_ipc_connection(f"apps.conformance_app:{request.param}") as switch:
+            yield switch
+            gc.collect()
+        wait_for_threads()
+
+
+def wait_for_threads() -> None:
+    # Those of connections that were closed.
+    for thread in threading.enumerate():
+        if thread.name == "socketless-http-client":
+            thread.join(LIMIT)
+
+
+def connection(**options: Any) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("shop.example", 8080, timeout=LIMIT, **options)
+
+
+def test_http_client(switched: Any) -> None:
+    """A connection is kept over several requests, and the app sees what was asked for."""
+    client = connection()
+    client.request("POST", "/a?x=1", body=b"hello", headers={"X-One": "a"})
+    response = client.getresponse()
+    seen = json.loads(response.read())
+    assert (response.status, seen["method"], seen["target"], seen["body"]) == (200, "POST", "/a?x=1", "hello")
+    assert seen["server"] == ["shop.example", 8080]
+    line = client.sock
+    client.request("GET", "/headers")
+    response = client.getresponse()
+    assert response.msg.get_all("X-One") == ["a", "c"]
+    assert response.read() == b"ok"
+    assert client.sock is line
+    client.close()
+    assert line.fileno() == -1
+
+    tls = http.client.HTTPSConnection("shop.example", timeout=LIMIT)
+    tls.request("GET", "/seen")
+    seen = json.loads(tls.getresponse().read())
+    assert (seen["scheme"], seen["server"]) == ("https", ["shop.example", 443])
+    tls.close()
+
+
+def test_streams(switched: Any) -> None:
+    """Bodies of unknown length go both ways, and large ones as well."""
+    client = connection()
+    client.request("POST", "/echo", body=iter([b"one", b"two"]), encode_chunked=True)
+    assert client.getresponse().read() == b"onetwo"
+    body = bytes(range(256)) * (16 << 10)
+    client.request("POST", "/echo", body=io.BytesIO(body), headers={"Content-Length": str(len(body))})
+    assert client.getresponse().read() == body
+    client.request("GET", "/stream/chunks?chunks=one,two")
+    response = client.getresponse()
+    assert (response.chunked, response.read(3), response.read()) == (True, b"one", b"two")
+    client.close()
+
+
+def test_urllib_request(switched: Any) -> None:
+    """`urlopen()` reaches the app, follows redirects, and raises its own error for a status."""
+    with urllib.request.urlopen("https://shop.example/seen", timeout=LIMIT) as response:
+        assert json.loads(response.read())["scheme"] == "https"
+    with urllib.request.urlopen("http://shop.example/redirect", timeout=LIMIT) as response:
+        assert json.loads(response.read())["path"] == "/echo-redirected"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen("http://shop.example/status/404", timeout=LIMIT)
+    assert caught.value.read() == b"hello"
+    caught.value.close()
+
+
+def test_urllib3(switched: Any) -> None:
+    """A pool reuses its connections, and warns of no certificate."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with urllib3.PoolManager() as pool:
+            for _ in range(3):
+                assert pool.request("GET", "https://shop.example/status/200", timeout=LIMIT).data == b"hello"
+            response = pool.request("POST", "http://shop.example/echo", body=b"x", preload_content=False)
+            assert b"".join(response.stream()) == b"x"
+            response.release_conn()
+            assert pool.connection_from_url("https://shop.example").num_connections == 1
+
+
+def failing(environ: Any, start_response: Any) -> Any:
+    calls.append(environ["PATH_INFO"])
+    raise FileNotFoundError(2, "no such file", environ["PATH_INFO"])
+
+
+calls: list[str] = []
+
+
+def test_app_that_raises_an_os_error() -> None:
+    """urllib3 does not take it for one of the connection, and asks the app once."""
+    calls.clear()
+    with IpcThread(failing) as worker, switch_to_ipc_connection(worker), urllib3.PoolManager() as pool:
+        for retries in (None, False, 5):
+            with pytest.raises(FileNotFoundError) as caught:
+                pool.request("GET", f"http://shop.example/{retries}", retries=retries, timeout=LIMIT)
+            assert caught.value.filename == f"/{retries}"
+    assert calls == ["/None", "/False", "/5"]
+
+
+@pytest.mark.parametrize("path", ["/boom", "/stream/boom?at=body"])
+def test_app_that_raises(switched: Any, path: str) -> None:
+    """What the app raises is raised where its response is read."""
+    client = connection()
+    client.request("GET", path)
+    with pytest.raises(LookupError):
+        client.getresponse().read()
+    client.close()
+
+
+def test_worker_that_dies(switched: Any) -> None:
+    """It is an error of the connection, too, and the next request gets another worker."""
+    client = connection()
+    client.request("GET", "/exit")
+    with pytest.raises(ConnectionResetError) as caught:
+        client.getresponse()
+    assert isinstance(caught.value, WorkerDied)
+    assert caught.value.exitcode == 7
+    client.close()
+    client.request("GET", "/status/200")
+    assert client.getresponse().read() == b"hello"
+    client.close()
+
+
+def test_timeout(switched: Any) -> None:
+    """A read timeout is the client's own, and the app is told that its client has gone."""
+    client = http.client.HTTPConnection("shop.example", timeout=0.1)
+    client.request("GET", "/stream/held?token=never")
+    response = client.getresponse()
+    assert response.read1() == b"held"
+    with pytest.raises(TimeoutError, match="^timed out$"):
+        response.read1()
+    response.close()
+    client.close()
+
+
+@pytest.mark.parametrize("path", ["/status/200", "/stream/endless?size=1000&token=dropped"])
+def test_dropped_connection(switched: Any, path: str) -> None:
+    """A connection that is dropped, whatever is left of its response, ends, and its channel is free again."""
+    for _ in range(2 * switched.worker.max_connections):
+        client = connection()
+        client.request("GET", path)
+        client.getresponse()
+        del client
+
+
+def test_leaving(switched: Any) -> None:
+    """The switch restores the methods; a connection that is open then has ended."""
+    before = http.client.HTTPConnection.connect
+    client = connection()
+    client.request("GET", "/status/200")
+    assert client.getresponse().read() == b"hello"
+    assert isinstance(client.sock, PipeSocket)
+    switched()
+    assert http.client.HTTPConnection.connect is not before
+    client.request("GET", "/status/200")
+    with pytest.raises(RuntimeError, match="the worker has been closed"):
+        client.getresponse()
+    client.close()
+
+
+def test_pipe_socket() -> None:
+    """It has what a socket has: timeouts, files, and an end."""
+    with nothing_leaks():
+        with IpcProcess("apps.conformance_app:wsgi") as worker:
+            line = PipeSocket(worker, None)
+            line.settimeout(LIMIT)
+            assert line.gettimeout() == LIMIT
+            with line.makefile("rw", encoding="latin-1", newline="") as file:
+                line.close()  # the file still uses it
+                file.write("GET /status/200 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                file.flush()
+                assert file.read().endswith("hello")
+            assert line.fileno() == -1
+            line = PipeSocket(worker, 0.0)
+            with pytest.raises(TimeoutError):
+                line.recv(1)
+            line.shutdown(socket.SHUT_WR)
+            line.setblocking(True)
+            assert line.recv(1) == b""
+            line.close()
+        wait_for_threads()
