@@ -1,4 +1,4 @@
-"""The switch: sends every httpx and httpx2 client of this process, and Starlette's TestClient, to one worker.
+"""The switch: sends every client of httpx, httpx2 and aiohttp, and Starlette's TestClient, to one worker.
 
 It replaces methods of the client libraries' own classes, not the classes: a client that was imported, subclassed or
 created before the switch goes to the worker too, and `isinstance` holds. What is replaced is the way to the network,
@@ -16,7 +16,7 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from socketless import starlette_switch
+from socketless import aiohttp_switch, starlette_switch
 from socketless.errors import StateError
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
@@ -100,8 +100,8 @@ def switch_to_ipc_connection(
     """Start a worker for an app and send every httpx and httpx2 client of this process to it.
 
     `httpx.Client`, `httpx.AsyncClient`, `httpx.get()` and the like reach the app, whatever host they ask for; the app
-    sees that host. So does the `TestClient` of Starlette and FastAPI, whatever app it was given. Other transports than
-    httpx's own for the network keep working as they are.
+    sees that host. So do the sessions of aiohttp, and the `TestClient` of Starlette and FastAPI, whatever app it was
+    given. Other transports and connectors than the libraries' own for the network keep working as they are.
 
     Args:
         app_import: ``"package.module:attribute"``, ``"package.module:factory()"``, an app object, a callable that
@@ -154,6 +154,7 @@ def switch_to_ipc_connection(
                 on_error.callback(worker.close)
             patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, on_requests)]
             patches += [_patch(*pair) for pair in starlette_switch.replacements(worker, on_requests)]
+            on_error.enter_context(aiohttp_switch.switched(worker, on_requests))
             end_worker = on_error.pop_all().close
         with _lock:
             for patch in patches:

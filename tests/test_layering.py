@@ -44,7 +44,8 @@ MAY_IMPORT = {
     "testcase": {"host", "testclient"},
     "django": {"host", "switch", "wire.pickling", "worker.django", "errors"},  # worker.django: what runs beside the app
     "django_fixtures": {"django"},
-    "switch": {"host", "transport", "starlette_switch", "errors"},
+    "aiohttp_switch": {"aiohttp", "host"},
+    "switch": {"aiohttp_switch", "host", "transport", "starlette_switch", "errors"},
     "cli": {"answer", "advice", "eventloop", "host", "sandbox", "switch", "transport", "errors"},
     "__main__": {"cli"},
 }
@@ -109,6 +110,7 @@ def test_no_cycle() -> None:
         ("import socketless.host.process", {"httpx", "httpx2", "werkzeug", "asgiref", "click"}),
         ("from socketless import IpcTransport", {"httpx2", "werkzeug", "asgiref", "trio"}),
         ("from socketless import IpcThread", {"httpx", "httpx2", "werkzeug", "asgiref", "trio"}),
+        ("import socketless.switch", {"aiohttp"}),
         ("from socketless.testclient import TestClient", {"starlette", "werkzeug", "asgiref", "trio"}),
     ],
 )
