@@ -189,6 +189,13 @@ def _connected(worker: Any, request: ClientRequest, **options: Any) -> _Protocol
     return protocol
 
 
+def connected_to_worker(worker: Worker, request: ClientRequest, timeout: ClientTimeout, **options: Any) -> _Protocol:
+    """Make a connection for a connector of aiohttp's own; compressed bodies are decoded there, too."""
+    protocol = _connected(Decoding(worker), request, **options)
+    protocol.pool_timeout = timeout.connect
+    return protocol
+
+
 def _as_theirs(error: SocketlessError) -> SocketlessError:
     name = name_of(error, _THEIR_NAMES)
     return error if name is None else mixed(error, "aiohttp", name)

@@ -1,4 +1,4 @@
-"""The switch: sends every client of httpx, httpx2 and requests, and Starlette's TestClient, to one worker.
+"""The switch: sends every client of httpx, httpx2, requests and aiohttp, and Starlette's TestClient, to one worker.
 
 It replaces methods of the client libraries' own classes, not the classes: a client that was imported, subclassed or
 created before the switch goes to the worker too, and `isinstance` holds. What is replaced is the way to the network,
@@ -19,7 +19,7 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from socketless import http_client, starlette_switch
+from socketless import aiohttp_switch, http_client, starlette_switch
 from socketless.errors import StateError
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
@@ -122,11 +122,12 @@ def switch_to_ipc_connection(
     max_body_bytes: int | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Switch:
-    """Start a worker for an app and send every httpx, httpx2 and requests client of this process to it.
+    """Start a worker for an app and send the HTTP clients of this process to it.
 
     `httpx.Client`, `httpx.AsyncClient`, `requests.Session`, `httpx.get()` and the like reach the app, whatever host
-    they ask for; the app sees that host. So does the `TestClient` of Starlette and FastAPI, whatever app it was given.
-    Other transports than httpx's own for the network, and other adapters than requests' own, keep working as they are.
+    they ask for; the app sees that host. So do the sessions of aiohttp, connections of `http.client` and urllib3, and
+    the `TestClient` of Starlette and FastAPI, whatever app it was given. Other transports, adapters and connectors than
+    the libraries' own for the network keep working as they are.
 
     Args:
         app_import: ``"package.module:attribute"``, ``"package.module:factory()"``, an app object, a callable that
@@ -178,6 +179,8 @@ def switch_to_ipc_connection(
                 on_error.callback(worker.close)
             patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, on_requests)]
             patches += _patches_of(starlette_switch.replacements, worker, on_requests)
+            aiohttp_connections = aiohttp_switch.Connections(worker, on_requests)
+            on_error.callback(aiohttp_connections.close)
             end_worker = on_error.pop_all().close
         with _lock:
             switch = Switch(worker, arguments, end_worker)
@@ -186,6 +189,7 @@ def switch_to_ipc_connection(
         with ExitStack() as on_error:
             on_error.callback(switch)
             switch.apply_on_import("requests", partial(_requests_patches, worker, base_url, on_requests))
+            switch.apply_on_import(aiohttp_switch.MODULE, partial(_patches_of, aiohttp_connections.replacements))
             for name, replacements in http_client.REPLACEMENTS.items():
                 switch.apply_on_import(name, partial(_patches_of, replacements, worker, on_requests))
             on_error.pop_all()

@@ -76,4 +76,12 @@ async def note(session: aiohttp.ClientSession, name: str) -> str:
 
 
 async def say(session: aiohttp.ClientSession, name: str) -> None:
-    (await session.post(f"/note/{name}")).release()
+    async with session.post(f"/note/{name}") as response:
+        await response.read()
+
+
+async def hello(session: aiohttp.ClientSession) -> Any:
+    """Make a request that is answered at once, and return what the app has seen."""
+    async with session.get("/hello") as response:
+        assert response.status == 200
+        return await response.json()

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp_support import EACH_WAY, note, run, run_with, say, session_for
+from aiohttp_support import EACH_WAY, hello, note, run, run_with, say, session_for
 
 from apps import aiohttp_app
 from socketless import IpcProcess, IpcThread, errors
@@ -36,7 +36,7 @@ def test_import_string() -> None:
     async def main() -> None:
         connector = ASGIApplicationConnector("apps.aiohttp_app:app")
         async with aiohttp.ClientSession("http://testserver", connector=connector) as session:
-            assert (await (await session.get("/hello")).json())["state"] == "the lifespan"
+            assert (await hello(session))["state"] == "the lifespan"
 
     run(main)
 
@@ -62,7 +62,7 @@ def test_given_worker(kind: Any) -> None:
         async def main() -> None:
             async with ASGIApplicationConnector(worker) as connector:
                 async with aiohttp.ClientSession("http://testserver", connector=connector) as session:
-                    assert (await session.get("/hello")).status == 200
+                    await hello(session)
 
         asyncio.run(main())
         asyncio.run(main())
@@ -91,10 +91,10 @@ def test_lifespan() -> None:
         async with ASGIApplicationConnector(aiohttp_app.app) as connector:
             assert aiohttp_app.events == ["startup"]
             async with aiohttp.ClientSession("http://testserver", connector=connector, connector_owner=False) as first:
-                assert (await (await first.get("/hello")).json())["state"] == "the lifespan"
+                assert (await hello(first))["state"] == "the lifespan"
             assert aiohttp_app.events == ["startup"]
             async with aiohttp.ClientSession("http://testserver", connector=connector) as second:
-                assert (await second.get("/hello")).status == 200
+                await hello(second)
             assert aiohttp_app.events == ["startup", "shutdown"]
         assert aiohttp_app.events == ["startup", "shutdown"]
 
@@ -108,7 +108,7 @@ def test_no_lifespan() -> None:
         aiohttp_app.events.clear()
         connector = ASGIApplicationConnector(aiohttp_app.app)
         async with aiohttp.ClientSession("http://testserver", connector=connector) as session:
-            assert (await (await session.get("/hello")).json())["state"] is None
+            assert (await hello(session))["state"] is None
         assert aiohttp_app.events == []
 
     run(main)
@@ -210,7 +210,7 @@ def test_keep_alive(way: str, options: dict[str, Any], second: str) -> None:
             assert events == ["created", second]
             with pytest.raises(LookupError):
                 await traced.get("/boom/keep")
-            await (await traced.get("/hello")).read()
+            await hello(traced)
             assert events[2:] == [second, "created"]
 
     run_with(way, test, **options)
@@ -224,7 +224,7 @@ def test_limit() -> None:
             with pytest.raises(aiohttp.ServerTimeoutError) as caught:
                 await session.get("/hello", timeout=aiohttp.ClientTimeout(connect=0.01))
             assert not isinstance(caught.value, errors.SocketlessError)
-        assert (await session.get("/hello")).status == 200
+        await hello(session)
 
     run_with("app", test, limit=2)
 
@@ -257,7 +257,7 @@ def test_session_closed_in_the_middle(way: str) -> None:
             assert await response.content.readany() == b"quiet"
             reading = asyncio.create_task(response.content.readany())
             ended = asyncio.create_task(note(session, "nobody"))
-            await (await session.get("/hello")).read()  # so that all have begun to wait
+            await hello(session)  # so that all have begun to wait
             await session.close()
             for task in (waiting, reading, ended):
                 with pytest.raises(aiohttp.ClientConnectionError):
@@ -357,7 +357,7 @@ def test_exception_in_the_middle(way: str) -> None:
 
     async def test(session: aiohttp.ClientSession) -> None:
         async with session.get("/broken") as response:
-            await (await session.get("/hello")).read()
+            await hello(session)
             assert b"".join([await response.content.readexactly(1) for _ in range(6)]) == b"onetwo"
             with pytest.raises(LookupError, match="in the middle"):
                 await response.content.read()
@@ -369,12 +369,12 @@ def test_dead_worker() -> None:
     """A worker that dies is a WorkerDied and a ServerConnectionError; aiohttp does not send the request again."""
 
     async def test(session: aiohttp.ClientSession) -> None:
-        assert (await session.get("/hello")).status == 200
+        await hello(session)
         with pytest.raises(aiohttp.ServerConnectionError) as caught:
             await session.get("/boom/died?error=exit")
         assert isinstance(caught.value, errors.WorkerDied)
         assert caught.value.exitcode == 7
-        assert (await session.get("/hello")).status == 200  # the one restart that there is
+        await hello(session)  # the one restart that there is
 
     run_with("process", test)
 

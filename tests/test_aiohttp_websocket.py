@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import WSMsgType
-from aiohttp_support import EACH_WAY, note, run, run_with, session_for
+from aiohttp_support import EACH_WAY, hello, note, run, run_with, session_for
 
 from apps import aiohttp_app
 from socketless.aiohttp import ASGIApplicationConnector
@@ -135,7 +135,7 @@ def test_session_closed(way: str, caplog: pytest.LogCaptureFixture) -> None:
         async with session_for(way) as session:
             socket = await session.ws_connect("/chat/left")
             waiting = asyncio.create_task(socket.receive())
-            await (await session.get("/hello")).read()
+            await hello(session)
             await session.close()
             assert (await waiting).type is WSMsgType.CLOSED
         if way != "process":

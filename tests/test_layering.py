@@ -59,7 +59,8 @@ MAY_IMPORT = {
     "django_connections": set[str](),
     "django_fixtures": {"django"},
     "late": set[str](),
-    "switch": {"host", "http_client", "late", "requests", "transport", "starlette_switch", "errors"},
+    "aiohttp_switch": {"aiohttp", "host"},
+    "switch": {"aiohttp_switch", "host", "http_client", "late", "requests", "transport", "starlette_switch", "errors"},
     "cli": {
         "answer",
         "advice",
@@ -136,6 +137,7 @@ def test_no_cycle() -> None:
         ("import socketless.host.process", {"httpx", "httpx2", "werkzeug", "asgiref", "click"}),
         ("from socketless import IpcTransport", {"httpx2", "werkzeug", "asgiref", "trio"}),
         ("from socketless import IpcThread", {"httpx", "httpx2", "werkzeug", "asgiref", "trio"}),
+        ("import socketless.switch", {"aiohttp"}),
         ("from socketless.testclient import TestClient", {"starlette", "werkzeug", "asgiref", "trio"}),
         ("import socketless.requests", {"requests", "urllib3", "httpx", "multiprocessing"}),
         ("from socketless.requests import Session, UnixAdapter", {"httpx", "httpx2", "werkzeug", "asgiref", "h11"}),

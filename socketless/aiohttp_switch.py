@@ -1,0 +1,44 @@
+"""What the switch replaces of aiohttp: the connections of `TCPConnector`, which sessions have unless given another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
+
+from socketless.host.worker import Worker
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+MODULE = "aiohttp.connector"  # which takes 120 to 160 ms to import
+
+
+class Connections:
+    """Those that sessions of aiohttp have to a worker, while a switch is on."""
+
+    def __init__(self, worker: Worker, options: Mapping[str, Any]) -> None:
+        self._worker = worker
+        self._options = options
+        self._open: WeakSet[Any] = WeakSet()
+
+    def replacements(self) -> Iterator[tuple[type, Callable[..., Any]]]:
+        """Return a class, and a function to replace its method of the same name. aiohttp must have been imported."""
+        worker, options, opened = self._worker, self._options, self._open
+
+        async def _create_connection(self: Any, req: Any, traces: Any, timeout: Any) -> Any:
+            from socketless.aiohttp import connected_to_worker  # which needs aiohttp
+
+            protocol = connected_to_worker(worker, req, timeout, **options)
+            opened.add(protocol)
+            return protocol
+
+        yield sys.modules[MODULE].TCPConnector, _create_connection
+
+    def close(self) -> None:
+        """Close those that idle in a session's pool: the next request of the session is for the network."""
+        for protocol in list(self._open):
+            protocol.force_close()
+            with suppress(RuntimeError):  # its loop is closed
+                protocol._loop.call_soon_threadsafe(protocol.close)
