@@ -251,6 +251,10 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
         cls.worker = live.worker
         stack.enter_context(live.switched())
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.worker.renew()
+
 
 class StaticLiveServerTestCase(LiveServerTestCase):
     """A drop-in for `django.contrib.staticfiles.testing.StaticLiveServerTestCase`.

@@ -90,4 +90,5 @@ def socketless_live_server(transactional_db: None, _socketless_live_app: LiveApp
     (the default), or a process, ``spawn`` or ``fork``, for which no database may be in memory.
     """
     with _socketless_live_app.switched():
+        _socketless_live_app.worker.renew()
         yield LiveServer(_socketless_live_app)

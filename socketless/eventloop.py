@@ -13,14 +13,15 @@ import sys
 import threading
 import weakref
 from asyncio import selector_events
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
+
+from socketless.late import Watch
 
 __all__ = ["install", "is_installed", "uninstall"]
 
 _TRIO = "trio._core._wakeup_socketpair"
 _lock = threading.Lock()
+_watch: Watch | None = None  # guarded by _lock; for trio, while it is not imported
 _originals: list[tuple[type, str, Any]] = []  # the methods that install() has replaced: class, name, method
 _ends: weakref.WeakSet[_PipeEnd] = weakref.WeakSet()
 
@@ -87,41 +88,19 @@ def _init_wakeup(wakeup: Any) -> None:
     wakeup.old_wakeup_fd = None
 
 
-class _TrioFinder(MetaPathFinder):
-    """Replaces trio's wake-up when trio is imported, so that nobody has to import it for that."""
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if fullname != _TRIO:
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            loader: Any = spec.loader
-            execute = loader.exec_module
-
-            def exec_module(module: Any) -> None:
-                execute(module)
-                if is_installed():
-                    _replace_trios(module)
-
-            loader.exec_module = exec_module
-        return spec
-
-
-_finder = _TrioFinder()
-
-
 def install() -> None:
     """Make every asyncio selector loop that is created from now on, and every run of trio, wake by a pipe.
 
     Loops of subclasses count, however they are made: `asyncio.run`, `new_event_loop`, pytest-asyncio, anyio's portals.
     Loops that exist already, and uvloop's, stay as they are. Calling it again does nothing.
     """
+    global _watch
     with _lock:
         if not is_installed():
             _replace(selector_events.BaseSelectorEventLoop, "_make_self_pipe", _make_self_pipe)
-            sys.meta_path.insert(0, _finder)
+            _watch = Watch(_TRIO, _replace_trios)
             if _TRIO in sys.modules:
-                _replace_trios(sys.modules[_TRIO])
+                _replace_trios()
 
 
 def is_installed() -> bool:
@@ -132,16 +111,16 @@ def is_installed() -> bool:
 def uninstall() -> None:
     """Give new loops the sockets of asyncio and trio again. Without `install()` before it, does nothing."""
     with _lock:
-        if _finder in sys.meta_path:
-            sys.meta_path.remove(_finder)
+        if _watch is not None:
+            _watch.close()
         while _originals:
             owner, name, original = _originals.pop()
             setattr(owner, name, original)
 
 
-def _replace_trios(module: Any) -> None:
-    wakeup = getattr(module, "WakeupSocketpair", None)
-    if wakeup is not None:  # or a trio that wakes in some other way
+def _replace_trios() -> None:
+    wakeup = getattr(sys.modules[_TRIO], "WakeupSocketpair", None)
+    if wakeup is not None and is_installed():  # or a trio that wakes in some other way
         _replace(wakeup, "__init__", _init_wakeup)
 
 

@@ -36,7 +36,8 @@ class Watch(MetaPathFinder):
         if fullname != self._name:
             return None
         for finder in [*sys.meta_path]:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            find: Any = getattr(finder, "find_spec", None)  # an older finder has none
+            spec: ModuleSpec | None = None if finder is self or find is None else find(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None:
                     self._watch(spec.loader)

@@ -20,7 +20,7 @@ MODULES = {
 # The parts of the package, and which other parts each may import. `socketless` itself is for everybody.
 MAY_IMPORT = {
     "errors": set[str](),
-    "eventloop": set[str](),
+    "eventloop": {"late"},
     "wire": {"errors"},
     "worker": {"wire", "eventloop", "errors"},
     "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
