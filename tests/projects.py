@@ -83,9 +83,9 @@ class Seen(NamedTuple):
 
     @property
     def end(self) -> str:
-        """The last line, if pytest says there how many tests have passed and failed, without the time."""
-        found = re.search(r"^=+ (.*?) in [\d.]+s( \([\d:]+\))? =+\n\Z", self.text, re.M)
-        return "" if found is None else found[1]
+        """The line in which pytest says how many tests have passed and failed, without the time."""
+        *_, (counts, _) = re.findall(r"^=+ (.*?) in [\d.]+s( \([\d:]+\))? =+$", self.text, re.M) or [("", "")]
+        return str(counts)
 
     def part(self, title: str) -> str:
         """Return a part of pytest's report, from its title to the next."""

@@ -43,6 +43,7 @@ LOADED = {
     "option": (["-p", "socketless"], {}, ""),
     "option, module": (["-p", "socketless.pytest_plugin"], {}, ""),
     "environment": ([], {"PYTEST_PLUGINS": "socketless"}, ""),
+    "environment, module": ([], {"PYTEST_PLUGINS": "socketless.pytest_plugin"}, ""),
     "conftest": ([], {}, "pytest_plugins = ['socketless.pytest_plugin']\n"),
 }
 

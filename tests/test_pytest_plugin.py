@@ -82,6 +82,7 @@ def test_configured_app(project: Project, profile: str) -> None:
     assert seen.summary == ["FAILED test_shop.py::test_seen - assert False"]
     assert (seen.end, seen.exit_code) == ("1 failed, 6 passed", 1)
     assert "adding tea" not in seen.text
+    assert re.search(r" in [\d.]+s =+\n\Z", seen.text)  # nothing is printed as the worker ends
 
 
 def test_option_and_base_url(project: Project) -> None:
