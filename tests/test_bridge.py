@@ -13,8 +13,10 @@ from typing import Any
 
 import h11
 import pytest
+import wsproto
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wsproto import events
 
 from socketless import IpcProcess, IpcThread
 from socketless.errors import AppProtocolError
@@ -83,6 +85,10 @@ class Line:
     def hang_up(self) -> None:
         """Read no more, and wait until that is known."""
         os.close(self._reader)
+        self.join()
+
+    def join(self) -> None:
+        """Wait until it is served no more."""
         self._thread.join(LIMIT)
         assert not self._thread.is_alive()
 
@@ -101,6 +107,28 @@ def talk(worker: Worker, *pieces: bytes, **options: Any) -> bytes:
     if line.error is not None:
         raise line.error
     return data
+
+
+class WebSocketClient:
+    """wsproto's, at the end of a line."""
+
+    def __init__(self, line: Line, path: str) -> None:
+        self._line = line
+        self._connection = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+        self.send(events.Request(host="x", target=path))
+        assert isinstance(self.next_event(), events.AcceptConnection)
+
+    def send(self, event: Any) -> None:
+        self._line.write(self._connection.send(event))
+
+    def leave(self) -> None:
+        self._line.hang_up()
+        self._line.stop_writing()
+
+    def next_event(self) -> Any:
+        while (event := next(self._connection.events(), None)) is None:
+            self._connection.receive_data(self._line.read() or None)
+        return event
 
 
 def responses(data: bytes, *methods: str) -> list[tuple[int, bytes]]:
@@ -303,6 +331,59 @@ def test_head_that_is_no_http(header: tuple[bytes, bytes], more_body: bool) -> N
         data = talk(worker, get("/") * 2, raise_app_exceptions=False, on_failure=told.append)
     assert responses(data, "GET", "GET") == [(500, b"Internal Server Error")] * 2
     assert len(told) == 2
+
+
+@pytest.fixture(scope="module", params=[IpcThread, IpcProcess])
+def websockets(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    with nothing_leaks(), request.param("apps.websocket_app:raw") as worker:
+        yield worker
+
+
+def no_pump_is_left() -> bool:
+    return "socketless-pump" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_websocket(websockets: Worker) -> None:
+    """A WebSocket's messages go both ways, and its end is the connection's."""
+    line = Line(websockets)
+    client = WebSocketClient(line, "/raw/echo")
+    for text in ("one", "two"):
+        client.send(events.TextMessage(text))
+        assert client.next_event().data == text
+    client.send(events.CloseConnection(1000))
+    assert client.next_event().code == 1000
+    assert line.read_all() == b""
+    line.join()
+    assert no_pump_is_left()
+    line.stop_writing()
+    line.hang_up()
+
+
+CLOSING = '/raw/script?["receive",{"type":"websocket.accept"},{"type":"websocket.close","code":4001}]'
+
+
+def test_client_that_does_not_answer_a_close(websockets: Worker) -> None:
+    """When a WebSocket's connection is over, nobody reads what its client may write yet."""
+    line = Line(websockets)
+    client = WebSocketClient(line, CLOSING)
+    assert client.next_event().code == 4001
+    assert line.read_all() == b""
+    line.join()
+    assert no_pump_is_left()
+    line.stop_writing()
+    line.hang_up()
+
+
+def test_client_that_leaves_a_websocket(websockets: Worker) -> None:
+    """A client that reads no more is gone for the app, and nobody reads what it may write yet."""
+    line = Line(websockets)
+    WebSocketClient(line, "/raw/listen/left")
+    line.hang_up()
+    assert no_pump_is_left()
+    line.stop_writing()
+    noted = WebSocketClient(Line(websockets), "/raw/noted/left")
+    assert "websocket.disconnect" in noted.next_event().data
+    noted.leave()
 
 
 async def hopping(scope: Any, receive: Any, send: Any) -> None:
