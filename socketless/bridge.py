@@ -103,15 +103,18 @@ class Bridge:
                 if output:
                     return output
             return None
-        except h11.RemoteProtocolError as error:
-            return self._refuse(error)
-        except ClientDisconnected:
-            self._is_closed = True
-            return None
-        except BaseException:
+        except _Refused as refused:
+            return self._refuse(refused)
+        except BaseException as error:
             self._is_closed = True
             self.hang_up()
+            if isinstance(error, ClientDisconnected) and not self._app_has_failed:
+                return None
             raise
+
+    @property
+    def _app_has_failed(self) -> bool:
+        return self._exchange is not None and self._exchange.failed is not None
 
     def _step(self) -> PullingSteps[bytes]:
         if self._has_answered:
@@ -127,14 +130,20 @@ class Bridge:
         return (yield from self._answer(event))
 
     def _next_event(self) -> PullingSteps[Any]:
-        while (event := self._connection.next_event()) is h11.NEED_DATA:
+        while (event := self._event_that_has_come()) is h11.NEED_DATA:
             self._connection.receive_data((yield self._pull) or b"")
         return event
+
+    def _event_that_has_come(self) -> Any:
+        try:
+            return self._connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise _Refused(str(error), error.error_status_hint) from None
 
     # The request
 
     def _answer(self, event: h11.Request) -> PullingSteps[bytes]:
-        self._method = event.method.decode("ascii")
+        self._method, self._exchange = event.method.decode("ascii"), None
         message, body = self._message_of(event)
         try:
             exchange = self._exchange = yield from self._worker.exchange(message, self.timeouts, body)
@@ -166,9 +175,7 @@ class Bridge:
         scheme = self._scheme
         texts = _text_of(event.headers)
         if "content-length" in texts and "transfer-encoding" in texts:
-            raise h11.RemoteProtocolError(
-                "Content-Length and Transfer-Encoding in one request"
-            )  # RFC 9112, section 6.1
+            raise _Refused("Content-Length and Transfer-Encoding in one request", 400)  # RFC 9112, section 6.1
         if upgrade.is_asked_for(texts) and self._worker.app_kind == "asgi":
             upgrade.require_wsproto()
             scheme = {"http": "ws", "https": "wss"}[scheme]
@@ -192,7 +199,7 @@ class Bridge:
         if self._connection.they_are_waiting_for_100_continue:
             return body, True
         while True:
-            event = self._connection.next_event()
+            event = self._event_that_has_come()
             if isinstance(event, h11.Data):
                 body += event.data
             else:
@@ -254,16 +261,15 @@ class Bridge:
         else:
             self._is_closed = True
 
-    def _refuse(self, error: h11.RemoteProtocolError) -> bytes | None:
+    def _refuse(self, refused: _Refused) -> bytes | None:
         self.hang_up()
         self._is_closed = True
         _, has_gone = self._connection.trailing_data
         if has_gone or self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return None
-        text = f"{error}\n".encode()
+        text = f"{refused.reason}\n".encode()
         headers = [*_TEXT, ("content-length", str(len(text))), ("connection", "close")]
-        status = error.error_status_hint
-        head = h11.Response(status_code=status, reason=_REASONS[status], headers=headers)
+        head = h11.Response(status_code=refused.status, reason=_REASONS[refused.status], headers=headers)
         return b"".join(self._send(event) for event in (head, h11.Data(data=text), h11.EndOfMessage()))
 
     # WebSockets, and the end
@@ -284,6 +290,14 @@ class Bridge:
         """Tell the app, if it is still there, that its client has gone."""
         if self._exchange is not None:
             self._exchange.cancel()
+
+
+class _Refused(Exception):
+    """What the client has written is no HTTP. An app may raise h11's own error, which is none of this connection."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason, status)
+        self.reason, self.status = reason, status
 
 
 def _h11_head(response: Response) -> h11.Response:

@@ -59,12 +59,13 @@ class Service:
         pump: threading.Thread | None = None
         try:
             while (output := run_blocking(self._bridge.next_output(), self._write_fd)) is not None:
-                self._write(output)
+                try:
+                    self._write(output)
+                except ClientDisconnected:
+                    break
                 if pump is None and self._bridge.upgraded is not None:
                     pump = threading.Thread(target=self._pump, name="socketless-pump", daemon=True)
                     pump.start()
-        except ClientDisconnected:
-            pass
         finally:
             self._bridge.hang_up()
             end_writer.close()

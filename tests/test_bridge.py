@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from wsproto import events
 
 from socketless import IpcProcess, IpcThread
-from socketless.errors import AppProtocolError
+from socketless.errors import AppProtocolError, ClientDisconnected
 from socketless.host.worker import Worker
 from socketless.serving import Service
 from support import LIMIT, nothing_leaks
@@ -300,6 +300,26 @@ def test_bad_bytes(worker: Worker, data: bytes, status: int, reason: str) -> Non
     assert body.decode().startswith(reason)
     assert b"connection: close" in refusal.lower()
     assert responses(talk(worker, get("/status/200")), "GET") == [(200, b"hello")]
+
+
+@pytest.mark.parametrize("error", [h11.RemoteProtocolError("of a peer's"), ClientDisconnected("of its own")])
+def test_app_that_raises_what_we_catch(error: Exception) -> None:
+    """An error that would be the client's is the app's when the app raises it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        if scope["path"] == "/middle":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        raise error
+
+    with IpcThread(app) as worker:
+        for path in ("/", "/middle"):
+            with pytest.raises(type(error), match=str(error)):
+                talk(worker, get(path))
+        data = talk(worker, get("/") * 2, raise_app_exceptions=False)
+    assert responses(data, "GET", "GET") == [(500, b"Internal Server Error")] * 2
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
