@@ -78,6 +78,7 @@ class Bridge:
         self._body: Body | None = None  # of the response that is being sent
         self._is_bodiless = False  # the response has no body, whatever the app says
         self._has_answered = False  # a response is complete, and its request perhaps not
+        self._is_last = False  # the client was not told to go on: nobody knows whether a body follows, or a request
         self._is_closed = False
         self.upgraded: upgrade.Upgraded | None = None  # once the connection is a WebSocket
 
@@ -219,6 +220,7 @@ class Bridge:
     # The response
 
     def _head(self, response: Response) -> bytes:
+        self._is_last = self._connection.they_are_waiting_for_100_continue  # RFC 9110, section 10.1.1
         try:
             head = _h11_head(response)
         except h11.LocalProtocolError as error:  # nothing was sent yet
@@ -230,7 +232,7 @@ class Bridge:
             self._body, response = None, INTERNAL_SERVER_ERROR
             head = _h11_head(response)
         self._is_bodiless = is_bodiless(self._method, response.status)
-        output = self._send(head)
+        output = self._send(_closing(head) if self._is_last else head)
         if self._body is None:
             output += self._data(response.body) + self._end_of_message()
         return output
@@ -253,7 +255,7 @@ class Bridge:
 
     def _begin_next(self) -> PullingSteps[None]:
         self._has_answered = False
-        while self._connection.their_state is h11.SEND_BODY and not self._connection.they_are_waiting_for_100_continue:
+        while self._connection.their_state is h11.SEND_BODY and not self._is_last:
             if isinstance((yield from self._next_event()), h11.ConnectionClosed):
                 break
         if self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE:
@@ -290,6 +292,14 @@ class Bridge:
         """Tell the app, if it is still there, that its client has gone."""
         if self._exchange is not None:
             self._exchange.cancel()
+
+
+def _closing(head: h11.Response) -> h11.Response:
+    headers = head.headers.raw_items()
+    options = b",".join(value for name, value in head.headers if name == b"connection").lower().split(b",")
+    if b"close" not in [option.strip() for option in options]:
+        headers = [*headers, (b"Connection", b"close")]
+    return h11.Response(status_code=head.status_code, reason=head.reason, headers=headers)
 
 
 class _Refused(Exception):

@@ -231,6 +231,30 @@ def test_expect_continue(worker: Worker) -> None:
     assert responses(line.read_all(), "POST", "GET") == [(200, b"abc"), (200, b"hello")]
     line.hang_up()
 
+    line = Line(worker)
+    line.write(head % b"/stream/chunks?chunks=one")
+    data = line.read_all()  # it ends, since what is written next may be the body or a request
+    assert b"\r\nconnection: close\r\n" in data.lower()
+    assert responses(data, "POST") == [(200, b"one")]
+    line.stop_writing()
+    line.hang_up()
+
+
+@pytest.mark.parametrize("sent", [b"close", b"X-Hop, Close"])
+def test_expect_continue_of_an_app_that_closes(sent: bytes) -> None:
+    """Where the app says by itself that the connection ends, that is not said twice."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await send({"type": "http.response.start", "status": 417, "headers": [(b"connection", sent)]})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    with IpcThread(app) as worker:
+        data = talk(worker, get("/", "Expect: 100-continue", "Content-Length: 3", method="POST"), get("/status/200"))
+    assert responses(data, "POST") == [(417, b"no")]
+    assert data.lower().count(b"close") == 1
+
 
 def test_large_bodies(worker: Worker) -> None:
     """Bodies of megabytes go through, both ways."""
