@@ -167,7 +167,12 @@ class Bridge:
             raise self._as_theirs(error) from error.__cause__
         if response.more_body:
             self._body = Body(
-                exchange, self._method, response, self._as_theirs, raise_app_exceptions=self._raise_app_exceptions
+                exchange,
+                self._method,
+                response,
+                self._as_theirs,
+                raise_app_exceptions=self._raise_app_exceptions,
+                on_failure=self._on_failure,
             )
         return self._head(response)
 
@@ -223,6 +228,8 @@ class Bridge:
         self._is_last = self._connection.they_are_waiting_for_100_continue  # RFC 9110, section 10.1.1
         try:
             head = _h11_head(response)
+            if self._body is None and not is_bodiless(self._method, response.status):
+                _check_length(head, len(response.body))
         except h11.LocalProtocolError as error:  # nothing was sent yet
             broken = self._broken(error)
             if self._raise_app_exceptions:
@@ -292,6 +299,14 @@ class Bridge:
         """Tell the app, if it is still there, that its client has gone."""
         if self._exchange is not None:
             self._exchange.cancel()
+
+
+def _check_length(head: h11.Response, size: int) -> None:
+    """Say of a whole response what h11 would say of its body when the head has been sent."""
+    headers = dict(head.headers)
+    length = int(headers.get(b"content-length", size))
+    if length != size and b"transfer-encoding" not in headers:  # RFC 9112, section 6.3: that has precedence
+        raise h11.LocalProtocolError(f"Too {'much' if size > length else 'little'} data for declared Content-Length")
 
 
 def _closing(head: h11.Response) -> h11.Response:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from wsproto import events
 
 from socketless import IpcProcess, IpcThread
-from socketless.errors import AppProtocolError, ClientDisconnected
+from socketless.errors import AppProtocolError, ClientDisconnected, IncompleteResponse
 from socketless.host.worker import Worker
 from socketless.serving import Service
 from support import LIMIT, nothing_leaks
@@ -346,6 +346,14 @@ def test_app_that_raises_what_we_catch(error: Exception) -> None:
     assert responses(data, "GET", "GET") == [(500, b"Internal Server Error")] * 2
 
 
+def test_app_that_raises_in_the_middle(worker: Worker) -> None:
+    """What the app raises after a part of its response is told as well, and ends the connection."""
+    told: list[str] = []
+    with pytest.raises(IncompleteResponse):
+        talk(worker, get("/stream/boom?at=middle"), raise_app_exceptions=False, on_failure=told.append)
+    assert [text.splitlines()[-1] for text in told] == ["LookupError: ('boom', 42)"]
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_app_that_raises_of_a_head(worker: Worker, method: str) -> None:
     """The 500 for a HEAD has no body, either."""
@@ -430,17 +438,26 @@ def test_client_that_leaves_a_websocket(websockets: Worker) -> None:
     noted.leave()
 
 
-async def hopping(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        raise NotImplementedError
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
-    await send({"type": "http.response.body", "body": b"abcde"})
+@pytest.mark.parametrize(("body", "text"), [(b"abcde", "Too much"), (b"a", "Too little"), (b"", "Too little")])
+def test_response_of_another_length(body: bytes, text: str) -> None:
+    """A whole response that is not as long as it says is an error of the app's, or a 500; that of a HEAD has none."""
 
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+        await send({"type": "http.response.body", "body": body})
 
-def test_response_that_is_no_http() -> None:
-    """A response that HTTP/1.1 cannot carry is an error of the app's."""
-    with IpcThread(hopping) as worker, pytest.raises(AppProtocolError, match=r"^the app's response is no HTTP/1\.1: "):
-        talk(worker, get("/"))
+    told: list[str] = []
+    with IpcThread(app) as worker:
+        with pytest.raises(AppProtocolError) as caught:
+            talk(worker, get("/"))
+        requests = get("/") + get("/", method="HEAD") + get("/")
+        data = talk(worker, requests, raise_app_exceptions=False, on_failure=told.append)
+    assert str(caught.value) == f"the app's response is no HTTP/1.1: {text} data for declared Content-Length"
+    failure = (500, b"Internal Server Error")
+    assert responses(data, "GET", "HEAD", "GET") == [failure, (200, b""), failure]
+    assert told == [str(caught.value)] * 2
 
 
 @pytest.fixture(scope="module")
