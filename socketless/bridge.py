@@ -10,6 +10,7 @@ handshake makes of the connection what `socketless.upgrade` has; then `pump()` m
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = ["Bridge"]
 _MAX_HEAD = 64 * 1024  # bytes that the head of a request may have
 _READ_SIZE = 64 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
+_URL = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 _TEXT = [("content-type", "text/plain; charset=utf-8")]
 
 
@@ -185,12 +187,15 @@ class Bridge:
         if upgrade.is_asked_for(texts) and self._worker.app_kind == "asgi":
             upgrade.require_wsproto()
             scheme = {"http": "ws", "https": "wss"}[scheme]
+        authority, target = _authority_and_target(event.target)
+        if authority:
+            headers = [(name, authority if name.lower() == b"host" else value) for name, value in headers]
         body, more_body = self._what_is_there()
         message = Request(
             method=self._method,
             scheme=scheme,
-            server=_server_of(texts.get("host", ""), self._server),
-            raw_target=_target_of(event.target),
+            server=_server_of(authority.decode("latin-1") or texts.get("host", ""), self._server),
+            raw_target=target,
             headers=headers,
             body=b"" if more_body else body,
             root_path=self._root_path,
@@ -357,9 +362,14 @@ def _server_of(host: str, default: tuple[str, int]) -> tuple[str, int]:
     return (name.removeprefix("[").removesuffix("]"), int(port)) if host else default
 
 
-def _target_of(target: bytes) -> bytes:
-    """Return path and query of a request target, which may be a whole URL (RFC 9112, section 3.2.2)."""
-    scheme, separator, rest = target.partition(b"://")
-    if not separator or target.startswith(b"/") or scheme.lower() not in (b"http", b"https"):
-        return target
-    return b"/" + rest.partition(b"/")[2]
+def _authority_and_target(target: bytes) -> tuple[bytes, bytes]:
+    """Split a request target that may be a whole URL, whose host is then that of the request (RFC 9112, section 3.2.2).
+
+    Returns:
+        Host and port, `b""` if the target is no URL; path and query.
+    """
+    found = _URL.fullmatch(target)
+    if found is None:
+        return b"", target
+    authority, rest = found.groups()
+    return authority.rpartition(b"@")[2], rest if rest.startswith(b"/") else b"/" + rest

@@ -173,6 +173,27 @@ def test_request_and_response(worker: Worker) -> None:
     assert head.lower().split(b"\r\n")[1:] == [b"x-one: a", b"x-two: b", b"x-one: c", b"content-length: 2"]
 
 
+@pytest.mark.parametrize(
+    ("url", "target", "host", "server"),
+    [
+        ("http://one:81/a?x=1", "/a?x=1", "one:81", ["one", 81]),
+        ("HTTP://one", "/", "one", ["one", 80]),
+        ("http://one?next=/a", "/?next=/a", "one", ["one", 80]),
+        ("http://one?next=http://two/", "/?next=http://two/", "one", ["one", 80]),
+        ("http://me:secret@[::1]:8000/", "/", "[::1]:8000", ["::1", 8000]),
+        ("http:///a", "/a", "testserver", ["testserver", 80]),
+        ("/a?next=http://one/", "/a?next=http://one/", "testserver", ["testserver", 80]),
+        ("//one/a", "//one/a", "testserver", ["testserver", 80]),
+    ],
+)
+def test_whole_url_as_target(worker: Worker, url: str, target: str, host: str, server: list[object]) -> None:
+    """A request target may be a URL; its host goes before the `Host` header."""
+    [(status, body)] = responses(talk(worker, get(url)), "GET")
+    seen = json.loads(body)
+    assert (status, seen["target"], seen["server"]) == (200, target, server)
+    assert dict(seen["headers"])["host"] == host
+
+
 def test_one_after_the_other(worker: Worker) -> None:
     """A connection is kept, and requests that come at once are answered in their order, those with bodies as well."""
     requests = get("/echo", method="POST", body=b"one") + get("/status/404") + get("/echo", method="POST", body=b"two")
