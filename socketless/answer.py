@@ -64,10 +64,20 @@ def traceback_in_worker(error: BaseException) -> TracebackType | None:
 
 
 class Body:
-    """The body of a response that says `more_body`, for every way of waiting."""
+    """The body of a response that says `more_body`, for every way of waiting.
+
+    `on_failure` gets the traceback of what the app raises, where that is not raised here.
+    """
 
     def __init__(
-        self, exchange: Exchange, method: str, response: Response, as_theirs: AsTheirs, *, raise_app_exceptions: bool
+        self,
+        exchange: Exchange,
+        method: str,
+        response: Response,
+        as_theirs: AsTheirs,
+        *,
+        raise_app_exceptions: bool,
+        on_failure: Callable[[str], object] = lambda traceback: None,
     ) -> None:
         self._exchange = exchange
         self._as_theirs = as_theirs
@@ -75,6 +85,7 @@ class Body:
         self._is_bodiless = is_bodiless(method, response.status)
         self._is_complete = False
         self._raise_app_exceptions = raise_app_exceptions
+        self._on_failure = on_failure
         self.extensions: dict[str, Any] = {}  # of the response
 
     def next_chunk(self) -> PullingSteps[bytes | None]:
@@ -94,6 +105,7 @@ class Body:
     def _body_of(self, message: Message) -> bytes:
         if isinstance(message, Failed):
             _raise_failure(message, self._as_theirs, raise_app_exceptions=self._raise_app_exceptions)
+            self._on_failure(message.traceback)
             if message.response is None:
                 raise IncompleteResponse(f"{self._exchange.label}: the app raised in the middle: {message.summary}")
             message = message.response

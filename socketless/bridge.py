@@ -10,6 +10,7 @@ handshake makes of the connection what `socketless.upgrade` has; then `pump()` m
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = ["Bridge"]
 _MAX_HEAD = 64 * 1024  # bytes that the head of a request may have
 _READ_SIZE = 64 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
+_URL = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 _TEXT = [("content-type", "text/plain; charset=utf-8")]
 
 
@@ -78,6 +80,7 @@ class Bridge:
         self._body: Body | None = None  # of the response that is being sent
         self._is_bodiless = False  # the response has no body, whatever the app says
         self._has_answered = False  # a response is complete, and its request perhaps not
+        self._is_last = False  # the client was not told to go on: nobody knows whether a body follows, or a request
         self._is_closed = False
         self.upgraded: upgrade.Upgraded | None = None  # once the connection is a WebSocket
 
@@ -103,15 +106,18 @@ class Bridge:
                 if output:
                     return output
             return None
-        except h11.RemoteProtocolError as error:
-            return self._refuse(error)
-        except ClientDisconnected:
-            self._is_closed = True
-            return None
-        except BaseException:
+        except _Refused as refused:
+            return self._refuse(refused)
+        except BaseException as error:
             self._is_closed = True
             self.hang_up()
+            if isinstance(error, ClientDisconnected) and not self._app_has_failed:
+                return None
             raise
+
+    @property
+    def _app_has_failed(self) -> bool:
+        return self._exchange is not None and self._exchange.failed is not None
 
     def _step(self) -> PullingSteps[bytes]:
         if self._has_answered:
@@ -127,14 +133,20 @@ class Bridge:
         return (yield from self._answer(event))
 
     def _next_event(self) -> PullingSteps[Any]:
-        while (event := self._connection.next_event()) is h11.NEED_DATA:
+        while (event := self._event_that_has_come()) is h11.NEED_DATA:
             self._connection.receive_data((yield self._pull) or b"")
         return event
+
+    def _event_that_has_come(self) -> Any:
+        try:
+            return self._connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise _Refused(str(error), error.error_status_hint) from None
 
     # The request
 
     def _answer(self, event: h11.Request) -> PullingSteps[bytes]:
-        self._method = event.method.decode("ascii")
+        self._method, self._exchange = event.method.decode("ascii"), None
         message, body = self._message_of(event)
         try:
             exchange = self._exchange = yield from self._worker.exchange(message, self.timeouts, body)
@@ -157,7 +169,12 @@ class Bridge:
             raise self._as_theirs(error) from error.__cause__
         if response.more_body:
             self._body = Body(
-                exchange, self._method, response, self._as_theirs, raise_app_exceptions=self._raise_app_exceptions
+                exchange,
+                self._method,
+                response,
+                self._as_theirs,
+                raise_app_exceptions=self._raise_app_exceptions,
+                on_failure=self._on_failure,
             )
         return self._head(response)
 
@@ -166,18 +183,19 @@ class Bridge:
         scheme = self._scheme
         texts = _text_of(event.headers)
         if "content-length" in texts and "transfer-encoding" in texts:
-            raise h11.RemoteProtocolError(
-                "Content-Length and Transfer-Encoding in one request"
-            )  # RFC 9112, section 6.1
+            raise _Refused("Content-Length and Transfer-Encoding in one request", 400)  # RFC 9112, section 6.1
         if upgrade.is_asked_for(texts) and self._worker.app_kind == "asgi":
             upgrade.require_wsproto()
             scheme = {"http": "ws", "https": "wss"}[scheme]
+        authority, target = _authority_and_target(event.target)
+        if authority:
+            headers = [(name, authority if name.lower() == b"host" else value) for name, value in headers]
         body, more_body = self._what_is_there()
         message = Request(
             method=self._method,
             scheme=scheme,
-            server=_server_of(texts.get("host", ""), self._server),
-            raw_target=_target_of(event.target),
+            server=_server_of(authority.decode("latin-1") or texts.get("host", ""), self._server),
+            raw_target=target,
             headers=headers,
             body=b"" if more_body else body,
             root_path=self._root_path,
@@ -192,7 +210,7 @@ class Bridge:
         if self._connection.they_are_waiting_for_100_continue:
             return body, True
         while True:
-            event = self._connection.next_event()
+            event = self._event_that_has_come()
             if isinstance(event, h11.Data):
                 body += event.data
             else:
@@ -212,8 +230,11 @@ class Bridge:
     # The response
 
     def _head(self, response: Response) -> bytes:
+        self._is_last = self._connection.they_are_waiting_for_100_continue  # RFC 9110, section 10.1.1
         try:
             head = _h11_head(response)
+            if self._body is None and not is_bodiless(self._method, response.status):
+                _check_length(head, len(response.body))
         except h11.LocalProtocolError as error:  # nothing was sent yet
             broken = self._broken(error)
             if self._raise_app_exceptions:
@@ -223,7 +244,7 @@ class Bridge:
             self._body, response = None, INTERNAL_SERVER_ERROR
             head = _h11_head(response)
         self._is_bodiless = is_bodiless(self._method, response.status)
-        output = self._send(head)
+        output = self._send(_closing(head) if self._is_last else head)
         if self._body is None:
             output += self._data(response.body) + self._end_of_message()
         return output
@@ -246,7 +267,7 @@ class Bridge:
 
     def _begin_next(self) -> PullingSteps[None]:
         self._has_answered = False
-        while self._connection.their_state is h11.SEND_BODY and not self._connection.they_are_waiting_for_100_continue:
+        while self._connection.their_state is h11.SEND_BODY and not self._is_last:
             if isinstance((yield from self._next_event()), h11.ConnectionClosed):
                 break
         if self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE:
@@ -254,16 +275,15 @@ class Bridge:
         else:
             self._is_closed = True
 
-    def _refuse(self, error: h11.RemoteProtocolError) -> bytes | None:
+    def _refuse(self, refused: _Refused) -> bytes | None:
         self.hang_up()
         self._is_closed = True
         _, has_gone = self._connection.trailing_data
         if has_gone or self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return None
-        text = f"{error}\n".encode()
+        text = f"{refused.reason}\n".encode()
         headers = [*_TEXT, ("content-length", str(len(text))), ("connection", "close")]
-        status = error.error_status_hint
-        head = h11.Response(status_code=status, reason=_REASONS[status], headers=headers)
+        head = h11.Response(status_code=refused.status, reason=_REASONS[refused.status], headers=headers)
         return b"".join(self._send(event) for event in (head, h11.Data(data=text), h11.EndOfMessage()))
 
     # WebSockets, and the end
@@ -284,6 +304,30 @@ class Bridge:
         """Tell the app, if it is still there, that its client has gone."""
         if self._exchange is not None:
             self._exchange.cancel()
+
+
+def _check_length(head: h11.Response, size: int) -> None:
+    """Say of a whole response what h11 would say of its body when the head has been sent."""
+    headers = dict(head.headers)
+    length = int(headers.get(b"content-length", size))
+    if length != size and b"transfer-encoding" not in headers:  # RFC 9112, section 6.3: that has precedence
+        raise h11.LocalProtocolError(f"Too {'much' if size > length else 'little'} data for declared Content-Length")
+
+
+def _closing(head: h11.Response) -> h11.Response:
+    headers = head.headers.raw_items()
+    options = b",".join(value for name, value in head.headers if name == b"connection").lower().split(b",")
+    if b"close" not in [option.strip() for option in options]:
+        headers = [*headers, (b"Connection", b"close")]
+    return h11.Response(status_code=head.status_code, reason=head.reason, headers=headers)
+
+
+class _Refused(Exception):
+    """What the client has written is no HTTP. An app may raise h11's own error, which is none of this connection."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason, status)
+        self.reason, self.status = reason, status
 
 
 def _h11_head(response: Response) -> h11.Response:
@@ -318,9 +362,14 @@ def _server_of(host: str, default: tuple[str, int]) -> tuple[str, int]:
     return (name.removeprefix("[").removesuffix("]"), int(port)) if host else default
 
 
-def _target_of(target: bytes) -> bytes:
-    """Return path and query of a request target, which may be a whole URL (RFC 9112, section 3.2.2)."""
-    scheme, separator, rest = target.partition(b"://")
-    if not separator or target.startswith(b"/") or scheme.lower() not in (b"http", b"https"):
-        return target
-    return b"/" + rest.partition(b"/")[2]
+def _authority_and_target(target: bytes) -> tuple[bytes, bytes]:
+    """Split a request target that may be a whole URL, whose host is then that of the request (RFC 9112, section 3.2.2).
+
+    Returns:
+        Host and port, `b""` if the target is no URL; path and query.
+    """
+    found = _URL.fullmatch(target)
+    if found is None:
+        return b"", target
+    authority, rest = found.groups()
+    return authority.rpartition(b"@")[2], rest if rest.startswith(b"/") else b"/" + rest

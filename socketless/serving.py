@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +12,9 @@ from typing import Any
 from socketless.bridge import Bridge
 from socketless.errors import ClientDisconnected
 from socketless.host.worker import Worker
+from socketless.wire.channel import make_pipe
 from socketless.wire.drivers import run_blocking
+from socketless.wire.local import close_in_forks
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -32,6 +35,7 @@ class Service:
         self._write_fd = write_fd
         self._bridge = Bridge(worker, self._pieces(), self._write, **options)
         self._is_leaving = False
+        self._end_fd = -1  # of a pipe whose other end is closed once run() is to return
 
     @property
     def is_idle(self) -> bool:
@@ -48,21 +52,40 @@ class Service:
         Raises:
             Exception: what `Bridge.next_output()` raises.
         """
+        end_reader, end_writer = make_pipe()
+        for end in (end_reader, end_writer):
+            close_in_forks(end)  # or the pump would wait for a fork, too
+        self._end_fd = end_reader.fileno()
         pump: threading.Thread | None = None
         try:
             while (output := run_blocking(self._bridge.next_output(), self._write_fd)) is not None:
-                self._write(output)
+                try:
+                    self._write(output)
+                except ClientDisconnected:
+                    break
                 if pump is None and self._bridge.upgraded is not None:
-                    pump = threading.Thread(target=_pump, args=(self._bridge,), name="socketless-pump", daemon=True)
+                    pump = threading.Thread(target=self._pump, name="socketless-pump", daemon=True)
                     pump.start()
-        except ClientDisconnected:
-            pass
         finally:
             self._bridge.hang_up()
+            end_writer.close()
+            if pump is not None:
+                pump.join()  # the descriptors may be another client's next
+            end_reader.close()
+
+    def _pump(self) -> None:
+        # Runs in the thread socketless-pump, until the client of a WebSocket writes no more, or run() returns.
+        with suppress(Exception):  # the WebSocket is closed, which next_output() tells
+            run_blocking(self._bridge.pump(), self._end_fd)
 
     def _pieces(self) -> Iterator[bytes]:
+        poller = select.poll()
+        poller.register(self._read_fd, select.POLLIN)
+        poller.register(self._end_fd, 0)
         with suppress(ConnectionResetError):
             while not (self._is_leaving and self._bridge.is_idle):
+                if any(fd == self._end_fd for fd, _ in poller.poll()):
+                    break
                 piece = os.read(self._read_fd, _READ_SIZE)
                 if not piece:
                     break
@@ -75,9 +98,3 @@ class Service:
                 view = view[os.write(self._write_fd, view) :]
         except (BrokenPipeError, ConnectionResetError):
             raise ClientDisconnected("the client has gone") from None
-
-
-def _pump(bridge: Bridge) -> None:
-    # Runs in the thread socketless-pump, until the client of a WebSocket writes no more.
-    with suppress(Exception):  # the WebSocket is closed, which next_output() tells
-        run_blocking(bridge.pump())

@@ -13,11 +13,13 @@ from typing import Any
 
 import h11
 import pytest
+import wsproto
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wsproto import events
 
 from socketless import IpcProcess, IpcThread
-from socketless.errors import AppProtocolError
+from socketless.errors import AppProtocolError, ClientDisconnected, IncompleteResponse
 from socketless.host.worker import Worker
 from socketless.serving import Service
 from support import LIMIT, nothing_leaks
@@ -83,6 +85,10 @@ class Line:
     def hang_up(self) -> None:
         """Read no more, and wait until that is known."""
         os.close(self._reader)
+        self.join()
+
+    def join(self) -> None:
+        """Wait until it is served no more."""
         self._thread.join(LIMIT)
         assert not self._thread.is_alive()
 
@@ -101,6 +107,28 @@ def talk(worker: Worker, *pieces: bytes, **options: Any) -> bytes:
     if line.error is not None:
         raise line.error
     return data
+
+
+class WebSocketClient:
+    """wsproto's, at the end of a line."""
+
+    def __init__(self, line: Line, path: str) -> None:
+        self._line = line
+        self._connection = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+        self.send(events.Request(host="x", target=path))
+        assert isinstance(self.next_event(), events.AcceptConnection)
+
+    def send(self, event: Any) -> None:
+        self._line.write(self._connection.send(event))
+
+    def leave(self) -> None:
+        self._line.hang_up()
+        self._line.stop_writing()
+
+    def next_event(self) -> Any:
+        while (event := next(self._connection.events(), None)) is None:
+            self._connection.receive_data(self._line.read() or None)
+        return event
 
 
 def responses(data: bytes, *methods: str) -> list[tuple[int, bytes]]:
@@ -143,6 +171,27 @@ def test_request_and_response(worker: Worker) -> None:
 
     head = talk(worker, get("/headers")).partition(b"\r\n\r\n")[0]
     assert head.lower().split(b"\r\n")[1:] == [b"x-one: a", b"x-two: b", b"x-one: c", b"content-length: 2"]
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "host", "server"),
+    [
+        ("http://one:81/a?x=1", "/a?x=1", "one:81", ["one", 81]),
+        ("HTTP://one", "/", "one", ["one", 80]),
+        ("http://one?next=/a", "/?next=/a", "one", ["one", 80]),
+        ("http://one?next=http://two/", "/?next=http://two/", "one", ["one", 80]),
+        ("http://me:secret@[::1]:8000/", "/", "[::1]:8000", ["::1", 8000]),
+        ("http:///a", "/a", "testserver", ["testserver", 80]),
+        ("/a?next=http://one/", "/a?next=http://one/", "testserver", ["testserver", 80]),
+        ("//one/a", "//one/a", "testserver", ["testserver", 80]),
+    ],
+)
+def test_whole_url_as_target(worker: Worker, url: str, target: str, host: str, server: list[object]) -> None:
+    """A request target may be a URL; its host goes before the `Host` header."""
+    [(status, body)] = responses(talk(worker, get(url)), "GET")
+    seen = json.loads(body)
+    assert (status, seen["target"], seen["server"]) == (200, target, server)
+    assert dict(seen["headers"])["host"] == host
 
 
 def test_one_after_the_other(worker: Worker) -> None:
@@ -202,6 +251,30 @@ def test_expect_continue(worker: Worker) -> None:
     line.stop_writing()
     assert responses(line.read_all(), "POST", "GET") == [(200, b"abc"), (200, b"hello")]
     line.hang_up()
+
+    line = Line(worker)
+    line.write(head % b"/stream/chunks?chunks=one")
+    data = line.read_all()  # it ends, since what is written next may be the body or a request
+    assert b"\r\nconnection: close\r\n" in data.lower()
+    assert responses(data, "POST") == [(200, b"one")]
+    line.stop_writing()
+    line.hang_up()
+
+
+@pytest.mark.parametrize("sent", [b"close", b"X-Hop, Close"])
+def test_expect_continue_of_an_app_that_closes(sent: bytes) -> None:
+    """Where the app says by itself that the connection ends, that is not said twice."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await send({"type": "http.response.start", "status": 417, "headers": [(b"connection", sent)]})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    with IpcThread(app) as worker:
+        data = talk(worker, get("/", "Expect: 100-continue", "Content-Length: 3", method="POST"), get("/status/200"))
+    assert responses(data, "POST") == [(417, b"no")]
+    assert data.lower().count(b"close") == 1
 
 
 def test_large_bodies(worker: Worker) -> None:
@@ -274,6 +347,34 @@ def test_bad_bytes(worker: Worker, data: bytes, status: int, reason: str) -> Non
     assert responses(talk(worker, get("/status/200")), "GET") == [(200, b"hello")]
 
 
+@pytest.mark.parametrize("error", [h11.RemoteProtocolError("of a peer's"), ClientDisconnected("of its own")])
+def test_app_that_raises_what_we_catch(error: Exception) -> None:
+    """An error that would be the client's is the app's when the app raises it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        if scope["path"] == "/middle":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        raise error
+
+    with IpcThread(app) as worker:
+        for path in ("/", "/middle"):
+            with pytest.raises(type(error), match=str(error)):
+                talk(worker, get(path))
+        data = talk(worker, get("/") * 2, raise_app_exceptions=False)
+    assert responses(data, "GET", "GET") == [(500, b"Internal Server Error")] * 2
+
+
+def test_app_that_raises_in_the_middle(worker: Worker) -> None:
+    """What the app raises after a part of its response is told as well, and ends the connection."""
+    told: list[str] = []
+    with pytest.raises(IncompleteResponse):
+        talk(worker, get("/stream/boom?at=middle"), raise_app_exceptions=False, on_failure=told.append)
+    assert [text.splitlines()[-1] for text in told] == ["LookupError: ('boom', 42)"]
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_app_that_raises_of_a_head(worker: Worker, method: str) -> None:
     """The 500 for a HEAD has no body, either."""
@@ -305,17 +406,79 @@ def test_head_that_is_no_http(header: tuple[bytes, bytes], more_body: bool) -> N
     assert len(told) == 2
 
 
-async def hopping(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        raise NotImplementedError
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
-    await send({"type": "http.response.body", "body": b"abcde"})
+@pytest.fixture(scope="module", params=[IpcThread, IpcProcess])
+def websockets(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    with nothing_leaks(), request.param("apps.websocket_app:raw") as worker:
+        yield worker
 
 
-def test_response_that_is_no_http() -> None:
-    """A response that HTTP/1.1 cannot carry is an error of the app's."""
-    with IpcThread(hopping) as worker, pytest.raises(AppProtocolError, match=r"^the app's response is no HTTP/1\.1: "):
-        talk(worker, get("/"))
+def no_pump_is_left() -> bool:
+    return "socketless-pump" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_websocket(websockets: Worker) -> None:
+    """A WebSocket's messages go both ways, and its end is the connection's."""
+    line = Line(websockets)
+    client = WebSocketClient(line, "/raw/echo")
+    for text in ("one", "two"):
+        client.send(events.TextMessage(text))
+        assert client.next_event().data == text
+    client.send(events.CloseConnection(1000))
+    assert client.next_event().code == 1000
+    assert line.read_all() == b""
+    line.join()
+    assert no_pump_is_left()
+    line.stop_writing()
+    line.hang_up()
+
+
+CLOSING = '/raw/script?["receive",{"type":"websocket.accept"},{"type":"websocket.close","code":4001}]'
+
+
+def test_client_that_does_not_answer_a_close(websockets: Worker) -> None:
+    """When a WebSocket's connection is over, nobody reads what its client may write yet."""
+    line = Line(websockets)
+    client = WebSocketClient(line, CLOSING)
+    assert client.next_event().code == 4001
+    assert line.read_all() == b""
+    line.join()
+    assert no_pump_is_left()
+    line.stop_writing()
+    line.hang_up()
+
+
+def test_client_that_leaves_a_websocket(websockets: Worker) -> None:
+    """A client that reads no more is gone for the app, and nobody reads what it may write yet."""
+    line = Line(websockets)
+    WebSocketClient(line, "/raw/listen/left")
+    line.hang_up()
+    assert no_pump_is_left()
+    line.stop_writing()
+    noted = WebSocketClient(Line(websockets), "/raw/noted/left")
+    assert "websocket.disconnect" in noted.next_event().data
+    noted.leave()
+
+
+@pytest.mark.parametrize(("body", "text"), [(b"abcde", "Too much"), (b"a", "Too little"), (b"", "Too little")])
+def test_response_of_another_length(body: bytes, text: str) -> None:
+    """A whole response that is not as long as it says is an error of the app's, or a 500; that of a HEAD has none."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+        await send({"type": "http.response.body", "body": body})
+
+    told: list[str] = []
+    with IpcThread(app) as worker:
+        with pytest.raises(AppProtocolError) as caught:
+            talk(worker, get("/"))
+        requests = get("/") + get("/", method="HEAD") + get("/")
+        data = talk(worker, requests, raise_app_exceptions=False, on_failure=told.append)
+    assert str(caught.value) == f"the app's response is no HTTP/1.1: {text} data for declared Content-Length"
+    failure = (500, b"Internal Server Error")
+    assert responses(data, "GET", "HEAD", "GET") == [failure, (200, b""), failure]
+    assert told == [str(caught.value)] * 2
 
 
 @pytest.fixture(scope="module")
