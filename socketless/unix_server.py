@@ -6,13 +6,14 @@ This, and the clients of UNIX sockets and of TCP, are the only parts of socketle
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import socket
 import stat
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ class UnixServer:
     """Listens on a UNIX socket, and answers each connection in a thread. A context manager; it listens at once.
 
     The socket's file has the mode 0600: only this user may connect. A file that a server has left behind is replaced.
+    While it starts, there is a file with ``.lock`` after the path.
 
     Args:
         worker: what answers; it is left running.
@@ -41,7 +43,8 @@ class UnixServer:
         options: of `socketless.bridge.Bridge`.
 
     Raises:
-        OSError: another server listens there, the path is another kind of file, or too long, or sockets are refused.
+        OSError: another server listens or starts there, the path is another kind of file, or too long, or sockets are
+            refused.
     """
 
     def __init__(
@@ -77,10 +80,10 @@ class UnixServer:
         self._wake_writer.close()
         self._thread.join()
         self._wake_reader.close()
-        self._listener.close()
         with suppress(FileNotFoundError):
-            if os.stat(self.path).st_ino == self._inode:  # or another server has replaced it
+            if os.stat(self.path).st_ino == self._inode:  # or another has replaced it
                 os.unlink(self.path)
+        self._listener.close()  # after that: who starts now would find the file stale, and replace it
         deadline = deadline_after(timeout)
         with self._lock:
             for connection, service in self._connections.values():
@@ -150,20 +153,38 @@ def _shut_down(connection: socket.socket, how: int) -> None:
 
 
 def _listen(path: str) -> socket.socket:
-    _remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        umask = os.umask(0o177)
+    with _lock(path):
+        _remove_stale(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(path)
+            os.chmod(path, 0o600)  # nobody can connect yet; a umask would be the whole process's
+            listener.listen()
+            listener.setblocking(False)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+
+@contextmanager
+def _lock(path: str) -> Iterator[None]:
+    # Who starts meanwhile would find the same file stale, and remove the socket that has replaced it.
+    name = f"{path}.lock"
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(fd), os.stat(name)):  # it was locked, and is another's by now
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
+            raise OSError(errno.EADDRINUSE, "another server starts there", path) from None
+        try:
+            yield
         finally:
-            os.umask(umask)
-        listener.listen()
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+            os.unlink(name)
+    finally:
+        os.close(fd)
 
 
 def _remove_stale(path: str) -> None:
@@ -174,9 +195,11 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(errno.EEXIST, "there is a file already, which is no socket", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        else:
-            raise OSError(errno.EADDRINUSE, "another server listens there", path)
+        probe.setblocking(False)
+        code = probe.connect_ex(path)
+    if code == errno.ECONNREFUSED:
+        os.unlink(path)
+    elif code in (0, errno.EAGAIN, errno.EINPROGRESS):  # not yet: too many others want to be accepted
+        raise OSError(errno.EADDRINUSE, "another server listens there", path)
+    elif code != errno.ENOENT:  # it has gone just now
+        raise OSError(code, os.strerror(code), path)

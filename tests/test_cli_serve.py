@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,8 +10,9 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ needs_unix_sockets = pytest.mark.skipif(
     any(not check.works for check in sandbox.examine() if check.name == "unix_server"),
     reason="a UNIX socket is what this serves on, and they are refused here",
 )
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a full queue refuses")
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is the client of this test")
 
 
@@ -195,3 +198,52 @@ def test_server_of_ones_own(tmp_path: Path) -> None:
                 assert client.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
             assert not path.exists()
         worker.run(int)
+
+
+@linux_only
+@needs_unix_sockets
+def test_server_whose_queue_is_full(tmp_path: Path) -> None:
+    """A server that has too much to do to accept is one that is there, and is not waited for."""
+    path = str(tmp_path / "app.sock")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)
+        with IpcThread(APP) as worker, pytest.raises(OSError) as caught:
+            UnixServer(worker, path)
+        assert (caught.value.errno, caught.value.strerror) == (errno.EADDRINUSE, "another server listens there")
+        assert os.listdir(tmp_path) == ["app.sock"]
+
+
+@needs_unix_sockets
+def test_two_that_replace_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two servers that find the same file left behind, one replaces it, and the other says why it does not."""
+    path = str(tmp_path / "app.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+    unlink = os.unlink
+    errors: list[OSError] = []
+
+    def unlink_later(name: str) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        try:
+            stack.enter_context(UnixServer(worker, path))
+        except OSError as error:
+            errors.append(error)
+        unlink(name)
+
+    with nothing_leaks(), IpcThread(APP) as worker, ExitStack() as stack:
+        monkeypatch.setattr(os, "unlink", unlink_later)
+        stack.enter_context(UnixServer(worker, path))
+        assert [(error.errno, error.strerror) for error in errors] == [
+            (errno.EADDRINUSE, "another server starts there")
+        ]
+        assert os.listdir(tmp_path) == ["app.sock"]
+
+
+@needs_unix_sockets
+def test_mode_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is this user's only, without a umask, which would be that of all threads."""
+    monkeypatch.setattr(os, "umask", None)
+    with IpcThread(APP) as worker, UnixServer(worker, tmp_path / "app.sock") as server:
+        assert stat.filemode(os.stat(server.path).st_mode) == "srw-------"
