@@ -21,6 +21,7 @@ from socketless.host.worker import Worker
 from socketless.serving import Service
 from socketless.wire.channel import make_pipe
 from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.local import close_in_forks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -64,6 +65,8 @@ class UnixServer:
         self._listener = _listen(self.path)
         self._inode = os.stat(self.path).st_ino
         self._wake_reader, self._wake_writer = make_pipe()
+        for each in (self._listener, self._wake_reader, self._wake_writer):
+            close_in_forks(each)  # a worker that is started again may be one
         self._thread = threading.Thread(target=self._accept, name="socketless-unix-server", daemon=True)
         self._thread.start()
 
@@ -116,6 +119,7 @@ class UnixServer:
                     self._on_error(error)
                     select.select([self._wake_reader], [], [], _PAUSE)  # no descriptors: some may be given back
                 continue
+            close_in_forks(connection)
             number += 1
             name = f"socketless-connection-{number}"
             connection.setblocking(True)
@@ -129,7 +133,10 @@ class UnixServer:
         # Runs in the thread socketless-connection-N, until one side ends the connection.
         try:
             with connection:
-                service.run()
+                try:
+                    service.run()
+                finally:
+                    _shut_down(connection, socket.SHUT_RDWR)  # should a fork hold it all the same
                 with self._lock:  # close() must not shut down what has this number next
                     del self._connections[threading.current_thread()]
         except BaseException as error:

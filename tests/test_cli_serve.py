@@ -12,14 +12,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from commands import LIMIT, MODULE, TESTS, environment, run
 from projects import under
-from socketless import IpcThread, sandbox
+from socketless import IpcProcess, IpcThread, sandbox
 from socketless.unix_server import UnixServer
 from support import nothing_leaks
 
@@ -247,3 +247,37 @@ def test_mode_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(os, "umask", None)
     with IpcThread(APP) as worker, UnixServer(worker, tmp_path / "app.sock") as server:
         assert stat.filemode(os.stat(server.path).st_mode) == "srw-------"
+
+
+def sockets_of(pid: int | str) -> set[str]:
+    links = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # that of the folder itself
+            links.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return {link for link in links if link.startswith("socket:")}
+
+
+@linux_only
+@needs_unix_sockets
+def test_worker_that_is_forked_again(tmp_path: Path) -> None:
+    """A forked worker that is started while clients are connected holds no socket, and keeps none of them open."""
+    before = sockets_of("self")
+    with (
+        IpcProcess(APP, start_method="fork") as worker,
+        UnixServer(worker, tmp_path / "app.sock") as server,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        client.settimeout(LIMIT)
+        client.connect(server.path)
+        answers = []
+        for path in (b"/exit", b"/status/200"):
+            with socket.socket(socket.AF_UNIX) as other:
+                other.settimeout(LIMIT)
+                other.connect(server.path)
+                other.sendall(b"GET %s HTTP/1.0\r\nHost: x\r\n\r\n" % path)
+                answers.append(b"".join(iter(lambda sock=other: sock.recv(65536), b""))[:13])
+        assert answers == [b"", b"HTTP/1.1 200 "]
+        assert worker.pid is not None
+        servers = sockets_of("self") - before - {f"socket:[{os.fstat(client.fileno()).st_ino}]"}
+        assert servers
+        assert not sockets_of(worker.pid) & servers
