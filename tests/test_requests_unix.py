@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -307,6 +308,15 @@ def test_clients_that_are_there_at_the_end() -> None:
             assert not os.path.exists(thread.usock)
             with pytest.raises(requests.ConnectionError):
                 session.get(url_of(thread.usock))
+
+
+def test_who_may_connect(thread: UnixSocketServerThread) -> None:
+    """The socket, and the folder that it has to itself, are this user's only; the folder is removed with it."""
+    folder = os.path.dirname(thread.usock)
+    assert [stat.filemode(os.stat(path).st_mode) for path in (thread.usock, folder)] == ["srw-------", "drwx------"]
+    assert os.listdir(folder) == ["sock"]
+    thread.stop()
+    assert not os.path.exists(folder)
 
 
 def test_under_the_switch(thread: UnixSocketServerThread) -> None:
