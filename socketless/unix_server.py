@@ -12,6 +12,7 @@ import select
 import socket
 import stat
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from socketless.host.worker import Worker
 from socketless.serving import Service
-from socketless.wire.channel import make_pipe
+from socketless.wire.channel import PipeEnd, make_pipe
 from socketless.wire.drivers import deadline_after, remaining
 from socketless.wire.local import close_in_forks
 
@@ -48,6 +49,8 @@ class UnixServer:
             refused.
     """
 
+    _is_open = False  # guarded by _lock
+
     def __init__(
         self,
         worker: Worker,
@@ -56,57 +59,133 @@ class UnixServer:
         **options: Any,
     ) -> None:
         self.path = os.fspath(path)
-        self._worker = worker
-        self._on_error = on_error
-        self._options = {"server": ("localhost", 80), "raise_app_exceptions": False, **options}
+        self._owner_pid = os.getpid()
         self._lock = threading.Lock()
-        self._connections: dict[threading.Thread, tuple[socket.socket, Service]] = {}  # guarded by _lock
-        self._is_closing = False  # guarded by _lock
-        self._listener = _listen(self.path)
-        self._inode = os.stat(self.path).st_ino
-        self._wake_reader, self._wake_writer = make_pipe()
-        for each in (self._listener, self._wake_reader, self._wake_writer):
-            close_in_forks(each)  # a worker that is started again may be one
-        self._thread = threading.Thread(target=self._accept, name="socketless-unix-server", daemon=True)
-        self._thread.start()
+        wake_reader, self._wake_writer = make_pipe()
+        options = {"server": ("localhost", 80), "raise_app_exceptions": False, **options}
+        try:
+            listener = _listen(self.path)
+        except BaseException:
+            wake_reader.close()
+            self._wake_writer.close()
+            raise
+        # It knows nothing of this object, which ends it when it is dropped.
+        self._acceptor = _Acceptor(worker, listener, self.path, wake_reader, on_error, options)
+        for end in (wake_reader, self._wake_writer):
+            close_in_forks(end)  # a worker that is started again may be one
+        self._thread = threading.Thread(target=self._acceptor.run, name="socketless-unix-server", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._acceptor.stop_listening()
+            raise
+        self._is_open = True
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Listen no more, and wait until the requests that have begun are answered. May be called twice.
 
+        In a fork of the process that has made it, nothing is closed.
+
         Args:
             timeout: seconds for that; then their clients are cut off. `None`: for ever.
         """
+        if os.getpid() != self._owner_pid:
+            return
         with self._lock:
-            if self._is_closing:
+            if not self._is_open:
                 return
-            self._is_closing = True
+            self._is_open = False
         self._wake_writer.close()
         self._thread.join()
-        self._wake_reader.close()
-        with suppress(FileNotFoundError):
-            if os.stat(self.path).st_ino == self._inode:  # or another has replaced it
-                os.unlink(self.path)
-        self._listener.close()  # after that: who starts now would find the file stale, and replace it
         deadline = deadline_after(timeout)
+        self._acceptor.leave()
+        self._acceptor.join(deadline)
+        self._acceptor.cut_off()
+        self._acceptor.join(None)
+
+    def __repr__(self) -> str:
+        return f"<UnixServer {self.path!r}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self._is_open and os.getpid() == self._owner_pid:
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            finally:  # it may be any thread that drops it: this waits for none
+                self._acceptor.is_dropped = True
+                self._wake_writer.close()
+
+
+class _Acceptor:
+    """What a server's threads know: its listener, which is closed when the pipe ends, and its connections."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        listener: socket.socket,
+        path: str,
+        wake_reader: PipeEnd,
+        on_error: Callable[[BaseException], object],
+        options: dict[str, Any],
+    ) -> None:
+        self.is_dropped = False  # set before the pipe ends
+        self._worker = worker
+        self._listener = listener
+        self._path = path
+        self._inode = os.stat(path).st_ino
+        self._wake_reader = wake_reader
+        self._on_error = on_error
+        self._options = options
+        self._lock = threading.Lock()
+        self._connections: dict[threading.Thread, tuple[socket.socket, Service]] = {}  # guarded by _lock
+        close_in_forks(listener)
+
+    def run(self) -> None:
+        # Runs in the thread socketless-unix-server, until the pipe ends.
+        try:
+            self._accept()
+        finally:
+            self.stop_listening()
+            if self.is_dropped:
+                self.cut_off()
+
+    def stop_listening(self) -> None:
+        """Remove the socket's file, and close the socket."""
+        with suppress(OSError):  # the file has gone, or may not be removed
+            if os.stat(self._path).st_ino == self._inode:  # or another has replaced it
+                os.unlink(self._path)
+        self._listener.close()  # after that: who starts now would find the file stale, and replace it
+        self._wake_reader.close()
+
+    def leave(self) -> None:
+        """Begin no more requests, and end the connections that wait for one."""
         with self._lock:
             for connection, service in self._connections.values():
                 service.leave()
                 if service.is_idle:
                     _shut_down(connection, socket.SHUT_RD)  # it reads, and hears that there is nothing more
-        self._join(deadline)
+
+    def cut_off(self) -> None:
+        """End all connections."""
         with self._lock:
             for connection, _ in self._connections.values():
                 _shut_down(connection, socket.SHUT_RDWR)
-        self._join(None)
 
-    def _join(self, deadline: float | None) -> None:
+    def join(self, deadline: float | None) -> None:
+        """Wait until the connections have ended."""
         with self._lock:
             threads = list(self._connections)
         for thread in threads:
             thread.join(remaining(deadline))
 
     def _accept(self) -> None:
-        # Runs in the thread socketless-unix-server, until close().
         poller = select.poll()
         poller.register(self._listener, select.POLLIN)
         poller.register(self._wake_reader, select.POLLIN)
@@ -144,14 +223,6 @@ class UnixServer:
         finally:
             with self._lock:
                 self._connections.pop(threading.current_thread(), None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _shut_down(connection: socket.socket, how: int) -> None:

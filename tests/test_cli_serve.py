@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -281,3 +284,49 @@ def test_worker_that_is_forked_again(tmp_path: Path) -> None:
         servers = sockets_of("self") - before - {f"socket:[{os.fstat(client.fileno()).st_ino}]"}
         assert servers
         assert not sockets_of(worker.pid) & servers
+
+
+def wait_for_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith(("socketless-unix-server", "socketless-connection")):
+            thread.join(LIMIT)
+
+
+@needs_unix_sockets
+def test_server_that_is_dropped(tmp_path: Path) -> None:
+    """A server that is dropped open is a ResourceWarning; it ends, its file is removed, its clients are cut off."""
+    path = tmp_path / "app.sock"
+    with nothing_leaks(), IpcThread(APP) as worker, socket.socket(socket.AF_UNIX) as client:
+        server = UnixServer(worker, path)
+        client.settimeout(LIMIT)
+        client.connect(server.path)
+        client.sendall(REQUEST)
+        assert client.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
+        with pytest.warns(ResourceWarning, match=f"^unclosed <UnixServer '{path}'>$"):
+            del server
+            gc.collect()
+        assert client.recv(1) == b""
+        wait_for_threads()
+        assert not path.exists()
+        worker.run(int)
+
+
+@needs_unix_sockets
+def test_server_in_a_fork(tmp_path: Path) -> None:
+    """A fork's copy of a server can be closed and dropped, and the server goes on."""
+    with IpcThread(APP) as worker, UnixServer(worker, tmp_path / "app.sock") as server:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            with suppress(BaseException), warnings.catch_warnings():
+                warnings.simplefilter("error")
+                server.close()
+                server.__del__()
+                code = 0
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LIMIT)
+            client.connect(server.path)
+            client.sendall(REQUEST)
+            assert client.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
