@@ -200,13 +200,25 @@ class _Acceptor:
                 continue
             close_in_forks(connection)
             number += 1
-            name = f"socketless-connection-{number}"
-            connection.setblocking(True)
-            service = Service(self._worker, connection.fileno(), connection.fileno(), **self._options)
-            thread = threading.Thread(target=self._serve, args=(connection, service), name=name, daemon=True)
-            with self._lock:
-                self._connections[thread] = connection, service
+            try:
+                self._start(connection, f"socketless-connection-{number}")
+            except Exception as error:  # no thread is to be had
+                _shut_down(connection, socket.SHUT_RDWR)
+                connection.close()
+                self._on_error(error)
+
+    def _start(self, connection: socket.socket, name: str) -> None:
+        connection.setblocking(True)
+        service = Service(self._worker, connection.fileno(), connection.fileno(), **self._options)
+        thread = threading.Thread(target=self._serve, args=(connection, service), name=name, daemon=True)
+        with self._lock:
+            self._connections[thread] = connection, service
+        try:
             thread.start()
+        except BaseException:
+            with self._lock:
+                del self._connections[thread]
+            raise
 
     def _serve(self, connection: socket.socket, service: Service) -> None:
         # Runs in the thread socketless-connection-N, until one side ends the connection.

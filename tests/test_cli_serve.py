@@ -330,3 +330,28 @@ def test_server_in_a_fork(tmp_path: Path) -> None:
             client.connect(server.path)
             client.sendall(REQUEST)
             assert client.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
+
+
+@needs_unix_sockets
+def test_no_thread_for_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread is to be had, that connection ends, `on_error` is told why, and the next one is served."""
+    told: list[BaseException] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "socketless-connection-1":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with nothing_leaks(), IpcThread(APP) as worker, UnixServer(worker, tmp_path / "app.sock", told.append) as server:
+        with socket.socket(socket.AF_UNIX) as first:
+            first.settimeout(LIMIT)
+            first.connect(server.path)
+            assert first.recv(1) == b""
+        with socket.socket(socket.AF_UNIX) as second:
+            second.settimeout(LIMIT)
+            second.connect(server.path)
+            second.sendall(REQUEST)
+            assert second.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
+    assert [repr(error) for error in told] == ['RuntimeError("can\'t start new thread")']
