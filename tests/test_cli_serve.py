@@ -142,7 +142,7 @@ def test_file_that_is_there(tmp_path: Path) -> None:
         assert run([*MODULE, "serve", APP, "--uds", str(path)]) == (
             1,
             "",
-            f"OSError: [Errno 98] another server listens there: '{path}'\n",
+            f"OSError: [Errno {errno.EADDRINUSE}] another server listens there: '{path}'\n",
         )
         assert path.exists()
     other = tmp_path / "notes.txt"
@@ -150,7 +150,7 @@ def test_file_that_is_there(tmp_path: Path) -> None:
     assert run([*MODULE, "serve", APP, "--uds", str(other)]) == (
         1,
         "",
-        f"FileExistsError: [Errno 17] there is a file already, which is no socket: '{other}'\n",
+        f"FileExistsError: [Errno {errno.EEXIST}] there is a file already, which is no socket: '{other}'\n",
     )
     assert other.read_text() == "mine"
 
