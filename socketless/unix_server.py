@@ -6,20 +6,23 @@ This, and the clients of UNIX sockets and of TCP, are the only parts of socketle
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import socket
 import stat
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from socketless.host.worker import Worker
 from socketless.serving import Service
-from socketless.wire.channel import make_pipe
+from socketless.wire.channel import PipeEnd, make_pipe
 from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.local import close_in_forks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,6 +36,7 @@ class UnixServer:
     """Listens on a UNIX socket, and answers each connection in a thread. A context manager; it listens at once.
 
     The socket's file has the mode 0600: only this user may connect. A file that a server has left behind is replaced.
+    While it starts, there is a file with ``.lock`` after the path.
 
     Args:
         worker: what answers; it is left running.
@@ -41,8 +45,11 @@ class UnixServer:
         options: of `socketless.bridge.Bridge`.
 
     Raises:
-        OSError: another server listens there, the path is another kind of file, or too long, or sockets are refused.
+        OSError: another server listens or starts there, the path is another kind of file, or too long, or sockets are
+            refused.
     """
+
+    _is_open = False  # guarded by _lock
 
     def __init__(
         self,
@@ -52,55 +59,133 @@ class UnixServer:
         **options: Any,
     ) -> None:
         self.path = os.fspath(path)
-        self._worker = worker
-        self._on_error = on_error
-        self._options = {"server": ("localhost", 80), "raise_app_exceptions": False, **options}
+        self._owner_pid = os.getpid()
         self._lock = threading.Lock()
-        self._connections: dict[threading.Thread, tuple[socket.socket, Service]] = {}  # guarded by _lock
-        self._is_closing = False  # guarded by _lock
-        self._listener = _listen(self.path)
-        self._inode = os.stat(self.path).st_ino
-        self._wake_reader, self._wake_writer = make_pipe()
-        self._thread = threading.Thread(target=self._accept, name="socketless-unix-server", daemon=True)
-        self._thread.start()
+        wake_reader, self._wake_writer = make_pipe()
+        options = {"server": ("localhost", 80), "raise_app_exceptions": False, **options}
+        try:
+            listener = _listen(self.path)
+        except BaseException:
+            wake_reader.close()
+            self._wake_writer.close()
+            raise
+        # It knows nothing of this object, which ends it when it is dropped.
+        self._acceptor = _Acceptor(worker, listener, self.path, wake_reader, on_error, options)
+        for end in (wake_reader, self._wake_writer):
+            close_in_forks(end)  # a worker that is started again may be one
+        self._thread = threading.Thread(target=self._acceptor.run, name="socketless-unix-server", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._acceptor.stop_listening()
+            raise
+        self._is_open = True
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Listen no more, and wait until the requests that have begun are answered. May be called twice.
 
+        In a fork of the process that has made it, nothing is closed.
+
         Args:
             timeout: seconds for that; then their clients are cut off. `None`: for ever.
         """
+        if os.getpid() != self._owner_pid:
+            return
         with self._lock:
-            if self._is_closing:
+            if not self._is_open:
                 return
-            self._is_closing = True
+            self._is_open = False
         self._wake_writer.close()
         self._thread.join()
-        self._wake_reader.close()
-        self._listener.close()
-        with suppress(FileNotFoundError):
-            if os.stat(self.path).st_ino == self._inode:  # or another server has replaced it
-                os.unlink(self.path)
         deadline = deadline_after(timeout)
+        self._acceptor.leave()
+        self._acceptor.join(deadline)
+        self._acceptor.cut_off()
+        self._acceptor.join(None)
+
+    def __repr__(self) -> str:
+        return f"<UnixServer {self.path!r}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self._is_open and os.getpid() == self._owner_pid:
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            finally:  # it may be any thread that drops it: this waits for none
+                self._acceptor.is_dropped = True
+                self._wake_writer.close()
+
+
+class _Acceptor:
+    """What a server's threads know: its listener, which is closed when the pipe ends, and its connections."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        listener: socket.socket,
+        path: str,
+        wake_reader: PipeEnd,
+        on_error: Callable[[BaseException], object],
+        options: dict[str, Any],
+    ) -> None:
+        self.is_dropped = False  # set before the pipe ends
+        self._worker = worker
+        self._listener = listener
+        self._path = path
+        self._inode = os.stat(path).st_ino
+        self._wake_reader = wake_reader
+        self._on_error = on_error
+        self._options = options
+        self._lock = threading.Lock()
+        self._connections: dict[threading.Thread, tuple[socket.socket, Service]] = {}  # guarded by _lock
+        close_in_forks(listener)
+
+    def run(self) -> None:
+        # Runs in the thread socketless-unix-server, until the pipe ends.
+        try:
+            self._accept()
+        finally:
+            self.stop_listening()
+            if self.is_dropped:
+                self.cut_off()
+
+    def stop_listening(self) -> None:
+        """Remove the socket's file, and close the socket."""
+        with suppress(OSError):  # the file has gone, or may not be removed
+            if os.stat(self._path).st_ino == self._inode:  # or another has replaced it
+                os.unlink(self._path)
+        self._listener.close()  # after that: who starts now would find the file stale, and replace it
+        self._wake_reader.close()
+
+    def leave(self) -> None:
+        """Begin no more requests, and end the connections that wait for one."""
         with self._lock:
             for connection, service in self._connections.values():
                 service.leave()
                 if service.is_idle:
                     _shut_down(connection, socket.SHUT_RD)  # it reads, and hears that there is nothing more
-        self._join(deadline)
+
+    def cut_off(self) -> None:
+        """End all connections."""
         with self._lock:
             for connection, _ in self._connections.values():
                 _shut_down(connection, socket.SHUT_RDWR)
-        self._join(None)
 
-    def _join(self, deadline: float | None) -> None:
+    def join(self, deadline: float | None) -> None:
+        """Wait until the connections have ended."""
         with self._lock:
             threads = list(self._connections)
         for thread in threads:
             thread.join(remaining(deadline))
 
     def _accept(self) -> None:
-        # Runs in the thread socketless-unix-server, until close().
         poller = select.poll()
         poller.register(self._listener, select.POLLIN)
         poller.register(self._wake_reader, select.POLLIN)
@@ -113,20 +198,36 @@ class UnixServer:
                     self._on_error(error)
                     select.select([self._wake_reader], [], [], _PAUSE)  # no descriptors: some may be given back
                 continue
+            close_in_forks(connection)
             number += 1
-            name = f"socketless-connection-{number}"
-            connection.setblocking(True)
-            service = Service(self._worker, connection.fileno(), connection.fileno(), **self._options)
-            thread = threading.Thread(target=self._serve, args=(connection, service), name=name, daemon=True)
-            with self._lock:
-                self._connections[thread] = connection, service
+            try:
+                self._start(connection, f"socketless-connection-{number}")
+            except Exception as error:  # no thread is to be had
+                _shut_down(connection, socket.SHUT_RDWR)
+                connection.close()
+                self._on_error(error)
+
+    def _start(self, connection: socket.socket, name: str) -> None:
+        connection.setblocking(True)
+        service = Service(self._worker, connection.fileno(), connection.fileno(), **self._options)
+        thread = threading.Thread(target=self._serve, args=(connection, service), name=name, daemon=True)
+        with self._lock:
+            self._connections[thread] = connection, service
+        try:
             thread.start()
+        except BaseException:
+            with self._lock:
+                del self._connections[thread]
+            raise
 
     def _serve(self, connection: socket.socket, service: Service) -> None:
         # Runs in the thread socketless-connection-N, until one side ends the connection.
         try:
             with connection:
-                service.run()
+                try:
+                    service.run()
+                finally:
+                    _shut_down(connection, socket.SHUT_RDWR)  # should a fork hold it all the same
                 with self._lock:  # close() must not shut down what has this number next
                     del self._connections[threading.current_thread()]
         except BaseException as error:
@@ -135,14 +236,6 @@ class UnixServer:
             with self._lock:
                 self._connections.pop(threading.current_thread(), None)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _shut_down(connection: socket.socket, how: int) -> None:
     with suppress(OSError):  # its client has gone
@@ -150,20 +243,38 @@ def _shut_down(connection: socket.socket, how: int) -> None:
 
 
 def _listen(path: str) -> socket.socket:
-    _remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        umask = os.umask(0o177)
+    with _lock(path):
+        _remove_stale(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(path)
+            os.chmod(path, 0o600)  # nobody can connect yet; a umask would be the whole process's
+            listener.listen()
+            listener.setblocking(False)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+
+@contextmanager
+def _lock(path: str) -> Iterator[None]:
+    # Who starts meanwhile would find the same file stale, and remove the socket that has replaced it.
+    name = f"{path}.lock"
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(fd), os.stat(name)):  # it was locked, and is another's by now
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
+            raise OSError(errno.EADDRINUSE, "another server starts there", path) from None
+        try:
+            yield
         finally:
-            os.umask(umask)
-        listener.listen()
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+            os.unlink(name)
+    finally:
+        os.close(fd)
 
 
 def _remove_stale(path: str) -> None:
@@ -174,9 +285,11 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(errno.EEXIST, "there is a file already, which is no socket", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        else:
-            raise OSError(errno.EADDRINUSE, "another server listens there", path)
+        probe.setblocking(False)
+        code = probe.connect_ex(path)
+    if code == errno.ECONNREFUSED:
+        os.unlink(path)
+    elif code in (0, errno.EAGAIN, errno.EINPROGRESS):  # not yet: too many others want to be accepted
+        raise OSError(errno.EADDRINUSE, "another server listens there", path)
+    elif code != errno.ENOENT:  # it has gone just now
+        raise OSError(code, os.strerror(code), path)

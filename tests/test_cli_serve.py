@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
 import shutil
@@ -9,15 +11,18 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from commands import LIMIT, MODULE, TESTS, environment, run
 from projects import under
-from socketless import IpcThread, sandbox
+from socketless import IpcProcess, IpcThread, sandbox
 from socketless.unix_server import UnixServer
 from support import nothing_leaks
 
@@ -29,6 +34,7 @@ needs_unix_sockets = pytest.mark.skipif(
     any(not check.works for check in sandbox.examine() if check.name == "unix_server"),
     reason="a UNIX socket is what this serves on, and they are refused here",
 )
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a full queue refuses")
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is the client of this test")
 
 
@@ -136,7 +142,7 @@ def test_file_that_is_there(tmp_path: Path) -> None:
         assert run([*MODULE, "serve", APP, "--uds", str(path)]) == (
             1,
             "",
-            f"OSError: [Errno 98] another server listens there: '{path}'\n",
+            f"OSError: [Errno {errno.EADDRINUSE}] another server listens there: '{path}'\n",
         )
         assert path.exists()
     other = tmp_path / "notes.txt"
@@ -144,7 +150,7 @@ def test_file_that_is_there(tmp_path: Path) -> None:
     assert run([*MODULE, "serve", APP, "--uds", str(other)]) == (
         1,
         "",
-        f"FileExistsError: [Errno 17] there is a file already, which is no socket: '{other}'\n",
+        f"FileExistsError: [Errno {errno.EEXIST}] there is a file already, which is no socket: '{other}'\n",
     )
     assert other.read_text() == "mine"
 
@@ -195,3 +201,157 @@ def test_server_of_ones_own(tmp_path: Path) -> None:
                 assert client.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
             assert not path.exists()
         worker.run(int)
+
+
+@linux_only
+@needs_unix_sockets
+def test_server_whose_queue_is_full(tmp_path: Path) -> None:
+    """A server that has too much to do to accept is one that is there, and is not waited for."""
+    path = str(tmp_path / "app.sock")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)
+        with IpcThread(APP) as worker, pytest.raises(OSError) as caught:
+            UnixServer(worker, path)
+        assert (caught.value.errno, caught.value.strerror) == (errno.EADDRINUSE, "another server listens there")
+        assert os.listdir(tmp_path) == ["app.sock"]
+
+
+@needs_unix_sockets
+def test_two_that_replace_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two servers that find the same file left behind, one replaces it, and the other says why it does not."""
+    path = str(tmp_path / "app.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+    unlink = os.unlink
+    errors: list[OSError] = []
+
+    def unlink_later(name: str) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        try:
+            stack.enter_context(UnixServer(worker, path))
+        except OSError as error:
+            errors.append(error)
+        unlink(name)
+
+    with nothing_leaks(), IpcThread(APP) as worker, ExitStack() as stack:
+        monkeypatch.setattr(os, "unlink", unlink_later)
+        stack.enter_context(UnixServer(worker, path))
+        assert [(error.errno, error.strerror) for error in errors] == [
+            (errno.EADDRINUSE, "another server starts there")
+        ]
+        assert os.listdir(tmp_path) == ["app.sock"]
+
+
+@needs_unix_sockets
+def test_mode_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is this user's only, without a umask, which would be that of all threads."""
+    monkeypatch.setattr(os, "umask", None)
+    with IpcThread(APP) as worker, UnixServer(worker, tmp_path / "app.sock") as server:
+        assert stat.filemode(os.stat(server.path).st_mode) == "srw-------"
+
+
+def sockets_of(pid: int | str) -> set[str]:
+    links = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # that of the folder itself
+            links.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return {link for link in links if link.startswith("socket:")}
+
+
+@linux_only
+@needs_unix_sockets
+def test_worker_that_is_forked_again(tmp_path: Path) -> None:
+    """A forked worker that is started while clients are connected holds no socket, and keeps none of them open."""
+    before = sockets_of("self")
+    with (
+        IpcProcess(APP, start_method="fork") as worker,
+        UnixServer(worker, tmp_path / "app.sock") as server,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        client.settimeout(LIMIT)
+        client.connect(server.path)
+        answers = []
+        for path in (b"/exit", b"/status/200"):
+            with socket.socket(socket.AF_UNIX) as other:
+                other.settimeout(LIMIT)
+                other.connect(server.path)
+                other.sendall(b"GET %s HTTP/1.0\r\nHost: x\r\n\r\n" % path)
+                answers.append(b"".join(iter(lambda sock=other: sock.recv(65536), b""))[:13])
+        assert answers == [b"", b"HTTP/1.1 200 "]
+        assert worker.pid is not None
+        servers = sockets_of("self") - before - {f"socket:[{os.fstat(client.fileno()).st_ino}]"}
+        assert servers
+        assert not sockets_of(worker.pid) & servers
+
+
+def wait_for_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith(("socketless-unix-server", "socketless-connection")):
+            thread.join(LIMIT)
+
+
+@needs_unix_sockets
+def test_server_that_is_dropped(tmp_path: Path) -> None:
+    """A server that is dropped open is a ResourceWarning; it ends, its file is removed, its clients are cut off."""
+    path = tmp_path / "app.sock"
+    with nothing_leaks(), IpcThread(APP) as worker, socket.socket(socket.AF_UNIX) as client:
+        server = UnixServer(worker, path)
+        client.settimeout(LIMIT)
+        client.connect(server.path)
+        client.sendall(REQUEST)
+        assert client.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
+        with pytest.warns(ResourceWarning, match=f"^unclosed <UnixServer '{path}'>$"):
+            del server
+            gc.collect()
+        assert client.recv(1) == b""
+        wait_for_threads()
+        assert not path.exists()
+        worker.run(int)
+
+
+@needs_unix_sockets
+def test_server_in_a_fork(tmp_path: Path) -> None:
+    """A fork's copy of a server can be closed and dropped, and the server goes on."""
+    with IpcThread(APP) as worker, UnixServer(worker, tmp_path / "app.sock") as server:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            with suppress(BaseException), warnings.catch_warnings():
+                warnings.simplefilter("error")
+                server.close()
+                server.__del__()
+                code = 0
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LIMIT)
+            client.connect(server.path)
+            client.sendall(REQUEST)
+            assert client.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
+
+
+@needs_unix_sockets
+def test_no_thread_for_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread is to be had, that connection ends, `on_error` is told why, and the next one is served."""
+    told: list[BaseException] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "socketless-connection-1":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with nothing_leaks(), IpcThread(APP) as worker, UnixServer(worker, tmp_path / "app.sock", told.append) as server:
+        with socket.socket(socket.AF_UNIX) as first:
+            first.settimeout(LIMIT)
+            first.connect(server.path)
+            assert first.recv(1) == b""
+        with socket.socket(socket.AF_UNIX) as second:
+            second.settimeout(LIMIT)
+            second.connect(server.path)
+            second.sendall(REQUEST)
+            assert second.recv(65536).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
+    assert [repr(error) for error in told] == ['RuntimeError("can\'t start new thread")']

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "serving": {"bridge", "host", "wire", "errors"},
     "carrier": {"answer", "host", "upgrade", "wire"},
     "transport": {"answer", "carrier", "families", "upgrade", "host", "wire", "errors"},
-    "requests": {"answer", "carrier", "families", "host", "serving", "wire", "errors"},
+    "requests": {"answer", "carrier", "families", "host", "unix_server", "wire", "errors"},
     "lowlevel": {"bridge", "host", "wire", "errors"},
     "bridge_transport": {"bridge", "host", "wire"},
     "content_encoding": {"host", "wire", "errors"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ import requests
 import waitress
 
 import socketless.requests as package
-from socketless import IpcProcess, switch_to_ipc_connection
+from socketless import IpcProcess, IpcThread, switch_to_ipc_connection
 from socketless.requests import DEFAULT_SCHEME, Session, UnixAdapter, monkeypatch
 from socketless.requests.testutils import UnixSocketServerThread
 from support import LIMIT, nothing_leaks, unix_sockets_are_refused
@@ -307,6 +309,30 @@ def test_clients_that_are_there_at_the_end() -> None:
             assert not os.path.exists(thread.usock)
             with pytest.raises(requests.ConnectionError):
                 session.get(url_of(thread.usock))
+
+
+def test_who_may_connect(thread: UnixSocketServerThread) -> None:
+    """The socket, and the folder that it has to itself, are this user's only; the folder is removed with it."""
+    folder = os.path.dirname(thread.usock)
+    assert [stat.filemode(os.stat(path).st_mode) for path in (thread.usock, folder)] == ["srw-------", "drwx------"]
+    assert os.listdir(folder) == ["sock"]
+    thread.stop()
+    assert not os.path.exists(folder)
+
+
+def test_thread_that_is_dropped() -> None:
+    """What is dropped open is a ResourceWarning; it ends, and its folder is removed."""
+    with nothing_leaks(), IpcThread(app) as worker:
+        thread = UnixSocketServerThread(worker)
+        thread.start()
+        with pytest.warns(ResourceWarning, match="^unclosed <UnixServer '.*/sock'>$"):
+            folder = os.path.dirname(thread.usock)
+            del thread
+            gc.collect()
+        for each in threading.enumerate():
+            if each.name == "socketless-unix-server":
+                each.join(LIMIT)
+        assert not os.path.exists(folder)
 
 
 def test_under_the_switch(thread: UnixSocketServerThread) -> None:

@@ -14,6 +14,7 @@ import sys
 import weakref
 from collections import deque
 from contextlib import suppress
+from typing import Protocol
 
 from socketless.wire.channel import Channel, ChannelEnds, PipeEnd, Steps, Wait, make_pipe
 from socketless.wire.messages import Event, Message
@@ -93,11 +94,18 @@ def _size(message: Message) -> int:
     return len(getattr(message, "body", b""))
 
 
-_live: weakref.WeakSet[LocalChannel | PipeEnd] = weakref.WeakSet()
+class Closable(Protocol):
+    """What holds a descriptor."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
-def close_in_forks(what: LocalChannel | PipeEnd) -> None:
-    """Close it in every process that this one forks: a copy keeps a thread here from seeing that a pipe has ended."""
+_live: weakref.WeakSet[Closable] = weakref.WeakSet()
+
+
+def close_in_forks(what: Closable) -> None:
+    """Close it in every process that this one forks: a copy keeps the other side from seeing that this has ended it."""
     _live.add(what)
 
 
