@@ -71,6 +71,7 @@ MAY_IMPORT = {
         "unix_server",
         "switch",
         "transport",
+        "wire",
         "errors",
     },
     "__main__": {"cli"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from socketless.cli.output import print_error
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
 from socketless.serving import Service
+from socketless.wire.channel import make_pipe
 
 __all__ = ["command"]
 
@@ -66,12 +66,16 @@ def _print_traceback(text: str) -> None:
 def _serve_unix(worker: IpcProcess, path: str, shutdown_timeout: float, serving: dict[str, Any]) -> None:
     from socketless.unix_server import UnixServer
 
-    stopped = threading.Event()
+    # Python's own handlers run late where the main thread is just falling asleep, and perhaps never. What the handler in
+    # C writes into the pipe is there.
+    stopped, wake = make_pipe()
+    os.set_blocking(wake.fileno(), False)
+    signal.set_wakeup_fd(wake.fileno())
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, lambda *_: None)
     server = UnixServer(worker, path, print_error, **serving)
     try:
         Console(stderr=True).print(f"{worker.description} is served on {path}", soft_wrap=True, markup=False)
-        stopped.wait()
+        os.read(stopped.fileno(), 1)
     finally:
         server.close(shutdown_timeout)
