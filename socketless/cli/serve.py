@@ -66,8 +66,8 @@ def _print_traceback(text: str) -> None:
 def _serve_unix(worker: IpcProcess, path: str, shutdown_timeout: float, serving: dict[str, Any]) -> None:
     from socketless.unix_server import UnixServer
 
-    # Python's own handlers run late where the main thread is just falling asleep, and perhaps never. What the handler in
-    # C writes into the pipe is there.
+    # Python's own handlers run late where the main thread is just falling asleep, and perhaps never; what the one in C
+    # writes into the pipe is there.
     stopped, wake = make_pipe()
     os.set_blocking(wake.fileno(), False)
     signal.set_wakeup_fd(wake.fileno())
