@@ -191,6 +191,7 @@ class Bridge:
         if authority:
             headers = [(name, authority if name.lower() == b"host" else value) for name, value in headers]
         body, more_body = self._what_is_there()
+        more_body |= "transfer-encoding" in texts  # its length is not told, even if it is here by now
         message = Request(
             method=self._method,
             scheme=scheme,
@@ -224,6 +225,8 @@ class Bridge:
         """
         if self._connection.they_are_waiting_for_100_continue:
             self._interject(self._send(h11.InformationalResponse(status_code=100, reason="Continue", headers=[])))
+        if self._connection.their_state is h11.DONE:
+            return None
         event = yield from self._next_event()
         return bytes(event.data) if isinstance(event, h11.Data) else None
 

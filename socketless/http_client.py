@@ -8,22 +8,28 @@ from __future__ import annotations
 import http.client
 import importlib
 import io
+import math
 import os
 import select
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 from socketless.errors import (
     AppProtocolError,
+    BodyTooLarge,
+    ExchangeTimeout,
     IncompleteResponse,
     PoolTimeout,
+    ReadTimeout,
     SocketlessError,
     WorkerDied,
     WorkerStartError,
 )
-from socketless.families import mixed
+from socketless.families import mixed, name_of
 from socketless.host.worker import Worker
 from socketless.serving import Service
 from socketless.wire.channel import PipeEnd, make_pipe
@@ -36,13 +42,34 @@ _THEIR_NAMES: dict[type[SocketlessError], tuple[str, str]] = {
     WorkerDied: ("builtins", "ConnectionResetError"),
     PoolTimeout: ("builtins", "ConnectionRefusedError"),
     AppProtocolError: ("http.client", "HTTPException"),
+    BodyTooLarge: ("http.client", "HTTPException"),
     IncompleteResponse: ("http.client", "HTTPException"),
+}
+
+_URLLIB3_NAMES: dict[type[SocketlessError], str] = {
+    WorkerStartError: "NewConnectionError",
+    WorkerDied: "ProtocolError",
+    AppProtocolError: "ProtocolError",
+    BodyTooLarge: "ProtocolError",
+    IncompleteResponse: "ProtocolError",
+    PoolTimeout: "ConnectTimeoutError",
+    ReadTimeout: "ReadTimeoutError",
 }
 
 
 def _as_theirs(error: SocketlessError) -> SocketlessError:
     names = next((names for kind, names in _THEIR_NAMES.items() if isinstance(error, kind)), None)
     return error if names is None else mixed(error, *names)
+
+
+_open: WeakSet[PipeSocket] = WeakSet()
+
+
+def close_connections(worker: Worker) -> None:
+    """Close those to a worker, whoever keeps them: the next request is for the network, or for another worker."""
+    for line in list(_open):
+        if line.worker is worker:
+            line.end()
 
 
 class PipeSocket:
@@ -52,6 +79,7 @@ class PipeSocket:
     """
 
     def __init__(self, worker: Worker, timeout: float | None, **options: Any) -> None:
+        self.worker = worker
         self._timeout = timeout
         self._errors: list[BaseException] = []  # what has ended the connection
         self._uses = 1  # this, and the files that makefile() has made
@@ -59,6 +87,7 @@ class PipeSocket:
         self._reader, responses = make_pipe()
         for end in (requests, self._writer, self._reader, responses):
             close_in_forks(end)
+        _open.add(self)
         self._writer_fd = self._writer.fileno()
         os.set_blocking(self._writer_fd, False)
         # The thread knows nothing of this object, which closes its ends when it is dropped.
@@ -116,7 +145,7 @@ class PipeSocket:
     def _wait(self, end: PipeEnd, events: int) -> None:
         poller = select.poll()
         poller.register(end.fileno(), events)
-        if not poller.poll(None if self._timeout is None else self._timeout * 1000):
+        if not poller.poll(None if self._timeout is None else math.ceil(self._timeout * 1000)):
             raise TimeoutError("timed out")
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **text_options: Any) -> Any:
@@ -159,6 +188,10 @@ class PipeSocket:
         """Write no more, if `how` says so."""
         if how != socket.SHUT_RD:
             self._writer.close()
+
+    def end(self) -> None:
+        """Write no more, so that all that is left to be read is the end; any thread may call it."""
+        self._writer.close()
 
     def close(self) -> None:
         """End the connection, once the files of `makefile()` are closed, too."""
@@ -211,6 +244,30 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     """Return classes of `http.client`, and functions to replace their methods of the same name."""
     yield http.client.HTTPConnection, _connect_for(worker, options, "http", 80)
     yield http.client.HTTPSConnection, _connect_for(worker, options, "https", 443)
+    original_putrequest = http.client.HTTPConnection.putrequest
+
+    def putrequest(self: Any, *args: Any, **kwargs: Any) -> None:
+        # One that was kept from before the switch, or from another, goes elsewhere.
+        line = self.sock
+        if isinstance(line, socket.socket) and line.family != socket.AF_UNIX:
+            self.close()
+        elif isinstance(line, PipeSocket) and line.worker is not worker:
+            self.close()
+        original_putrequest(self, *args, **kwargs)
+
+    yield http.client.HTTPConnection, putrequest
+    original: Any = http.client.HTTPResponse._get_chunk_left  # type: ignore[attr-defined]
+
+    def _get_chunk_left(self: Any) -> Any:
+        # It takes what the app raises, if that is a ValueError, for a chunk's size that is no number.
+        try:
+            return original(self)
+        except http.client.IncompleteRead as error:
+            if getattr(error.__context__, "_is_final", False):
+                raise error.__context__ from error.__context__.__cause__  # type: ignore[misc, union-attr]
+            raise
+
+    yield http.client.HTTPResponse, _get_chunk_left
 
 
 def _urllib3_replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
@@ -223,13 +280,42 @@ def _urllib3_replacements(worker: Worker, options: Mapping[str, Any]) -> Replace
 
     def increment(self: Any, *args: Any, error: Any = None, **kwargs: Any) -> Any:
         # It takes what the app raises, if that is an OSError, for the connection's, and would ask the app again.
-        causes = [error, *(error.args if isinstance(error, Exception) else ())]
-        for cause in causes:
-            if getattr(cause, "_is_final", False):
-                raise cause
-        return original(self, *args, error=error, **kwargs)
+        said = _said_by_us(error)
+        if said is not None and not isinstance(said, ExchangeTimeout):
+            raise said from said.__cause__
+        return original(self, *args, error=said or error, **kwargs)
 
     yield retry, increment
+    response: Any = importlib.import_module("urllib3.response").HTTPResponse
+    original_catcher = response._error_catcher
+
+    @contextmanager
+    def _error_catcher(self: Any) -> Iterator[None]:
+        try:
+            with original_catcher(self):
+                yield
+        except Exception as error:
+            said = _said_by_us(error)
+            if said is None or said is error:
+                raise
+            raise said from said.__cause__
+
+    yield response, _error_catcher
+
+
+def _said_by_us(error: BaseException | None) -> Any:
+    """Return what the app has raised, or our error as urllib3's, of an error that urllib3 has made of it; or `None`."""
+    if error is None:
+        return None
+    said = next((each for each in (error, error.__cause__, *error.args) if getattr(each, "_is_final", False)), None)
+    if not isinstance(said, SocketlessError) or hasattr(said, "pool"):
+        return said
+    name = name_of(said, _URLLIB3_NAMES)
+    if name is None:
+        return said
+    both: Any = mixed(said, "urllib3.exceptions", name)
+    both._is_final, both.pool, both.url = True, getattr(error, "pool", None), getattr(error, "url", None)
+    return both
 
 
 # By the module that they are for: when it is imported, they are due.

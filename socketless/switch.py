@@ -181,6 +181,7 @@ def switch_to_ipc_connection(
             patches += _patches_of(starlette_switch.replacements, worker, on_requests)
             aiohttp_connections = aiohttp_switch.Connections(worker, on_requests)
             on_error.callback(aiohttp_connections.close)
+            on_error.callback(http_client.close_connections, worker)
             end_worker = on_error.pop_all().close
         with _lock:
             switch = Switch(worker, arguments, end_worker)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import http.cookies
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, closing, contextmanager
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -13,11 +15,12 @@ import httpx
 import httpx2
 import requests
 import trio
+import urllib3
 from anyio.from_thread import start_blocking_portal
 
 import aiohttp_client
 from aiohttp_client import AiohttpClient
-from socketless import IpcAsyncTransport, IpcTransport, errors
+from socketless import IpcAsyncTransport, IpcTransport, errors, switch_to_ipc_connection
 from socketless.host.worker import Worker
 from socketless.lowlevel import Connection, ConnectionPool, connection_pool
 from socketless.requests import Session
@@ -235,6 +238,130 @@ def in_words_of_requests(
     return {"headers": merged, "allow_redirects": follow_redirects, "timeout": timeout, **options}
 
 
+class Urllib3Errors:
+    """What urllib3 has for the names of httpx."""
+
+    ReadTimeout = urllib3.exceptions.ReadTimeoutError
+    RemoteProtocolError = ProtocolError = urllib3.exceptions.ProtocolError
+    TransportError = urllib3.exceptions.HTTPError
+
+    @staticmethod
+    def Timeout(limit: float, *, read: float) -> urllib3.Timeout:
+        return urllib3.Timeout(connect=limit, read=read)
+
+
+class Urllib3Response:
+    """A response of urllib3, in the words of httpx."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+        self.status_code, self.reason_phrase = response.status, response.reason
+        self.http_version, self.extensions = response.version_string, {}
+        self.headers = RequestsHeaders(response)
+        self.history = response.retries.history if response.retries is not None else ()
+        self.cookies = {
+            name: morsel.value
+            for value in response.headers.getlist("set-cookie")
+            for name, morsel in http.cookies.SimpleCookie(value).items()
+        }
+
+    @property
+    def content(self) -> bytes:
+        return self.response.data  # type: ignore[no-any-return]
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+    def iter_raw(self) -> Iterator[bytes]:
+        if self.response.chunked:
+            yield from self.response.read_chunked(decode_content=False)
+        while data := self.response.read1(decode_content=False):
+            yield data
+
+    def iter_lines(self) -> Iterator[str]:
+        return (line.decode().rstrip("\n") for line in self.response)
+
+    def close(self) -> None:
+        self.response.close()
+
+
+class Urllib3Client:
+    """A `urllib3.PoolManager` under the switch."""
+
+    library = Urllib3Errors
+    _switched: tuple[Any, ...] | None = None  # the worker and the options of the switch that is on
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        self.worker, self._options = worker, options
+
+    def configure(self, **options: Any) -> Urllib3Client:
+        return Urllib3Client(self.worker, **options)
+
+    @contextmanager
+    def _pool(self) -> Iterator[urllib3.PoolManager]:
+        # A check may ask while a response is under way.
+        wanted, before = (self.worker, self._options), Urllib3Client._switched
+        if before is not None:
+            assert before == wanted
+            with urllib3.PoolManager() as pool:
+                yield pool
+            return
+        with switch_to_ipc_connection(self.worker, **self._options), urllib3.PoolManager() as pool:
+            Urllib3Client._switched = wanted
+            try:
+                yield pool
+            finally:
+                Urllib3Client._switched = None
+
+    @contextmanager
+    def stream(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Iterator[Stream]:
+        with self._pool() as pool:
+            known = in_words_of_urllib3(**options)
+            response = pool.request(method, absolute(base_url, url), preload_content=False, **known)
+            with closing(response):
+                client = SimpleNamespace(close=response.close)  # a pool forgets a response that is under way
+                yield Stream(client, Urllib3Response(response))
+
+    def request(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Urllib3Response:
+        with self._pool() as pool:
+            return Urllib3Response(pool.request(method, absolute(base_url, url), **in_words_of_urllib3(**options)))
+
+    def body(self, chunks: Iterable[Any]) -> Any:
+        return iter(chunks) if isinstance(chunks, list) else chunks
+
+
+def absolute(base_url: str, url: str) -> str:
+    return url if "://" in url.partition("?")[0] else base_url + url
+
+
+def in_words_of_urllib3(
+    *,
+    content: Any = None,
+    headers: Any = (),
+    data: Any = None,
+    files: Any = None,
+    auth: Any = None,
+    follow_redirects: bool = False,
+    timeout: Any = LIMIT,
+    **options: Any,
+) -> dict[str, Any]:
+    merged = urllib3.HTTPHeaderDict()
+    for name, value in dict(headers).items() if isinstance(headers, dict) else headers:
+        merged.add(name, value)
+    if auth is not None:
+        merged.extend(urllib3.make_headers(basic_auth=":".join(auth)))
+    if content is not None:
+        options["body"] = content
+    if data is not None or files is not None:
+        options |= {"fields": {**(data or {}), **(files or {})}, "encode_multipart": files is not None}
+    retries = urllib3.Retry(None, connect=False, read=False, other=False, redirect=5) if follow_redirects else False
+    return {"headers": merged, "redirect": follow_redirects, "retries": retries, "timeout": timeout, **options}
+
+
 class LowlevelClient(AsyncClient):
     """`socketless.lowlevel` behind an `httpx.AsyncClient`, which writes the requests; the errors are our own."""
 
@@ -351,6 +478,7 @@ CLIENTS: dict[str, Callable[[Worker], Client]] = {
     "lowlevel": LowlevelClient,
     "httpx-trio": lambda worker: AsyncClient(httpx, "trio", worker),
     "requests": RequestsClient,
+    "urllib3": Urllib3Client,
     "aiohttp": AiohttpClient,
 }
 
@@ -375,6 +503,24 @@ LACKS: dict[str, dict[str, str]] = {
         "response_headers": "urllib3 keeps the values of a header together, wherever they stood",
         "unsupported_scheme": "requests refuses a URL without a scheme itself, in its own words",
         "uploads": "requests reads a multipart upload into memory, so that its length is always known",
+    },
+    "urllib3": {
+        "echo_while_it_is_sent": SENT_AHEAD,
+        "answer_before_the_body": SENT_AHEAD,
+        "body_that_is_not_used_up": SENT_AHEAD,
+        "body_that_raises": SENT_AHEAD,
+        "large_bodies_both_ways": SENT_AHEAD,
+        "request_over_the_limit": SENT_AHEAD + ", so the app may never hear of one that is too large",
+        "read_timeout_in_the_middle": "the time limit is that of a socket, which knows nothing of the app",
+        "chunks_are_what_the_app_has_sent": "without a chunk's size, nothing in the pipe says where it ends",
+        "reading_on_after_closing": "urllib3 fails with an AttributeError of its own",
+        "trailers": NOT_IN_BYTES,
+        "debug": NOT_IN_BYTES,
+        "body_that_is_no_bytes": "a body may hold text, which is sent as UTF-8",
+        "mounted": "the switch has no option for the client's address",
+        "response_headers": "urllib3 keeps the values of a header together, wherever they stood",
+        "unsupported_scheme": "urllib3 refuses a URL without a scheme itself, in its own words",
+        "uploads": "urllib3 reads a multipart upload into memory, so that its length is always known",
     },
 }
 

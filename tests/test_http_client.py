@@ -171,18 +171,28 @@ def test_dropped_connection(switched: Any, path: str) -> None:
         del client
 
 
+def test_pool_that_is_kept(switched: Any) -> None:
+    """A pool that outlives a switch goes where the next one sends it."""
+    with urllib3.PoolManager() as pool:
+        assert pool.request("GET", "http://shop.example/status/200", timeout=LIMIT).data == b"hello"
+        switched()
+        with IpcThread(failing) as worker, switch_to_ipc_connection(worker):
+            with pytest.raises(FileNotFoundError):
+                pool.request("GET", "http://shop.example/", timeout=LIMIT)
+        with switch_to_ipc_connection("wsgiref.simple_server:demo_app"):
+            assert pool.request("GET", "http://shop.example/", timeout=LIMIT).data.startswith(b"Hello world!")
+
+
 def test_leaving(switched: Any) -> None:
     """The switch restores the methods; a connection that is open then has ended."""
-    before = http.client.HTTPConnection.connect
+    replaced = http.client.HTTPConnection.connect
     client = connection()
     client.request("GET", "/status/200")
     assert client.getresponse().read() == b"hello"
     assert isinstance(client.sock, PipeSocket)
     switched()
-    assert http.client.HTTPConnection.connect is not before
-    client.request("GET", "/status/200")
-    with pytest.raises(RuntimeError, match="the worker has been closed"):
-        client.getresponse()
+    assert http.client.HTTPConnection.connect is not replaced
+    assert client.sock.recv(1) == b""
     client.close()
 
 
