@@ -9,6 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import h11
@@ -299,21 +300,62 @@ def test_app_that_raises(worker: Worker) -> None:
     assert [text.splitlines()[-1] for text in told] == ["LookupError: ('boom', 42)"]
 
 
-def test_client_that_leaves(worker: Worker) -> None:
+@pytest.fixture(scope="module", params=KINDS)
+def narrow(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    """A worker with one channel: who does not give it back is followed by nobody."""
+    make, app = KINDS[request.param]
+    with nothing_leaks(), make(app, max_connections=1) as worker:
+        yield worker
+
+
+tokens = map("bridge-{}".format, count())
+
+
+def notes_on(worker: Worker, token: str) -> list[str]:
+    """Return what has become of a script of the app's, once it is over."""
+    [(status, body)] = responses(talk(worker, get(f"/stream/noted?of={token}&word={token}/over")), "GET")
+    assert status == 200
+    notes: list[str] = json.loads(body)
+    return notes
+
+
+def test_client_that_leaves(narrow: Worker) -> None:
     """A client that reads no more is gone for the app, and its channel serves the next one."""
-    line = Line(worker)
-    line.write(get("/stream/endless?size=1000&token=t"))
+    token = next(tokens)
+    line = Line(narrow)
+    line.write(get(f"/stream/endless?size=1000&token={token}"))
     line.read_until(b"\r\n")
     line.hang_up()
+    assert line.error is None
     line.stop_writing()
-    assert responses(talk(worker, get("/status/200")), "GET") == [(200, b"hello")]
+    [note] = notes_on(narrow, token)
+    assert note in ({"closed"} if narrow.app_kind == "wsgi" else {"CancelledError", "ClientDisconnected"})
 
 
-def test_client_that_leaves_in_its_request(worker: Worker) -> None:
-    """A client that leaves in the middle of its request gets no answer, and nothing is left of it."""
+def test_client_that_leaves_a_quiet_app(narrow: Worker) -> None:
+    """It is gone for an app that sends nothing, as well."""
+    token = next(tokens)
+    line = Line(narrow)
+    line.write(get(f"/stream/quiet?token={token}"))
+    line.read_until(b"quiet\r\n")
+    line.hang_up()
+    assert line.error is None
+    line.stop_writing()
+    assert notes_on(narrow, token) == ["closed" if narrow.app_kind == "wsgi" else "disconnected"]
+
+
+def test_client_that_leaves_in_its_request(narrow: Worker) -> None:
+    """A client that leaves in the middle of its request gets no answer, and is gone for the app."""
     for data in (b"GET / HT", b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabc"):
-        assert talk(worker, data) == b""
-    assert responses(talk(worker, get("/status/200")), "GET") == [(200, b"hello")]
+        assert talk(narrow, data) == b""
+    token = next(tokens)
+    data = talk(narrow, get(f"/stream/echo?size=9&token={token}", "Content-Length: 5", method="POST") + b"abc")
+    if narrow.app_kind == "wsgi":  # its read() waits for 9 bytes, or for the end
+        assert data == b""
+        assert notes_on(narrow, token) == ["disconnected", "closed"]
+    else:
+        assert not data.endswith(b"0\r\n\r\n")
+        assert notes_on(narrow, token) == ["disconnected"]
 
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
@@ -481,9 +523,9 @@ def test_response_of_another_length(body: bytes, text: str) -> None:
     assert told == [str(caught.value)] * 2
 
 
-@pytest.fixture(scope="module")
-def echo() -> Iterator[Worker]:
-    with IpcThread("apps.conformance_app:wsgi") as worker:
+@pytest.fixture(scope="module", params=[IpcThread, IpcProcess])
+def echo(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    with request.param("apps.conformance_app:wsgi") as worker:
         yield worker
 
 
@@ -505,10 +547,92 @@ def test_any_pieces(echo: Worker, data: st.DataObject) -> None:
     assert responses(talk(echo, *filter(None, [*pieces, request])), "POST") == [(200, body)]
 
 
+REFUSALS = {400, 431, 501}
+
+
+def whole_responses(data: bytes) -> list[tuple[int, bytes]]:
+    """Return status and body of responses that are complete and fill the bytes; only the last may be a refusal."""
+    found = []
+    while data:
+        connection = h11.Connection(h11.CLIENT)
+        connection.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+        connection.send(h11.EndOfMessage())
+        connection.receive_data(data)
+        connection.receive_data(b"")
+        status, body = 0, b""
+        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+        found.append((status, body))
+        data, _ = connection.trailing_data
+    assert not {status for status, _ in found[:-1]} & REFUSALS
+    return found
+
+
 @settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=300), cut=st.integers(0, 120))
 def test_any_bytes(echo: Worker, data: bytes, cut: int) -> None:
-    """Whatever is written, the connection ends, and the worker serves the next one."""
+    """Whatever is written, what comes back is HTTP and ends, and the worker serves the next one."""
     request = get("/echo", method="POST", body=b"some body")
-    talk(echo, request[:cut] + data)
+    found = whole_responses(talk(echo, request[:cut] + data))
+    assert {status for status, _ in found} <= {200, *REFUSALS}
+    if cut >= len(request):
+        assert found[0] == (200, b"some body")
+    assert responses(talk(echo, get("/status/200")), "GET") == [(200, b"hello")]
+
+
+HIDDEN = b"GET /status/418 HTTP/1.1\r\nHost: x\r\n\r\n"  # a body, for who takes it for one
+
+# The first of each is as it should be.
+LENGTHS = [
+    *(b"%d", b"%d ", b"+%d", b"-%d", b"0%d", b"0x%d", b"%d.0", b"%d,%d", b"%d, 1", b"1, %d", b"1%d", b"%d;x", b"%d\0"),
+    *(b"\x0b%d", b"\xb2%d", b"\r%d", b"%d\r\nContent-Length: %d", b"%d\r\nContent-Length: 7", b"%d\r\n 1", b""),
+    *(b"7\nContent-Length: %d", b"%d\r\nTransfer-Encoding: chunked", b"%d\r\nTransfer-Encoding: identity"),
+]
+ENCODINGS = [
+    *(b"chunked", b"Chunked", b"xchunked", b"chunked, chunked", b"gzip, chunked", b"chunked, gzip", b"identity"),
+    *(b"chunked;q=1", b"\x0bchunked", b"chunked\0", b"\tchunked", b'"chunked"', b"chunk\xe9d", b",chunked", b""),
+    *(b"chunked\r\nTransfer-Encoding: chunked", b"chunked\r\nTransfer-Encoding: identity", b"\r\n chunked"),
+    *(b"chunked\r\nContent-Length: 7", b"identity\r\nContent-Length: %d"),
+]
+CHUNK_SIZES = [
+    *(b"%x", b"0%x", b"%x ", b" %x", b"+%x", b"-%x", b"0x%x", b"%x;a=b", b"%x;\n", b"%x\n", b"%x\r", b"f%x", b"\xb2%x"),
+    *(b"%x_0", b"%xg", b"fffffffffffffffff%x", b"5", b"", b"\n%x"),
+]
+SEPARATORS = [b": ", b":", b" : ", b"\t:", b":\n ", b"\0: "]
+ENDINGS = [b"\r\n", b"\n", b"\r", b"\r\r\n"]
+
+
+def filled(template: bytes, number: int) -> bytes:
+    return template.replace(b"%d", b"%d" % number).replace(b"%x", b"%x" % number)
+
+
+@st.composite
+def damaged_requests(draw: st.DrawFn) -> bytes:
+    """Requests that nobody should have written, the body of each of which would be a request by itself."""
+    damaged = draw(st.sets(st.sampled_from(["value", "separator", "head", "size", "body"]), min_size=1, max_size=2))
+
+    def choose(what: str, choices: list[bytes]) -> bytes:
+        return filled(draw(st.sampled_from(choices)) if what in damaged else choices[0], len(HIDDEN))
+
+    is_chunked = draw(st.booleans())
+    name, values = (b"Transfer-Encoding", ENCODINGS) if is_chunked else (b"Content-Length", LENGTHS)
+    framing = name + choose("separator", SEPARATORS) + choose("value", values)
+    lines = [b"POST /echo HTTP/1." + draw(st.sampled_from([b"1", b"0"])), *draw(st.permutations([b"Host: x", framing]))]
+    body = [HIDDEN]
+    if is_chunked:
+        body = [choose("size", CHUNK_SIZES), HIDDEN, b"0", b""]
+    head = b"".join(line + choose("head", ENDINGS) for line in [*lines, b""])
+    return head + (b"".join(line + choose("body", ENDINGS) for line in body) if is_chunked else HIDDEN)
+
+
+@settings(max_examples=300, deadline=None)
+@given(request=damaged_requests(), cut=st.integers(0, 400))
+def test_damaged_requests(echo: Worker, request: bytes, cut: int) -> None:
+    """However a request's length is said wrongly, its body is never taken for the next request."""
+    found = whole_responses(talk(echo, *filter(None, [request[:cut], request[cut:]]), get("/status/404")))
+    assert {status for status, _ in found} <= {200, 404, *REFUSALS}
+    assert [status for status, _ in found].count(200) <= 1
     assert responses(talk(echo, get("/status/200")), "GET") == [(200, b"hello")]
