@@ -1,7 +1,4 @@
-"""A worker's app on a UNIX socket: for `curl --unix-socket`, and for tools that are not Python.
-
-This, and the clients of UNIX sockets and of TCP, are the only parts of socketless that open a socket.
-"""
+"""A worker's app on a UNIX socket: for `curl --unix-socket`, and for tools that are not Python."""
 
 from __future__ import annotations
 

@@ -160,3 +160,24 @@ def test_public_names() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="^module 'socketless' has no attribute 'IpcServer'$"):
         _ = socketless.IpcServer
+
+
+# What opens a socket, or has asyncio open one. The README says the same, in its part on `socketless serve`.
+OPENS_SOCKETS = {"lowlevel.streams", "requests.unix", "sandbox", "unix_server"}
+
+
+def opens_sockets(path: Path) -> bool:
+    calls = {"socket.socket", "socket.socketpair", "socket.create_connection", "socket.create_server", "socket.fromfd"}
+    methods = {"create_unix_connection", "create_unix_server", "start_unix_server", "open_unix_connection"}
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (ast.unparse(node.func) in calls or node.func.attr in methods)
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
+
+
+def test_what_opens_sockets() -> None:
+    """A few modules open sockets: a server, the clients of sockets, and what tries whether they are refused."""
+    found = {module.removeprefix("socketless.") for module, path in MODULES.items() if opens_sockets(path)}
+    assert found == OPENS_SOCKETS

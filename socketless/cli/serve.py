@@ -41,7 +41,7 @@ def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, roo
 
     The socket's file can be used by this user only. What APP prints goes to stderr. Ctrl-C and SIGTERM stop it.
 
-    With --uds, this is the one command that opens a socket.
+    With --stdio, it opens no socket.
     """
     if (uds is None) == (not stdio):
         raise click.UsageError("Give either --uds PATH or --stdio.")

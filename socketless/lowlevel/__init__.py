@@ -9,8 +9,7 @@
             ...
 
 A connection goes to a worker, without a socket; to a UNIX socket; or to a TCP port, with TLS or, by an explicit choice,
-without. This and the UNIX clients are the only parts of socketless that can open a socket. URLs, names, redirects,
-cookies, encodings and retries are the caller's.
+without. URLs, names, redirects, cookies, encodings and retries are the caller's.
 
 What goes wrong is a `TimeoutError`, a `ConnectionError` (or another `OSError` where the connection is made), or, if
 what came is no HTTP, a `socketless.errors.RemoteProtocolError`, which is a `ConnectionError`, too. Of a worker come the

@@ -1,7 +1,4 @@
-"""What a connection's bytes go over: the interface, and the one that is a socket.
-
-This and the UNIX clients are the only parts of socketless that open a socket.
-"""
+"""What a connection's bytes go over: the interface, and the one that is a socket."""
 
 from __future__ import annotations
 
