@@ -16,7 +16,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-import aiohttp
+try:
+    import aiohttp
+except ModuleNotFoundError as error:
+    if error.name != "aiohttp":
+        raise
+    raise ModuleNotFoundError(
+        "socketless.aiohttp needs aiohttp: pip install 'socketless[aiohttp]'", name="aiohttp"
+    ) from None
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
 

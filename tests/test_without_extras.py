@@ -61,6 +61,27 @@ def test_command_line_is_an_extra() -> None:
     assert "pip install 'socketless[cli]'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("library", "statement"),
+    [
+        ("aiohttp", "from socketless.aiohttp import ASGIApplicationConnector"),
+        ("requests", "from socketless.requests import Session"),
+    ],
+)
+def test_library_that_is_missing(library: str, statement: str) -> None:
+    """Where a client library is missing, its module says what to install."""
+    hide = (
+        "import sys; sys.meta_path.insert(0, type('Hide', (), dict(find_spec=lambda self, name, *rest: hide(name)))())"
+    )
+    program = (
+        f"def hide(name):\n    if name == {library!r}: raise ModuleNotFoundError(name, name=name)\n{hide}\n{statement}"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    last = f"ModuleNotFoundError: socketless.{library} needs {library}: pip install 'socketless[{library}]'"
+    assert done.stderr.splitlines()[-1] == last
+
+
 @pytest.mark.parametrize("app", [demo_app, asgi])
 def test_test_client(app: object) -> None:
     """TestClient answers from threads where there is neither httpx2 nor Starlette."""
