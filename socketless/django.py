@@ -191,8 +191,8 @@ def _survives_pickling(value: Any) -> bool:
 class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
     """A drop-in for `django.test.LiveServerTestCase`: the import is all that changes.
 
-    While the tests of the class run, every client of httpx and httpx2 in this process, and Starlette's `TestClient`,
-    go to the app (see `socketless.switch`); `self.client` stays Django's own. As with Django's, the tests are not
+    While the tests of the class run, every client in this process that the switch takes goes
+    to the app (see `socketless.switch`); `self.client` stays Django's own. As with Django's, the tests are not
     wrapped in transactions, since the app has connections of its own: what they have committed is flushed after each.
 
     Attributes:

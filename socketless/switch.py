@@ -2,8 +2,8 @@
 
 It replaces methods of the client libraries' own classes, not the classes: a client that was imported, subclassed or
 created before the switch goes to the worker too, and `isinstance` holds. What is replaced is the way to the network,
-`HTTPTransport` and requests' `HTTPAdapter`; a client that was given another transport (`MockTransport`,
-`ASGITransport`) keeps it.
+`HTTPTransport`, requests' `HTTPAdapter` and the connections of `http.client` and urllib3; a client that was given
+another transport (`MockTransport`, `ASGITransport`) keeps it.
 """
 
 from __future__ import annotations
