@@ -270,11 +270,14 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     yield http.client.HTTPResponse, _get_chunk_left
 
 
-def _urllib3_replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _urllib3_connections(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     """Return the same of urllib3. A class with a way of its own, to a UNIX socket for example, keeps that."""
     connection: Any = importlib.import_module("urllib3.connection")
     for owner, scheme, port in ((connection.HTTPConnection, "http", 80), (connection.HTTPSConnection, "https", 443)):
         yield owner, _urllib3_connect_for(worker, options, scheme, port, owner)
+
+
+def _urllib3_retries(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     retry: Any = importlib.import_module("urllib3.util.retry").Retry
     original = retry.increment
 
@@ -286,6 +289,9 @@ def _urllib3_replacements(worker: Worker, options: Mapping[str, Any]) -> Replace
         return original(self, *args, error=said or error, **kwargs)
 
     yield retry, increment
+
+
+def _urllib3_responses(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     response: Any = importlib.import_module("urllib3.response").HTTPResponse
     original_catcher = response._error_catcher
 
@@ -319,7 +325,12 @@ def _said_by_us(error: BaseException | None) -> Any:
 
 
 # By the module that they are for: when it is imported, they are due.
-REPLACEMENTS = {"http.client": _replacements, "urllib3.connection": _urllib3_replacements}
+REPLACEMENTS = {
+    "http.client": _replacements,
+    "urllib3.connection": _urllib3_connections,
+    "urllib3.util.retry": _urllib3_retries,
+    "urllib3.response": _urllib3_responses,
+}
 
 
 def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, port: int) -> Callable[[Any], None]:
