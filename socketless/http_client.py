@@ -21,10 +21,7 @@ from weakref import WeakSet
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
-    ExchangeTimeout,
     IncompleteResponse,
-    PoolTimeout,
-    ReadTimeout,
     SocketlessError,
     WorkerDied,
     WorkerStartError,
@@ -40,7 +37,6 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 _THEIR_NAMES: dict[type[SocketlessError], tuple[str, str]] = {
     WorkerStartError: ("builtins", "ConnectionRefusedError"),
     WorkerDied: ("builtins", "ConnectionResetError"),
-    PoolTimeout: ("builtins", "ConnectionRefusedError"),
     AppProtocolError: ("http.client", "HTTPException"),
     BodyTooLarge: ("http.client", "HTTPException"),
     IncompleteResponse: ("http.client", "HTTPException"),
@@ -52,8 +48,6 @@ _URLLIB3_NAMES: dict[type[SocketlessError], str] = {
     AppProtocolError: "ProtocolError",
     BodyTooLarge: "ProtocolError",
     IncompleteResponse: "ProtocolError",
-    PoolTimeout: "ConnectTimeoutError",
-    ReadTimeout: "ReadTimeoutError",
 }
 
 
@@ -284,9 +278,9 @@ def _urllib3_retries(worker: Worker, options: Mapping[str, Any]) -> Replacements
     def increment(self: Any, *args: Any, error: Any = None, **kwargs: Any) -> Any:
         # It takes what the app raises, if that is an OSError, for the connection's, and would ask the app again.
         said = _said_by_us(error)
-        if said is not None and not isinstance(said, ExchangeTimeout):
+        if said is not None:
             raise said from said.__cause__
-        return original(self, *args, error=said or error, **kwargs)
+        return original(self, *args, error=error, **kwargs)
 
     yield retry, increment
 

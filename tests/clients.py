@@ -485,7 +485,7 @@ CLIENTS: dict[str, Callable[[Worker], Client]] = {
 SENT_AHEAD = "bytes wait between client and app, as in a socket's buffers: a body is not taken in step with the app"
 NOT_IN_BYTES = "HTTP/1.1 has no place for the extensions of ASGI"
 
-# Checks that cannot hold for a client, and why.
+# Checks that cannot hold for a client, or do not yet, and why.
 LACKS: dict[str, dict[str, str]] = {
     "aiohttp": aiohttp_client.LACKS,
     "lowlevel": {
@@ -511,7 +511,7 @@ LACKS: dict[str, dict[str, str]] = {
         "body_that_raises": SENT_AHEAD,
         "large_bodies_both_ways": SENT_AHEAD,
         "request_over_the_limit": SENT_AHEAD + ", so the app may never hear of one that is too large",
-        "read_timeout_in_the_middle": "the time limit is that of a socket, which knows nothing of the app",
+        "read_timeout_in_the_middle": "open (issue 6): the socket's time limit does not say yet where the app is",
         "chunks_are_what_the_app_has_sent": "without a chunk's size, nothing in the pipe says where it ends",
         "reading_on_after_closing": "urllib3 fails with an AttributeError of its own",
         "trailers": NOT_IN_BYTES,
