@@ -195,7 +195,7 @@ class Bridge:
         message = Request(
             method=self._method,
             scheme=scheme,
-            server=_server_of(authority.decode("latin-1") or texts.get("host", ""), self._server),
+            server=_server_of(authority.decode("latin-1") or texts.get("host", ""), scheme, self._server),
             raw_target=target,
             headers=headers,
             body=b"" if more_body else body,
@@ -357,12 +357,16 @@ def _text_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode("ascii"): value.decode("latin-1") for name, value in headers}
 
 
-def _server_of(host: str, default: tuple[str, int]) -> tuple[str, int]:
-    """Return host and port of a `Host` header (RFC 9110, section 7.2)."""
+def _server_of(host: str, scheme: str, default: tuple[str, int]) -> tuple[str, int]:
+    """Return host and port of a `Host` header (RFC 9110, section 7.2); where it is empty, `default`."""
+    if not host:
+        return default
     name, colon, port = host.rpartition(":")
     if not (colon and port.isascii() and port.isdigit()):
-        name, port = host, str(default[1])
-    return (name.removeprefix("[").removesuffix("]"), int(port)) if host else default
+        name, port = host, "80" if scheme in ("http", "ws") else "443"
+    if len(port) > 5 or int(port) > 65535:
+        raise _Refused(f"the Host header has no port that can be: {port[:20]}", 400)
+    return name.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _authority_and_target(target: bytes) -> tuple[bytes, bytes]:

@@ -1,36 +1,33 @@
 """The standard library's `http.client` under the switch, and what is built on it: `urllib.request`, urllib3.
 
-A connection gets what it takes for a socket: two pipes, and a thread that answers what comes through one of them.
+A connection gets what it takes for a socket: a `WorkerSocket`.
 """
 
 from __future__ import annotations
 
 import http.client
 import importlib
-import io
-import math
-import os
-import select
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-from weakref import WeakSet
+from typing import Any, TypeGuard
 
+from socketless.answer import traceback_in_worker
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
+    ExchangeTimeout,
     IncompleteResponse,
+    PoolTimeout,
+    ReadTimeout,
     SocketlessError,
     WorkerDied,
     WorkerStartError,
+    WriteTimeout,
 )
 from socketless.families import mixed, name_of
 from socketless.host.worker import Worker
-from socketless.serving import Service
-from socketless.wire.channel import PipeEnd, make_pipe
-from socketless.wire.local import close_in_forks
+from socketless.worker_socket import WorkerSocket
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -48,187 +45,15 @@ _URLLIB3_NAMES: dict[type[SocketlessError], str] = {
     AppProtocolError: "ProtocolError",
     BodyTooLarge: "ProtocolError",
     IncompleteResponse: "ProtocolError",
+    PoolTimeout: "ConnectTimeoutError",
+    WriteTimeout: "ReadTimeoutError",  # it has none for writing
+    ReadTimeout: "ReadTimeoutError",
 }
 
 
 def _as_theirs(error: SocketlessError) -> SocketlessError:
     names = next((names for kind, names in _THEIR_NAMES.items() if isinstance(error, kind)), None)
     return error if names is None else mixed(error, *names)
-
-
-_open: WeakSet[PipeSocket] = WeakSet()
-
-
-def close_connections(worker: Worker) -> None:
-    """Close those to a worker, whoever keeps them: the next request is for the network, or for another worker."""
-    for line in list(_open):
-        if line.worker is worker:
-            line.end()
-
-
-class PipeSocket:
-    """What `http.client` takes for a connected socket. One thread uses it at a time.
-
-    What the app raises is raised where the response is read.
-    """
-
-    def __init__(self, worker: Worker, timeout: float | None, **options: Any) -> None:
-        self.worker = worker
-        self._timeout = timeout
-        self._errors: list[BaseException] = []  # what has ended the connection
-        self._uses = 1  # this, and the files that makefile() has made
-        requests, self._writer = make_pipe()
-        self._reader, responses = make_pipe()
-        for end in (requests, self._writer, self._reader, responses):
-            close_in_forks(end)
-        _open.add(self)
-        self._writer_fd = self._writer.fileno()
-        os.set_blocking(self._writer_fd, False)
-        # The thread knows nothing of this object, which closes its ends when it is dropped.
-        service = Service(worker, requests.fileno(), responses.fileno(), as_theirs=_as_theirs, **options)
-        arguments = service, requests, responses, self._errors
-        threading.Thread(target=_serve, args=arguments, name="socketless-http-client", daemon=True).start()
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """Write bytes; while the app does not read, this waits.
-
-        Raises:
-            TimeoutError: it waited for too long.
-            BrokenPipeError: the connection has ended.
-        """
-        view = memoryview(data).cast("B")
-        while view:
-            try:
-                view = view[os.write(self._writer.fileno(), view) :]
-            except BlockingIOError:
-                self._wait(self._writer, select.POLLOUT)
-            except BrokenPipeError:
-                self._raise_error()
-                raise
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        """Write bytes, as `sendall()`, and return how many."""
-        self.sendall(data)
-        return len(memoryview(data).cast("B"))
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """Read up to `size` bytes; `b""` at the end.
-
-        Raises:
-            TimeoutError: none came in time.
-            Exception: what the app has raised.
-        """
-        self._wait(self._reader, select.POLLIN)
-        data = os.read(self._reader.fileno(), size)
-        if not data:
-            self._raise_error()
-        return data
-
-    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
-        """Read into a buffer, as `recv()`, and return how many bytes."""
-        data = self.recv(size or len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def _raise_error(self) -> None:
-        if self._errors:
-            error = self._errors.pop()
-            error._is_final = True  # type: ignore[attr-defined]  # for urllib3, see below
-            raise error
-
-    def _wait(self, end: PipeEnd, events: int) -> None:
-        poller = select.poll()
-        poller.register(end.fileno(), events)
-        if not poller.poll(None if self._timeout is None else math.ceil(self._timeout * 1000)):
-            raise TimeoutError("timed out")
-
-    def makefile(self, mode: str = "r", buffering: int | None = None, **text_options: Any) -> Any:
-        """Return a file for reading or writing, as of `socket.socket.makefile()`."""
-        self._uses += 1
-        raw = _File(self)
-        if buffering == 0:
-            return raw
-        size = io.DEFAULT_BUFFER_SIZE if buffering in (None, -1) else buffering
-        file: Any
-        if "w" in mode:
-            file = io.BufferedRWPair(raw, raw, size) if "r" in mode else io.BufferedWriter(raw, size)
-        else:
-            file = io.BufferedReader(raw, size)
-        return file if "b" in mode else io.TextIOWrapper(file, **text_options)
-
-    def settimeout(self, timeout: float | None) -> None:
-        """Set how many seconds a read or a write may wait; `None`: for ever."""
-        self._timeout = timeout
-
-    def gettimeout(self) -> float | None:
-        """Return it."""
-        return self._timeout
-
-    def setblocking(self, flag: bool) -> None:
-        """Wait for ever, or not at all."""
-        self._timeout = None if flag else 0.0
-
-    def fileno(self) -> int:
-        """Return the descriptor that is readable when there is something to be read; -1 after `close()`."""
-        try:
-            return self._reader.fileno()
-        except OSError:
-            return -1
-
-    def setsockopt(self, *args: Any) -> None:
-        """Do nothing: a pipe has no options."""
-
-    def shutdown(self, how: int) -> None:
-        """Write no more, if `how` says so."""
-        if how != socket.SHUT_RD:
-            self._writer.close()
-
-    def end(self) -> None:
-        """Write no more, so that all that is left to be read is the end; any thread may call it."""
-        self._writer.close()
-
-    def close(self) -> None:
-        """End the connection, once the files of `makefile()` are closed, too."""
-        self._uses -= 1
-        if self._uses <= 0:
-            self._writer.close()
-            self._reader.close()
-
-
-def _serve(service: Service, requests: PipeEnd, responses: PipeEnd, errors: list[BaseException]) -> None:
-    # Runs in the thread socketless-http-client, until one side ends the connection.
-    try:
-        service.run()
-    except BaseException as error:
-        errors.append(error)
-    finally:
-        requests.close()
-        responses.close()
-
-
-class _File(io.RawIOBase):
-    def __init__(self, pipes: PipeSocket) -> None:
-        self._pipes = pipes
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._pipes.recv_into(buffer)
-
-    def write(self, data: Any) -> int:
-        return self._pipes.send(data)
-
-    def fileno(self) -> int:
-        return self._pipes.fileno()
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            self._pipes.close()
 
 
 Replacements = Iterator[tuple[type, Callable[..., Any]]]
@@ -245,7 +70,7 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
         line = self.sock
         if isinstance(line, socket.socket) and line.family != socket.AF_UNIX:
             self.close()
-        elif isinstance(line, PipeSocket) and line.worker is not worker:
+        elif isinstance(line, WorkerSocket) and line.worker is not worker:
             self.close()
         original_putrequest(self, *args, **kwargs)
 
@@ -257,8 +82,9 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
         try:
             return original(self)
         except http.client.IncompleteRead as error:
-            if getattr(error.__context__, "_is_final", False):
-                raise error.__context__ from error.__context__.__cause__  # type: ignore[misc, union-attr]
+            cause = error.__context__
+            if _is_of_worker(cause):
+                raise cause from cause.__cause__
             raise
 
     yield http.client.HTTPResponse, _get_chunk_left
@@ -277,10 +103,10 @@ def _urllib3_retries(worker: Worker, options: Mapping[str, Any]) -> Replacements
 
     def increment(self: Any, *args: Any, error: Any = None, **kwargs: Any) -> Any:
         # It takes what the app raises, if that is an OSError, for the connection's, and would ask the app again.
-        said = _said_by_us(error)
-        if said is not None:
+        said = _said_by_worker(error)
+        if said is not None and not isinstance(said, ExchangeTimeout):
             raise said from said.__cause__
-        return original(self, *args, error=error, **kwargs)
+        return original(self, *args, error=said or error, **kwargs)
 
     yield retry, increment
 
@@ -295,7 +121,7 @@ def _urllib3_responses(worker: Worker, options: Mapping[str, Any]) -> Replacemen
             with original_catcher(self):
                 yield
         except Exception as error:
-            said = _said_by_us(error)
+            said = _said_by_worker(error)
             if said is None or said is error:
                 raise
             raise said from said.__cause__
@@ -303,18 +129,25 @@ def _urllib3_responses(worker: Worker, options: Mapping[str, Any]) -> Replacemen
     yield response, _error_catcher
 
 
-def _said_by_us(error: BaseException | None) -> Any:
+def _is_of_worker(error: Any) -> TypeGuard[BaseException]:
+    """Return whether the app has raised an error, or we have."""
+    return isinstance(error, SocketlessError) or (
+        isinstance(error, BaseException) and traceback_in_worker(error) is not None
+    )
+
+
+def _said_by_worker(error: BaseException | None) -> Any:
     """Return what the app has raised, or our error as urllib3's, of an error that urllib3 has made of it; or `None`."""
     if error is None:
         return None
-    said = next((each for each in (error, error.__cause__, *error.args) if getattr(each, "_is_final", False)), None)
+    said = next((each for each in (error, error.__cause__, *error.args) if _is_of_worker(each)), None)
     if not isinstance(said, SocketlessError) or hasattr(said, "pool"):
         return said
     name = name_of(said, _URLLIB3_NAMES)
     if name is None:
         return said
     both: Any = mixed(said, "urllib3.exceptions", name)
-    both._is_final, both.pool, both.url = True, getattr(error, "pool", None), getattr(error, "url", None)
+    both.pool, both.url = getattr(error, "pool", None), getattr(error, "url", None)
     return both
 
 
@@ -332,7 +165,9 @@ def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, port: 
 
     def connect(self: Any) -> None:
         timeout = socket.getdefaulttimeout() if self.timeout is default else self.timeout
-        self.sock = PipeSocket(worker, timeout, scheme=scheme, server=(self.host, self.port or port), **options)
+        self.sock = WorkerSocket(
+            worker, timeout, scheme=scheme, server=(self.host, self.port or port), as_theirs=_as_theirs, **options
+        )
 
     return connect
 

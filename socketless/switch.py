@@ -19,7 +19,7 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from socketless import aiohttp_switch, http_client, starlette_switch
+from socketless import aiohttp_switch, http_client, starlette_switch, worker_socket
 from socketless.errors import StateError
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
@@ -181,7 +181,7 @@ def switch_to_ipc_connection(
             patches += _patches_of(starlette_switch.replacements, worker, on_requests)
             aiohttp_connections = aiohttp_switch.Connections(worker, on_requests)
             on_error.callback(aiohttp_connections.close)
-            on_error.callback(http_client.close_connections, worker)
+            on_error.callback(worker_socket.end_connections, worker)
             end_worker = on_error.pop_all().close
         with _lock:
             switch = Switch(worker, arguments, end_worker)

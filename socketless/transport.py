@@ -222,7 +222,7 @@ class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
         deadline = deadline_after(timeouts.pool)
         try:
             async with _turn(self.worker, timeouts.pool):
-                timeouts = timeouts._replace(pool=remaining(deadline))
+                timeouts.pool = remaining(deadline)
                 exchange = await run_async(self.worker.exchange(message, timeouts, upload))
             return self._response(request, exchange, partial(_make_async_stream, upload), upgrade.AsyncNetworkStream)
         except SocketlessError as error:

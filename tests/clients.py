@@ -510,8 +510,6 @@ LACKS: dict[str, dict[str, str]] = {
         "body_that_is_not_used_up": SENT_AHEAD,
         "body_that_raises": SENT_AHEAD,
         "large_bodies_both_ways": SENT_AHEAD,
-        "request_over_the_limit": SENT_AHEAD + ", so the app may never hear of one that is too large",
-        "read_timeout_in_the_middle": "open (issue 6): the socket's time limit does not say yet where the app is",
         "chunks_are_what_the_app_has_sent": "without a chunk's size, nothing in the pipe says where it ends",
         "reading_on_after_closing": "urllib3 fails with an AttributeError of its own",
         "trailers": NOT_IN_BYTES,

@@ -167,7 +167,7 @@ def test_request_and_response(worker: Worker) -> None:
     [(status, body)] = responses(data, "POST")
     seen = json.loads(body)
     assert (status, seen["method"], seen["target"], seen["body"]) == (200, "POST", "/a%2Fb?x=1", "hello")
-    assert seen["server"] == ["testserver", 81]
+    assert seen["server"] == ["testserver", 80]
     assert dict(seen["headers"])["x-one"].replace(" ", "") == "a,b"
 
     head = talk(worker, get("/headers")).partition(b"\r\n\r\n")[0]
@@ -367,6 +367,12 @@ HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
         (b"rubbish\r\n\r\n", 400, "illegal request line"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "Missing mandatory Host: header"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nbad header: y\r\n\r\n", 400, "illegal header line"),
+        (b"GET / HTTP/1.1\r\nHost: x:65536\r\n\r\n", 400, "the Host header has no port that can be: 65536"),
+        (
+            b"GET / HTTP/1.1\r\nHost: x:" + b"1" * 5000 + b"\r\n\r\n",
+            400,
+            "the Host header has no port that can be: 1111",
+        ),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000, 431, "Receive buffer too long"),
         (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "conflicting Content-Length headers"),
         (HEAD + b"Content-Length: x\r\n\r\n", 400, "bad Content-Length"),

@@ -6,8 +6,6 @@ import gc
 import http.client
 import io
 import json
-import socket
-import threading
 import urllib.error
 import urllib.request
 import warnings
@@ -17,26 +15,17 @@ from typing import Any
 import pytest
 import urllib3
 
-from socketless import IpcProcess, IpcThread, switch_to_ipc_connection
-from socketless.errors import WorkerDied
-from socketless.http_client import PipeSocket
+from socketless import IpcThread, switch_to_ipc_connection
+from socketless.errors import ReadTimeout, WorkerDied
+from socketless.worker_socket import WorkerSocket
 from support import LIMIT, nothing_leaks
 
 
 @pytest.fixture(params=["wsgi", "asgi"])
 def switched(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with nothing_leaks():
-        with switch_to_ipc_connection(f"apps.conformance_app:{request.param}") as switch:
-            yield switch
-            gc.collect()
-        wait_for_threads()
-
-
-def wait_for_threads() -> None:
-    # Those of connections that were closed.
-    for thread in threading.enumerate():
-        if thread.name == "socketless-http-client":
-            thread.join(LIMIT)
+    with nothing_leaks(), switch_to_ipc_connection(f"apps.conformance_app:{request.param}") as switch:
+        yield switch
+        gc.collect()
 
 
 def connection(**options: Any) -> http.client.HTTPConnection:
@@ -106,6 +95,14 @@ def test_urllib3(switched: Any) -> None:
             assert pool.connection_from_url("https://shop.example").num_connections == 1
 
 
+@pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
+def test_urllib3_with_a_proxy(switched: Any, scheme: str, port: int) -> None:
+    """What would go through a proxy goes to the app, as the request of the server that it is for."""
+    with urllib3.ProxyManager("http://proxy.example:3128") as pool:
+        seen = json.loads(pool.request("GET", f"{scheme}://shop.example/seen", timeout=LIMIT).data)
+    assert (seen["scheme"], seen["server"], seen["target"]) == (scheme, ["shop.example", port], "/seen")
+
+
 def failing(environ: Any, start_response: Any) -> Any:
     calls.append(environ["PATH_INFO"])
     raise FileNotFoundError(2, "no such file", environ["PATH_INFO"])
@@ -150,17 +147,34 @@ def test_worker_that_dies(switched: Any) -> None:
 
 
 def test_timeout(switched: Any) -> None:
-    """A read timeout is the client's own, and the app is told that its client has gone."""
+    """A read timeout is the client's own and says where the app is, which is told that its client has gone."""
     client = http.client.HTTPConnection("shop.example", timeout=0.1)
     client.request("GET", "/stream/held?token=never")
     response = client.getresponse()
     assert response.read1() == b"held"
-    with pytest.raises(TimeoutError, match="^timed out$"):
+    with pytest.raises(TimeoutError) as caught:
         response.read1()
+    assert isinstance(caught.value, ReadTimeout)
+    assert str(caught.value.args[0]).endswith("the app did not go on with its answer within 0.1 s")
+    assert "conformance_app.py" in caught.value.stack
     response.close()
     client.close()
 
 
+def test_timeouts_of_urllib3(switched: Any) -> None:
+    """They are urllib3's own, too, and asking again after one is counted as it does."""
+    with urllib3.PoolManager() as pool:
+        timeout = urllib3.Timeout(connect=LIMIT, read=0.1)
+        with pytest.raises(urllib3.exceptions.ReadTimeoutError) as caught:
+            pool.request("GET", "http://shop.example/hang", timeout=timeout, retries=False)
+        assert isinstance(caught.value, ReadTimeout)
+        assert "hold.wait()" in caught.value.stack
+        with pytest.raises(urllib3.exceptions.MaxRetryError) as gone:
+            pool.request("GET", "http://shop.example/hang", timeout=timeout, retries=urllib3.Retry(2, backoff_factor=0))
+        assert isinstance(gone.value.reason, ReadTimeout)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("path", ["/status/200", "/stream/endless?size=1000&token=dropped"])
 def test_dropped_connection(switched: Any, path: str) -> None:
     """A connection that is dropped, whatever is left of its response, ends, and its channel is free again."""
@@ -189,31 +203,8 @@ def test_leaving(switched: Any) -> None:
     client = connection()
     client.request("GET", "/status/200")
     assert client.getresponse().read() == b"hello"
-    assert isinstance(client.sock, PipeSocket)
+    assert isinstance(client.sock, WorkerSocket)
     switched()
     assert http.client.HTTPConnection.connect is not replaced
     assert client.sock.recv(1) == b""
     client.close()
-
-
-def test_pipe_socket() -> None:
-    """It has what a socket has: timeouts, files, and an end."""
-    with nothing_leaks():
-        with IpcProcess("apps.conformance_app:wsgi") as worker:
-            line = PipeSocket(worker, None)
-            line.settimeout(LIMIT)
-            assert line.gettimeout() == LIMIT
-            with line.makefile("rw", encoding="latin-1", newline="") as file:
-                line.close()  # the file still uses it
-                file.write("GET /status/200 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                file.flush()
-                assert file.read().endswith("hello")
-            assert line.fileno() == -1
-            line = PipeSocket(worker, 0.0)
-            with pytest.raises(TimeoutError):
-                line.recv(1)
-            line.shutdown(socket.SHUT_WR)
-            line.setblocking(True)
-            assert line.recv(1) == b""
-            line.close()
-        wait_for_threads()

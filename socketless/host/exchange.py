@@ -241,6 +241,7 @@ class Exchange:
                 wait = wait._replace(sentinel=self._run.sentinel, deadline=deadline_after(timeout))
                 woken = yield wait
                 if woken is Woken.LATE:
+                    timeout = timeouts.write if wait.for_writing else timeouts.read  # the waiter may have set it
                     assert timeout is not None
                     yield from self._be_late(timeout, for_writing=wait.for_writing)
                 if woken is Woken.ENDED:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from socketless.errors import BodyTooLarge
 
 
-class Timeouts(NamedTuple):
+@dataclass
+class Timeouts:
     """The time limits of one exchange, in seconds; `None` means for ever.
 
-    `pool` is for a free channel, `write` and `read` for each time that the pipe is waited for.
+    `pool` is for a free channel, `write` and `read` for each time that the pipe is waited for. Who measures the time
+    itself may set them when it has passed.
     """
 
     pool: float | None = None

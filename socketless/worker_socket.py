@@ -1,0 +1,346 @@
+"""What a client library on blocking sockets takes for one: its other end is a worker.
+
+    sendall() ── bytes ─▶ Bridge ── Request ──▶ the app
+    recv()    ◀─ bytes ── Bridge ◀─ Response ── the app
+
+No thread is needed for it: the bridge goes on in the calls of the client.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import socket
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
+
+from socketless.bridge import Bridge
+from socketless.errors import ClientDisconnected, SocketlessError
+from socketless.host.limits import Timeouts
+from socketless.host.worker import Worker
+from socketless.wire.channel import PipeEnd, Pull, PullingSteps, Wait, Woken, make_pipe
+from socketless.wire.drivers import deadline_after, poll
+from socketless.wire.local import close_in_forks
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+_BUFFER_SIZE = 64 * 1024  # bytes that wait on either side, before the other one has to take some
+_NOTHING_YET = object()
+
+_open: WeakSet[WorkerSocket] = WeakSet()
+
+
+def end_connections(worker: Worker) -> None:
+    """End those to a worker, whoever keeps them: the next request is for the network, or for another worker."""
+    for line in list(_open):
+        if line.worker is worker:
+            line.end()
+
+
+class WorkerSocket:
+    """A connected socket. One thread uses it at a time.
+
+    What is written is given to the app at once, as far as that needs no waiting; `recv()` waits. What the app raises is
+    raised where the response is read.
+
+    Args:
+        worker: what answers.
+        timeout: how many seconds a read or a write may wait; `None`: for ever.
+        options: of `Bridge`.
+    """
+
+    def __init__(self, worker: Worker, timeout: float | None, **options: Any) -> None:
+        self.worker = worker
+        self._timeout = timeout
+        self._written: deque[bytes] = deque()  # what the bridge has not asked for yet
+        self._written_size = 0
+        self._to_read = bytearray()
+        self._bridge = Bridge(worker, self._pieces(), self._to_read.extend, **options)
+        self._bridge.timeouts = self._limits = Timeouts()
+        self._answering = _Resumable()
+        self._pumping = _Resumable()  # of a WebSocket
+        self._writes_no_more = False
+        self._has_ended = False  # no more is to be read, beyond what is here
+        self._error: BaseException | None = None  # what has ended it
+        self._end_pipe: tuple[PipeEnd, PipeEnd] | None = None  # for fileno()
+        self._is_closed = False
+        self._uses = 1  # this, and the files that makefile() has made
+        _open.add(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self.worker!r}>"
+
+    # Writing
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Write bytes; while the app does not read, this waits.
+
+        Raises:
+            TimeoutError: it waited for too long. `PoolTimeout`, `WriteTimeout` and `ReadTimeout` say for what.
+            BrokenPipeError: the connection has ended.
+            Exception: what the app has raised.
+        """
+        self._check_open()
+        if self._writes_no_more or (self._has_ended and self._is_full):
+            self._raise_error()
+            raise BrokenPipeError(errno.EPIPE, "the connection has ended")
+        piece = bytes(data)
+        self._written.append(piece)
+        self._written_size += len(piece)
+        self._limits.pool = self._timeout or None
+        # A client that writes first and then reads gets there, however much the app sends before that.
+        while len(self._to_read) < _BUFFER_SIZE and self._go_on(patiently=self._is_full):
+            pass
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Write bytes, as `sendall()`, and return how many."""
+        self.sendall(data)
+        return memoryview(data).nbytes
+
+    @property
+    def _is_full(self) -> bool:
+        return self._written_size > _BUFFER_SIZE
+
+    def _pieces(self) -> Iterator[bytes]:
+        while self._written:
+            piece = self._written.popleft()
+            self._written_size -= len(piece)
+            yield piece
+
+    # Reading
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read up to `size` bytes; `b""` at the end.
+
+        Raises:
+            TimeoutError: none came in time. `PoolTimeout` and `ReadTimeout` say why, and have ended the connection.
+            BlockingIOError: none is there, and the time limit is 0.
+            Exception: what the app has raised.
+        """
+        self._check_open()
+        while not self._to_read and not self._has_ended:
+            if not self._go_on(patiently=self._timeout != 0):
+                if self._timeout == 0:
+                    raise BlockingIOError(errno.EAGAIN, "nothing is there to be read yet")
+                raise TimeoutError("nothing is to be read before more is written")
+        if not self._to_read:
+            self._raise_error()
+        data = bytes(self._to_read[:size])
+        del self._to_read[:size]
+        return data
+
+    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
+        """Read into a buffer, as `recv()`, and return how many bytes."""
+        data = self.recv(size or len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    # Both
+
+    def _go_on(self, *, patiently: bool) -> bool:
+        """Let the bridge go on by a step; return whether it could."""
+        if self._bridge.upgraded is not None:
+            self._pump()
+        if not self._answering.is_under_way:
+            if self._has_ended or (self._bridge.is_idle and not self._written and not self._writes_no_more):
+                return False
+            self._answering.begin(self._bridge.next_output())
+        got = self._what_came(self._answering.waits_for, patiently=patiently)
+        if got is _NOTHING_YET:
+            return False
+        try:
+            self._answering.resume(got)
+        except Exception as error:
+            self._end(error)
+            return True
+        if not self._answering.is_under_way:
+            output = self._answering.result
+            if output is None:
+                self._end()
+            else:
+                self._to_read += output
+        return True
+
+    def _pump(self) -> None:
+        """Give a WebSocket what has been written."""
+        if self._pumping.is_new:
+            self._pumping.begin(self._bridge.pump())
+        with suppress(Exception):  # the WebSocket is closed, which recv() tells
+            while self._pumping.is_under_way:
+                got = self._what_came(self._pumping.waits_for, patiently=True)
+                if got is _NOTHING_YET:
+                    break
+                self._pumping.resume(got)
+
+    def _what_came(self, wait: Wait | Pull | None, *, patiently: bool) -> Any:
+        if wait is None:
+            return None  # nothing is to be waited for
+        if isinstance(wait, Pull):
+            return next(wait.chunks, None) if self._written or self._writes_no_more else _NOTHING_YET  # type: ignore[arg-type]
+        if not patiently:
+            woken = poll(wait._replace(deadline=0.0))
+            return _NOTHING_YET if woken is Woken.LATE else woken
+        if wait.deadline is not None:
+            return poll(wait)
+        # The time that the client waits counts, not what it does meanwhile.
+        woken = poll(wait._replace(deadline=deadline_after(self._timeout)))
+        if woken is Woken.LATE:
+            if wait.sentinel is None or self._bridge.upgraded is not None:
+                raise TimeoutError("timed out")  # it may be tried again
+            self._limits.read = self._limits.write = self._timeout  # the exchange says it
+        return woken
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Set how many seconds a read or a write may wait; `None`: for ever."""
+        self._timeout = timeout
+
+    def gettimeout(self) -> float | None:
+        """Return it."""
+        return self._timeout
+
+    def setblocking(self, flag: bool) -> None:
+        """Wait for ever, or not at all."""
+        self._timeout = None if flag else 0.0
+
+    def setsockopt(self, *args: Any) -> None:
+        """Do nothing: there are no options."""
+
+    def makefile(self, mode: str = "r", buffering: int | None = None, **text_options: Any) -> Any:
+        """Return a file for reading or writing, as of `socket.socket.makefile()`."""
+        self._uses += 1
+        raw = _File(self)
+        if buffering == 0:
+            return raw
+        size = io.DEFAULT_BUFFER_SIZE if buffering in (None, -1) else buffering
+        file: Any
+        if "w" in mode:
+            file = io.BufferedRWPair(raw, raw, size) if "r" in mode else io.BufferedWriter(raw, size)
+        else:
+            file = io.BufferedReader(raw, size)
+        return file if "b" in mode else io.TextIOWrapper(file, **text_options)
+
+    # The end
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable once the connection has ended; -1 after `close()`.
+
+        It does not tell whether there is something to be read.
+        """
+        if self._is_closed:
+            return -1
+        if self._end_pipe is None:
+            self._end_pipe = make_pipe()
+            for end in self._end_pipe:
+                close_in_forks(end)
+        reader, writer = self._end_pipe
+        if self._has_ended or self._writes_no_more:
+            writer.close()
+        return reader.fileno()
+
+    def shutdown(self, how: int) -> None:
+        """Write no more, if `how` says so."""
+        if how != socket.SHUT_RD:
+            self.end()
+
+    def end(self) -> None:
+        """Write no more, so that all that is left to be read is the end; any thread may call it."""
+        self._writes_no_more = True
+        if self._end_pipe is not None:
+            self._end_pipe[1].close()
+
+    def close(self) -> None:
+        """End the connection, once the files of `makefile()` are closed, too."""
+        self._uses -= 1
+        if self._uses > 0 or self._is_closed:
+            return
+        self.end()
+        if self._bridge.upgraded is not None:
+            self._pump()  # says goodbye
+        with suppress(SocketlessError):
+            self._answering.throw(ClientDisconnected("the client has gone"))
+        self._bridge.hang_up()
+        self._is_closed = True
+        if self._end_pipe is not None:
+            self._end_pipe[0].close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_uses") and not self._is_closed and self._bridge.is_idle:  # or the response says it
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def _end(self, error: BaseException | None = None) -> None:
+        self._has_ended, self._error = True, error
+        if self._end_pipe is not None:
+            self._end_pipe[1].close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise OSError(errno.EBADF, "the connection is closed")
+
+
+class _Resumable:
+    """Steps that are left where they wait, until there is something to go on with."""
+
+    def __init__(self) -> None:
+        self._steps: PullingSteps[Any] | None = None
+        self.is_new = True  # nothing has begun yet
+        self.waits_for: Wait | Pull | None = None
+        self.result: Any = None  # of those that have come to their end
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._steps is not None
+
+    def begin(self, steps: PullingSteps[Any]) -> None:
+        self._steps, self.is_new, self.waits_for = steps, False, None
+
+    def resume(self, got: Any) -> None:
+        """Go on with what was waited for; `None` at first. It raises what the steps raise."""
+        assert self._steps is not None
+        steps, self._steps = self._steps, None
+        try:
+            self.waits_for = steps.send(got)
+        except StopIteration as stop:
+            self.result = stop.value
+        else:
+            self._steps = steps
+
+    def throw(self, error: BaseException) -> None:
+        """Give them up, if they are under way: they get an error."""
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            with suppress(StopIteration):
+                steps.throw(error)
+
+
+class _File(io.RawIOBase):
+    def __init__(self, line: WorkerSocket) -> None:
+        self._line = line
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._line.recv_into(buffer)
+
+    def write(self, data: Any) -> int:
+        return self._line.send(data)
+
+    def fileno(self) -> int:
+        return self._line.fileno()
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._line.close()
