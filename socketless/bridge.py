@@ -108,6 +108,9 @@ class Bridge:
             return None
         except _Refused as refused:
             return self._refuse(refused)
+        except GeneratorExit:  # dropped
+            self.abandon()
+            raise
         except BaseException as error:
             self._is_closed = True
             self.hang_up()
@@ -307,6 +310,11 @@ class Bridge:
         """Tell the app, if it is still there, that its client has gone."""
         if self._exchange is not None:
             self._exchange.cancel()
+
+    def abandon(self) -> None:
+        """Hang up when there is time: for finalizers."""
+        if self._exchange is not None:
+            self._exchange.abandon()
 
 
 def _check_length(head: h11.Response, size: int) -> None:

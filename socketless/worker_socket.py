@@ -13,7 +13,6 @@ import io
 import socket
 import warnings
 from collections import deque
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
@@ -56,10 +55,10 @@ class WorkerSocket:
     def __init__(self, worker: Worker, timeout: float | None, **options: Any) -> None:
         self.worker = worker
         self._timeout = timeout
-        self._written: deque[bytes] = deque()  # what the bridge has not asked for yet
-        self._written_size = 0
+        # Nothing of this refers to the socket: dropped, it is gone at once, without the garbage collector.
+        self._written = _Written()
         self._to_read = bytearray()
-        self._bridge = Bridge(worker, self._pieces(), self._to_read.extend, **options)
+        self._bridge = Bridge(worker, self._written, self._to_read.extend, **options)
         self._bridge.timeouts = self._limits = Timeouts()
         self._answering = _Resumable()
         self._pumping = _Resumable()  # of a WebSocket
@@ -89,8 +88,9 @@ class WorkerSocket:
             self._raise_error()
             raise BrokenPipeError(errno.EPIPE, "the connection has ended")
         piece = bytes(data)
+        if not piece:
+            return  # it would be the end
         self._written.append(piece)
-        self._written_size += len(piece)
         self._limits.pool = self._timeout or None
         # A client that writes first and then reads gets there, however much the app sends before that.
         while len(self._to_read) < _BUFFER_SIZE and self._go_on(patiently=self._is_full):
@@ -103,13 +103,7 @@ class WorkerSocket:
 
     @property
     def _is_full(self) -> bool:
-        return self._written_size > _BUFFER_SIZE
-
-    def _pieces(self) -> Iterator[bytes]:
-        while self._written:
-            piece = self._written.popleft()
-            self._written_size -= len(piece)
-            yield piece
+        return self._written.size > _BUFFER_SIZE
 
     # Reading
 
@@ -151,7 +145,7 @@ class WorkerSocket:
         if self._bridge.upgraded is not None:
             self._pump()
         if not self._answering.is_under_way:
-            if self._has_ended or (self._bridge.is_idle and not self._written and not self._writes_no_more):
+            if self._has_ended or (self._bridge.is_idle and not self._written.size and not self._writes_no_more):
                 return False
             self._answering.begin(self._bridge.next_output())
         got = self._what_came(self._answering.waits_for, patiently=patiently)
@@ -185,7 +179,7 @@ class WorkerSocket:
         if wait is None:
             return None  # nothing is to be waited for
         if isinstance(wait, Pull):
-            return next(wait.chunks, None) if self._written or self._writes_no_more else _NOTHING_YET  # type: ignore[arg-type]
+            return next(wait.chunks, None) if self._written.size or self._writes_no_more else _NOTHING_YET  # type: ignore[arg-type]
         if not patiently:
             woken = poll(wait._replace(deadline=0.0))
             return _NOTHING_YET if woken is Woken.LATE else woken
@@ -273,7 +267,10 @@ class WorkerSocket:
             self._end_pipe[0].close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_uses") and not self._is_closed and self._bridge.is_idle:  # or the response says it
+        if not getattr(self, "_is_closed", True):
+            self._answering.close()
+            self._pumping.close()
+            self._bridge.abandon()
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def _end(self, error: BaseException | None = None) -> None:
@@ -284,6 +281,28 @@ class WorkerSocket:
     def _check_open(self) -> None:
         if self._is_closed:
             raise OSError(errno.EBADF, "the connection is closed")
+
+
+class _Written:
+    """What the client has written, for the bridge to take piece by piece."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self.size = 0
+
+    def append(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self.size += len(piece)
+
+    def __iter__(self) -> _Written:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._pieces:
+            raise StopIteration
+        piece = self._pieces.popleft()
+        self.size -= len(piece)
+        return piece
 
 
 class _Resumable:
@@ -319,6 +338,11 @@ class _Resumable:
         if steps is not None:
             with suppress(StopIteration):
                 steps.throw(error)
+
+    def close(self) -> None:
+        """Give them up, as the garbage collector would."""
+        if self._steps is not None:
+            self._steps.close()
 
 
 class _File(io.RawIOBase):

@@ -241,13 +241,15 @@ def in_words_of_requests(
 class Urllib3Errors:
     """What urllib3 has for the names of httpx."""
 
+    ReadError = urllib3.exceptions.ProtocolError
+    PoolTimeout = urllib3.exceptions.ConnectTimeoutError
     ReadTimeout = urllib3.exceptions.ReadTimeoutError
     RemoteProtocolError = ProtocolError = urllib3.exceptions.ProtocolError
     TransportError = urllib3.exceptions.HTTPError
 
     @staticmethod
-    def Timeout(limit: float, *, read: float) -> urllib3.Timeout:
-        return urllib3.Timeout(connect=limit, read=read)
+    def Timeout(limit: float, *, read: float | None = None, pool: float | None = None) -> urllib3.Timeout:
+        return urllib3.Timeout(connect=pool or limit, read=read or limit)
 
 
 class Urllib3Response:

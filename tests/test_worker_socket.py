@@ -70,6 +70,7 @@ def test_requests_one_after_the_other(line: WorkerSocket) -> None:
 def test_piece_by_piece(line: WorkerSocket) -> None:
     """What is written and what is read may come in any pieces."""
     for byte in GET % b"/status/200":
+        line.sendall(b"")
         assert line.send(bytes([byte])) == 1
     buffer = bytearray(1)
     received = b""

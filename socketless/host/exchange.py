@@ -428,6 +428,9 @@ def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]
         if exchange.nothing_was_sent:
             return None
         raise
+    except GeneratorExit:  # dropped
+        exchange.abandon()
+        raise
     except BaseException:  # nothing was sent, or Ctrl-C has come between two steps
         exchange.cancel()
         raise
