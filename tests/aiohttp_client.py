@@ -25,10 +25,14 @@ BASE_URL = "http://testserver"
 # What aiohttp is to raise, by httpx's name for it.
 LIBRARY = SimpleNamespace(
     TransportError=aiohttp.ClientError,
+    ReadError=aiohttp.ServerConnectionError,
+    PoolTimeout=aiohttp.ServerTimeoutError,
     RemoteProtocolError=aiohttp.ClientPayloadError,
     ProtocolError=aiohttp.ClientPayloadError,
     ReadTimeout=aiohttp.ServerTimeoutError,
-    Timeout=lambda timeout, read: aiohttp.ClientTimeout(total=None, sock_read=read),
+    Timeout=lambda limit, read=None, pool=None: aiohttp.ClientTimeout(
+        total=None, connect=pool or limit, sock_read=read or limit
+    ),
 )
 
 # The checks that cannot hold, and why; tests/test_aiohttp.py says what holds instead.

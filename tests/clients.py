@@ -369,6 +369,8 @@ class LowlevelClient(AsyncClient):
 
     library = SimpleNamespace(
         **dict.fromkeys(("TransportError", "ProtocolError", "LocalProtocolError", "RemoteProtocolError"), Exception),
+        ReadError=errors.WorkerDied,
+        PoolTimeout=errors.PoolTimeout,
         ReadTimeout=errors.ReadTimeout,
         UnsupportedProtocol=httpx.UnsupportedProtocol,
         Timeout=httpx.Timeout,
@@ -400,7 +402,8 @@ class LowlevelTransport(httpx.AsyncBaseTransport):
         stack = AsyncExitStack()
         self._open.add(stack)
         try:
-            pool = await stack.enter_async_context(connection_pool(max_wait_send_recv_seconds=limits["read"]))
+            waits = {"max_wait_connection_seconds": limits["pool"], "max_wait_send_recv_seconds": limits["read"]}
+            pool = await stack.enter_async_context(connection_pool(**waits))
             scheme = request.url.scheme
             options = {"scheme": scheme, "server": ("testserver", {"http": 80, "https": 443}[scheme]), **self._options}
             connection = await stack.enter_async_context(pool.connection(self._worker, **options))
