@@ -61,9 +61,11 @@ class Connection:
         await self.stream.send(data, limit)
 
     def begin(self, chunk_bytes: int) -> Cursor:
-        """Return a cursor for the next response."""
+        """Return a cursor for the next response, or for the one of which not even the first line has come."""
         unconsumed = b""
         if self.cursor is not None:
+            if not self.cursor.code:
+                return self.cursor
             if not self.cursor.is_complete:
                 raise StateError(f"{self.peer}: the response before has not been received to its end")
             unconsumed = bytes(self.cursor.unconsumed)
@@ -286,7 +288,8 @@ class ConnectionPool:
             ConnectionResetError: the connection has ended before a response came. If it was kept from an earlier block,
                 the peer may have closed it before it saw the request.
             RemoteProtocolError: what came is no status line of HTTP/1.0 or 1.1.
-            TimeoutError: nothing came within `max_wait_send_recv_seconds`; of a worker, a `ReadTimeout`.
+            TimeoutError: nothing came within `max_wait_send_recv_seconds`. This, and what is to be called after it,
+                may be tried again; but not where it is a `ReadTimeout`, of a worker's app that was given up.
             StateError: the response before has not been received to its end; or as of `send()`.
             Exception: what the worker's app has raised; and as of `socketless.errors`.
         """

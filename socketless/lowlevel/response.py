@@ -4,7 +4,8 @@
                    header fields            body, trailers
 
 The methods are generators: each yields where it needs more bytes, is sent them (`b""`: there are no more), and returns
-what it is for. What they have not used is `unconsumed`. They take what the grammar allows and, where the RFC leaves
+what it is for. What they have not used is `unconsumed`. One that was left in the middle, say by a timeout, may be
+called again. They take what the grammar allows and, where the RFC leaves
 the choice to refuse what is doubtful, refuse it: a bare LF at the end of a line, two lengths, a length beside chunks.
 """
 
@@ -20,9 +21,8 @@ T = TypeVar("T")
 Parsing = Generator[None, bytes, T]
 Field = tuple[bytes, bytes]
 
-MAX_HEAD = (
-    64 * 1024
-)  # bytes that the status line and the header fields may have, or the trailers, or a chunk's first line
+# Bytes that the status line and the header fields may have, or the trailers, or a chunk's first line.
+MAX_HEAD = 64 * 1024
 
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[0-9]) ([1-9][0-9][0-9])(?: (" + _TEXT + rb"))?")
@@ -56,7 +56,8 @@ class Cursor:
         self._codings: list[bytes] = []
         self._has_fields = False  # all of them have been read
         self._is_chunked = False
-        self._is_in_chunks = False  # the first one has begun
+        self._is_at_chunk_end = False  # what comes next is the line break after a chunk
+        self._is_in_trailers = False
         self._left = 0  # bytes of the body, or of the chunk that is being read
 
     @property
@@ -176,20 +177,23 @@ class Cursor:
 
     def _begin_chunk(self) -> Parsing[None]:
         # Must be called where no chunk is left; at the last one, it reads the trailers.
-        if self._is_in_chunks:
+        if self._is_at_chunk_end:
             while len(self.unconsumed) < 2:
                 self._add((yield), "the body")
             if self.unconsumed[:2] != b"\r\n":
                 raise RemoteProtocolError("a chunk is longer than it says")
             del self.unconsumed[:2]
-        self._is_in_chunks = True
-        line = yield from self._line("a chunk's size")
-        match = _CHUNK.fullmatch(line)
-        if match is None:
-            raise RemoteProtocolError(f"no chunk size: {_shown(line)}")
-        self._left = int(match[1], 16)
-        if not self._left:
+            self._is_at_chunk_end = False
+        if not self._is_in_trailers:
+            line = yield from self._line("a chunk's size")
+            match = _CHUNK.fullmatch(line)
+            if match is None:
+                raise RemoteProtocolError(f"no chunk size: {_shown(line)}")
+            self._left = int(match[1], 16)
+            self._is_at_chunk_end = self._left > 0
+            self._is_in_trailers = not self._left
             self._budget = MAX_HEAD
+        if self._is_in_trailers:
             while (field := (yield from self._field("the trailers"))) is not None:
                 self.trailers.append(field)
             self.is_complete = True

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -12,6 +14,8 @@ from socketless.errors import RemoteProtocolError, StateError
 from socketless.lowlevel import ConnectionPool, connection_pool
 from support import LIMIT, nothing_leaks, sockets_are_refused
 from unix_peer import GET, HELLO, Peer, Side, ask, receive, run, say_hello
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.skipif(sockets_are_refused(), reason="sockets are refused here")
 
@@ -213,6 +217,36 @@ def test_max_wait_send_recv_seconds() -> None:
 
     may_end = asyncio.Event()
     run(handle, main, max_wait_send_recv_seconds=0.05)
+
+
+def test_trying_again() -> None:
+    """Who gave up waiting may go on where he was: nothing is lost."""
+    parts = [b"HTTP/1.1 2", b"00 OK\r\nTransfer-Enc", b"oding: chunked\r\n\r\n1\r\na\r"]
+    parts += [b"\n1\r", b"\nb\r\n0\r\nX", b": y\r\n\r\n"]
+
+    async def handle(side: Side) -> None:
+        for part in parts:
+            await asked.acquire()
+            side.writer.write(part)
+
+    async def main(pool: ConnectionPool, path: str) -> None:
+        async def patiently(receive: Callable[[], Coroutine[Any, Any, T]]) -> T:
+            while True:
+                try:
+                    return await receive()
+                except TimeoutError:
+                    asked.release()
+
+        async with pool.connection(path) as connection:
+            await pool.send(connection, GET)
+            code, cursor = await patiently(lambda: pool.recv_status_line(connection))
+            fields = [await patiently(lambda: anext(pool.recv_headers(connection, cursor)))]
+            pieces = [await patiently(lambda: anext(pool.recv_body(connection, cursor), b"")) for _ in range(3)]
+        assert (code, fields, pieces) == (200, [(b"Transfer-Encoding", b"chunked")], [b"a", b"b", b""])
+        assert cursor.trailers == [(b"X", b"y")]
+
+    asked = asyncio.Semaphore(0)
+    run(handle, main, max_wait_send_recv_seconds=0.01)
 
 
 @pytest.mark.parametrize(

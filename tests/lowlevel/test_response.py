@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -23,15 +24,23 @@ class Reading(NamedTuple):
     rest: bytes
 
 
-def read(pieces: list[bytes], chunk_bytes: int = 100, *, has_body: bool = True) -> Reading:
-    """Read responses out of pieces, until one that is not interim has ended."""
+def read(pieces: list[bytes], chunk_bytes: int = 100, *, has_body: bool = True, begins_again: bool = False) -> Reading:
+    """Read responses out of pieces, until one that is not interim has ended.
+
+    `begins_again`: call each method again for each piece that it needs, as after a timeout.
+    """
     source = iter([piece for piece in pieces if piece])
     unconsumed, responses = b"", []
 
-    def finish(steps: Parsing[Any]) -> Any:
+    def finish(method: Callable[[], Parsing[Any]]) -> Any:
+        steps = method()
         try:
             next(steps)
             while True:
+                if begins_again:
+                    steps.close()
+                    steps = method()
+                    next(steps)
                 steps.send(next(source, b""))
         except StopIteration as stop:
             return stop.value
@@ -40,12 +49,12 @@ def read(pieces: list[bytes], chunk_bytes: int = 100, *, has_body: bool = True) 
         cursor = Cursor(unconsumed, chunk_bytes)
         fields, body = [], b""
         try:
-            finish(cursor.status_line())
-            while (field := finish(cursor.next_field())) is not None:
+            finish(cursor.status_line)
+            while (field := finish(cursor.next_field)) is not None:
                 fields.append(field)
             if not has_body:
-                finish(cursor.skip_body())
-            while (piece := finish(cursor.next_piece())) is not None:
+                finish(cursor.skip_body)
+            while (piece := finish(cursor.next_piece)) is not None:
                 assert 0 < len(piece) <= chunk_bytes
                 body += piece
         except ConnectionError as error:
@@ -160,10 +169,12 @@ def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
 @settings(max_examples=500, deadline=None)
 @given(data=ANY, cuts=st.lists(st.integers(0, 500)), chunk_bytes=st.integers(1, 30), has_body=st.booleans())
 def test_any_split_gives_the_same(data: bytes, cuts: list[int], chunk_bytes: int, has_body: bool) -> None:
-    """In whichever pieces the bytes come, one by one or at once: the same responses, the same error, the same rest."""
+    """In whichever pieces the bytes come, and however often the reader begins again: the same is read."""
     at_once = read([data], has_body=has_body)
     assert read(pieces_of(data, cuts), chunk_bytes, has_body=has_body) == at_once
-    assert read([bytes([byte]) for byte in data], chunk_bytes, has_body=has_body) == at_once
+    byte_by_byte = [bytes([byte]) for byte in data]
+    assert read(byte_by_byte, chunk_bytes, has_body=has_body) == at_once
+    assert read(byte_by_byte, chunk_bytes, has_body=has_body, begins_again=True) == at_once
 
 
 def unspaced(responses: list[Any]) -> list[Any]:
