@@ -239,8 +239,6 @@ class Bridge:
         self._is_last = self._connection.they_are_waiting_for_100_continue  # RFC 9110, section 10.1.1
         try:
             head = _h11_head(response)
-            if self._body is None and not is_bodiless(self._method, response.status):
-                _check_length(head, len(response.body))
         except h11.LocalProtocolError as error:  # nothing was sent yet
             broken = self._broken(error)
             if self._raise_app_exceptions:
@@ -315,14 +313,6 @@ class Bridge:
         """Hang up when there is time: for finalizers."""
         if self._exchange is not None:
             self._exchange.abandon()
-
-
-def _check_length(head: h11.Response, size: int) -> None:
-    """Say of a whole response what h11 would say of its body when the head has been sent."""
-    headers = dict(head.headers)
-    length = int(headers.get(b"content-length", size))
-    if length != size and b"transfer-encoding" not in headers:  # RFC 9112, section 6.3: that has precedence
-        raise h11.LocalProtocolError(f"Too {'much' if size > length else 'little'} data for declared Content-Length")
 
 
 def _closing(head: h11.Response) -> h11.Response:

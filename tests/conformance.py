@@ -291,6 +291,16 @@ def chunks_are_what_the_app_has_sent(client: Client) -> None:
 
 
 @check
+def body_of_another_length(client: Client) -> None:
+    """A body that is not as long as its Content-Length says is an error, which no server would let pass, either."""
+    for how in ways(client):
+        for length, kind in ((3, "longer"), (5, "shorter")):
+            with pytest.raises(errors.AppProtocolError, match=f"the app's body is {kind} than its") as caught:
+                client.request("GET", f"/stream/chunks?how={how}&chunks=ab,cd&length_is={length}")
+            assert isinstance(caught.value, client.library.TransportError)
+
+
+@check
 def streams_without_a_body(client: Client) -> None:
     """HEAD, 204 and 304 have no body, however many chunks the app sends; the Content-Length of a HEAD stays."""
     for how in ways(client):

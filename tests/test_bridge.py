@@ -507,7 +507,9 @@ def test_client_that_leaves_a_websocket(websockets: Worker) -> None:
     noted.leave()
 
 
-@pytest.mark.parametrize(("body", "text"), [(b"abcde", "Too much"), (b"a", "Too little"), (b"", "Too little")])
+@pytest.mark.parametrize(
+    ("body", "text"), [(b"abcde", "longer: 3 bytes"), (b"a", "shorter: 1 of 3 bytes"), (b"", "shorter: 0 of 3 bytes")]
+)
 def test_response_of_another_length(body: bytes, text: str) -> None:
     """A whole response that is not as long as it says is an error of the app's, or a 500; that of a HEAD has none."""
 
@@ -523,10 +525,11 @@ def test_response_of_another_length(body: bytes, text: str) -> None:
             talk(worker, get("/"))
         requests = get("/") + get("/", method="HEAD") + get("/")
         data = talk(worker, requests, raise_app_exceptions=False, on_failure=told.append)
-    assert str(caught.value) == f"the app's response is no HTTP/1.1: {text} data for declared Content-Length"
+    assert str(caught.value).replace(" than its Content-Length says", "") == f"the app's body is {text}"
     failure = (500, b"Internal Server Error")
     assert responses(data, "GET", "HEAD", "GET") == [failure, (200, b""), failure]
-    assert told == [str(caught.value)] * 2
+    assert len(told) == 2
+    assert all(str(caught.value) in each for each in told)
 
 
 @pytest.fixture(scope="module", params=[IpcThread, IpcProcess])

@@ -189,6 +189,7 @@ class HttpExchange(Exchange):
         self._size += len(body)
         bodies.check_size(self._size, self._max_body_bytes, self._request.label)
         if not self._bodiless:
+            bodies.check_length(self._size, self._length, is_complete=not more)
             self._held.append(body)
         if not more:
             self._complete_body()

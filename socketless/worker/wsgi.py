@@ -215,6 +215,7 @@ class _Answer:
         bodies.check_size(self._size, self._max_body_bytes, self._label)
         self._is_complete = self._size == self._length
         if not self._bodiless:
+            bodies.check_length(self._size, self._length, is_complete=False)
             self._held.append(chunk)
 
     def _send(self) -> None:
@@ -239,6 +240,8 @@ class _Answer:
         if self._started is None:
             raise AppProtocolError("the WSGI app returned without calling start_response() (PEP 3333)")
         bodies.check_size(self._size, self._max_body_bytes, self._label)  # an app may have swallowed that
+        if not self._bodiless:
+            bodies.check_length(self._size, self._length, is_complete=True)
         return self._next(more_body=False)
 
     def end_if_complete(self) -> Response | Chunk | None:
