@@ -107,7 +107,7 @@ class Bridge:
                     return output
             return None
         except _Refused as refused:
-            return self._refuse(refused)
+            return self.refuse(refused.status, refused.reason)
         except GeneratorExit:  # dropped
             self.abandon()
             raise
@@ -276,19 +276,22 @@ class Bridge:
                 break
         if self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE:
             self._connection.start_next_cycle()
+            self._method = ""
         else:
             self._is_closed = True
 
-    def _refuse(self, refused: _Refused) -> bytes | None:
+    def refuse(self, status: int, reason: str) -> bytes | None:
+        """End the connection, with a response of our own if none has begun; `None`: it is too late for that."""
         self.hang_up()
         self._is_closed = True
         _, has_gone = self._connection.trailing_data
         if has_gone or self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return None
-        text = f"{refused.reason}\n".encode()
+        text = f"{reason}\n".encode()
         headers = [*_TEXT, ("content-length", str(len(text))), ("connection", "close")]
-        head = h11.Response(status_code=refused.status, reason=_REASONS[refused.status], headers=headers)
-        return b"".join(self._send(event) for event in (head, h11.Data(data=text), h11.EndOfMessage()))
+        head = h11.Response(status_code=status, reason=_REASONS[status], headers=headers)
+        self._is_bodiless = is_bodiless(self._method, status)
+        return self._send(head) + self._data(text) + self._send(h11.EndOfMessage())
 
     # WebSockets, and the end
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from socketless.bridge import Bridge
-from socketless.errors import ClientDisconnected
+from socketless.errors import ClientDisconnected, SocketlessError
 from socketless.host.worker import Worker
 from socketless.wire.channel import make_pipe
 from socketless.wire.drivers import run_blocking
@@ -26,7 +26,7 @@ class Service:
 
     Args:
         worker: what answers.
-        read_fd, write_fd: where the client's bytes come from, and where it reads. They are blocking, and left open.
+        read_fd, write_fd: where the client's bytes come from, and where it reads. They are left open.
         options: of `Bridge`.
     """
 
@@ -49,6 +49,8 @@ class Service:
     def run(self) -> None:
         """Answer until the client writes no more, or one of both ends the connection.
 
+        A request that the worker cannot answer gets a 502, if no response to it has begun.
+
         Raises:
             Exception: what `Bridge.next_output()` raises.
         """
@@ -66,6 +68,11 @@ class Service:
                 if pump is None and self._bridge.upgraded is not None:
                     pump = threading.Thread(target=self._pump, name="socketless-pump", daemon=True)
                     pump.start()
+        except SocketlessError as error:
+            reason = str(error).partition("\n")[0].rstrip(":")
+            with suppress(ClientDisconnected):
+                self._write(self._bridge.refuse(502, reason) or b"")
+            raise
         finally:
             self._bridge.hang_up()
             end_writer.close()
@@ -86,15 +93,23 @@ class Service:
             while not (self._is_leaving and self._bridge.is_idle):
                 if any(fd == self._end_fd for fd, _ in poller.poll()):
                     break
-                piece = os.read(self._read_fd, _READ_SIZE)
+                try:
+                    piece = os.read(self._read_fd, _READ_SIZE)
+                except BlockingIOError:  # another process has it, too
+                    continue
                 if not piece:
                     break
                 yield piece
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
+        poller = select.poll()
+        poller.register(self._write_fd, select.POLLOUT)
         try:
             while view:
-                view = view[os.write(self._write_fd, view) :]
+                try:
+                    view = view[os.write(self._write_fd, view) :]
+                except BlockingIOError:
+                    poller.poll()
         except (BrokenPipeError, ConnectionResetError):
             raise ClientDisconnected("the client has gone") from None

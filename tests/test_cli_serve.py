@@ -6,6 +6,8 @@ import errno
 import gc
 import json
 import os
+import select
+import shlex
 import shutil
 import signal
 import socket
@@ -17,12 +19,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from commands import LIMIT, MODULE, TESTS, environment, run
 from projects import under
 from socketless import IpcProcess, IpcThread, sandbox
+from socketless.errors import WorkerDied
+from socketless.requests import Session
 from socketless.unix_server import UnixServer
 from support import nothing_leaks
 
@@ -169,6 +174,70 @@ def test_standard_input_and_output(profile: str) -> None:
     assert "to stdout" not in second
 
 
+def test_pipes_that_do_not_block() -> None:
+    """--stdio serves on descriptors that another process has made non-blocking, and leaves them so."""
+    requests, responses = os.pipe(), os.pipe()
+    for fd in (*requests, *responses):
+        os.set_blocking(fd, False)
+    command = [*MODULE, "serve", APP, "--stdio"]
+    with subprocess.Popen(command, cwd=TESTS, env=environment(), stdin=requests[0], stdout=responses[1]) as process:
+        os.close(responses[1])
+        with open(requests[1], "wb") as writer, open(responses[0], "rb") as reader:
+            writer.write(b"GET /large?2000000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            writer.flush()
+            received = 0
+            while select.select([reader], [], [], LIMIT)[0]:
+                piece = os.read(responses[0], 1 << 20)
+                if not piece:
+                    break
+                received += len(piece)
+            assert not os.get_blocking(responses[0])
+        assert process.wait(LIMIT) == 0
+    os.close(requests[0])
+    assert received > 1 << 20
+
+
+def test_standard_input_that_is_closed() -> None:
+    """--stdio says that it cannot serve."""
+    code, stdout, stderr = run(["sh", "-c", f"exec {shlex.join([*MODULE, 'serve', APP, '--stdio'])} <&-"])
+    assert (code, stdout) == (1, "")
+    assert stderr.endswith("standard input is closed, and --stdio serves on it\n")
+
+
+@needs_curl
+@needs_unix_sockets
+def test_standard_input_that_nobody_needs(tmp_path: Path) -> None:
+    """--uds serves without one, as daemons are started."""
+    path = tmp_path / "app.sock"
+    command = f"exec {shlex.join([*MODULE, 'serve', APP, '--uds', str(path)])} <&- >&-"
+    with subprocess.Popen(
+        ["sh", "-c", command], cwd=TESTS, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"{APP!r} is served on {path}\n"
+        assert curl(path, "http://x/status/200").stdout == "hello"
+        process.terminate()
+        assert process.wait(LIMIT) == 0
+
+
+@needs_unix_sockets
+def test_worker_that_dies(tmp_path: Path) -> None:
+    """A request that the worker cannot answer gets a 502 that says why, the last ones as well."""
+    told: list[BaseException] = []
+    with (
+        IpcProcess(APP, max_restarts=1) as worker,
+        UnixServer(worker, tmp_path / "app.sock", told.append) as server,
+        Session() as session,
+    ):
+        url = f"http+unix://{quote(server.path, safe='')}"
+        answers = [session.get(f"{url}{path}") for path in ("/status/200", "/kill", "/kill", "/status/200")]
+        assert session.head(url).status_code == 502
+    assert [answer.status_code for answer in answers] == [200, 502, 502, 502]
+    assert answers[1].text.startswith("GET /kill: the worker (pid ")
+    assert "not started again, after 1 of max_restarts=1" in answers[3].text
+    assert [type(error) for error in told] == [WorkerDied] * 4
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
@@ -279,7 +348,7 @@ def test_worker_that_is_forked_again(tmp_path: Path) -> None:
                 other.connect(server.path)
                 other.sendall(b"GET %s HTTP/1.0\r\nHost: x\r\n\r\n" % path)
                 answers.append(b"".join(iter(lambda sock=other: sock.recv(65536), b""))[:13])
-        assert answers == [b"", b"HTTP/1.1 200 "]
+        assert answers == [b"HTTP/1.1 502 ", b"HTTP/1.1 200 "]
         assert worker.pid is not None
         servers = sockets_of("self") - before - {f"socket:[{os.fstat(client.fileno()).st_ino}]"}
         assert servers

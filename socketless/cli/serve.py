@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -45,18 +46,24 @@ def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, roo
     """
     if (uds is None) == (not stdio):
         raise click.UsageError("Give either --uds PATH or --stdio.")
-    read_fd, write_fd = os.dup(0), os.dup(1)
-    os.dup2(2, 1)  # what anybody prints is no part of a response
-    serving = {"raise_app_exceptions": False, "root_path": root_path, "on_failure": _print_traceback}
+    serving: dict[str, Any] = {"raise_app_exceptions": False, "root_path": root_path, "on_failure": _print_traceback}
     try:
+        fds = _standard_streams() if uds is None else None
+        os.dup2(2, 1)  # what anybody prints is no part of a response
         with IpcProcess(app, **options) as worker:
-            if uds is None:
-                Service(worker, read_fd, write_fd, **serving).run()
-            else:
+            if fds is not None:
+                Service(worker, *fds, **serving).run()
+            elif uds is not None:
                 _serve_unix(worker, uds, shutdown_timeout, serving)
     except (SocketlessError, OSError) as error:
         print_error(error)
         sys.exit(1)
+
+
+def _standard_streams() -> tuple[int, int]:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "standard input is closed, and --stdio serves on it")
+    return os.dup(0), os.dup(1)
 
 
 def _print_traceback(text: str) -> None:
