@@ -75,6 +75,18 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
         original_putrequest(self, *args, **kwargs)
 
     yield http.client.HTTPConnection, putrequest
+    original_getresponse = http.client.HTTPConnection.getresponse
+
+    def getresponse(self: Any) -> Any:
+        # Of what is no ConnectionError, it takes no notice: then it would refuse the next request.
+        try:
+            return original_getresponse(self)
+        except Exception as error:
+            if _is_of_worker(error):
+                self.close()
+            raise
+
+    yield http.client.HTTPConnection, getresponse
     original: Any = http.client.HTTPResponse._get_chunk_left  # type: ignore[attr-defined]
 
     def _get_chunk_left(self: Any) -> Any:

@@ -581,13 +581,15 @@ def body_that_raises(client: Client) -> None:
 @check
 def body_that_is_no_bytes(client: Client) -> None:
     """A chunk that is no bytes is refused, and the app is told."""
-    token = next(_tokens)
-    url = f"/stream/answer_first?chunks=0&size=3&token={token}"
-    with pytest.raises(errors.TransferError) as caught:
-        client.request("POST", url, content=client.body([b"one", "two"]))
-    assert isinstance(caught.value, client.library.LocalProtocolError)
-    assert str(caught.value) == f"POST {url}: the request's body holds str, which is not bytes"
-    assert notes_on(client, token)[0] == "disconnected"
+    wrong: list[Any] = ["two", 2]
+    for chunk in wrong:
+        token = next(_tokens)
+        url = f"/stream/answer_first?chunks=0&size=3&token={token}"
+        with pytest.raises(errors.TransferError) as caught:
+            client.request("POST", url, content=client.body([b"one", chunk]))
+        assert isinstance(caught.value, client.library.LocalProtocolError)
+        assert str(caught.value) == f"POST {url}: the request's body holds {type(chunk).__name__}, which is not bytes"
+        assert notes_on(client, token)[0] == "disconnected"
 
 
 def large() -> Iterator[bytes]:

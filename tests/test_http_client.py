@@ -132,6 +132,18 @@ def test_app_that_raises(switched: Any, path: str) -> None:
     client.close()
 
 
+def test_request_after_an_error_of_the_app(switched: Any) -> None:
+    """The connection can be used again."""
+    client = connection()
+    for _ in range(2):
+        client.request("GET", "/boom")
+        with pytest.raises(LookupError):
+            client.getresponse()
+    client.request("GET", "/status/200")
+    assert client.getresponse().read() == b"hello"
+    client.close()
+
+
 def test_worker_that_dies(switched: Any) -> None:
     """It is an error of the connection, too, and the next request gets another worker."""
     client = connection()

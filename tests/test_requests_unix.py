@@ -268,6 +268,32 @@ def test_monkeypatch(thread: UnixSocketServerThread) -> None:
     assert functions() == before
 
 
+def test_monkeypatches_that_overlap(thread: UnixSocketServerThread) -> None:
+    """In whichever order they end, the functions are then what they were."""
+    before = functions()
+    first, second = monkeypatch(), monkeypatch("http+other://")
+    first.undo()
+    assert requests.get(url_of(thread.usock, scheme="http+other://")).text == "Hello world!"
+    second.undo()
+    assert functions() == before
+
+
+def test_redirect_to_a_path() -> None:
+    """A redirect that names no host stays on the socket, as Flask's and Django's do."""
+    with UnixSocketServerThread(redirecting) as thread, Session() as session:
+        response = session.get(url_of(thread.usock, "/a/b?c"))
+        assert response.url == url_of(thread.usock, "/there")
+        assert [each.url for each in response.history] == [url_of(thread.usock, path) for path in ("/a/b?c", "/a/here")]
+        session.mount("http+other://", UnixAdapter())
+        assert session.get(url_of(thread.usock, "/a/b", "http+other://")).status_code == 200
+
+
+def redirecting(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    to = {"/a/b": "here", "/a/here": "/there"}.get(environ["PATH_INFO"])
+    start_response("302 Found" if to else "200 OK", [("Location", to), ("Content-Length", "0")] if to else [])
+    return []
+
+
 def test_threads(thread: UnixSocketServerThread, session: Session) -> None:
     """Threads share a session, and its connections."""
     with ThreadPoolExecutor(8) as executor:

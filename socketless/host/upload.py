@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from socketless.errors import TransferError
 from socketless.host.limits import check_body_size
 from socketless.wire.channel import Pull, PullingSteps
@@ -25,13 +27,14 @@ class Upload:
             TransferError: what it yields is not bytes.
             BodyTooLarge: it has yielded too many.
         """
-        chunk: bytes | None = b""
-        while chunk is not None and not len(chunk):
+        chunk: Any = b""
+        while chunk is not None and not chunk:
             chunk = (yield from self._pull.take()) if self._pull is not None else None
+            if not isinstance(chunk, (bytes, bytearray, memoryview, type(None))):
+                what = type(chunk).__name__
+                raise TransferError(f"{self._label}: the request's body holds {what}, which is not bytes")
         if chunk is None:
             return Chunk(b"", more_body=False)
-        if not isinstance(chunk, (bytes, bytearray, memoryview)):
-            raise TransferError(f"{self._label}: the request's body holds {type(chunk).__name__}, which is not bytes")
         self._size += len(chunk)
         check_body_size(self._size, self._max_body_bytes, self._label)
         return Chunk(bytes(chunk), more_body=True)

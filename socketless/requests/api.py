@@ -61,6 +61,16 @@ request, get, options, head = _api.request, _api.get, _api.options, _api.head
 post, put, patch, delete = _api.post, _api.put, _api.patch, _api.delete
 
 
+_NAMES = ("request", "get", "options", "head", "post", "put", "patch", "delete")
+_originals: dict[str, Any] = {}
+_active: list[_Api] = []  # of each monkeypatch, the last one on top
+
+
+def _patch() -> None:
+    for name in _NAMES:
+        setattr(requests, name, getattr(_active[-1], name) if _active else _originals[name])
+
+
 class monkeypatch:
     """Gives the functions of requests' module, `requests.get()` and the others, the way to UNIX sockets.
 
@@ -72,17 +82,17 @@ class monkeypatch:
     """
 
     def __init__(self, url_scheme: str = DEFAULT_SCHEME) -> None:
-        names = ("request", "get", "options", "head", "post", "put", "patch", "delete")
-        self._originals = {name: getattr(requests, name) for name in names}
-        api = _Api(url_scheme)
-        for name in names:
-            setattr(requests, name, getattr(api, name))
+        if not _active:
+            _originals.update((name, getattr(requests, name)) for name in _NAMES)
+        self._api = _Api(url_scheme)
+        _active.append(self._api)
+        _patch()
 
     def undo(self) -> None:
-        """Restore the functions. May be called twice."""
-        originals, self._originals = self._originals, {}
-        for name, function in originals.items():
-            setattr(requests, name, function)
+        """Restore the functions, those of another one that is still on. May be called twice."""
+        if self._api in _active:
+            _active.remove(self._api)
+            _patch()
 
     def __enter__(self) -> Self:
         return self

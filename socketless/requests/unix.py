@@ -6,7 +6,7 @@ import socket
 import struct
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit, uses_netloc, uses_relative
 
 from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidURL
@@ -105,6 +105,10 @@ class UnixAdapter(HTTPAdapter):
         """
         if timeout is None:
             timeout = self.timeout
+        scheme = urlsplit(str(request.url)).scheme
+        for known in (uses_relative, uses_netloc):  # or a redirect to a path alone would not be joined with the URL
+            if scheme not in known:
+                known.append(scheme)
         return super().send(request, stream, timeout, verify, cert, proxies)
 
     def get_connection_with_tls_context(
