@@ -296,16 +296,20 @@ class Bridge:
     # WebSockets, and the end
 
     def pump(self) -> PullingSteps[None]:
-        """Give a WebSocket what its client writes, until it writes no more. Must be called after `upgraded` is set."""
+        """Give a WebSocket what its client writes, until it writes no more, or the WebSocket is closed.
+
+        Must be called after `upgraded` is set.
+        """
         assert self.upgraded is not None
         data: bytes | None = self._connection.trailing_data[0]
-        while True:
-            if data:
-                yield from self.upgraded.write(data, None)
-            data = yield self._pull
+        while not self.upgraded.is_closed:
             if not data:
-                break
-        yield from self.upgraded.hang_up()
+                data = yield self._pull
+            if not data:
+                yield from self.upgraded.hang_up()
+                return
+            yield from self.upgraded.write(data, None)
+            data = None
 
     def hang_up(self) -> None:
         """Tell the app, if it is still there, that its client has gone."""

@@ -27,7 +27,7 @@ class Client(Protocol):
     """What the transport needs of a protocol, beyond what asyncio has."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
-    def connection_lost(self, exc: BaseException | None) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
     def data_received(self, data: bytes) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
@@ -46,7 +46,9 @@ class BridgeTransport(asyncio.Transport):
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
-        self._written = _Written(protocol)
+        self._resting = asyncio.Event()  # nothing is answered: it is between two requests, or waits for more of one
+        self._resting.set()
+        self._written = _Written(protocol, self._resting)
         self.bridge = Bridge(worker, self._written, self._interject, **options)
         self._answering: asyncio.Task[None] | None = None
         self._pump: asyncio.Task[None] | None = None  # of a WebSocket
@@ -62,6 +64,15 @@ class BridgeTransport(asyncio.Transport):
         """What is under way."""
         return [task for task in (self._answering, self._pump) if task is not None and not task.done()]
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing is to be expected before the client writes more."""
+        return self._resting.is_set()
+
+    async def rest(self) -> None:
+        """Wait until that is so."""
+        await self._resting.wait()
+
     # What the protocol writes
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
@@ -70,6 +81,7 @@ class BridgeTransport(asyncio.Transport):
             return
         self._written.append(bytes(data))
         if self._answering is None and not self._has_ended:
+            self._resting.clear()
             self._answering = self._loop.create_task(self._answer())  # in a copy of the caller's context
 
     def write_eof(self) -> None:
@@ -120,10 +132,11 @@ class BridgeTransport(asyncio.Transport):
                 await self._may_read.wait()
                 if output is None:
                     self._has_ended = True
-                    if upgraded is None:
+                    # The client of a WebSocket has been told, and may have yet to answer (RFC 6455, section 7.1.1).
+                    if self._pump is None or self._pump.done():
                         self._is_closing = True
                         self._lose()
-                    return  # the client of a WebSocket has been told, and has yet to answer (RFC 6455, section 7.1.1)
+                    return
                 if self._is_lost:
                     continue  # the client of a WebSocket has gone; its app has yet to return
                 is_answered = True
@@ -142,15 +155,19 @@ class BridgeTransport(asyncio.Transport):
                 logger.error("the app raised after its client had gone", exc_info=error)
         finally:
             self._answering = None
+            self._resting.set()
 
     def _interject(self, data: bytes) -> None:
         if not self._is_closing:
             self._protocol.data_received(data)
 
     async def _pump_frames(self) -> None:
-        # Runs in a task of its own, until the client of a WebSocket writes no more.
-        with suppress(Exception):  # the WebSocket is closed, which next_output() tells
+        # Runs in a task of its own, until the client of a WebSocket writes no more, or the WebSocket is closed.
+        with suppress(Exception):  # next_output() tells of it
             await run_async(self.bridge.pump())
+        if self._has_ended:
+            self._is_closing = True
+            self._lose()
 
     # The end
 
@@ -186,8 +203,9 @@ class BridgeTransport(asyncio.Transport):
 class _Written:
     """What the client has written, for the bridge to take piece by piece."""
 
-    def __init__(self, protocol: Client) -> None:
+    def __init__(self, protocol: Client, resting: asyncio.Event) -> None:
         self._protocol = protocol
+        self._resting = resting  # set while the bridge waits for a piece
         self._pieces: deque[bytes] = deque()
         self._news = asyncio.Event()
         self._is_over = False
@@ -215,7 +233,9 @@ class _Written:
             if self._is_over:
                 raise StopAsyncIteration
             self._news.clear()
+            self._resting.set()
             await self._news.wait()
+            self._resting.clear()
         piece = self._pieces.popleft()
         self.size -= len(piece)
         if self._is_full and self.size <= self.low:

@@ -96,6 +96,11 @@ class Upgraded:
         """Whether it is known that the app has raised; then `finish()` does not wait."""
         return self._exchange.failed is not None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether both sides have said goodbye (RFC 6455, section 7.1.4): neither has anything more to say."""
+        return self._connection.state is self._states.CLOSED
+
     def read(self, max_bytes: int, timeout: float | None) -> PullingSteps[bytes]:
         """Return frames of the app, or a piece of one; `b""` after the end.
 

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "carrier": {"answer", "host", "upgrade", "wire"},
     "transport": {"answer", "carrier", "families", "upgrade", "host", "wire", "errors"},
     "requests": {"answer", "carrier", "families", "host", "unix_server", "wire", "errors"},
-    "lowlevel": {"bridge", "host", "wire", "errors"},
+    "lowlevel": {"bridge_transport", "host", "errors"},
     "bridge_transport": {"bridge", "host", "wire"},
     "content_encoding": {"host", "wire", "errors"},
     "inloop": {"host", "wire", "worker", "errors"},  # host and worker are one there

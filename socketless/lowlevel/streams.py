@@ -1,10 +1,11 @@
-"""What a connection's bytes go over: the interface, and the one that is a socket."""
+"""What a connection's bytes go over: the interface, and a transport of asyncio's behind it, such as a socket's."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class TcpPeer:
         return f"{host}:{self.port}"
 
     async def open(self, timeouts: Timeouts) -> Stream:
-        stream = SocketStream(str(self))
+        stream = TransportStream(str(self))
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"ssl": self.ssl_context, "server_hostname": self.server_hostname}
         await stream.opened(loop.create_connection(lambda: stream, self.ip_address, self.port, **options))
@@ -118,24 +119,25 @@ class UnixPeer:
         return repr(self.path)
 
     async def open(self, timeouts: Timeouts) -> Stream:
-        stream = SocketStream(str(self))
+        stream = TransportStream(str(self))
         loop = asyncio.get_running_loop()
         await stream.opened(loop.create_unix_connection(lambda: stream, self.path))
         return stream
 
 
-class SocketStream(asyncio.Protocol):
-    """A stream over a socket of asyncio's. Its methods, save those of the caller, run in the loop's callbacks."""
+class TransportStream(asyncio.Protocol):
+    """A stream over a transport of asyncio's. Its methods, save those of the caller, run in the loop's callbacks."""
 
     def __init__(self, name: str) -> None:
         self.on_unasked: Callable[[], None] | None = None
         self._name = name
         self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
+        self._received: deque[memoryview] = deque()  # piece by piece, as they have come
+        self._size = 0  # of these
         self._is_paused = False  # in reading
         self._is_closed = False  # by this side
         self._has_ended = False
-        self._error: Exception | None = None  # by which it has broken
+        self._error: BaseException | None = None  # by which it has broken
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._news = asyncio.Event()  # bytes have come, or the end has
@@ -157,8 +159,9 @@ class SocketStream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(LIMIT)
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        if len(self._received) >= LIMIT and not self._is_paused and self._transport is not None:
+        self._received.append(memoryview(data))
+        self._size += len(data)
+        if self._size >= LIMIT and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._tell()
@@ -169,9 +172,12 @@ class SocketStream(asyncio.Protocol):
         return False  # it is closed, both ways
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._has_ended, self._error = True, error
-        self._may_write.set()
         self._closed.set()
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._has_ended, self._error = True, self._error or error
+        self._may_write.set()
         self._tell()
 
     def pause_writing(self) -> None:
@@ -214,14 +220,22 @@ class SocketStream(asyncio.Protocol):
             await within(limit, self._news.wait(), f"{self._name}: nothing was received")
         if self._is_closed:
             raise StateError(f"{self._name}: the connection is closed")
-        if not self._received and self._error is not None:
-            raise ConnectionResetError(f"{self._name}: the connection has broken: {self._error}") from self._error
-        data = bytes(self._received[:size])
-        del self._received[:size]
-        if len(self._received) < LIMIT and self._is_paused and not self._has_ended and self._transport is not None:
+        if not self._received:
+            self._raise_error()
+            return b""
+        piece = self._received.popleft()
+        if len(piece) > size:
+            self._received.appendleft(piece[size:])
+        data = bytes(piece[:size])
+        self._size -= len(data)
+        if self._size < LIMIT and self._is_paused and not self._has_ended and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
         return data
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise ConnectionResetError(f"{self._name}: the connection has broken: {self._error}") from self._error
 
     async def settle(self) -> None:
         return

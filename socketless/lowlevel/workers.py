@@ -1,28 +1,18 @@
-"""A stream whose other end is a worker: nothing of it leaves this process, but for the worker's pipes.
-
-    send()    ── bytes ─▶ _input ─▶ Bridge ── Request ──▶ the app
-    receive() ◀─ bytes ── _output ◀─ Bridge ◀─ Response ── the app
-
-The bridge runs in a task for each request: from its first bytes until its response is complete.
-"""
+"""A stream whose other end is a worker: nothing of it leaves this process, but for the worker's pipes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from socketless.errors import StateError, WriteTimeout
+from socketless.errors import WriteTimeout
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
-from socketless.lowlevel.streams import LIMIT, Data, Stream, within
-from socketless.wire.drivers import run_async
+from socketless.lowlevel.streams import LIMIT, Data, Stream, TransportStream
 
 try:
-    from socketless.bridge import Bridge
+    from socketless.bridge_transport import BridgeTransport
 except ModuleNotFoundError as error:
     if error.name != "h11":
         raise
@@ -62,141 +52,51 @@ class WorkerPeer:
         return repr(self.worker)
 
     async def open(self, timeouts: Timeouts) -> Stream:
-        return WorkerStream(self, timeouts)
+        stream = WorkerStream(str(self))
+        transport = BridgeTransport(stream, self.worker, **dict(self.options))
+        transport.set_write_buffer_limits(LIMIT)
+        transport.bridge.timeouts = timeouts
+        return stream
 
 
-class WorkerStream:
+class WorkerStream(TransportStream):
     """A stream to a bridge of its own."""
 
-    def __init__(self, peer: WorkerPeer, timeouts: Timeouts) -> None:
-        self.on_unasked: Callable[[], None] | None = None
-        self._name = str(peer)
-        self._bridge = Bridge(peer.worker, self, self._put, **dict(peer.options))
-        self._bridge.timeouts = timeouts
-        self._task: asyncio.Task[None] | None = None
-        self._pump: asyncio.Task[None] | None = None  # of a WebSocket
-        self._input: deque[bytes] = deque()
-        self._has_input = asyncio.Event()
-        self._is_pulling = False  # the bridge waits for input
-        self._input_was_taken = asyncio.Event()
-        self._output: deque[memoryview] = deque()  # piece by piece, as the app has sent it
-        self._output_was_taken = asyncio.Event()
-        self._news = asyncio.Event()  # there is output, or the end, or nothing more is to be expected without input
-        self._is_closed = False
-        self._has_ended = False
-        self._error: BaseException | None = None  # that has ended it
-
-    # What the bridge calls
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._input:
-            self._has_input.clear()
-            self._is_pulling = True
-            self._news.set()
-            await self._has_input.wait()
-        self._is_pulling = False
-        self._input_was_taken.set()
-        return self._input.popleft()
-
-    def _put(self, output: bytes) -> None:
-        self._output.append(memoryview(output))
-        self._news.set()
-
-    async def _run(self) -> None:
-        # Runs in a task, until the response to what was sent is complete.
-        try:
-            while self._input or not self._bridge.is_idle:
-                while sum(map(len, self._output)) >= LIMIT:
-                    self._output_was_taken.clear()
-                    await self._output_was_taken.wait()
-                output = await run_async(self._bridge.next_output())
-                if output is None:
-                    self._has_ended = True
-                    return
-                self._put(output)
-                if self._pump is None and self._bridge.upgraded is not None:
-                    self._pump = asyncio.ensure_future(self._run_pump())
-        except BaseException as error:
-            self._has_ended = True
-            if self._is_closed:
-                raise
-            self._error = error
-        finally:
-            self._news.set()
-            self._input_was_taken.set()
-
-    async def _run_pump(self) -> None:
-        # Runs in a task, for as long as a WebSocket is open.
-        with suppress(Exception):  # it is closed, which next_output() tells
-            await run_async(self._bridge.pump())
-
-    # What the connection calls
+    _transport: BridgeTransport
 
     async def send(self, data: Data, limit: float | None) -> None:
-        if self._is_closed:
-            raise StateError(f"{self._name}: the connection is closed")
-        if self._has_ended:
-            raise ConnectionResetError(f"{self._name}: the worker has closed the connection")
-        if data:
-            self._input.append(bytes(data))
-            self._has_input.set()
-        if self._input and (self._task is None or self._task.done()):
-            self._task = asyncio.ensure_future(self._run())  # with the caller's context variables
         try:
-            await within(limit, self._until_room(), f"{self._name}: the worker did not take what was sent")
-        except TimeoutError as error:
-            raise WriteTimeout(str(error)) from None
-
-    async def _until_room(self) -> None:
-        while sum(map(len, self._input)) > LIMIT and not self._has_ended:
-            self._input_was_taken.clear()
-            await self._input_was_taken.wait()
+            await super().send(data, limit)
+        except TimeoutError:
+            raise WriteTimeout(f"{self._name}: the worker did not take what was sent within {limit:g} s") from None
 
     async def receive(self, size: int, limit: float | None) -> bytes:
-        while not self._output and not self._has_ended:
-            self._news.clear()
+        while True:
             try:
-                await within(limit, self._news.wait(), f"{self._name}: nothing was received")
-            except TimeoutError:
+                return await super().receive(size, limit)
+            except TimeoutError as error:
                 # The exchange has the same limit, and says where the app is.
-                if not (self._is_answering or self._has_ended or self._output):
+                has_news = self._received or self._has_ended
+                if error is self._error or (self._transport.is_resting and not has_news):
                     raise
-        if self._is_closed:
-            raise StateError(f"{self._name}: the connection is closed")
-        if not self._output and self._error is not None:
-            raise self._error
-        if not self._output:
-            return b""
-        piece = self._output.popleft()
-        if len(piece) > size:
-            self._output.appendleft(piece[size:])
-        self._output_was_taken.set()
-        return bytes(piece[:size])
 
-    @property
-    def _is_answering(self) -> bool:
-        return self._task is not None and not self._task.done() and not self._is_pulling and not self._bridge.is_idle
+    def fail(self, error: BaseException, *, is_answered: bool) -> None:
+        """Take notice of what has ended the connection."""
+        self._end(error)
 
-    async def settle(self) -> None:
-        while self._is_answering:
-            self._news.clear()
-            await self._news.wait()
+    def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
 
+    async def settle(self) -> None:
+        await self._transport.rest()
+        self._raise_error()
+
     def is_quiet(self) -> bool:
-        is_running = self._task is not None and not self._task.done()
-        return not (is_running or self._output or self._input or self._has_ended)
+        return super().is_quiet() and not self._transport.tasks and not self._transport.get_write_buffer_size()
 
     async def close(self, *, politely: bool = False) -> None:
-        self._is_closed = self._has_ended = True
-        self._bridge.hang_up()
-        tasks = [task for task in (self._task, self._pump) if task is not None and not task.done()]
-        for task in tasks:
-            task.cancel()
+        tasks = self._transport.tasks
+        await super().close()
         if tasks:
             await asyncio.wait(tasks)
-        self._news.set()

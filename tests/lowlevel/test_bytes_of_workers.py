@@ -216,7 +216,7 @@ def test_dead_worker() -> None:
             await pool.send(connection, get("/exit"))
             with pytest.raises(errors.WorkerDied) as caught:
                 await receive(pool, connection)
-            with pytest.raises(ConnectionResetError, match="the worker has closed the connection$"):
+            with pytest.raises(ConnectionResetError, match="the connection has broken: GET /exit: the worker"):
                 await pool.send(connection, get("/seen"))
         assert caught.value.exitcode == 7
         assert await ask(pool, worker, get("/seen")) is not connection
