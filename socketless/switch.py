@@ -8,29 +8,24 @@ another transport (`MockTransport`, `ASGITransport`) keeps it.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
-from socketless import aiohttp_switch, http_client, starlette_switch, worker_socket
 from socketless.errors import StateError
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
+from socketless.http11.worker_socket import end_connections
 from socketless.late import Watch
-from socketless.transport import IpcAsyncTransport, IpcTransport
+from socketless.switching import aiohttp, http_client, httpx, starlette
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 __all__ = ["Switch", "active_switch", "reset_ipc_state", "switch_to_ipc_connection"]
-
-FAMILIES = ("httpx", "httpx2")
 
 
 class Switch:
@@ -177,11 +172,13 @@ def switch_to_ipc_connection(
             else:
                 worker = IpcProcess(app_import, reset_hook_path=reset_hook, **on_worker)
                 on_error.callback(worker.close)
-            patches = [patch for family in _installed() for patch in _patches(family, worker, base_url, on_requests)]
-            patches += _patches_of(starlette_switch.replacements, worker, on_requests)
-            aiohttp_connections = aiohttp_switch.Connections(worker, on_requests)
+            patches = [
+                *_patches_of(httpx.replacements, worker, base_url, on_requests),
+                *_patches_of(starlette.replacements, worker, on_requests),
+            ]
+            aiohttp_connections = aiohttp.Connections(worker, on_requests)
             on_error.callback(aiohttp_connections.close)
-            on_error.callback(worker_socket.end_connections, worker)
+            on_error.callback(end_connections, worker)
             end_worker = on_error.pop_all().close
         with _lock:
             switch = Switch(worker, arguments, end_worker)
@@ -190,7 +187,7 @@ def switch_to_ipc_connection(
         with ExitStack() as on_error:
             on_error.callback(switch)
             switch.apply_on_import("requests", partial(_requests_patches, worker, base_url, on_requests))
-            switch.apply_on_import(aiohttp_switch.MODULE, partial(_patches_of, aiohttp_connections.replacements))
+            switch.apply_on_import(aiohttp.MODULE, partial(_patches_of, aiohttp_connections.replacements))
             for name, replacements in http_client.REPLACEMENTS.items():
                 switch.apply_on_import(name, partial(_patches_of, replacements, worker, on_requests))
             on_error.pop_all()
@@ -228,79 +225,8 @@ def _patches_of(replacements: Callable[..., Iterator[Any]], *arguments: Any) -> 
         yield _patch(*pair)
 
 
-def _installed() -> Iterator[ModuleType]:
-    # Also those that nobody has imported yet: the tests may do so later.
-    for name in FAMILIES:
-        if importlib.util.find_spec(name) is not None:
-            yield importlib.import_module(name)
-
-
-def _patches(family: Any, worker: Worker, base_url: str, options: Mapping[str, Any]) -> Iterator[_Patch]:
-    yield from _sync_transport_patches(family.HTTPTransport, worker, options)
-    yield from _async_transport_patches(family.AsyncHTTPTransport, worker, options)
-    base = family.URL(base_url)
-
-    owner = next(cls for cls in family.Client.__mro__ if "build_request" in vars(cls))
-    original = vars(owner)["build_request"]
-
-    def build_request(self: Any, method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self.base_url.scheme and not (isinstance(url, str) and url.startswith(("http://", "https://"))):
-            relative = family.URL(url)
-            if relative.is_relative_url:
-                raw_path = base.raw_path.rstrip(b"/") + b"/" + relative.raw_path.lstrip(b"/")
-                url = base.copy_with(raw_path=raw_path)
-        return original(self, method, url, *args, **kwargs)
-
-    yield _patch(owner, build_request)
-
-
-def _sync_transport_patches(owner: Any, worker: Worker, options: Mapping[str, Any]) -> Iterator[_Patch]:
-    # Each transport of the library has one of ours, so that closing it ends its open responses, and no others.
-    ours: WeakKeyDictionary[Any, IpcTransport] = WeakKeyDictionary()
-    original_close, original_exit = owner.close, owner.__exit__
-
-    def handle_request(self: Any, request: Any) -> Any:
-        return (ours.get(self) or ours.setdefault(self, IpcTransport(worker, **options))).handle_request(request)
-
-    def close(self: Any) -> None:
-        if self in ours:
-            ours[self].close()
-        original_close(self)
-
-    def __exit__(self: Any, *exc_info: Any) -> None:
-        if self in ours:
-            ours[self].close()
-        original_exit(self, *exc_info)
-
-    for replacement in (handle_request, close, __exit__):
-        yield _patch(owner, replacement)
-
-
-def _async_transport_patches(owner: Any, worker: Worker, options: Mapping[str, Any]) -> Iterator[_Patch]:
-    # As `_sync_transport_patches`.
-    ours: WeakKeyDictionary[Any, IpcAsyncTransport] = WeakKeyDictionary()
-    original_aclose, original_aexit = owner.aclose, owner.__aexit__
-
-    async def handle_async_request(self: Any, request: Any) -> Any:
-        transport = ours.get(self) or ours.setdefault(self, IpcAsyncTransport(worker, **options))
-        return await transport.handle_async_request(request)
-
-    async def aclose(self: Any) -> None:
-        if self in ours:
-            await ours[self].aclose()
-        await original_aclose(self)
-
-    async def __aexit__(self: Any, *exc_info: Any) -> None:
-        if self in ours:
-            await ours[self].aclose()
-        await original_aexit(self, *exc_info)
-
-    for replacement in (handle_async_request, aclose, __aexit__):
-        yield _patch(owner, replacement)
-
-
 def _requests_patches(worker: Worker, base_url: str, options: Mapping[str, Any]) -> Iterator[_Patch]:
-    from socketless.requests.switching import replacements  # which imports requests
+    from socketless.switching.requests import replacements  # which imports requests
 
     return _patches_of(replacements, worker, base_url, options)
 

@@ -16,11 +16,11 @@ import httpx
 from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
-from socketless import upgrade
-from socketless.answer import Body, response_of
-from socketless.carrier import Carrier, RequestBody, chunks_of, leave
+from socketless.clients import upgrade
+from socketless.clients.answer import Body, response_of
+from socketless.clients.carrier import Carrier, RequestBody, chunks_of, leave
+from socketless.clients.families import client_error, family_of, network_error
 from socketless.errors import SocketlessError
-from socketless.families import client_error, family_of, network_error
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from socketless.host.worker import Worker
-from socketless.serving import Service
+from socketless.http11.service import Service
 from socketless.wire.channel import PipeEnd, make_pipe
 from socketless.wire.drivers import deadline_after, remaining
 from socketless.wire.local import close_in_forks
@@ -39,7 +39,7 @@ class UnixServer:
         worker: what answers; it is left running.
         path: of the socket, at most about 100 bytes.
         on_error: is told of what has ended a connection and is no matter of its client's.
-        options: of `socketless.bridge.Bridge`.
+        options: of `socketless.http11.bridge.Bridge`.
 
     Raises:
         OSError: another server listens or starts there, the path is another kind of file, or too long, or sockets are

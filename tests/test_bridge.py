@@ -1,4 +1,4 @@
-"""`socketless.bridge` as a client's bytes see it: two pipes, with a `Service` at their other ends.
+"""`socketless.http11.bridge` as a client's bytes see it: two pipes, with a `Service` at their other ends.
 
 What is expected of good bytes is what h11 reads as a client of them.
 """
@@ -22,7 +22,7 @@ from wsproto import events
 from socketless import IpcProcess, IpcThread
 from socketless.errors import AppProtocolError, ClientDisconnected, IncompleteResponse
 from socketless.host.worker import Worker
-from socketless.serving import Service
+from socketless.http11.service import Service
 from support import LIMIT, nothing_leaks
 
 KINDS = {

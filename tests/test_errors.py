@@ -9,7 +9,8 @@ import re
 import httpx
 import pytest
 
-from socketless import errors, families
+from socketless import errors
+from socketless.clients import families
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 

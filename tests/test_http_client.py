@@ -17,7 +17,7 @@ import urllib3
 
 from socketless import IpcThread, switch_to_ipc_connection
 from socketless.errors import ReadTimeout, WorkerDied
-from socketless.worker_socket import WorkerSocket
+from socketless.http11.worker_socket import WorkerSocket
 from support import LIMIT, nothing_leaks
 
 

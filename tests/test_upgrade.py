@@ -30,7 +30,8 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.frame_protocol import CloseReason
 
 from apps import websocket_app
-from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors, switch_to_ipc_connection, upgrade
+from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors, switch_to_ipc_connection
+from socketless.clients import upgrade
 from socketless.wire import drivers
 from support import LIMIT, nothing_leaks, traceback_of
 

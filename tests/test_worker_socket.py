@@ -14,7 +14,7 @@ import wsproto
 from wsproto import events
 
 from socketless import IpcProcess, IpcThread, errors
-from socketless.worker_socket import WorkerSocket, end_connections
+from socketless.http11.worker_socket import WorkerSocket, end_connections
 from support import LIMIT, nothing_leaks
 
 GET = b"GET %s HTTP/1.1\r\nHost: shop.example\r\n\r\n"

@@ -19,9 +19,9 @@ from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.syntax import Syntax
 
-from socketless.answer import traceback_in_worker
 from socketless.cli.options import BASE_URL, SECONDS, worker_options
 from socketless.cli.output import drop_stdout, print_error
+from socketless.clients.answer import traceback_in_worker
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
 from socketless.transport import IpcTransport

@@ -15,7 +15,7 @@ from socketless.cli.options import worker_options
 from socketless.cli.output import print_error
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
-from socketless.serving import Service
+from socketless.http11.service import Service
 from socketless.wire.channel import make_pipe
 
 __all__ = ["command"]

@@ -12,7 +12,7 @@ from socketless.host.worker import Worker
 from socketless.lowlevel.streams import LIMIT, Data, Stream, TransportStream
 
 try:
-    from socketless.bridge_transport import BridgeTransport
+    from socketless.http11.transport import BridgeTransport
 except ModuleNotFoundError as error:
     if error.name != "h11":
         raise

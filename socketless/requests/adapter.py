@@ -15,8 +15,8 @@ from requests.models import PreparedRequest, Response
 from urllib3 import Timeout
 from urllib3._collections import HTTPHeaderDict
 
-from socketless.answer import Body, response_of
-from socketless.carrier import Carrier, RequestBody, chunks_of, leave
+from socketless.clients.answer import Body, response_of
+from socketless.clients.carrier import Carrier, RequestBody, chunks_of, leave
 from socketless.errors import SocketlessError
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from socketless.clients.families import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
@@ -15,7 +16,6 @@ from socketless.errors import (
     WorkerStartError,
     WriteTimeout,
 )
-from socketless.families import mixed, name_of
 
 # Those that are not here stay as they are: requests, too, lets a TypeError through (TransferError), it has no name for
 # what is used after its end (StateError), and what the app raises is not the library's (AppError).

@@ -5,7 +5,8 @@
     reads  ◀─ bytes ────────── next_output() ◀─ Response, Chunk ── the app
 
 Requests are answered one after the other, in the order in which they have come (pipelining). A WebSocket's opening
-handshake makes of the connection what `socketless.upgrade` has; then `pump()` must be driven beside `next_output()`.
+handshake makes of the connection what `socketless.clients.upgrade` has; then `pump()` must be driven beside
+`next_output()`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any
 
 import h11
 
-from socketless import upgrade
-from socketless.answer import INTERNAL_SERVER_ERROR, AsTheirs, Body, response_of
+from socketless.clients import upgrade
+from socketless.clients.answer import INTERNAL_SERVER_ERROR, AsTheirs, Body, response_of
 from socketless.errors import AppProtocolError, ClientDisconnected, SocketlessError
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts

@@ -9,9 +9,9 @@ from contextlib import ExitStack, suppress
 from typing import Any
 from weakref import WeakSet
 
-from socketless.answer import Body
+from socketless.clients.answer import Body
+from socketless.clients.upgrade import Upgraded
 from socketless.host.worker import Worker
-from socketless.upgrade import Upgraded
 from socketless.wire.channel import Pull
 from socketless.wire.drivers import run_blocking
 

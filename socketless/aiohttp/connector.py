@@ -1,13 +1,4 @@
-"""A connector for aiohttp's `ClientSession`, whose requests go to an app instead of the network.
-
-    from socketless.aiohttp import ASGIApplicationConnector
-
-    async with ASGIApplicationConnector(app) as connector:
-        async with ClientSession("http://testserver", connector=connector) as session:
-            response = await session.get("/")
-
-aiohttp's own pool, timeouts, parser and writer are at work; only the connections are others (`BridgeTransport`).
-"""
+"""The connector: aiohttp's own pool, timeouts, parser and writer, over connections to an app."""
 
 from __future__ import annotations
 
@@ -16,19 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-try:
-    import aiohttp
-except ModuleNotFoundError as error:
-    if error.name != "aiohttp":
-        raise
-    raise ModuleNotFoundError(
-        "socketless.aiohttp needs aiohttp: pip install 'socketless[aiohttp]'", name="aiohttp"
-    ) from None
+import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
 
-from socketless.bridge_transport import BridgeTransport
-from socketless.content_encoding import Decoding
+from socketless.aiohttp.content_encoding import Decoding
+from socketless.aiohttp.inloop import InLoop
+from socketless.clients.families import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
@@ -39,14 +24,13 @@ from socketless.errors import (
     WorkerDied,
     WorkerStartError,
 )
-from socketless.families import mixed, name_of
 from socketless.host.apps import local_source_of
 from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
 from socketless.host.trace import logger
 from socketless.host.worker import Worker, owned
-from socketless.inloop import InLoop
+from socketless.http11.transport import BridgeTransport
 from socketless.worker.loading import LoadError, load_app
 
 if TYPE_CHECKING:
@@ -61,8 +45,8 @@ __all__ = ["ASGIApplicationConnector"]
 
 _LEAVE_SECONDS = 5.0  # that an app in this loop has to end its requests, as those of a worker have
 
-# What each error is called in aiohttp, as of `socketless.families`. A dead worker is no ServerDisconnectedError: that,
-# and a ClientOSError, makes aiohttp send the request again.
+# What each error is called in aiohttp, as of `socketless.clients.families`. A dead worker is no
+# ServerDisconnectedError: that, and a ClientOSError, makes aiohttp send the request again.
 _THEIR_NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "ClientConnectionError",
     WorkerDied: "ServerConnectionError",

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from socketless.bridge import Bridge
 from socketless.errors import ClientDisconnected, SocketlessError
 from socketless.host.worker import Worker
+from socketless.http11.bridge import Bridge
 from socketless.wire.channel import make_pipe
 from socketless.wire.drivers import run_blocking
 from socketless.wire.local import close_in_forks

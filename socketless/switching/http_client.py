@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
-from socketless.answer import traceback_in_worker
+from socketless.clients.answer import traceback_in_worker
+from socketless.clients.families import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
@@ -25,9 +26,8 @@ from socketless.errors import (
     WorkerStartError,
     WriteTimeout,
 )
-from socketless.families import mixed, name_of
 from socketless.host.worker import Worker
-from socketless.worker_socket import WorkerSocket
+from socketless.http11.worker_socket import WorkerSocket
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

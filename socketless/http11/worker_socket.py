@@ -17,10 +17,10 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from socketless.bridge import Bridge
 from socketless.errors import ClientDisconnected, SocketlessError
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
+from socketless.http11.bridge import Bridge
 from socketless.wire.channel import PipeEnd, Pull, PullingSteps, Wait, Woken, make_pipe
 from socketless.wire.drivers import deadline_after, poll
 from socketless.wire.local import close_in_forks

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from socketless.answer import AsTheirs
+from socketless.clients.answer import AsTheirs
 from socketless.errors import SocketlessError, StateError
 from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of

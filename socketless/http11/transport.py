@@ -14,8 +14,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol
 
-from socketless.bridge import Bridge
 from socketless.host.trace import logger
+from socketless.http11.bridge import Bridge
 from socketless.wire.drivers import run_async
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these

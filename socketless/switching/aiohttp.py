@@ -28,7 +28,7 @@ class Connections:
         worker, options, opened = self._worker, self._options, self._open
 
         async def _create_connection(self: Any, req: Any, traces: Any, timeout: Any) -> Any:
-            from socketless.aiohttp import connected_to_worker  # which needs aiohttp
+            from socketless.aiohttp.connector import connected_to_worker  # which needs aiohttp
 
             protocol = connected_to_worker(worker, req, timeout, **options)
             opened.add(protocol)
