@@ -1,9 +1,12 @@
-"""The switch: sends every client of httpx, httpx2, requests and aiohttp, and Starlette's TestClient, to one worker.
+"""The switch: sends the clients of a whole process to one worker.
+
+These are httpx's, httpx2's, requests', aiohttp's, urllib3's, those of `http.client` and `urllib.request`, and
+Starlette's TestClient.
 
 It replaces methods of the client libraries' own classes, not the classes: a client that was imported, subclassed or
-created before the switch goes to the worker too, and `isinstance` holds. What is replaced is the way to the network,
-`HTTPTransport`, requests' `HTTPAdapter` and the connections of `http.client` and urllib3; a client that was given
-another transport (`MockTransport`, `ASGITransport`) keeps it.
+created before the switch goes to the worker too, and `isinstance` holds. What is replaced is the way to the network:
+httpx's `HTTPTransport`, requests' `HTTPAdapter`, aiohttp's `TCPConnector`, the connections of `http.client` and
+urllib3, the TestClient's transport. A client that was given another (`MockTransport`, `ASGITransport`) keeps it.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.wire.drivers import deadline_after, remaining, run_async
-from socketless.wire.messages import Event, Request
+from socketless.wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Event, Request
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -38,11 +38,11 @@ class _Transport(Carrier):
     def _message(self, request: Any) -> Request:
         url, family = request.url, family_of(request)
         scheme = url.scheme
-        if scheme in _UPGRADED and upgrade.is_asked_for(request.headers) and self.worker.app_kind == "asgi":
-            scheme = _UPGRADED[scheme]
+        if scheme in WEBSOCKET_SCHEMES and upgrade.is_asked_for(request.headers) and self.worker.app_kind == "asgi":
+            scheme = WEBSOCKET_SCHEMES[scheme]
             upgrade.require_wsproto()
         elif scheme not in ("http", "https"):
-            hint = "only an ASGI app has WebSockets" if scheme in _UPGRADED else "give the client a base_url"
+            hint = "only an ASGI app has WebSockets" if scheme in WEBSOCKET_SCHEMES else "give the client a base_url"
             raise family.UnsupportedProtocol(
                 f"Request URL {str(url)!r} has no 'http://' or 'https://'; {hint}", request=request
             )
@@ -53,7 +53,7 @@ class _Transport(Carrier):
         return Request(
             method=request.method,
             scheme=scheme,
-            server=(url.raw_host.decode("ascii"), url.port or _PORTS[scheme]),
+            server=(url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS[scheme]),
             raw_target=request.extensions.get("target") or url.raw_path,
             headers=request.headers.raw,
             body=body,
@@ -89,10 +89,6 @@ class _Transport(Carrier):
         response = family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
         body.extensions = response.extensions
         return response
-
-
-_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-_UPGRADED = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
 async def _aclose(body: Body | upgrade.Upgraded) -> None:

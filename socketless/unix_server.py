@@ -166,7 +166,7 @@ class _Acceptor:
         with self._lock:
             for connection, service in self._connections.values():
                 service.leave()
-                if service.is_idle:
+                if service.may_end:
                     _shut_down(connection, socket.SHUT_RD)  # it reads, and hears that there is nothing more
 
     def cut_off(self) -> None:
@@ -264,6 +264,8 @@ def _lock(path: str) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(fd), os.stat(name)):  # it was locked, and is another's by now
                 raise BlockingIOError
+            if os.fstat(fd).st_size:
+                raise FileExistsError(errno.EEXIST, "there is a file already, which is no lock", name)
         except (BlockingIOError, FileNotFoundError):
             raise OSError(errno.EADDRINUSE, "another server starts there", path) from None
         try:

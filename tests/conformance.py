@@ -298,6 +298,8 @@ def body_of_another_length(client: Client) -> None:
             with pytest.raises(errors.AppProtocolError, match=f"the app's body is {kind} than its") as caught:
                 client.request("GET", f"/stream/chunks?how={how}&chunks=ab,cd&length_is={length}")
             assert isinstance(caught.value, client.library.TransportError)
+            if client.worker.app_kind == "asgi" and kind == "longer":  # where it is raised in the app
+                assert "conformance_app.py" in "".join(traceback.format_exception(caught.value))
 
 
 @check

@@ -149,12 +149,15 @@ def test_session_closed(way: str, caplog: pytest.LogCaptureFixture) -> None:
 def test_receive_timeout(way: str) -> None:
     """aiohttp's time limit for a message holds, and `sock_read` is none for messages."""
 
-    async def test(session: aiohttp.ClientSession) -> None:
-        async with session.ws_connect("/chat/late") as socket:
+    async def main() -> None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=0.05)
+        async with session_for(way, timeout=timeout) as session, session.ws_connect("/chat/late") as socket:
             with pytest.raises(asyncio.TimeoutError):
-                await socket.receive(timeout=0.01)
+                await socket.receive(timeout=0.2)
+            await socket.send_str("still there")
+            assert not socket.closed
 
-    run_with(way, test)
+    run(main)
 
 
 def test_wsgi() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -185,6 +185,8 @@ def test_request_and_response(worker: Worker) -> None:
         ("http:///a", "/a", "testserver", ["testserver", 80]),
         ("/a?next=http://one/", "/a?next=http://one/", "testserver", ["testserver", 80]),
         ("//one/a", "//one/a", "testserver", ["testserver", 80]),
+        ("http://one:/a", "/a", "one:", ["one", 80]),
+        ("http://[::1]:/a", "/a", "[::1]:", ["::1", 80]),
     ],
 )
 def test_whole_url_as_target(worker: Worker, url: str, target: str, host: str, server: list[object]) -> None:
@@ -359,6 +361,7 @@ def test_client_that_leaves_in_its_request(narrow: Worker) -> None:
 
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
+BAD_HOSTS = [b"x:65536", b"x:" + b"1" * 5000, b"a:b", b"::1", b"[::1", b"[", b"a b", b"a/b", b"a@b", b"\xe9"]
 
 
 @pytest.mark.parametrize(
@@ -367,12 +370,11 @@ HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
         (b"rubbish\r\n\r\n", 400, "illegal request line"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "Missing mandatory Host: header"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nbad header: y\r\n\r\n", 400, "illegal header line"),
-        (b"GET / HTTP/1.1\r\nHost: x:65536\r\n\r\n", 400, "the Host header has no port that can be: 65536"),
-        (
-            b"GET / HTTP/1.1\r\nHost: x:" + b"1" * 5000 + b"\r\n\r\n",
-            400,
-            "the Host header has no port that can be: 1111",
-        ),
+        *[
+            (b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host, 400, f"no host and port: {host.decode('latin-1')[:100]}")
+            for host in BAD_HOSTS
+        ],
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n", 501, "this is no proxy: there is no CONNECT"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000, 431, "Receive buffer too long"),
         (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "conflicting Content-Length headers"),
         (HEAD + b"Content-Length: x\r\n\r\n", 400, "bad Content-Length"),
@@ -393,6 +395,31 @@ def test_bad_bytes(worker: Worker, data: bytes, status: int, reason: str) -> Non
     assert body.decode().startswith(reason)
     assert b"connection: close" in refusal.lower()
     assert responses(talk(worker, get("/status/200")), "GET") == [(200, b"hello")]
+
+
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+HANDSHAKE = ("Upgrade: websocket", "Connection: keep-alive, Upgrade", "Sec-WebSocket-Version: 13", KEY)
+
+
+@pytest.mark.parametrize(
+    ("method", "version", "headers", "status"),
+    [
+        ("POST", "1.1", HANDSHAKE, 200),
+        ("GET", "1.0", HANDSHAKE, 200),
+        ("GET", "1.1", [HANDSHAKE[0], *HANDSHAKE[2:]], 200),
+        ("GET", "1.1", [*HANDSHAKE[:2], "Sec-WebSocket-Version: 8", KEY], 426),
+        ("GET", "1.1", [*HANDSHAKE[:2], KEY], 426),
+        ("GET", "1.1", [*HANDSHAKE[:3], "Sec-WebSocket-Key:"], 400),
+        ("GET", "1.1", [*HANDSHAKE[:3], "Sec-WebSocket-Key: no"], 400),
+        ("GET", "1.1", HANDSHAKE, 101),
+    ],
+)
+def test_handshake(websockets: Worker, method: str, version: str, headers: Sequence[str], status: int) -> None:
+    """What RFC 6455 wants of a WebSocket's handshake is there, or it is an ordinary request, or refused."""
+    request = "\r\n".join([f"{method} /raw/listen/x HTTP/{version}", "Host: x", *headers, "", ""])
+    head = talk(websockets, request.encode()).partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert (b"sec-websocket-version: 13" in head.lower()) == (status == 426)
 
 
 @pytest.mark.parametrize("error", [h11.RemoteProtocolError("of a peer's"), ClientDisconnected("of its own")])
@@ -610,6 +637,7 @@ CHUNK_SIZES = [
     *(b"%x", b"0%x", b"%x ", b" %x", b"+%x", b"-%x", b"0x%x", b"%x;a=b", b"%x;\n", b"%x\n", b"%x\r", b"f%x", b"\xb2%x"),
     *(b"%x_0", b"%xg", b"fffffffffffffffff%x", b"5", b"", b"\n%x"),
 ]
+HOSTS = [b"Host: x", b"Host: x:", b"Host:", b"Host: x:y", b"Host: [x", b"Host: \xff", b"Host: x\r\nHost: y", b"X: x"]
 SEPARATORS = [b": ", b":", b" : ", b"\t:", b":\n ", b"\0: "]
 ENDINGS = [b"\r\n", b"\n", b"\r", b"\r\r\n"]
 
@@ -621,7 +649,9 @@ def filled(template: bytes, number: int) -> bytes:
 @st.composite
 def damaged_requests(draw: st.DrawFn) -> bytes:
     """Requests that nobody should have written, the body of each of which would be a request by itself."""
-    damaged = draw(st.sets(st.sampled_from(["value", "separator", "head", "size", "body"]), min_size=1, max_size=2))
+    damaged = draw(
+        st.sets(st.sampled_from(["value", "separator", "head", "size", "body", "host"]), min_size=1, max_size=2)
+    )
 
     def choose(what: str, choices: list[bytes]) -> bytes:
         return filled(draw(st.sampled_from(choices)) if what in damaged else choices[0], len(HIDDEN))
@@ -633,6 +663,7 @@ def damaged_requests(draw: st.DrawFn) -> bytes:
     body = [HIDDEN]
     if is_chunked:
         body = [choose("size", CHUNK_SIZES), HIDDEN, b"0", b""]
+    lines = [choose("host", HOSTS) if line == b"Host: x" else line for line in lines]
     head = b"".join(line + choose("head", ENDINGS) for line in [*lines, b""])
     return head + (b"".join(line + choose("body", ENDINGS) for line in body) if is_chunked else HIDDEN)
 

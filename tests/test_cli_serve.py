@@ -22,6 +22,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import wsproto
+import wsproto.events
 
 from commands import LIMIT, MODULE, TESTS, environment, run
 from projects import under
@@ -133,6 +135,53 @@ def test_requests_that_hang(tmp_path: Path) -> None:
         assert asking.recv(65536).startswith(b"HTTP/1.1 200 ")
         process.send_signal(signal.SIGTERM)
         assert process.wait(LIMIT) == 0
+        assert asking.recv(1) == b""
+
+
+@needs_unix_sockets
+def test_file_where_the_lock_would_be(tmp_path: Path) -> None:
+    """A file of somebody's that has the lock's name is left alone."""
+    lock = tmp_path / "app.sock.lock"
+    lock.write_text("mine")
+    with IpcThread(APP) as worker, pytest.raises(FileExistsError, match="there is a file already, which is no lock"):
+        UnixServer(worker, tmp_path / "app.sock")
+    assert lock.read_text() == "mine"
+
+
+@needs_unix_sockets
+def test_body_over_the_limit(tmp_path: Path) -> None:
+    """A request's body over the worker's limit is a 413; a response's, a 502."""
+    told: list[BaseException] = []
+    with (
+        IpcThread(APP, max_body_bytes=1000) as worker,
+        UnixServer(worker, tmp_path / "app.sock", told.append) as server,
+        Session() as session,
+    ):
+        url = f"http+unix://{quote(server.path, safe='')}"
+        assert session.post(f"{url}/echo", data=bytes(1001)).status_code == 413
+        assert session.get(f"{url}/large?1001").status_code == 502
+        assert session.post(f"{url}/echo", data=bytes(1000)).status_code == 200
+    assert not told
+
+
+@needs_unix_sockets
+def test_websocket_when_the_server_is_closed(tmp_path: Path) -> None:
+    """Its app is told, and the client too; nobody waits for the time limit."""
+    client = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+    with (
+        nothing_leaks(),
+        IpcThread("apps.websocket_app:app") as worker,
+        socket.socket(socket.AF_UNIX) as asking,
+        UnixServer(worker, tmp_path / "app.sock") as server,
+    ):
+        asking.settimeout(LIMIT)
+        asking.connect(server.path)
+        asking.sendall(client.send(wsproto.events.Request(host="x", target="/raw/echo")))
+        client.receive_data(asking.recv(65536))
+        assert [type(event).__name__ for event in client.events()] == ["AcceptConnection"]
+        server.close(None)
+        client.receive_data(b"".join(iter(lambda: asking.recv(65536), b"")))
+        assert [type(event).__name__ for event in client.events()] == ["CloseConnection"]
 
 
 @needs_unix_sockets

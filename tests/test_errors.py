@@ -44,8 +44,8 @@ def test_every_error_of_an_exchange_is_one_of_httpx() -> None:
     """Each error that a transport may raise has a counterpart in httpx, which is a TransportError."""
     own = {errors.SocketlessError, errors.ExchangeTimeout, errors.StateError, errors.AppError}
     not_of_a_transport = {errors.ClientDisconnected, errors.RemoteProtocolError, errors.WebSocketDisconnect}
-    assert set(families._THEIR_NAMES) == set(CLASSES) - own - not_of_a_transport
-    for name in families._THEIR_NAMES.values():
+    assert set(families._NAMES) == set(CLASSES) - own - not_of_a_transport
+    for name in families._NAMES.values():
         assert issubclass(getattr(httpx, name), httpx.TransportError)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import http.client
 import io
 import json
+import socket
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ import urllib3
 from socketless import IpcThread, switch_to_ipc_connection
 from socketless.errors import ReadTimeout, WorkerDied
 from socketless.http11.worker_socket import WorkerSocket
-from support import LIMIT, nothing_leaks
+from support import LIMIT, nothing_leaks, sockets_are_refused
 
 
 @pytest.fixture(params=["wsgi", "asgi"])
@@ -133,15 +136,48 @@ def test_app_that_raises(switched: Any, path: str) -> None:
 
 
 def test_request_after_an_error_of_the_app(switched: Any) -> None:
-    """The connection can be used again."""
+    """The connection can be used again; how large the request was does not matter."""
     client = connection()
-    for _ in range(2):
-        client.request("GET", "/boom")
+    for size in (0, 1 << 20):
+        client.request("POST", "/stream/boom?at=start", io.BytesIO(bytes(size)), {"Content-Length": str(size)})
         with pytest.raises(LookupError):
             client.getresponse()
     client.request("GET", "/status/200")
     assert client.getresponse().read() == b"hello"
     client.close()
+
+
+class OwnWay(http.client.HTTPConnection):
+    """It connects by itself."""
+
+    connected = 0
+
+    def connect(self) -> None:
+        self.connected += 1
+        self.sock = socket.create_connection((self.host, self.port))
+
+
+@pytest.mark.skipif(sockets_are_refused(), reason="it is about a socket")
+def test_connection_with_a_way_of_its_own(switched: Any) -> None:
+    """It goes its way, and is kept for the next request."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def answer() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                for _ in range(3):
+                    peer.recv(65536)
+                    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        with ThreadPoolExecutor(1) as threads:
+            answering = threads.submit(answer)
+            client = OwnWay("127.0.0.1", listener.getsockname()[1], timeout=LIMIT)
+            for _ in range(3):
+                client.request("GET", "/")
+                assert client.getresponse().read() == b"ok"
+            client.close()
+            answering.result(LIMIT)
+    assert client.connected == 1
 
 
 def test_worker_that_dies(switched: Any) -> None:

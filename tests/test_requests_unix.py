@@ -201,7 +201,7 @@ def test_no_such_socket(session: Session, tmp_path: Path) -> None:
     with Session("unix://") as other, pytest.raises(requests.exceptions.InvalidURL) as refused:
         other.get("unix:///path")
     assert str(refused.value) == (
-        "'unix:///path' names no UNIX socket; one is written as in unix://%2Fpath%2Fof%2Fsocket/path"
+        "'unix:///path' names no UNIX socket; write its path percent-encoded, as in unix://%2Fpath%2Fof%2Fsocket/path"
     )
 
 

@@ -54,6 +54,15 @@ def test_files(worker: IpcProcess) -> None:
         file.flush()
         assert file.read().endswith("hello")
     assert line.fileno() == -1
+    line = WorkerSocket(worker, LIMIT)
+    with line.makefile("rb") as reader:
+        line.sendall(GET % b"/status/200")
+        line.close()
+        line.close()  # the file still uses it
+        assert reader.readline() == b"HTTP/1.1 200 Whatever\r\n" or worker.app_kind == "asgi"
+    with WorkerSocket(worker, LIMIT) as line:
+        assert line.fileno() > 0
+    assert line.fileno() == -1
     for call in (lambda: line.recv(1), lambda: line.sendall(b"x")):
         with pytest.raises(OSError, match="the connection is closed"):
             call()
@@ -157,9 +166,23 @@ def test_error_of_the_app(line: WorkerSocket) -> None:
     with pytest.raises(LookupError):
         line.recv(1)
     assert line.recv(1) == b""
-    line.sendall(bytes(100_000))  # as into a socket's buffer
+    line.sendall(bytes(17 << 20))  # as into a socket's buffer
     with pytest.raises(BrokenPipeError):
         line.sendall(b"x")
+
+
+def test_error_of_the_app_while_the_client_writes(worker: IpcProcess) -> None:
+    """It waits for who reads the response, for a while: a client that writes for ever gets it, too."""
+    head = b"POST /stream/boom?at=start HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
+    with WorkerSocket(worker, LIMIT) as line:
+        line.sendall(head)
+        write(line, bytes(100_000), 100)
+        with pytest.raises(LookupError):
+            line.recv(1)
+    with WorkerSocket(worker, LIMIT) as line:
+        line.sendall(head)
+        with pytest.raises(LookupError):
+            write(line, bytes(100_000), 1000)
 
 
 def test_pool_timeout() -> None:

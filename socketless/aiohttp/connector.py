@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -13,7 +14,8 @@ from aiohttp.streams import StreamReader
 
 from socketless.aiohttp.content_encoding import Decoding
 from socketless.aiohttp.inloop import InLoop
-from socketless.clients.families import mixed, name_of
+from socketless.clients.answer import Answers
+from socketless.clients.theirs import as_theirs
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
@@ -31,6 +33,7 @@ from socketless.host.thread import IpcThread
 from socketless.host.trace import logger
 from socketless.host.worker import Worker, owned
 from socketless.http11.transport import BridgeTransport
+from socketless.wire.messages import DEFAULT_PORTS
 from socketless.worker.loading import LoadError, load_app
 
 if TYPE_CHECKING:
@@ -45,18 +48,17 @@ __all__ = ["ASGIApplicationConnector"]
 
 _LEAVE_SECONDS = 5.0  # that an app in this loop has to end its requests, as those of a worker have
 
-# What each error is called in aiohttp, as of `socketless.clients.families`. A dead worker is no
+# What each error is called in aiohttp, as of `socketless.clients.theirs`. A dead worker is no
 # ServerDisconnectedError: that, and a ClientOSError, makes aiohttp send the request again.
-_THEIR_NAMES: dict[type[SocketlessError], str] = {
-    WorkerStartError: "ClientConnectionError",
-    WorkerDied: "ServerConnectionError",
-    TransferError: "ClientError",
-    AppProtocolError: "ServerConnectionError",
-    BodyTooLarge: "ClientPayloadError",
-    IncompleteResponse: "ClientPayloadError",
-    ExchangeTimeout: "ServerTimeoutError",
+_NAMES: dict[type[SocketlessError], str] = {
+    WorkerStartError: "aiohttp.ClientConnectionError",
+    WorkerDied: "aiohttp.ServerConnectionError",
+    TransferError: "aiohttp.ClientError",
+    AppProtocolError: "aiohttp.ServerConnectionError",
+    BodyTooLarge: "aiohttp.ClientPayloadError",
+    IncompleteResponse: "aiohttp.ClientPayloadError",
+    ExchangeTimeout: "aiohttp.ServerTimeoutError",
 }
-_PORTS = {"http": 80, "https": 443}
 _SCHEMES = {"ws": "http", "wss": "https"}
 
 
@@ -106,10 +108,10 @@ class ASGIApplicationConnector(aiohttp.BaseConnector):
         except BaseException:
             self._close()
             raise
-        self._answers: Any = Decoding(answering) if decompress else answering
+        self._answers: Answers = Decoding(answering) if decompress else answering
         self._options = {"client": client, "root_path": root_path, "raise_app_exceptions": propagate_exceptions}
 
-    def _answering(self, application: Callable[..., Any] | str | Worker, app_kind: str) -> Any:
+    def _answering(self, application: Callable[..., Any] | str | Worker, app_kind: str) -> Answers:
         if isinstance(application, Worker):
             return application
         if isinstance(application, str):
@@ -168,14 +170,14 @@ class ASGIApplicationConnector(aiohttp.BaseConnector):
         await self.close()
 
 
-def _connected(worker: Any, request: ClientRequest, **options: Any) -> _Protocol:
+def _connected(worker: Answers, request: ClientRequest, **options: Any) -> _Protocol:
     """Make a connection to a worker, for the scheme and the host of a request."""
     url = request.url
     scheme = _SCHEMES.get(url.scheme, url.scheme)
     protocol = _Protocol(asyncio.get_running_loop())
-    server = url.host or "", url.port or _PORTS[scheme]
+    server = url.host or "", url.port or DEFAULT_PORTS[scheme]
     protocol.bridge_transport = BridgeTransport(
-        protocol, worker, scheme=scheme, server=server, as_theirs=_as_theirs, **options
+        protocol, worker, scheme=scheme, server=server, as_theirs=partial(as_theirs, names=_NAMES), **options
     )
     return protocol
 
@@ -185,11 +187,6 @@ def connected_to_worker(worker: Worker, request: ClientRequest, timeout: ClientT
     protocol = _connected(Decoding(worker), request, **options)
     protocol.pool_timeout = timeout.connect
     return protocol
-
-
-def _as_theirs(error: SocketlessError) -> SocketlessError:
-    name = name_of(error, _THEIR_NAMES)
-    return error if name is None else mixed(error, "aiohttp", name)
 
 
 class _Protocol(ResponseHandler):

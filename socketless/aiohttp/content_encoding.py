@@ -1,4 +1,4 @@
-"""Request bodies that are compressed (RFC 9110, section 8.4), for apps that take none: they get what was compressed."""
+"""Decodes compressed request bodies (Content-Encoding, RFC 9110, section 8.4) before the app gets them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
+from socketless.clients.answer import Answers, Exchanging
 from socketless.errors import TransferError
-from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
-from socketless.host.worker import Worker
 from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.messages import RawHeaders, Request
 
@@ -21,7 +20,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 class Decoding:
     """A worker whose app gets the bodies of requests decoded. A coding that is not known here is left to the app."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Answers) -> None:
         self._worker = worker
 
     @property
@@ -31,7 +30,7 @@ class Decoding:
 
     def exchange(
         self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
-    ) -> PullingSteps[Exchange]:
+    ) -> PullingSteps[Exchanging]:
         """Send a request to the worker; see `Worker.exchange`. The app sees no Content-Encoding.
 
         One that says its length has the right one afterwards; one that is chunked stays so.

@@ -20,7 +20,7 @@ from socketless.errors import ReadTimeout, SocketlessError, StateError
 from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
 from socketless.host.trace import logger
 from socketless.host.upload import NO_UPLOAD, Upload
-from socketless.wire.channel import Pull, PullingSteps
+from socketless.wire.channel import Pull, PullingSteps, Steps
 from socketless.wire.messages import Cancel, Echo, Failed, Message, Request, WantBody, is_last
 from socketless.worker import stacks
 from socketless.worker.asgi import as_asgi3
@@ -125,7 +125,7 @@ class LoopExchange:
     def keep_open(self) -> None:
         """A `receive()` that is given up does no harm here."""
 
-    def send(self, message: Message, timeouts: Timeouts | None = None) -> PullingSteps[None]:
+    def send(self, message: Message, timeouts: Timeouts | None = None) -> Steps[None]:
         """Give the app a message.
 
         Raises:
@@ -190,6 +190,12 @@ class LoopExchange:
             self._is_cancelled = True
             self._mailbox.close()
             self._theirs.take(Cancel())
+
+    def abandon(self) -> None:
+        """Cancel it from a finalizer: perhaps the loop is closed, or another thread's."""
+        loop = self.ended.get_loop()
+        with suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(self.cancel)
 
     async def close(self) -> None:
         """Wait until nothing is left of the app, if it has returned."""
@@ -272,11 +278,14 @@ class _Next:
         raise StopAsyncIteration
 
 
-class _Http(HttpExchange):
+class _WithoutThread:
     async def wait_for_thread(self) -> None:
         """There is no thread that the next exchange needs."""
 
 
-class _WebSocket(WebSocketExchange):
-    async def wait_for_thread(self) -> None:
-        """There is no thread that the next exchange needs."""
+class _Http(_WithoutThread, HttpExchange):
+    pass
+
+
+class _WebSocket(_WithoutThread, WebSocketExchange):
+    pass

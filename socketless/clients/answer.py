@@ -6,17 +6,45 @@ A client module says how our errors are to be raised, as its library's own: that
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from socketless.errors import BodyTooLarge, IncompleteResponse, ReadTimeout, SocketlessError
-from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
-from socketless.host.limits import Timeouts
-from socketless.wire.channel import PullingSteps
-from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Response, is_bodiless, is_last
+from socketless.host.limits import NO_LIMITS, Timeouts
+from socketless.wire.channel import Pull, PullingSteps, Steps
+from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response, is_bodiless, is_last
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+
+class Exchanging(Protocol):
+    """What a client needs of an exchange, with a worker or, in aiohttp's case, in its own loop."""
+
+    label: str
+    answer: Message
+    failed: Failed | None
+
+    @property
+    def is_over(self) -> bool: ...
+    def keep_open(self) -> None: ...
+    def send(self, message: Message, timeouts: Timeouts | None = None) -> Steps[None]: ...
+    def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]: ...
+    def receive_or_end(self, timeouts: Timeouts | None = None) -> PullingSteps[Message | None]: ...
+    def cancel(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+class Answers(Protocol):
+    """What answers requests: a worker, or what stands before one."""
+
+    @property
+    def app_kind(self) -> str: ...
+    def exchange(
+        self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
+    ) -> PullingSteps[Exchanging]: ...
+
 
 AsTheirs = Callable[[SocketlessError], BaseException]
 
@@ -28,7 +56,13 @@ INTERNAL_SERVER_ERROR = Response(
     b"Internal Server Error",
 )
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _PATIENCE = Timeouts(read=1.0)  # with an app that goes on after the headers of a response that has no body
+
+
+def reason_of(response: Response) -> str:
+    """Return the reason phrase of a response (RFC 9112, section 4); an ASGI app gives none."""
+    return response.reason or _PHRASES.get(response.status, "")
 
 
 def response_of(answer: Message, as_theirs: AsTheirs, *, raise_app_exceptions: bool) -> Response:
@@ -71,7 +105,7 @@ class Body:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: Exchanging,
         method: str,
         response: Response,
         as_theirs: AsTheirs,

@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from socketless.clients.answer import AsTheirs
+from socketless.clients.answer import AsTheirs, Exchanging
 from socketless.errors import SocketlessError, StateError
-from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
 from socketless.wire.channel import PullingSteps, Steps
@@ -70,7 +69,7 @@ class Upgraded:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: Exchanging,
         as_theirs: AsTheirs,
         as_network_error: Callable[..., BaseException],
         *,

@@ -11,21 +11,20 @@ handshake makes of the connection what `socketless.clients.upgrade` has; then `p
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import h11
 
 from socketless.clients import upgrade
-from socketless.clients.answer import INTERNAL_SERVER_ERROR, AsTheirs, Body, response_of
+from socketless.clients.answer import INTERNAL_SERVER_ERROR, Answers, AsTheirs, Body, Exchanging, reason_of, response_of
 from socketless.errors import AppProtocolError, ClientDisconnected, SocketlessError
-from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
-from socketless.host.worker import Worker
 from socketless.wire.channel import Pull, PullingSteps
-from socketless.wire.messages import Event, Failed, Request, Response, is_bodiless
+from socketless.wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Event, Failed, Request, Response, is_bodiless
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -33,8 +32,8 @@ __all__ = ["Bridge"]
 
 _MAX_HEAD = 64 * 1024  # bytes that the head of a request may have
 _READ_SIZE = 64 * 1024
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
 _URL = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[-A-Za-z0-9._~!$&'()*+,;=%]*)(?::([0-9]{0,5}))?")  # RFC 3986, section 3.2
 _TEXT = [("content-type", "text/plain; charset=utf-8")]
 
 
@@ -56,7 +55,7 @@ class Bridge:
 
     def __init__(
         self,
-        worker: Worker,
+        worker: Answers,
         received: Iterator[bytes] | AsyncIterator[bytes],
         interject: Callable[[bytes], None],
         *,
@@ -77,7 +76,7 @@ class Bridge:
         self._on_failure = on_failure
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         self._method = ""  # of the request that is being answered
-        self._exchange: Exchange | None = None  # the last one
+        self._exchange: Exchanging | None = None  # the last one
         self._body: Body | None = None  # of the response that is being sent
         self._is_bodiless = False  # the response has no body, whatever the app says
         self._has_answered = False  # a response is complete, and its request perhaps not
@@ -87,7 +86,7 @@ class Bridge:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that has come is answered, and the next request may come; so it is at first."""
+        """Whether all that has come is answered, and the next request may come; true at first."""
         if self._method and not self._has_answered:
             return False
         done = {self._connection.our_state, self._connection.their_state} <= {h11.IDLE, h11.DONE}
@@ -108,19 +107,20 @@ class Bridge:
                     return output
             return None
         except _Refused as refused:
-            return self.refuse(refused.status, refused.reason)
+            return self.refuse(refused.status, refused.reason, refused.headers)
         except GeneratorExit:  # dropped
             self.abandon()
             raise
         except BaseException as error:
             self._is_closed = True
             self.hang_up()
-            if isinstance(error, ClientDisconnected) and not self._app_has_failed:
+            if isinstance(error, ClientDisconnected) and not self.app_has_failed:
                 return None
             raise
 
     @property
-    def _app_has_failed(self) -> bool:
+    def app_has_failed(self) -> bool:
+        """Whether the app has raised."""
         return self._exchange is not None and self._exchange.failed is not None
 
     def _step(self) -> PullingSteps[bytes]:
@@ -188,9 +188,11 @@ class Bridge:
         texts = _text_of(event.headers)
         if "content-length" in texts and "transfer-encoding" in texts:
             raise _Refused("Content-Length and Transfer-Encoding in one request", 400)  # RFC 9112, section 6.1
-        if upgrade.is_asked_for(texts) and self._worker.app_kind == "asgi":
+        if event.method == b"CONNECT":
+            raise _Refused("this is no proxy: there is no CONNECT", 501)  # RFC 9110, section 9.3.6
+        if self._worker.app_kind == "asgi" and _opens_websocket(event, texts):
             upgrade.require_wsproto()
-            scheme = {"http": "ws", "https": "wss"}[scheme]
+            scheme = WEBSOCKET_SCHEMES[scheme]
         authority, target = _authority_and_target(event.target)
         if authority:
             headers = [(name, authority if name.lower() == b"host" else value) for name, value in headers]
@@ -281,7 +283,7 @@ class Bridge:
         else:
             self._is_closed = True
 
-    def refuse(self, status: int, reason: str) -> bytes | None:
+    def refuse(self, status: int, reason: str, headers: Iterable[tuple[str, str]] = ()) -> bytes | None:
         """End the connection, with a response of our own if none has begun; `None`: it is too late for that."""
         self.hang_up()
         self._is_closed = True
@@ -289,8 +291,8 @@ class Bridge:
         if has_gone or self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return None
         text = f"{reason}\n".encode()
-        headers = [*_TEXT, ("content-length", str(len(text))), ("connection", "close")]
-        head = h11.Response(status_code=status, reason=_REASONS[status], headers=headers)
+        headers = [*headers, *_TEXT, ("content-length", str(len(text))), ("connection", "close")]
+        head = h11.Response(status_code=status, reason=HTTPStatus(status).phrase, headers=headers)
         self._is_bodiless = is_bodiless(self._method, status)
         return self._send(head) + self._data(text) + self._send(h11.EndOfMessage())
 
@@ -325,23 +327,47 @@ class Bridge:
 
 def _closing(head: h11.Response) -> h11.Response:
     headers = head.headers.raw_items()
-    options = b",".join(value for name, value in head.headers if name == b"connection").lower().split(b",")
-    if b"close" not in [option.strip() for option in options]:
+    if b"close" not in _connection_options(head):
         headers = [*headers, (b"Connection", b"close")]
     return h11.Response(status_code=head.status_code, reason=head.reason, headers=headers)
+
+
+def _connection_options(head: h11.Request | h11.Response) -> list[bytes]:
+    """Return what the Connection header says (RFC 9110, section 7.6.1), in small letters."""
+    value = b",".join(value for name, value in head.headers if name == b"connection")
+    return [option.strip() for option in value.lower().split(b",")]
+
+
+def _opens_websocket(request: h11.Request, headers: Mapping[str, str]) -> bool:
+    """Return whether a request is the opening handshake of a WebSocket (RFC 6455, section 4.2.1).
+
+    Raises:
+        _Refused: it is one that cannot be answered.
+    """
+    may_upgrade = request.method == b"GET" and request.http_version != b"1.0"  # RFC 9110, section 7.8
+    if not (may_upgrade and b"upgrade" in _connection_options(request) and upgrade.is_asked_for(headers)):
+        return False
+    if headers.get("sec-websocket-version") != "13":
+        raise _Refused("there is version 13 of WebSockets", 426, [("sec-websocket-version", "13")])
+    try:
+        key = base64.b64decode(headers["sec-websocket-key"], validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 16:
+        raise _Refused("Sec-WebSocket-Key is no 16 bytes in base64", 400)
+    return True
 
 
 class _Refused(Exception):
     """What the client has written is no HTTP. An app may raise h11's own error, which is none of this connection."""
 
-    def __init__(self, reason: str, status: int) -> None:
+    def __init__(self, reason: str, status: int, headers: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(reason, status)
-        self.reason, self.status = reason, status
+        self.reason, self.status, self.headers = reason, status, headers
 
 
 def _h11_head(response: Response) -> h11.Response:
-    reason = response.reason or _REASONS.get(response.status, "")  # an ASGI app has none
-    return h11.Response(status_code=response.status, reason=reason, headers=response.headers)
+    return h11.Response(status_code=response.status, reason=reason_of(response), headers=response.headers)
 
 
 class _RequestBody(Pull):
@@ -367,12 +393,11 @@ def _server_of(host: str, scheme: str, default: tuple[str, int]) -> tuple[str, i
     """Return host and port of a `Host` header (RFC 9110, section 7.2); where it is empty, `default`."""
     if not host:
         return default
-    name, colon, port = host.rpartition(":")
-    if not (colon and port.isascii() and port.isdigit()):
-        name, port = host, "80" if scheme in ("http", "ws") else "443"
-    if len(port) > 5 or int(port) > 65535:
-        raise _Refused(f"the Host header has no port that can be: {port[:20]}", 400)
-    return name.removeprefix("[").removesuffix("]"), int(port)
+    match = _HOST.fullmatch(host)
+    port = match and (match[2] or DEFAULT_PORTS[scheme])
+    if match is None or int(port or 0) > 65535:
+        raise _Refused(f"no host and port: {host[:100]}", 400)
+    return match[1].strip("[]") or default[0], int(port or 0)
 
 
 def _authority_and_target(target: bytes) -> tuple[bytes, bytes]:

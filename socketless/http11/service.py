@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from socketless.errors import ClientDisconnected, SocketlessError
+from socketless.errors import BodyTooLarge, ClientDisconnected, SocketlessError
 from socketless.host.worker import Worker
 from socketless.http11.bridge import Bridge
 from socketless.wire.channel import make_pipe
@@ -42,8 +42,16 @@ class Service:
         """Whether it waits for a request, of which nothing has come."""
         return self._bridge.is_idle
 
+    @property
+    def may_end(self) -> bool:
+        """Whether it is between two requests, or a WebSocket."""
+        return self.is_idle or self._bridge.upgraded is not None
+
     def leave(self) -> None:
-        """Answer no request that has not begun yet. One that waits for that does so until its client writes no more."""
+        """Answer what has begun, and nothing after it.
+
+        A connection that `may_end` ends only when its reading side is shut down, too; the caller does that.
+        """
         self._is_leaving = True
 
     def run(self) -> None:
@@ -68,6 +76,9 @@ class Service:
                 if pump is None and self._bridge.upgraded is not None:
                     pump = threading.Thread(target=self._pump, name="socketless-pump", daemon=True)
                     pump.start()
+        except BodyTooLarge as error:
+            with suppress(ClientDisconnected):
+                self._write(self._bridge.refuse(502 if self._bridge.app_has_failed else 413, str(error)) or b"")
         except SocketlessError as error:
             reason = str(error).partition("\n")[0].rstrip(":")
             with suppress(ClientDisconnected):

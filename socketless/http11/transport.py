@@ -14,6 +14,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol
 
+from socketless.clients.answer import Answers
 from socketless.host.trace import logger
 from socketless.http11.bridge import Bridge
 from socketless.wire.drivers import run_async
@@ -42,7 +43,7 @@ class Client(Protocol):
 class BridgeTransport(asyncio.Transport):
     """One connection, of the running event loop; `worker` and `options` are those of `Bridge`."""
 
-    def __init__(self, protocol: Client, worker: Any, **options: Any) -> None:
+    def __init__(self, protocol: Client, worker: Answers, **options: Any) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol

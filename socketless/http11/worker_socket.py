@@ -1,4 +1,4 @@
-"""What a client library on blocking sockets takes for one: its other end is a worker.
+"""A stand-in for a connected, blocking socket, whose peer is a worker.
 
     sendall() ── bytes ─▶ Bridge ── Request ──▶ the app
     recv()    ◀─ bytes ── Bridge ◀─ Response ── the app
@@ -14,10 +14,11 @@ import socket
 import warnings
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from socketless.errors import ClientDisconnected, SocketlessError
+from socketless.errors import ClientDisconnected, ExchangeTimeout, SocketlessError
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.http11.bridge import Bridge
@@ -25,9 +26,13 @@ from socketless.wire.channel import PipeEnd, Pull, PullingSteps, Wait, Woken, ma
 from socketless.wire.drivers import deadline_after, poll
 from socketless.wire.local import close_in_forks
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _BUFFER_SIZE = 64 * 1024  # bytes that wait on either side, before the other one has to take some
+_BEYOND_THE_END = 16 << 20  # bytes that go nowhere before that is an error: what has ended it is raised by recv()
 _NOTHING_YET = object()
 
 _open: WeakSet[WorkerSocket] = WeakSet()
@@ -35,13 +40,13 @@ _open: WeakSet[WorkerSocket] = WeakSet()
 
 def end_connections(worker: Worker) -> None:
     """End those to a worker, whoever keeps them: the next request is for the network, or for another worker."""
-    for line in list(_open):
-        if line.worker is worker:
-            line.end()
+    for sock in list(_open):
+        if sock.worker is worker:
+            sock.end()
 
 
 class WorkerSocket:
-    """A connected socket. One thread uses it at a time.
+    """A stand-in for a connected `socket.socket`. One thread uses it at a time.
 
     What is written is given to the app at once, as far as that needs no waiting; `recv()` waits. What the app raises is
     raised where the response is read.
@@ -66,8 +71,9 @@ class WorkerSocket:
         self._has_ended = False  # no more is to be read, beyond what is here
         self._error: BaseException | None = None  # what has ended it
         self._end_pipe: tuple[PipeEnd, PipeEnd] | None = None  # for fileno()
-        self._is_closed = False
-        self._uses = 1  # this, and the files that makefile() has made
+        self._is_closed = False  # by close()
+        self._is_gone = False  # that, and no file uses it any more
+        self._files = 0  # that makefile() has made, and nobody has closed
         _open.add(self)
 
     def __repr__(self) -> str:
@@ -79,12 +85,12 @@ class WorkerSocket:
         """Write bytes; while the app does not read, this waits.
 
         Raises:
-            TimeoutError: it waited for too long. `PoolTimeout`, `WriteTimeout` and `ReadTimeout` say for what.
+            TimeoutError: it waited for too long.
             BrokenPipeError: the connection has ended.
-            Exception: what the app has raised.
+            Exception: what the app has raised, if the client does not come to read.
         """
         self._check_open()
-        if self._writes_no_more or (self._has_ended and self._is_full):
+        if self._writes_no_more or (self._has_ended and self._written.size > _BEYOND_THE_END):
             self._raise_error()
             raise BrokenPipeError(errno.EPIPE, "the connection has ended")
         piece = bytes(data)
@@ -93,8 +99,12 @@ class WorkerSocket:
         self._written.append(piece)
         self._limits.pool = self._timeout or None
         # A client that writes first and then reads gets there, however much the app sends before that.
-        while len(self._to_read) < _BUFFER_SIZE and self._go_on(patiently=self._is_full):
-            pass
+        while len(self._to_read) < _BUFFER_SIZE:
+            patiently = self._is_full and self._timeout != 0
+            if not self._go_on(patiently=patiently):
+                break
+        if isinstance(self._error, ExchangeTimeout):
+            self._raise_error()
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Write bytes, as `sendall()`, and return how many."""
@@ -210,7 +220,7 @@ class WorkerSocket:
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **text_options: Any) -> Any:
         """Return a file for reading or writing, as of `socket.socket.makefile()`."""
-        self._uses += 1
+        self._files += 1
         raw = _File(self)
         if buffering == 0:
             return raw
@@ -229,7 +239,7 @@ class WorkerSocket:
 
         It does not tell whether there is something to be read.
         """
-        if self._is_closed:
+        if self._is_gone:
             return -1
         if self._end_pipe is None:
             self._end_pipe = make_pipe()
@@ -252,9 +262,18 @@ class WorkerSocket:
             self._end_pipe[1].close()
 
     def close(self) -> None:
-        """End the connection, once the files of `makefile()` are closed, too."""
-        self._uses -= 1
-        if self._uses > 0 or self._is_closed:
+        """End the connection, once the files of `makefile()` are closed, too. May be called twice."""
+        self._is_closed = True
+        self._leave()
+
+    def drop_file(self) -> None:
+        """Take notice that a file of `makefile()` is closed."""
+        self._files -= 1
+        if self._is_closed:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._files > 0 or self._is_gone:
             return
         self.end()
         if self._bridge.upgraded is not None:
@@ -262,12 +281,20 @@ class WorkerSocket:
         with suppress(SocketlessError):
             self._answering.throw(ClientDisconnected("the client has gone"))
         self._bridge.hang_up()
-        self._is_closed = True
+        self._is_gone = True
         if self._end_pipe is not None:
             self._end_pipe[0].close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
     def __del__(self) -> None:
-        if not getattr(self, "_is_closed", True):
+        if not getattr(self, "_is_gone", True):
             self._answering.close()
             self._pumping.close()
             self._bridge.abandon()
@@ -279,7 +306,7 @@ class WorkerSocket:
             self._end_pipe[1].close()
 
     def _check_open(self) -> None:
-        if self._is_closed:
+        if self._is_gone:
             raise OSError(errno.EBADF, "the connection is closed")
 
 
@@ -346,8 +373,8 @@ class _Resumable:
 
 
 class _File(io.RawIOBase):
-    def __init__(self, line: WorkerSocket) -> None:
-        self._line = line
+    def __init__(self, sock: WorkerSocket) -> None:
+        self._sock = sock
 
     def readable(self) -> bool:
         return True
@@ -356,15 +383,15 @@ class _File(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        return self._line.recv_into(buffer)
+        return self._sock.recv_into(buffer)
 
     def write(self, data: Any) -> int:
-        return self._line.send(data)
+        return self._sock.send(data)
 
     def fileno(self) -> int:
-        return self._line.fileno()
+        return self._sock.fileno()
 
     def close(self) -> None:
         if not self.closed:
             super().close()
-            self._line.close()
+            self._sock.drop_file()

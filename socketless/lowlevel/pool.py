@@ -173,7 +173,6 @@ class ConnectionPool:
             TimeoutError: there was none within `max_wait_connection_seconds`.
             OSError: it could not be made: `ConnectionRefusedError`, `ssl.SSLCertVerificationError`, and so on.
             StateError: the pool is closed.
-            ModuleNotFoundError: a worker needs h11; the text says what to install.
         """
         return self._lease(_peer_of(to, *args, **options))
 
@@ -341,7 +340,7 @@ _MISSING: Any = object()
 
 def _peer_of(to: Any, port: Any = _MISSING, ssl_context: Any = _MISSING, **options: Any) -> Peer:
     if isinstance(to, Worker):
-        from socketless.lowlevel.workers import WorkerPeer  # which needs h11
+        from socketless.lowlevel.workers import WorkerPeer  # nobody else needs the bridge
 
         if port is not _MISSING:
             raise TypeError("a worker has no port")

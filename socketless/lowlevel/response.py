@@ -5,8 +5,8 @@
 
 The methods are generators: each yields where it needs more bytes, is sent them (`b""`: there are no more), and returns
 what it is for. What they have not used is `unconsumed`. One that was left in the middle, say by a timeout, may be
-called again. They take what the grammar allows and, where the RFC leaves
-the choice to refuse what is doubtful, refuse it: a bare LF at the end of a line, two lengths, a length beside chunks.
+called again. They take what the grammar allows and, where the RFC leaves the choice to refuse what is doubtful, refuse
+it: a bare LF at the end of a line, two lengths, a length beside chunks.
 """
 
 from __future__ import annotations

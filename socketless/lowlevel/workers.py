@@ -9,14 +9,8 @@ from typing import Any
 from socketless.errors import WriteTimeout
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
+from socketless.http11.transport import BridgeTransport
 from socketless.lowlevel.streams import LIMIT, Data, Stream, TransportStream
-
-try:
-    from socketless.http11.transport import BridgeTransport
-except ModuleNotFoundError as error:
-    if error.name != "h11":
-        raise
-    raise ModuleNotFoundError("a worker's bytes need h11: pip install 'socketless[lowlevel]'", name="h11") from None
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

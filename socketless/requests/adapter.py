@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,7 +14,7 @@ from requests.models import PreparedRequest, Response
 from urllib3 import Timeout
 from urllib3._collections import HTTPHeaderDict
 
-from socketless.clients.answer import Body, response_of
+from socketless.clients.answer import Body, reason_of, response_of
 from socketless.clients.carrier import Carrier, RequestBody, chunks_of, leave
 from socketless.errors import SocketlessError
 from socketless.host.exchange import Exchange
@@ -29,7 +28,6 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 __all__ = ["IpcAdapter"]
 
-_PORTS = {"http": 80, "https": 443}
 _READ_SIZE = 64 * 1024
 _SKIPPED = "@@@SKIP_HEADER@@@"  # urllib3.util.SKIP_HEADER
 
@@ -78,29 +76,32 @@ class IpcAdapter(Carrier, BaseAdapter):
             TransferError: a piece of the request's body is neither bytes nor text.
             StateError: the worker is closed.
         """
+        return HTTPAdapter.build_response(self, request, self.send_raw(request, timeout))  # type: ignore[arg-type]
+
+    def send_raw(self, request: PreparedRequest, timeout: Any = None) -> RawResponse:
+        """Carry a request to the worker, as `send()` does; return what `HTTPAdapter.build_response()` takes."""
         message, upload = self._message(request), None
         exchange: Exchange | None = None
         if message.more_body:
             upload = RequestBody(_chunks_of(request.body), request.body)
         try:
             exchange = self.worker.exchange_blocking(message, _timeouts(timeout), upload)
-            raw = self._raw(request, message, exchange, upload)
+            return self._raw(request, message, exchange, upload)
         except SocketlessError as error:
             raise head_error(error, request) from error.__cause__
         finally:
             if upload is not None and (exchange is None or exchange.is_over):
                 upload.close()
-        return HTTPAdapter.build_response(self, request, raw)  # type: ignore[arg-type]
 
     def _message(self, request: PreparedRequest) -> messages.Request:
         url = urlsplit(str(request.url))
-        if url.scheme not in _PORTS or url.hostname is None:
+        if url.scheme not in ("http", "https") or url.hostname is None:
             raise InvalidSchema(f"a worker answers http:// and https://, not {request.url!r}", request=request)
         body = _whole(request.body)
         return messages.Request(
             method=str(request.method),
             scheme=url.scheme,
-            server=(url.hostname, url.port or _PORTS[url.scheme]),
+            server=(url.hostname, url.port or messages.DEFAULT_PORTS[url.scheme]),
             raw_target=request.path_url.encode(),
             headers=_raw_headers(request, _host(url)),
             body=body or b"",
@@ -134,7 +135,7 @@ class IpcAdapter(Carrier, BaseAdapter):
             method=message.method,
             url=request.path_url,
             status=answer.status,
-            reason=answer.reason or _phrase(answer.status),
+            reason=reason_of(answer),
             headers=headers,
             chunks=chunks,
             close=on_close.close,
@@ -148,16 +149,9 @@ class IpcAdapter(Carrier, BaseAdapter):
         self._leave_all()
 
 
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
 def _host(url: SplitResult) -> str:
     host = url.netloc.rpartition("@")[2]
-    return host.rpartition(":")[0] if url.port == _PORTS[url.scheme] else host
+    return host.rpartition(":")[0] if url.port == messages.DEFAULT_PORTS[url.scheme] else host
 
 
 def _raw_headers(request: PreparedRequest, host: str) -> messages.RawHeaders:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from socketless.clients.families import mixed, name_of
+from socketless.clients.theirs import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
@@ -51,6 +51,6 @@ def body_error(error: SocketlessError, request: Any) -> SocketlessError:
 def _as_theirs(error: SocketlessError, request: Any, name: str | None) -> SocketlessError:
     if name is None:
         return error
-    both: Any = mixed(error, "requests.exceptions", name)
+    both: Any = mixed(error, f"requests.exceptions.{name}")
     both.request, both.response = request, None
     return both  # type: ignore[no-any-return]

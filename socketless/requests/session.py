@@ -32,7 +32,7 @@ class Session(requests.Session):
         options: of `IpcAdapter`: `raise_app_exceptions`, `root_path` and `client`.
 
     Raises:
-        TypeError: there are options, and no worker.
+        TypeError: there are options, and no worker; or `url_scheme`, and a worker.
     """
 
     __attrs__ = [*requests.Session.__attrs__, "base_url"]  # what is pickled
@@ -52,6 +52,8 @@ class Session(requests.Session):
                 raise TypeError(f"without a worker, Session takes no {', '.join(options)}")
             self.mount(url_scheme, UnixAdapter())
             return
+        if url_scheme != DEFAULT_SCHEME:
+            raise TypeError("with a worker, Session takes no url_scheme: it answers http:// and https://")
         if base_url is None:
             self.base_url = "http://testserver"
         adapter = IpcAdapter(worker, **options)

@@ -127,7 +127,7 @@ class UnixAdapter(HTTPAdapter):
         raw_path = unquote_to_bytes(parts.netloc)
         if not raw_path:
             example = f"{parts.scheme}://%2Fpath%2Fof%2Fsocket/path"
-            raise InvalidURL(f"{url!r} names no UNIX socket; one is written as in {example}")
+            raise InvalidURL(f"{url!r} names no UNIX socket; write its path percent-encoded, as in {example}")
         with self.pools.lock:
             pool = self.pools.get(raw_path)
             if pool is None:

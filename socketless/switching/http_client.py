@@ -1,6 +1,6 @@
 """The standard library's `http.client` under the switch, and what is built on it: `urllib.request`, urllib3.
 
-A connection gets what it takes for a socket: a `WorkerSocket`.
+`connect()` gives a connection a `WorkerSocket` instead of a socket.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import importlib
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeGuard
 
 from socketless.clients.answer import traceback_in_worker
-from socketless.clients.families import mixed, name_of
+from socketless.clients.theirs import as_theirs
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
@@ -31,30 +32,25 @@ from socketless.http11.worker_socket import WorkerSocket
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-_THEIR_NAMES: dict[type[SocketlessError], tuple[str, str]] = {
-    WorkerStartError: ("builtins", "ConnectionRefusedError"),
-    WorkerDied: ("builtins", "ConnectionResetError"),
-    AppProtocolError: ("http.client", "HTTPException"),
-    BodyTooLarge: ("http.client", "HTTPException"),
-    IncompleteResponse: ("http.client", "HTTPException"),
+# What each error is called, in http.client and over a socket; TimeoutErrors they are already.
+_NAMES: dict[type[SocketlessError], str] = {
+    WorkerStartError: "builtins.ConnectionRefusedError",
+    WorkerDied: "builtins.ConnectionResetError",
+    AppProtocolError: "http.client.HTTPException",
+    BodyTooLarge: "http.client.HTTPException",
+    IncompleteResponse: "http.client.HTTPException",
 }
 
 _URLLIB3_NAMES: dict[type[SocketlessError], str] = {
-    WorkerStartError: "NewConnectionError",
-    WorkerDied: "ProtocolError",
-    AppProtocolError: "ProtocolError",
-    BodyTooLarge: "ProtocolError",
-    IncompleteResponse: "ProtocolError",
-    PoolTimeout: "ConnectTimeoutError",
-    WriteTimeout: "ReadTimeoutError",  # it has none for writing
-    ReadTimeout: "ReadTimeoutError",
+    WorkerStartError: "urllib3.exceptions.NewConnectionError",
+    WorkerDied: "urllib3.exceptions.ProtocolError",
+    AppProtocolError: "urllib3.exceptions.ProtocolError",
+    BodyTooLarge: "urllib3.exceptions.ProtocolError",
+    IncompleteResponse: "urllib3.exceptions.ProtocolError",
+    PoolTimeout: "urllib3.exceptions.ConnectTimeoutError",
+    WriteTimeout: "urllib3.exceptions.ReadTimeoutError",  # it has none for writing
+    ReadTimeout: "urllib3.exceptions.ReadTimeoutError",
 }
-
-
-def _as_theirs(error: SocketlessError) -> SocketlessError:
-    names = next((names for kind, names in _THEIR_NAMES.items() if isinstance(error, kind)), None)
-    return error if names is None else mixed(error, *names)
-
 
 Replacements = Iterator[tuple[type, Callable[..., Any]]]
 
@@ -67,10 +63,12 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
 
     def putrequest(self: Any, *args: Any, **kwargs: Any) -> None:
         # One that was kept from before the switch, or from another, goes elsewhere.
-        line = self.sock
-        if isinstance(line, socket.socket) and line.family != socket.AF_UNIX:
-            self.close()
-        elif isinstance(line, WorkerSocket) and line.worker is not worker:
+        kept = self.sock
+        if isinstance(kept, WorkerSocket):
+            leads_elsewhere = kept.worker is not worker
+        else:
+            leads_elsewhere = isinstance(kept, socket.socket) and _leads_to_worker(self)
+        if leads_elsewhere:
             self.close()
         original_putrequest(self, *args, **kwargs)
 
@@ -155,10 +153,10 @@ def _said_by_worker(error: BaseException | None) -> Any:
     said = next((each for each in (error, error.__cause__, *error.args) if _is_of_worker(each)), None)
     if not isinstance(said, SocketlessError) or hasattr(said, "pool"):
         return said
-    name = name_of(said, _URLLIB3_NAMES)
-    if name is None:
+    both: Any = as_theirs(said, _URLLIB3_NAMES)
+    if both is said:
         return said
-    both: Any = mixed(said, "urllib3.exceptions", name)
+    both = both.with_traceback(said.__traceback__)
     both.pool, both.url = getattr(error, "pool", None), getattr(error, "url", None)
     return both
 
@@ -172,15 +170,24 @@ REPLACEMENTS = {
 }
 
 
+_as_theirs = partial(as_theirs, names=_NAMES)
+
+
 def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, port: int) -> Callable[[Any], None]:
     default: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
     def connect(self: Any) -> None:
         timeout = socket.getdefaulttimeout() if self.timeout is default else self.timeout
         self.sock = WorkerSocket(
-            worker, timeout, scheme=scheme, server=(self.host, self.port or port), as_theirs=_as_theirs, **options
+            worker,
+            timeout,
+            scheme=scheme,
+            server=(self.host, self.port or port),
+            as_theirs=_as_theirs,
+            **options,
         )
 
+    connect.leads_to_worker = lambda connection: True  # type: ignore[attr-defined]
     return connect
 
 
@@ -196,4 +203,11 @@ def _urllib3_connect_for(
         ours(self)
         self.is_verified = True  # or it would warn
 
+    connect.leads_to_worker = lambda connection: type(connection)._new_conn is its_way  # type: ignore[attr-defined]
     return connect
+
+
+def _leads_to_worker(connection: Any) -> bool:
+    """Return whether `connect()` does: a subclass may have a way of its own, to a UNIX socket for example."""
+    leads_to_worker = getattr(type(connection).connect, "leads_to_worker", None)
+    return leads_to_worker is not None and leads_to_worker(connection)

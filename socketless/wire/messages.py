@@ -56,6 +56,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from socketless.wire.exceptions import Packed
 
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+
 RawHeaders = list[tuple[bytes, bytes]]
 
 

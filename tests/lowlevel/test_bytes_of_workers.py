@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -244,17 +242,3 @@ def test_bad_request(worker: Worker) -> None:
         assert not connection.can_go_on
 
     run(main)
-
-
-def test_without_h11() -> None:
-    """Where h11 is missing, a connection to a worker says what to install."""
-    program = (
-        "import sys; sys.modules['h11'] = None\n"
-        "from socketless import IpcThread\n"
-        "from socketless.lowlevel import connection_pool\n"
-        "with IpcThread('wsgiref.simple_server:demo_app') as worker:\n"
-        "    connection_pool().connection(worker)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    expected = "ModuleNotFoundError: a worker's bytes need h11: pip install 'socketless[lowlevel]'"
-    assert done.stderr.splitlines()[-1] == expected
