@@ -67,7 +67,7 @@ _WAYS = (
         """\
 Django, with its test database: socketless.django.LiveServerTestCase,
     or, with pytest-django, the fixture socketless_live_server
-else start no server: httpx asks the app over pipes, whatever its port
+else start no server: the app is asked over pipes, whatever its port
 in pytest's ini file: socketless_app = package.module:app
 or from outside: socketless run package.module:app -m pytest
 or in a fixture, or in setUpModule():
@@ -79,14 +79,14 @@ or in a fixture, or in setUpModule():
         "clients of other servers on this machine: requests, urllib, drivers of databases",
         {"inet_socket": FAILS, "loopback": FAILS},
         """\
-for the app under test: httpx, with the switch as above
+for the app under test: nothing else, with the switch as above
 for a database: one that is a file; for the rest: httpx.MockTransport""",
     ),
     _Way(
         "host_name",
         "host names: http://localhost:8000",
         {"name_lookup": FAILS},
-        "127.0.0.1; with the switch, httpx takes every name",
+        "127.0.0.1; with the switch, any name will do",
     ),
     _Way(
         "multiprocessing",

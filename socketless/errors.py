@@ -201,6 +201,9 @@ class ReadTimeout(ExchangeTimeout):
         if stack and sys.version_info >= (3, 11):
             self.add_note(self._where())
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.args[0]!r})"  # a client library puts it into one line of its own
+
     def __str__(self) -> str:
         text = str(self.args[0])
         return text if not self.stack or sys.version_info >= (3, 11) else f"{text}\n{self._where()}"

@@ -42,6 +42,8 @@ class UnixServer:
         options: of `socketless.http11.bridge.Bridge`.
 
     Raises:
+        TypeError: `worker` is none.
+        ValueError: the path is the name of an abstract socket.
         OSError: another server listens or starts there, the path is another kind of file, or too long, or sockets are
             refused.
     """
@@ -55,7 +57,11 @@ class UnixServer:
         on_error: Callable[[BaseException], object] = lambda error: None,
         **options: Any,
     ) -> None:
+        if not isinstance(worker, Worker):
+            raise TypeError(f"UnixServer takes a worker, UnixServer(IpcProcess({worker!r}), ...), not {worker!r}")
         self.path = os.fspath(path)
+        if "\0" in self.path:
+            raise ValueError(f"{self.path!r} is no path of a file: an abstract socket would let every user in")
         self._owner_pid = os.getpid()
         self._lock = threading.Lock()
         wake_reader, self._wake_writer = make_pipe()
@@ -258,7 +264,10 @@ def _listen(path: str) -> socket.socket:
 def _lock(path: str) -> Iterator[None]:
     # Who starts meanwhile would find the same file stale, and remove the socket that has replaced it.
     name = f"{path}.lock"
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", path) from None
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

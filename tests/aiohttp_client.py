@@ -26,10 +26,10 @@ BASE_URL = "http://testserver"
 LIBRARY = SimpleNamespace(
     TransportError=aiohttp.ClientError,
     ReadError=aiohttp.ServerConnectionError,
-    PoolTimeout=aiohttp.ServerTimeoutError,
+    PoolTimeout=getattr(aiohttp, "ConnectionTimeoutError", aiohttp.ServerTimeoutError),  # since 3.10, as below
     RemoteProtocolError=aiohttp.ClientPayloadError,
     ProtocolError=aiohttp.ClientPayloadError,
-    ReadTimeout=aiohttp.ServerTimeoutError,
+    ReadTimeout=getattr(aiohttp, "SocketTimeoutError", aiohttp.ServerTimeoutError),
     Timeout=lambda limit, read=None, pool=None: aiohttp.ClientTimeout(
         total=None, connect=pool or limit, sock_read=read or limit
     ),

@@ -369,7 +369,7 @@ class LowlevelClient(AsyncClient):
 
     library = SimpleNamespace(
         **dict.fromkeys(("TransportError", "ProtocolError", "LocalProtocolError", "RemoteProtocolError"), Exception),
-        ReadError=errors.WorkerDied,
+        ReadError=ConnectionResetError,
         PoolTimeout=errors.PoolTimeout,
         ReadTimeout=errors.ReadTimeout,
         UnsupportedProtocol=httpx.UnsupportedProtocol,

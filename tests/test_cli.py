@@ -120,7 +120,7 @@ Options:
 Commands:
   doctor   Say what this sandbox refuses, what breaks, and what to write.
   request  Send one request to APP and print the response.
-  run      Run a module or a script with every httpx client switched to APP.
+  run      Run a module or a script whose HTTP clients all ask APP.
   serve    Serve APP over HTTP/1.1, on a UNIX socket or on standard input...
 """,
         "",

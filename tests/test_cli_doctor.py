@@ -40,7 +40,7 @@ fails  the app on a port: LiveServerTestCase, live_server of pytest-django,
        needs socket(AF_INET)
        > Django, with its test database: socketless.django.LiveServerTestCase,
        >     or, with pytest-django, the fixture socketless_live_server
-       > else start no server: httpx asks the app over pipes, whatever its port
+       > else start no server: the app is asked over pipes, whatever its port
        > in pytest's ini file: socketless_app = package.module:app
        > or from outside: socketless run package.module:app -m pytest
        > or in a fixture, or in setUpModule():
@@ -50,7 +50,7 @@ fails  the app on a port: LiveServerTestCase, live_server of pytest-django,
 fails  clients of other servers on this machine: requests, urllib, drivers of
        databases
        needs socket(AF_INET)
-       > for the app under test: httpx, with the switch as above
+       > for the app under test: nothing else, with the switch as above
        > for a database: one that is a file; for the rest: httpx.MockTransport
 
 fails  multiprocessing's Manager, and its start method forkserver, the default

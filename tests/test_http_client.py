@@ -220,6 +220,7 @@ def test_timeouts_of_urllib3(switched: Any) -> None:
         with pytest.raises(urllib3.exceptions.MaxRetryError) as gone:
             pool.request("GET", "http://shop.example/hang", timeout=timeout, retries=urllib3.Retry(2, backoff_factor=0))
         assert isinstance(gone.value.reason, ReadTimeout)
+        assert str(gone.value).endswith("(Caused by ReadTimeout('GET /hang: the app did not answer within 0.1 s'))")
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "unix_server": {"host", "http11", "wire"},
     "transport": {"clients", "host", "wire", "errors"},
     "requests": {"clients", "host", "unix_server", "wire", "errors"},
-    "lowlevel": {"http11", "host", "errors"},
+    "lowlevel": {"clients", "http11", "host", "errors"},
     "aiohttp": {"clients", "host", "http11", "wire", "worker", "errors"},  # host and worker are one, in the loop
     "websocket": {"host", "wire", "errors"},
     "switching": {"aiohttp", "clients", "host", "http11", "requests", "testclient", "transport", "websocket", "errors"},

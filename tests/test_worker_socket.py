@@ -60,8 +60,9 @@ def test_files(worker: IpcProcess) -> None:
         line.close()
         line.close()  # the file still uses it
         assert reader.readline() == b"HTTP/1.1 200 Whatever\r\n" or worker.app_kind == "asgi"
-    with WorkerSocket(worker, LIMIT) as line:
+    with WorkerSocket(worker, LIMIT, server=("shop.example", 443)) as line:
         assert line.fileno() > 0
+        assert line.getpeername() == ("shop.example", 443)
     assert line.fileno() == -1
     for call in (lambda: line.recv(1), lambda: line.sendall(b"x")):
         with pytest.raises(OSError, match="the connection is closed"):

@@ -21,6 +21,8 @@ from socketless.errors import (
     BodyTooLarge,
     ExchangeTimeout,
     IncompleteResponse,
+    PoolTimeout,
+    ReadTimeout,
     SocketlessError,
     TransferError,
     WorkerDied,
@@ -57,8 +59,10 @@ _NAMES: dict[type[SocketlessError], str] = {
     AppProtocolError: "aiohttp.ServerConnectionError",
     BodyTooLarge: "aiohttp.ClientPayloadError",
     IncompleteResponse: "aiohttp.ClientPayloadError",
-    ExchangeTimeout: "aiohttp.ServerTimeoutError",
 }
+if hasattr(aiohttp, "SocketTimeoutError"):  # since 3.10
+    _NAMES |= {PoolTimeout: "aiohttp.ConnectionTimeoutError", ReadTimeout: "aiohttp.SocketTimeoutError"}
+_NAMES |= {ExchangeTimeout: "aiohttp.ServerTimeoutError"}
 _SCHEMES = {"ws": "http", "wss": "https"}
 
 

@@ -60,7 +60,7 @@ _SETTINGS: Any = {"help_option_names": ["-h", "--help"], "allow_interspersed_arg
 
 @click.command("run", params=_PARAMETERS, context_settings=_SETTINGS)
 def command(app: str, program: tuple[str, ...], reset_hook: str | None, **options: Any) -> None:
-    """Run a module or a script with every httpx client switched to APP.
+    """Run a module or a script whose HTTP clients all ask APP.
 
     APP is 'package.module:app' or 'package.module:factory()'. What follows it is what follows 'python': '-m MODULE' or
     a script, with its arguments. Where sockets are refused, the event loops of the program wake without them.
@@ -113,7 +113,9 @@ def _read_program(words: tuple[str, ...]) -> Program:
     try:
         return Program(first, args, is_module=False)
     except OSError as error:
-        raise click.UsageError(f"cannot run {first!r}: {error.strerror}.") from None
+        is_module = first.isidentifier() and importlib.util.find_spec(first) is not None
+        hint = f" Did you mean '-m {first}'?" if is_module else ""
+        raise click.UsageError(f"cannot run {first!r}: {error.strerror}.{hint}") from None
     except ImportError as error:
         raise click.UsageError(f"cannot run {first!r}: {error}.") from None
 

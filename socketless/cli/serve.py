@@ -57,6 +57,8 @@ def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, roo
                 _serve_unix(worker, uds, shutdown_timeout, serving)
     except (SocketlessError, OSError) as error:
         print_error(error)
+        if isinstance(error, PermissionError) and uds is not None and error.filename is None:
+            print("A socket is refused here; --stdio needs none.", file=sys.stderr)
         sys.exit(1)
 
 

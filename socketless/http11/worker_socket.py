@@ -54,16 +54,19 @@ class WorkerSocket:
     Args:
         worker: what answers.
         timeout: how many seconds a read or a write may wait; `None`: for ever.
-        options: of `Bridge`.
+        server, options: of `Bridge`.
     """
 
-    def __init__(self, worker: Worker, timeout: float | None, **options: Any) -> None:
+    def __init__(
+        self, worker: Worker, timeout: float | None, *, server: tuple[str, int] = ("testserver", 80), **options: Any
+    ) -> None:
         self.worker = worker
+        self._server = server
         self._timeout = timeout
         # Nothing of this refers to the socket: dropped, it is gone at once, without the garbage collector.
         self._written = _Written()
         self._to_read = bytearray()
-        self._bridge = Bridge(worker, self._written, self._to_read.extend, **options)
+        self._bridge = Bridge(worker, self._written, self._to_read.extend, server=server, **options)
         self._bridge.timeouts = self._limits = Timeouts()
         self._answering = _Resumable()
         self._pumping = _Resumable()  # of a WebSocket
@@ -214,6 +217,10 @@ class WorkerSocket:
     def setblocking(self, flag: bool) -> None:
         """Wait for ever, or not at all."""
         self._timeout = None if flag else 0.0
+
+    def getpeername(self) -> tuple[str, int]:
+        """Return what the client has asked to be connected with."""
+        return self._server
 
     def setsockopt(self, *args: Any) -> None:
         """Do nothing: there are no options."""

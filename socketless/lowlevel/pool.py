@@ -346,6 +346,8 @@ def _peer_of(to: Any, port: Any = _MISSING, ssl_context: Any = _MISSING, **optio
             raise TypeError("a worker has no port")
         return WorkerPeer.of(to, **options)
     if port is _MISSING:
+        if not isinstance(to, (str, os.PathLike)):
+            raise TypeError(f"a connection is to a worker, a path, or an IP address and a port, not to {to!r}")
         path = os.fspath(to)
         if options:
             raise TypeError(f"a UNIX socket takes no {', '.join(options)}")

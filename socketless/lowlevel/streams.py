@@ -121,7 +121,11 @@ class UnixPeer:
     async def open(self, timeouts: Timeouts) -> Stream:
         stream = TransportStream(str(self))
         loop = asyncio.get_running_loop()
-        await stream.opened(loop.create_unix_connection(lambda: stream, self.path))
+        try:
+            await stream.opened(loop.create_unix_connection(lambda: stream, self.path))
+        except OSError as error:
+            error.filename = error.filename or self.path
+            raise
         return stream
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from socketless.errors import WriteTimeout
+from socketless.clients.theirs import as_theirs
+from socketless.errors import SocketlessError, WorkerDied, WorkerStartError, WriteTimeout
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.http11.transport import BridgeTransport
@@ -47,10 +49,18 @@ class WorkerPeer:
 
     async def open(self, timeouts: Timeouts) -> Stream:
         stream = WorkerStream(str(self))
-        transport = BridgeTransport(stream, self.worker, **dict(self.options))
+        transport = BridgeTransport(stream, self.worker, as_theirs=_as_broken, **dict(self.options))
         transport.set_write_buffer_limits(LIMIT)
         transport.bridge.timeouts = timeouts
         return stream
+
+
+# What breaks is a ConnectionError, as with a socket.
+_NAMES: dict[type[SocketlessError], str] = {
+    WorkerStartError: "builtins.ConnectionRefusedError",
+    WorkerDied: "builtins.ConnectionResetError",
+}
+_as_broken = partial(as_theirs, names=_NAMES)
 
 
 class WorkerStream(TransportStream):

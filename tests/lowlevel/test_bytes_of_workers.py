@@ -216,6 +216,7 @@ def test_dead_worker() -> None:
                 await receive(pool, connection)
             with pytest.raises(ConnectionResetError, match="the connection has broken: GET /exit: the worker"):
                 await pool.send(connection, get("/seen"))
+        assert isinstance(caught.value, ConnectionResetError)
         assert caught.value.exitcode == 7
         assert await ask(pool, worker, get("/seen")) is not connection
 
