@@ -149,6 +149,16 @@ def test_file_where_the_lock_would_be(tmp_path: Path) -> None:
     assert lock.read_text() == "mine"
 
 
+@needs_curl
+@needs_unix_sockets
+def test_how_often_a_worker_is_replaced(tmp_path: Path) -> None:
+    """--max-restarts says it."""
+    path = tmp_path / "app.sock"
+    with served(path, "--max-restarts", "0"):
+        for url in ("http://x/kill", "http://x/status/200"):
+            assert curl(path, url, "--output", os.devnull, "--write-out", "%{http_code}").stdout == "502"
+
+
 @needs_unix_sockets
 def test_body_over_the_limit(tmp_path: Path) -> None:
     """A request's body over the worker's limit is a 413; a response's, a 502."""

@@ -32,6 +32,14 @@ _PARAMETERS: list[click.Parameter] = [
         metavar="SECONDS",
         help="How long requests that have begun may take when it is stopped.",
     ),
+    click.Option(
+        ["--max-restarts"],
+        default=1,
+        type=click.IntRange(min=0),
+        show_default=True,
+        metavar="N",
+        help="How often a worker that died is replaced.",
+    ),
     *worker_options(),
 ]
 
