@@ -197,6 +197,42 @@ def test_whole_url_as_target(worker: Worker, url: str, target: str, host: str, s
     assert dict(seen["headers"])["host"] == host
 
 
+@pytest.mark.parametrize("host", ["x..y", ".", "a_b", "x" * 64 + ".example", "xn--a", "%2Fx", "127.0.0.1:", "a,b"])
+def test_odd_hosts(worker: Worker, host: str) -> None:
+    """Whatever the grammar takes for a host reaches the app, which may refuse it."""
+    [(status, body)] = responses(talk(worker, get("/seen").replace(b"testserver", host.encode())), "GET")
+    seen = json.loads(body)
+    assert (status, seen["server"]) == (200, [host.rstrip(":"), 80])
+    assert dict(seen["headers"])["host"] == host
+
+
+def test_reason_phrase() -> None:
+    """That of a WSGI app may have any character of latin-1 (PEP 3333)."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 Tr\xe8s bien", [("Content-Length", "0")])
+        return []
+
+    with IpcThread(app) as worker:
+        assert talk(worker, get("/")).startswith(b"HTTP/1.1 200 Tr\xe8s bien\r\n")
+
+
+def test_websocket_whose_app_raises() -> None:
+    """What it raises is told, where it is not raised."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            raise LookupError("in a WebSocket")
+
+    told: list[str] = []
+    with IpcThread(app) as worker:
+        request = "\r\n".join(["GET / HTTP/1.1", "Host: x", *HANDSHAKE, "", ""]).encode()
+        talk(worker, request, raise_app_exceptions=False, on_failure=told.append)
+    assert [text.splitlines()[-1] for text in told] == ["LookupError: in a WebSocket"]
+
+
 def test_one_after_the_other(worker: Worker) -> None:
     """A connection is kept, and requests that come at once are answered in their order, those with bodies as well."""
     requests = get("/echo", method="POST", body=b"one") + get("/status/404") + get("/echo", method="POST", body=b"two")

@@ -139,12 +139,27 @@ def test_request_after_an_error_of_the_app(switched: Any) -> None:
     """The connection can be used again; how large the request was does not matter."""
     client = connection()
     for size in (0, 1 << 20):
-        client.request("POST", "/stream/boom?at=start", io.BytesIO(bytes(size)), {"Content-Length": str(size)})
         with pytest.raises(LookupError):
-            client.getresponse()
+            ask(client, "/stream/boom?at=start", size)
     client.request("GET", "/status/200")
     assert client.getresponse().read() == b"hello"
     client.close()
+
+
+def ask(client: http.client.HTTPConnection, path: str, size: int) -> http.client.HTTPResponse:
+    client.request("POST", path, io.BytesIO(bytes(size)), {"Content-Length": str(size)})
+    return client.getresponse()
+
+
+def test_urllib_request_and_an_os_error_of_the_app() -> None:
+    """It is the app's own, also while a large request is being sent."""
+    with IpcThread(failing) as worker, switch_to_ipc_connection(worker):
+        for size in (10, 1 << 20):
+            request = urllib.request.Request(
+                "http://shop.example/", io.BytesIO(bytes(size)), {"Content-Length": str(size)}
+            )
+            with pytest.raises(FileNotFoundError):
+                urllib.request.urlopen(request)
 
 
 class OwnWay(http.client.HTTPConnection):

@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -167,23 +168,23 @@ def test_error_of_the_app(line: WorkerSocket) -> None:
     with pytest.raises(LookupError):
         line.recv(1)
     assert line.recv(1) == b""
-    line.sendall(bytes(17 << 20))  # as into a socket's buffer
+    line.sendall(bytes(100_000))  # as into a socket's buffer
     with pytest.raises(BrokenPipeError):
         line.sendall(b"x")
 
 
 def test_error_of_the_app_while_the_client_writes(worker: IpcProcess) -> None:
-    """It waits for who reads the response, for a while: a client that writes for ever gets it, too."""
+    """It waits for who reads the response, unless that one writes on: then it is raised there."""
     head = b"POST /stream/boom?at=start HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
     with WorkerSocket(worker, LIMIT) as line:
         line.sendall(head)
-        write(line, bytes(100_000), 100)
+        line.sendall(b"x")
         with pytest.raises(LookupError):
             line.recv(1)
     with WorkerSocket(worker, LIMIT) as line:
         line.sendall(head)
         with pytest.raises(LookupError):
-            write(line, bytes(100_000), 1000)
+            write(line, b"x", 10_000_000)
 
 
 def test_pool_timeout() -> None:
@@ -225,17 +226,46 @@ def test_switched_off(worker: IpcProcess) -> None:
     line = WorkerSocket(worker, LIMIT)
     line.sendall(GET % b"/status/200")
     response(line)
-    readable = socket_poll(line.fileno())
-    assert not readable()
+    assert not is_readable(line, 0)
     end_connections(worker)
-    assert readable()
+    assert is_readable(line, 0)
     line.close()
 
 
-def socket_poll(fd: int) -> Any:
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    return lambda: bool(poller.poll(0))
+def is_readable(line: WorkerSocket, timeout: float) -> bool:
+    return bool(select.select([line], [], [], timeout)[0])
+
+
+def test_select(line: WorkerSocket) -> None:
+    """`select` tells when there is something to be read: 100 Continue, for which boto3 waits, a response, the end."""
+    assert not is_readable(line, 0)
+    line.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    assert is_readable(line, LIMIT)
+    assert line.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    line.sendall(b"hello")
+    assert is_readable(line, LIMIT)
+    received = b""
+    while not received.endswith(b"\r\nhello\r\n0\r\n\r\n"):
+        received += line.recv(65536)
+    line.sendall(GET % b"/hang")
+    assert not is_readable(line, 0.01)
+    line.shutdown(socket.SHUT_RDWR)
+    assert is_readable(line, LIMIT)
+    assert line.recv(1) == b""
+
+
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
+def test_shutdown_by_another_thread(worker: IpcProcess, how: int) -> None:
+    """Who waits for a response is woken, and is at the end."""
+    for path in (b"/hang", b"/stream/held?token=shutdown"):
+        with WorkerSocket(worker, None) as line, ThreadPoolExecutor(1) as threads:
+            line.sendall(GET % path)
+            if path != b"/hang":
+                while not line.recv(65536).endswith(b"held\r\n"):
+                    pass
+            reading = threads.submit(line.recv, 1)
+            line.shutdown(how)
+            assert reading.result(LIMIT) == b""
 
 
 @pytest.mark.parametrize("goodbye", [True, False])

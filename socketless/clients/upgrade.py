@@ -74,11 +74,13 @@ class Upgraded:
         as_network_error: Callable[..., BaseException],
         *,
         raise_app_exceptions: bool,
+        on_failure: Callable[[str], object] = lambda traceback: None,
     ) -> None:
         self._exchange = exchange
         self._as_theirs = as_theirs
         self._as_network_error = as_network_error  # of an error, and perhaps the name of the class that it is to have
         self._raise_app_exceptions = raise_app_exceptions
+        self._on_failure = on_failure  # gets the traceback of what the app raises, where that is not raised here
         connection = _wsproto("connection")
         self._states = connection.ConnectionState
         self._events = _wsproto("events")
@@ -125,6 +127,8 @@ class Upgraded:
             if message.raw == self._close_reply:
                 self._close_reply = b""
             return message.raw
+        if isinstance(message, Failed) and not self._raise_app_exceptions:
+            self._on_failure(message.traceback)
         if is_last(message):
             # What the app has raised is raised when the response is closed: here it would be the end of a thread.
             return (

@@ -250,7 +250,11 @@ class Worker:
         message = self._prepare(message)
         while True:
             run, channel = yield from self._check_out(label, deadline)
-            exchange = Exchange(self._pool, run, channel, label, timeouts, upload)
+            try:
+                exchange = Exchange(self._pool, run, channel, label, timeouts, upload)
+            except BaseException:  # out of a signal's handler
+                self._pool.give_back(channel)
+                raise
             exchange.worker = self  # which must not be dropped before
             try:
                 began = yield from begin(exchange, message)

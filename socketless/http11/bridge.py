@@ -79,6 +79,7 @@ class Bridge:
         self._exchange: Exchanging | None = None  # the last one
         self._body: Body | None = None  # of the response that is being sent
         self._is_bodiless = False  # the response has no body, whatever the app says
+        self._is_chunked = False  # so it can have trailers (RFC 9112, section 7.1.2)
         self._has_answered = False  # a response is complete, and its request perhaps not
         self._is_last = False  # the client was not told to go on: nobody knows whether a body follows, or a request
         self._is_closed = False
@@ -129,7 +130,7 @@ class Bridge:
             return b""
         if self._body is not None:
             chunk = yield from self._body.next_chunk()
-            return self._end_of_message() if chunk is None else self._data(chunk)
+            return self._end_of_message(self._body.extensions) if chunk is None else self._data(chunk)
         event = yield from self._next_event()
         if not isinstance(event, h11.Request):
             self._is_closed = True  # h11.ConnectionClosed
@@ -161,6 +162,7 @@ class Bridge:
                     self._as_theirs,
                     lambda error, name=None: self._as_theirs(error),
                     raise_app_exceptions=self._raise_app_exceptions,
+                    on_failure=self._on_failure,
                 )
                 headers = upgrade.response_headers(_text_of(event.headers), answer.event)
                 return self._send(
@@ -251,17 +253,21 @@ class Bridge:
             self._body, response = None, INTERNAL_SERVER_ERROR
             head = _h11_head(response)
         self._is_bodiless = is_bodiless(self._method, response.status)
+        has_length = any(name == b"content-length" for name, _ in head.headers)
+        is_old = self._connection.their_http_version in (None, b"1.0")
+        self._is_chunked = not (self._is_bodiless or has_length or is_old)
         output = self._send(_closing(head) if self._is_last else head)
         if self._body is None:
-            output += self._data(response.body) + self._end_of_message()
+            output += self._data(response.body) + self._end_of_message(response.extensions)
         return output
 
     def _data(self, chunk: bytes) -> bytes:
         return b"" if self._is_bodiless else self._send(h11.Data(data=chunk))
 
-    def _end_of_message(self) -> bytes:
+    def _end_of_message(self, extensions: Mapping[str, Any]) -> bytes:
         self._body, self._has_answered = None, True
-        return self._send(h11.EndOfMessage())
+        trailers = extensions.get("http.response.trailers", []) if self._is_chunked else []
+        return self._send(h11.EndOfMessage(headers=trailers))
 
     def _send(self, event: Any) -> bytes:
         try:
@@ -367,7 +373,8 @@ class _Refused(Exception):
 
 
 def _h11_head(response: Response) -> h11.Response:
-    return h11.Response(status_code=response.status, reason=reason_of(response), headers=response.headers)
+    reason = reason_of(response).encode("latin-1")
+    return h11.Response(status_code=response.status, reason=reason, headers=response.headers)
 
 
 class _RequestBody(Pull):

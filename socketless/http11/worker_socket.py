@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import socket
 import warnings
 from collections import deque
@@ -22,7 +23,7 @@ from socketless.errors import ClientDisconnected, ExchangeTimeout, SocketlessErr
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.http11.bridge import Bridge
-from socketless.wire.channel import PipeEnd, Pull, PullingSteps, Wait, Woken, make_pipe
+from socketless.wire.channel import Pull, PullingSteps, Wait, Woken, make_pipe
 from socketless.wire.drivers import deadline_after, poll
 from socketless.wire.local import close_in_forks
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _BUFFER_SIZE = 64 * 1024  # bytes that wait on either side, before the other one has to take some
-_BEYOND_THE_END = 16 << 20  # bytes that go nowhere before that is an error: what has ended it is raised by recv()
 _NOTHING_YET = object()
 
 _open: WeakSet[WorkerSocket] = WeakSet()
@@ -54,26 +54,33 @@ class WorkerSocket:
     Args:
         worker: what answers.
         timeout: how many seconds a read or a write may wait; `None`: for ever.
-        server, options: of `Bridge`.
+        server, client, options: of `Bridge`.
     """
 
     def __init__(
-        self, worker: Worker, timeout: float | None, *, server: tuple[str, int] = ("testserver", 80), **options: Any
+        self,
+        worker: Worker,
+        timeout: float | None,
+        *,
+        server: tuple[str, int] = ("testserver", 80),
+        client: tuple[str, int] = ("127.0.0.1", 123),
+        **options: Any,
     ) -> None:
         self.worker = worker
-        self._server = server
+        self._server, self._client = server, client
         self._timeout = timeout
         # Nothing of this refers to the socket: dropped, it is gone at once, without the garbage collector.
         self._written = _Written()
         self._to_read = bytearray()
-        self._bridge = Bridge(worker, self._written, self._to_read.extend, server=server, **options)
+        self._bridge = Bridge(worker, self._written, self._to_read.extend, server=server, client=client, **options)
         self._bridge.timeouts = self._limits = Timeouts()
         self._answering = _Resumable()
         self._pumping = _Resumable()  # of a WebSocket
         self._writes_no_more = False
         self._has_ended = False  # no more is to be read, beyond what is here
         self._error: BaseException | None = None  # what has ended it
-        self._end_pipe: tuple[PipeEnd, PipeEnd] | None = None  # for fileno()
+        self._writes_at_end = 0  # since it has ended
+        self._alarm = _Alarm()
         self._is_closed = False  # by close()
         self._is_gone = False  # that, and no file uses it any more
         self._files = 0  # that makefile() has made, and nobody has closed
@@ -90,15 +97,17 @@ class WorkerSocket:
         Raises:
             TimeoutError: it waited for too long.
             BrokenPipeError: the connection has ended.
-            Exception: what the app has raised, if the client does not come to read.
+            Exception: what the app has raised.
         """
         self._check_open()
-        if self._writes_no_more or (self._has_ended and self._written.size > _BEYOND_THE_END):
-            self._raise_error()
-            raise BrokenPipeError(errno.EPIPE, "the connection has ended")
         piece = bytes(data)
         if not piece:
             return  # it would be the end
+        if self._has_ended:
+            self._writes_at_end += 1  # as with a socket, the first one goes nowhere, and the next one fails
+        if self._writes_no_more or self._writes_at_end > 1:
+            self._raise_error()
+            raise BrokenPipeError(errno.EPIPE, "the connection has ended")
         self._written.append(piece)
         self._limits.pool = self._timeout or None
         # A client that writes first and then reads gets there, however much the app sends before that.
@@ -130,7 +139,7 @@ class WorkerSocket:
         """
         self._check_open()
         while not self._to_read and not self._has_ended:
-            if not self._go_on(patiently=self._timeout != 0):
+            if not self._go_on(patiently=self._timeout != 0) and not self._has_ended:
                 if self._timeout == 0:
                     raise BlockingIOError(errno.EAGAIN, "nothing is there to be read yet")
                 raise TimeoutError("nothing is to be read before more is written")
@@ -166,7 +175,7 @@ class WorkerSocket:
             return False
         try:
             self._answering.resume(got)
-        except Exception as error:
+        except BaseException as error:
             self._end(error)
             return True
         if not self._answering.is_under_way:
@@ -196,10 +205,14 @@ class WorkerSocket:
         if not patiently:
             woken = poll(wait._replace(deadline=0.0))
             return _NOTHING_YET if woken is Woken.LATE else woken
-        if wait.deadline is not None:
-            return poll(wait)
-        # The time that the client waits counts, not what it does meanwhile.
-        woken = poll(wait._replace(deadline=deadline_after(self._timeout)))
+        try:
+            if wait.deadline is not None:
+                return poll(wait, self._alarm.fd)
+            # The time that the client waits counts, not what it does meanwhile.
+            woken = poll(wait._replace(deadline=deadline_after(self._timeout)), self._alarm.fd)
+        except ClientDisconnected:
+            self._give_up()
+            return _NOTHING_YET
         if woken is Woken.LATE:
             if wait.sentinel is None or self._bridge.upgraded is not None:
                 raise TimeoutError("timed out")  # it may be tried again
@@ -222,8 +235,16 @@ class WorkerSocket:
         """Return what the client has asked to be connected with."""
         return self._server
 
+    def getsockname(self) -> tuple[str, int]:
+        """Return the address that the app sees as the client's."""
+        return self._client
+
     def setsockopt(self, *args: Any) -> None:
         """Do nothing: there are no options."""
+
+    def getsockopt(self, *args: Any) -> int:
+        """Return 0, as of an option that is off, or an error that there is not."""
+        return 0
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **text_options: Any) -> Any:
         """Return a file for reading or writing, as of `socket.socket.makefile()`."""
@@ -242,31 +263,31 @@ class WorkerSocket:
     # The end
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable once the connection has ended; -1 after `close()`.
+        """Return a descriptor that is readable once there is something to be read, or the end; -1 after `close()`.
 
-        It does not tell whether there is something to be read.
+        It is another one as soon as the connection goes on: ask again each time, as `select` does.
         """
         if self._is_gone:
             return -1
-        if self._end_pipe is None:
-            self._end_pipe = make_pipe()
-            for end in self._end_pipe:
-                close_in_forks(end)
-        reader, writer = self._end_pipe
-        if self._has_ended or self._writes_no_more:
-            writer.close()
-        return reader.fileno()
+        while len(self._to_read) < _BUFFER_SIZE and self._go_on(patiently=False):
+            pass
+        waits_for = self._answering.waits_for
+        is_ready = bool(self._to_read) or self._has_ended or self._writes_no_more
+        if self._answering.is_under_way and isinstance(waits_for, Wait) and not is_ready:
+            return waits_for.fd
+        self._alarm.signal(is_ready)
+        return self._alarm.fd
 
     def shutdown(self, how: int) -> None:
-        """Write no more, if `how` says so."""
+        """Write no more, read no more, or both; any thread may call it, also while another one waits."""
         if how != socket.SHUT_RD:
             self.end()
+        if how != socket.SHUT_WR:
+            self._alarm.ring()
 
     def end(self) -> None:
         """Write no more, so that all that is left to be read is the end; any thread may call it."""
         self._writes_no_more = True
-        if self._end_pipe is not None:
-            self._end_pipe[1].close()
 
     def close(self) -> None:
         """End the connection, once the files of `makefile()` are closed, too. May be called twice."""
@@ -285,12 +306,15 @@ class WorkerSocket:
         self.end()
         if self._bridge.upgraded is not None:
             self._pump()  # says goodbye
+        self._give_up()
+        self._is_gone = True
+        self._alarm.close()
+
+    def _give_up(self) -> None:
         with suppress(SocketlessError):
             self._answering.throw(ClientDisconnected("the client has gone"))
         self._bridge.hang_up()
-        self._is_gone = True
-        if self._end_pipe is not None:
-            self._end_pipe[0].close()
+        self._has_ended = True
 
     def __enter__(self) -> Self:
         return self
@@ -309,12 +333,43 @@ class WorkerSocket:
 
     def _end(self, error: BaseException | None = None) -> None:
         self._has_ended, self._error = True, error
-        if self._end_pipe is not None:
-            self._end_pipe[1].close()
 
     def _check_open(self) -> None:
         if self._is_gone:
             raise OSError(errno.EBADF, "the connection is closed")
+
+
+class _Alarm:
+    """A pipe: it wakes a thread that waits, and is what `select` is told to wait for."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = make_pipe()
+        for end in (self._reader, self._writer):
+            close_in_forks(end)
+        self._is_signalling = False
+
+    @property
+    def fd(self) -> int:
+        return self._reader.fileno()
+
+    def ring(self) -> None:
+        """Wake who waits for the pipe's end, from now on; any thread may call it."""
+        self._writer.close()
+
+    def signal(self, is_ready: bool) -> None:
+        """Make the pipe readable, or not; once it rings, it is."""
+        if is_ready == self._is_signalling:
+            return
+        self._is_signalling = is_ready
+        with suppress(OSError):
+            if is_ready:
+                os.write(self._writer.fileno(), b"\0")
+            else:
+                os.read(self._reader.fileno(), 1)
+
+    def close(self) -> None:
+        self._writer.close()
+        self._reader.close()
 
 
 class _Written:

@@ -10,7 +10,7 @@ import importlib
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from typing import Any, TypeGuard
 
 from socketless.clients.answer import traceback_in_worker
@@ -73,18 +73,9 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
         original_putrequest(self, *args, **kwargs)
 
     yield http.client.HTTPConnection, putrequest
-    original_getresponse = http.client.HTTPConnection.getresponse
-
-    def getresponse(self: Any) -> Any:
-        # Of what is no ConnectionError, it takes no notice: then it would refuse the next request.
-        try:
-            return original_getresponse(self)
-        except Exception as error:
-            if _is_of_worker(error):
-                self.close()
-            raise
-
-    yield http.client.HTTPConnection, getresponse
+    # Of what is no ConnectionError, they take no notice: then they would refuse the next request.
+    for original_method in (http.client.HTTPConnection.send, http.client.HTTPConnection.getresponse):
+        yield http.client.HTTPConnection, _closing(original_method)
     original: Any = http.client.HTTPResponse._get_chunk_left  # type: ignore[attr-defined]
 
     def _get_chunk_left(self: Any) -> Any:
@@ -98,6 +89,36 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
             raise
 
     yield http.client.HTTPResponse, _get_chunk_left
+
+
+def _closing(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def closing(self: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return method(self, *args, **options)
+        except BaseException as error:
+            if _is_of_worker(error):
+                self.close()
+            raise
+
+    return closing
+
+
+def _urllib_handlers(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+    handler: Any = importlib.import_module("urllib.request").AbstractHTTPHandler
+    original = handler.do_open
+
+    def do_open(self: Any, *args: Any, **options: Any) -> Any:
+        # While it sends a request, it takes what the app raises, if that is an OSError, for the connection's.
+        try:
+            return original(self, *args, **options)
+        except OSError as error:
+            reason = getattr(error, "reason", None)
+            if _is_of_worker(reason) and not isinstance(reason, SocketlessError):
+                raise reason from reason.__cause__
+            raise
+
+    yield handler, do_open
 
 
 def _urllib3_connections(worker: Worker, options: Mapping[str, Any]) -> Replacements:
@@ -164,6 +185,7 @@ def _said_by_worker(error: BaseException | None) -> Any:
 # By the module that they are for: when it is imported, they are due.
 REPLACEMENTS = {
     "http.client": _replacements,
+    "urllib.request": _urllib_handlers,
     "urllib3.connection": _urllib3_connections,
     "urllib3.util.retry": _urllib3_retries,
     "urllib3.response": _urllib3_responses,

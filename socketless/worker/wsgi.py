@@ -19,6 +19,7 @@ from werkzeug.test import EnvironBuilder
 from socketless.errors import AppProtocolError
 from socketless.wire.channel import Channel, finish
 from socketless.wire.messages import (
+    DEFAULT_PORTS,
     Call,
     Chunk,
     Done,
@@ -197,7 +198,7 @@ class _Answer:
             self._take(chunk)
             if not is_there:
                 self._send()
-        self._is_complete = True
+        self._is_complete = self._bodiless or self._length in (None, self._size)
 
     def write(self, chunk: bytes) -> None:
         """The `write()` of PEP 3333."""
@@ -315,9 +316,9 @@ def _base_environ(scheme: str, server: tuple[str, int], root_path: str) -> dict[
     # What does not change from one request to the next; building it takes longer than all the rest.
     host, port = server
     netloc = f"[{host}]" if ":" in host else host
-    environ = EnvironBuilder(base_url=f"{scheme}://{netloc}:{port}", multithread=True).get_environ()
-    environ["SERVER_NAME"] = host  # werkzeug cuts an IPv6 address at its first colon
-    environ["SERVER_PORT"] = str(port)
+    environ = EnvironBuilder(base_url=f"{scheme}://localhost", multithread=True).get_environ()
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = host, str(port)
+    environ["HTTP_HOST"] = netloc if port == DEFAULT_PORTS[scheme] else f"{netloc}:{port}"
     environ["SERVER_PROTOCOL"] = "HTTP/1.1"
     environ["SERVER_SOFTWARE"] = "socketless"
     environ["SCRIPT_NAME"] = unquote_to_bytes(root_path).decode("latin-1")

@@ -49,6 +49,20 @@ def test_any_pieces(worker: Worker) -> None:
     run(main)
 
 
+def test_trailers() -> None:
+    """The trailers of an ASGI app come after a chunked body."""
+
+    async def main(pool: ConnectionPool) -> None:
+        async with pool.connection(worker) as connection:
+            await pool.send(connection, get("/stream/trailers"))
+            code, cursor = await pool.recv_status_line(connection)
+            assert [piece async for piece in pool.recv_body(connection, cursor)] == [b"body"]
+        assert (code, cursor.trailers) == (200, [(b"x-one", b"1"), (b"x-two", b"2")])
+
+    with IpcProcess("apps.conformance_app:asgi") as worker:
+        run(main)
+
+
 def test_continue(worker: Worker) -> None:
     """100 Continue is a response of its own, which comes when the app reads."""
 

@@ -26,6 +26,7 @@ WSGI = {
     "without control characters",
     "/header-newline": "the WSGI app's header ('X-Bad', 'a\\r\\nb: c') is bad; PEP 3333 wants (name, value), two "
     "latin-1 strings without control characters",
+    "/short": "the app's body is shorter than its Content-Length says: 4 of 5 bytes",
     "/header-unicode": "the WSGI app's header ('X-Snake', '\U0001f40d') is bad; PEP 3333 wants (name, value), two "
     "latin-1 strings without control characters",
 }
@@ -38,6 +39,7 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
         "/headers-dict": {"a": "b"},
         "/header-int": [("X-Number", 1)],
         "/header-newline": [("X-Bad", "a\r\nb: c")],
+        "/short": [("Content-Length", "5")],
         "/header-unicode": [("X-Snake", "\U0001f40d")],
     }.get(path, [])
     if path not in ("/nothing", "/body-first"):
@@ -60,6 +62,7 @@ ASGI = {
     "strings without control characters",
     "/header-newline": "the ASGI app's header (b'X-Bad', b'a\\nb') is bad; http.response.start wants (name, value), "
     "two byte strings without control characters",
+    "/short": "the app's body is shorter than its Content-Length says: 4 of 5 bytes",
     "/unknown": "the ASGI app sent 'websocket.send' in answer to an HTTP request",
 }
 
@@ -67,7 +70,11 @@ ASGI = {
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
     path = scope["path"]
-    headers: Any = {"/header-str": [("X-Text", "a")], "/header-newline": [(b"X-Bad", b"a\nb")]}.get(path, [])
+    headers: Any = {
+        "/header-str": [("X-Text", "a")],
+        "/header-newline": [(b"X-Bad", b"a\nb")],
+        "/short": [(b"content-length", b"5")],
+    }.get(path, [])
     start = {"type": "http.response.start", "status": "200" if path == "/status" else 200, "headers": headers}
     body = {"type": "http.response.body", "body": "text" if path == "/str" else b"fine"}
     events: dict[str, list[Any]] = {
@@ -104,3 +111,4 @@ def test_broken_apps_as_responses(worker: IpcProcess) -> None:
     transport = IpcTransport(worker, raise_app_exceptions=False)
     with httpx.Client(transport=transport, base_url="http://testserver") as client:
         assert client.get("/twice").status_code == 500
+        assert client.get("/short").status_code == 500
