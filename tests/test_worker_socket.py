@@ -199,6 +199,18 @@ def test_pool_timeout() -> None:
             line.close()
 
 
+def test_responses_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client without a time limit that holds all channels itself is told so, instead of waiting for ever."""
+    monkeypatch.setattr("socketless.http11.worker_socket._POOL_SECONDS", 0.1)
+    with nothing_leaks(), IpcProcess("apps.conformance_app:wsgi", max_connections=1) as worker:
+        with WorkerSocket(worker, None) as first, WorkerSocket(worker, None) as second:
+            first.sendall(GET % b"/stream/endless?size=1000000&token=unread")
+            assert first.recv(1)
+            second.sendall(GET % b"/status/200")
+            with pytest.raises(errors.PoolTimeout, match="GET /stream/endless"):
+                second.recv(1)
+
+
 def test_left_in_the_middle(worker: IpcProcess) -> None:
     """Closing tells the app that its client has gone, wherever the response is."""
     assert worker.max_connections is not None

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _BUFFER_SIZE = 64 * 1024  # bytes that wait on either side, before the other one has to take some
+_POOL_SECONDS = 60.0  # for a free channel, without a time limit: perhaps the client itself holds them all, unread
 _NOTHING_YET = object()
 
 _open: WeakSet[WorkerSocket] = WeakSet()
@@ -109,7 +110,7 @@ class WorkerSocket:
             self._raise_error()
             raise BrokenPipeError(errno.EPIPE, "the connection has ended")
         self._written.append(piece)
-        self._limits.pool = self._timeout or None
+        self._limits.pool = self._timeout or _POOL_SECONDS
         # A client that writes first and then reads gets there, however much the app sends before that.
         while len(self._to_read) < _BUFFER_SIZE:
             patiently = self._is_full and self._timeout != 0
@@ -271,9 +272,9 @@ class WorkerSocket:
             return -1
         while len(self._to_read) < _BUFFER_SIZE and self._go_on(patiently=False):
             pass
-        waits_for = self._answering.waits_for
         is_ready = bool(self._to_read) or self._has_ended or self._writes_no_more
-        if self._answering.is_under_way and isinstance(waits_for, Wait) and not is_ready:
+        waits_for = self._answering.waits_for if self._answering.is_under_way and not is_ready else None
+        if isinstance(waits_for, Wait) and not waits_for.for_writing:
             return waits_for.fd
         self._alarm.signal(is_ready)
         return self._alarm.fd

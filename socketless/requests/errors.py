@@ -20,21 +20,21 @@ from socketless.errors import (
 # Those that are not here stay as they are: requests, too, lets a TypeError through (TransferError), it has no name for
 # what is used after its end (StateError), and what the app raises is not the library's (AppError).
 NAMES: dict[type[SocketlessError], str] = {
-    WorkerStartError: "ConnectionError",
-    WorkerDied: "ConnectionError",
-    AppProtocolError: "ConnectionError",
-    BodyTooLarge: "ConnectionError",
-    IncompleteResponse: "ChunkedEncodingError",
-    PoolTimeout: "ConnectTimeout",
-    WriteTimeout: "ConnectionError",
-    ReadTimeout: "ReadTimeout",
+    WorkerStartError: "requests.exceptions.ConnectionError",
+    WorkerDied: "requests.exceptions.ConnectionError",
+    AppProtocolError: "requests.exceptions.ConnectionError",
+    BodyTooLarge: "requests.exceptions.ConnectionError",
+    IncompleteResponse: "requests.exceptions.ChunkedEncodingError",
+    PoolTimeout: "requests.exceptions.ConnectTimeout",
+    WriteTimeout: "requests.exceptions.ConnectionError",
+    ReadTimeout: "requests.exceptions.ReadTimeout",
 }
 
 # Once the headers are here, a connection that breaks off is another error, and one that stands still is no timeout.
 NAMES_IN_BODY: dict[type[SocketlessError], str] = {
-    ReadTimeout: "ConnectionError",
-    WriteTimeout: "ConnectionError",
-    SocketlessError: "ChunkedEncodingError",
+    ReadTimeout: "requests.exceptions.ConnectionError",
+    WriteTimeout: "requests.exceptions.ConnectionError",
+    SocketlessError: "requests.exceptions.ChunkedEncodingError",
 }
 
 
@@ -51,6 +51,6 @@ def body_error(error: SocketlessError, request: Any) -> SocketlessError:
 def _as_theirs(error: SocketlessError, request: Any, name: str | None) -> SocketlessError:
     if name is None:
         return error
-    both: Any = mixed(error, f"requests.exceptions.{name}")
+    both: Any = mixed(error, name)
     both.request, both.response = request, None
     return both  # type: ignore[no-any-return]

@@ -29,6 +29,7 @@ from socketless.errors import (
 )
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
+from socketless.wire.messages import DEFAULT_PORTS
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -57,8 +58,8 @@ Replacements = Iterator[tuple[type, Callable[..., Any]]]
 
 def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     """Return classes of `http.client`, and functions to replace their methods of the same name."""
-    yield http.client.HTTPConnection, _connect_for(worker, options, "http", 80)
-    yield http.client.HTTPSConnection, _connect_for(worker, options, "https", 443)
+    yield http.client.HTTPConnection, _connect_for(worker, options, "http")
+    yield http.client.HTTPSConnection, _connect_for(worker, options, "https")
     original_putrequest = http.client.HTTPConnection.putrequest
 
     def putrequest(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -124,8 +125,8 @@ def _urllib_handlers(worker: Worker, options: Mapping[str, Any]) -> Replacements
 def _urllib3_connections(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     """Return the same of urllib3. A class with a way of its own, to a UNIX socket for example, keeps that."""
     connection: Any = importlib.import_module("urllib3.connection")
-    for owner, scheme, port in ((connection.HTTPConnection, "http", 80), (connection.HTTPSConnection, "https", 443)):
-        yield owner, _urllib3_connect_for(worker, options, scheme, port, owner)
+    for owner, scheme in ((connection.HTTPConnection, "http"), (connection.HTTPSConnection, "https")):
+        yield owner, _urllib3_connect_for(worker, options, scheme, owner)
 
 
 def _urllib3_retries(worker: Worker, options: Mapping[str, Any]) -> Replacements:
@@ -195,7 +196,7 @@ REPLACEMENTS = {
 _as_theirs = partial(as_theirs, names=_NAMES)
 
 
-def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, port: int) -> Callable[[Any], None]:
+def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str) -> Callable[[Any], None]:
     default: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
     def connect(self: Any) -> None:
@@ -204,7 +205,7 @@ def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, port: 
             worker,
             timeout,
             scheme=scheme,
-            server=(self.host, self.port or port),
+            server=(self.host, self.port or DEFAULT_PORTS[scheme]),
             as_theirs=_as_theirs,
             **options,
         )
@@ -213,10 +214,8 @@ def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, port: 
     return connect
 
 
-def _urllib3_connect_for(
-    worker: Worker, options: Mapping[str, Any], scheme: str, port: int, owner: Any
-) -> Callable[[Any], None]:
-    original, its_way, ours = owner.connect, owner._new_conn, _connect_for(worker, options, scheme, port)
+def _urllib3_connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:
+    original, its_way, ours = owner.connect, owner._new_conn, _connect_for(worker, options, scheme)
 
     def connect(self: Any) -> None:
         if type(self)._new_conn is not its_way:
