@@ -38,14 +38,9 @@ class Service:
         self._end_fd = -1  # of a pipe whose other end is closed once run() is to return
 
     @property
-    def is_idle(self) -> bool:
-        """Whether it waits for a request, of which nothing has come."""
-        return self._bridge.is_idle
-
-    @property
     def may_end(self) -> bool:
-        """Whether it is between two requests, or a WebSocket."""
-        return self.is_idle or self._bridge.upgraded is not None
+        """Whether it waits for a request, of which nothing has come, or is a WebSocket."""
+        return self._bridge.is_idle or self._bridge.upgraded is not None
 
     def leave(self) -> None:
         """Answer what has begun, and nothing after it.
@@ -114,13 +109,13 @@ class Service:
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
-        poller = select.poll()
-        poller.register(self._write_fd, select.POLLOUT)
         try:
             while view:
                 try:
                     view = view[os.write(self._write_fd, view) :]
                 except BlockingIOError:
+                    poller = select.poll()
+                    poller.register(self._write_fd, select.POLLOUT)
                     poller.poll()
         except (BrokenPipeError, ConnectionResetError):
             raise ClientDisconnected("the client has gone") from None
