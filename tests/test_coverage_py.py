@@ -174,7 +174,7 @@ def test_readme(tmp_path: Path, profile: str) -> None:
         Name           Stmts   Miss  Cover   Missing
         --------------------------------------------
         test_till.py       4      0   100%
-        till.py            7      1    86%   10
+        till.py            7      1    86%   11
         --------------------------------------------
         TOTAL             11      1    91%
     """

@@ -326,7 +326,7 @@ def test_hangs_without(cafe: Path, profile: str) -> None:
     assert process.returncode == -signal.SIGABRT, text
     loop, main = re.findall(r"^(?:Current t|T)hread .*\n((?:  File .*\n)+)", text, re.M)
     assert re.match(r'  File ".*/selectors.py", line \d+ in select\n', loop), text
-    assert '/test_cafe.py", line 9 in test_menu\n' in main, text
+    assert '/test_cafe.py", line 10 in test_menu\n' in main, text
 
 
 @pytest.mark.parametrize("profile", ["strict"])

@@ -312,3 +312,32 @@ def test_websocket(goodbye: bool) -> None:
             line.sendall(client.send(events.CloseConnection(1000)))
             assert receive(events.CloseConnection).code == 1000
         line.close()
+
+
+@pytest.mark.parametrize("path", ["/stream/chunks?chunks=ab,cd&status=304", "/stream/chunks?chunks=ab,cd&length_is=4"])
+def test_response_that_ends_by_itself(path: str) -> None:
+    """A connection whose client has the whole response holds no channel, though it is kept."""
+    with nothing_leaks(), IpcThread("apps.conformance_app:asgi", max_connections=1) as worker:
+        with WorkerSocket(worker, LIMIT) as first, WorkerSocket(worker, LIMIT) as second:
+            for line in (first, second, first):
+                line.sendall(GET % path.encode())
+                received = b""
+                while not received.endswith(b"abcd" if "length" in path else b"\r\n\r\n"):
+                    received += line.recv(65536)
+
+
+def test_error_after_the_last_byte() -> None:
+    """What the app raises when its client has the whole response is raised where the end of that is read."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"hel", "more_body": True})
+        await send({"type": "http.response.body", "body": b"lo", "more_body": True})
+        raise LookupError("late")
+
+    with nothing_leaks(), IpcThread(app) as worker, WorkerSocket(worker, LIMIT) as line:
+        line.sendall(GET % b"/")
+        with pytest.raises(LookupError, match="late"):
+            response(line)

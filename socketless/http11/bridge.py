@@ -79,6 +79,7 @@ class Bridge:
         self._exchange: Exchanging | None = None  # the last one
         self._body: Body | None = None  # of the response that is being sent
         self._is_bodiless = False  # the response has no body, whatever the app says
+        self._left: int | None = None  # bytes of it that are still to be sent; None: nobody knows
         self._is_chunked = False  # so it can have trailers (RFC 9112, section 7.1.2)
         self._has_answered = False  # a response is complete, and its request perhaps not
         self._is_last = False  # the client was not told to go on: nobody knows whether a body follows, or a request
@@ -92,6 +93,11 @@ class Bridge:
             return False
         done = {self._connection.our_state, self._connection.their_state} <= {h11.IDLE, h11.DONE}
         return done and not self._connection.trailing_data[0]
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the client has the whole response, by its length, though the app has not returned yet."""
+        return self._body is not None and self._left == 0
 
     def next_output(self) -> PullingSteps[bytes | None]:
         """Return the next bytes for the client; `None` at the end of the connection.
@@ -253,15 +259,18 @@ class Bridge:
             self._body, response = None, INTERNAL_SERVER_ERROR
             head = _h11_head(response)
         self._is_bodiless = is_bodiless(self._method, response.status)
-        has_length = any(name == b"content-length" for name, _ in head.headers)
+        lengths = [int(value) for name, value in head.headers if name == b"content-length"]
         is_old = self._connection.their_http_version in (None, b"1.0")
-        self._is_chunked = not (self._is_bodiless or has_length or is_old)
+        self._left = 0 if self._is_bodiless else lengths[0] if lengths else None
+        self._is_chunked = not (self._is_bodiless or lengths or is_old)
         output = self._send(_closing(head) if self._is_last else head)
         if self._body is None:
             output += self._data(response.body) + self._end_of_message(response.extensions)
         return output
 
     def _data(self, chunk: bytes) -> bytes:
+        if self._left:
+            self._left -= len(chunk)
         return b"" if self._is_bodiless else self._send(h11.Data(data=chunk))
 
     def _end_of_message(self, extensions: Mapping[str, Any]) -> bytes:

@@ -34,6 +34,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 _BUFFER_SIZE = 64 * 1024  # bytes that wait on either side, before the other one has to take some
 _POOL_SECONDS = 60.0  # for a free channel, without a time limit: perhaps the client itself holds them all, unread
+_PATIENCE = 1.0  # seconds, with an app that goes on after its response
 _NOTHING_YET = object()
 
 _open: WeakSet[WorkerSocket] = WeakSet()
@@ -144,7 +145,8 @@ class WorkerSocket:
                 if self._timeout == 0:
                     raise BlockingIOError(errno.EAGAIN, "nothing is there to be read yet")
                 raise TimeoutError("nothing is to be read before more is written")
-        if not self._to_read:
+        self._settle()
+        if not self._to_read or self._bridge.is_sent:
             self._raise_error()
         data = bytes(self._to_read[:size])
         del self._to_read[:size]
@@ -155,6 +157,17 @@ class WorkerSocket:
         data = self.recv(size or len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def _settle(self) -> None:
+        # A client that has a whole response may not come again, and the app has yet to return, or to raise.
+        deadline = deadline_after(_PATIENCE if self._timeout is None else min(_PATIENCE, self._timeout))
+        while self._bridge.is_sent and not self._has_ended:
+            wait = self._answering.waits_for if self._answering.is_under_way else None
+            with suppress(ClientDisconnected):
+                if isinstance(wait, Wait) and poll(wait._replace(deadline=deadline), self._alarm.fd) is Woken.LATE:
+                    break
+            if not self._go_on(patiently=False):
+                break
 
     def _raise_error(self) -> None:
         error, self._error = self._error, None
