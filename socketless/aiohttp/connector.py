@@ -1,4 +1,4 @@
-"""The connector: aiohttp's own pool, timeouts, parser and writer, over connections to an app."""
+"""The connector, and aiohttp's end of its connections."""
 
 from __future__ import annotations
 
