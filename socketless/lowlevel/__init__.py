@@ -44,8 +44,8 @@ def connection_pool(
         max_requests_per_connection: after so many responses, a connection is closed when its block ends. `None`: never.
         max_idle_seconds: how long a connection is kept that nobody uses. 0: not at all, `None`: until the peer ends it.
         max_wait_send_recv_seconds: how long it may take, each time, until the peer takes what is sent or there is
-            something to receive. The time of a worker's app counts from its
-            request on, also while nobody receives. `None`: for ever.
+            something to receive. The time of a worker's app counts from its request on, also while nobody receives.
+            `None`: for ever.
         chunk_bytes: how large a piece of a body may be, and how much is received at once.
 
     Raises:
