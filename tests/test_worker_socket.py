@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import select
 import socket
@@ -341,3 +342,28 @@ def test_error_after_the_last_byte() -> None:
         line.sendall(GET % b"/")
         with pytest.raises(LookupError, match="late"):
             response(line)
+
+
+def test_app_that_lingers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app that does not return after its last byte is told that the client has gone; the connection goes on."""
+    monkeypatch.setattr("socketless.http11.worker_socket._PATIENCE", 0.05)
+    ended = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        if scope["path"] == "/linger":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+        await send({"type": "http.response.body"})
+
+    with nothing_leaks(), IpcThread(app, max_connections=1) as worker:
+        with WorkerSocket(worker, LIMIT) as first, WorkerSocket(worker, LIMIT) as second:
+            for line, path in ((first, b"/linger"), (second, b"/"), (first, b"/")):
+                line.sendall(GET % path)
+                assert response(line).startswith(b"HTTP/1.1 200 ")
+                assert ended.wait(LIMIT)

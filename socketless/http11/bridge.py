@@ -278,6 +278,11 @@ class Bridge:
         trailers = extensions.get("http.response.trailers", []) if self._is_chunked else []
         return self._send(h11.EndOfMessage(headers=trailers))
 
+    def let_go(self) -> bytes:
+        """End a response that `is_sent`: its app, which goes on, is told that the client has gone."""
+        self.hang_up()
+        return self._end_of_message({})
+
     def _send(self, event: Any) -> bytes:
         try:
             return self._connection.send(event) or b""

@@ -159,12 +159,15 @@ class WorkerSocket:
         return len(data)
 
     def _settle(self) -> None:
-        # A client that has a whole response may not come again, and the app has yet to return, or to raise.
+        # A client that has a whole response may not come again, and the app has yet to return, or to raise. If it takes
+        # too long for that, the connection goes on without it.
         deadline = deadline_after(_PATIENCE if self._timeout is None else min(_PATIENCE, self._timeout))
         while self._bridge.is_sent and not self._has_ended:
             wait = self._answering.waits_for if self._answering.is_under_way else None
             with suppress(ClientDisconnected):
                 if isinstance(wait, Wait) and poll(wait._replace(deadline=deadline), self._alarm.fd) is Woken.LATE:
+                    self._answering.close()
+                    self._to_read += self._bridge.let_go()
                     break
             if not self._go_on(patiently=False):
                 break
@@ -444,8 +447,9 @@ class _Resumable:
 
     def close(self) -> None:
         """Give them up, as the garbage collector would."""
-        if self._steps is not None:
-            self._steps.close()
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.close()
 
 
 class _File(io.RawIOBase):
