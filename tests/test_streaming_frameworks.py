@@ -88,9 +88,10 @@ def test_upload_is_pulled(app: str, workers: Workers, topic: str) -> None:
 @pytest.mark.parametrize("app", UPLOADS)
 def test_upload_is_pulled_from_an_async_client(app: str, workers: Workers, topic: str) -> None:
     """The same for an async generator: the loop of the client goes on meanwhile."""
+    worker = workers(app)
 
     async def main() -> list[str]:
-        async with httpx.AsyncClient(transport=IpcAsyncTransport(workers(app)), **OPTIONS) as client:
+        async with httpx.AsyncClient(transport=IpcAsyncTransport(worker), **OPTIONS) as client:
 
             async def pieces() -> AsyncIterator[bytes]:
                 for word in (b"first", b"other", b"third"):
@@ -257,8 +258,10 @@ def test_upload_that_breaks_off(app: str, path: str, error: str, workers: Worker
 def test_upload_that_is_cancelled(app: str, path: str, error: str, workers: Workers, topic: str) -> None:
     """The same when the client's task is cancelled while its generator makes the next piece."""
 
+    worker = workers(app, max_connections=1)
+
     async def main() -> Any:
-        async with httpx.AsyncClient(transport=IpcAsyncTransport(workers(app, max_connections=1)), **OPTIONS) as client:
+        async with httpx.AsyncClient(transport=IpcAsyncTransport(worker), **OPTIONS) as client:
             is_asked = asyncio.Event()
 
             async def pieces() -> AsyncIterator[bytes]:
