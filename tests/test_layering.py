@@ -62,6 +62,7 @@ MAY_IMPORT = {
     },
     "django_connections": set[str](),
     "django_fixtures": {"django"},
+    "ipc": {"host", "transport"},
     "late": set[str](),
     "switch": {"host", "http11", "late", "switching", "errors"},
     "cli": {

@@ -77,6 +77,8 @@ def test_arguments(worker: Worker) -> None:
         TypeError, match="^IpcAdapter takes a worker, IpcAdapter\\(IpcProcess\\('app:app'\\)\\), not 'app"
     ):
         IpcAdapter("app:app")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^a worker is given by its name, Session\(worker=...\); url_scheme is"):
+        Session(worker)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="^without a worker, Session takes no root_path$"):
         Session(root_path="/api")
     with Session(worker=worker, root_path="/api") as session:
