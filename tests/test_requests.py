@@ -343,7 +343,7 @@ with switch_to_ipc_connection("wsgiref.simple_server:demo_app"):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT)
     assert (done.stdout, done.stderr) == (
-        "socketless.requests needs requests: pip install 'socketless[requests]'\n",
+        "socketless.requests needs requests: pip install 'socketless-testing[requests]'\n",
         "",
     )
 

@@ -61,7 +61,7 @@ def test_signatures(function: Any, args: tuple[Any, ...], options: dict[str, Any
 
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
 def test_process_is_killed(start_method: str) -> None:
-    """Its tests kill a worker by `_proc`, and wait for it: the next request has another one, and the one after, none."""
+    """Tests kill a worker by `_proc`, and wait for it: the next request has another one, and the one after none."""
     worker = IpcProcess(demo_app, start_method=start_method)
     with worker, httpx.Client(transport=IpcTransport(worker), base_url=URL) as client:
         first = worker._proc
