@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from socketless.extras import install_hint
+
 __all__ = ["main"]
 
 _EXTRA = ("click", "rich", "pygments")  # what the extra `cli` installs
-_HINT = "The command line needs click and rich; install them with: pip install 'socketless[cli]'"
+_HINT = f"The command line needs click and rich; install them with: {install_hint('cli')}"
 
 
 def main() -> None:

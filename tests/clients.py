@@ -410,7 +410,7 @@ class LowlevelTransport(httpx.AsyncBaseTransport):
             sending = asyncio.ensure_future(self._send(pool, connection, request))
             stack.push_async_callback(self._stop, sending)
             code, cursor = await self._unless(sending, pool.recv_status_line(connection))
-            headers = [field async for field in pool.recv_headers(connection, cursor)]
+            headers = [(name, value) async for name, value, _ in pool.recv_headers(connection, cursor)]
         except BaseException:
             await stack.aclose()
             raise

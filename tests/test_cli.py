@@ -146,7 +146,7 @@ def test_missing_extra_says_what_to_install(missing: str) -> None:
     assert run([sys.executable, "-c", program]) == (
         1,
         "",
-        "The command line needs click and rich; install them with: pip install 'socketless[cli]'\n",
+        "The command line needs click and rich; install them with: pip install 'socketless-testing[cli]'\n",
     )
 
 

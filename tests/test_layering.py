@@ -26,13 +26,13 @@ MAY_IMPORT = {
     "worker": {"wire", "eventloop", "errors"},
     "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
     "testclient": {"host", "transport", "websocket", "wire", "errors"},
-    "clients": {"host", "wire", "errors"},
+    "clients": {"extras", "host", "wire", "errors"},
     "http11": {"clients", "host", "wire", "errors"},
     "unix_server": {"host", "http11", "wire"},
     "transport": {"clients", "host", "wire", "errors"},
-    "requests": {"clients", "host", "unix_server", "wire", "errors"},
+    "requests": {"clients", "extras", "host", "unix_server", "wire", "errors"},
     "lowlevel": {"clients", "http11", "host", "errors"},
-    "aiohttp": {"clients", "host", "http11", "wire", "worker", "errors"},  # host and worker are one, in the loop
+    "aiohttp": {"clients", "extras", "host", "http11", "wire", "worker", "errors"},  # the worker is in the loop, too
     "websocket": {"host", "wire", "errors"},
     "switching": {
         "aiohttp",
@@ -62,6 +62,8 @@ MAY_IMPORT = {
     },
     "django_connections": set[str](),
     "django_fixtures": {"django"},
+    "ipc": {"host", "transport"},
+    "extras": set[str](),
     "late": set[str](),
     "switch": {"host", "http11", "late", "switching", "errors"},
     "cli": {
@@ -77,7 +79,7 @@ MAY_IMPORT = {
         "wire",
         "errors",
     },
-    "__main__": {"cli"},
+    "__main__": {"cli", "extras"},
 }
 
 EXCEPTIONS = {

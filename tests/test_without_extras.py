@@ -58,7 +58,7 @@ def test_command_line_is_an_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "pip install 'socketless[cli]'" in done.stderr
+    assert "pip install 'socketless-testing[cli]'" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_library_that_is_missing(library: str, statement: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1
-    last = f"ModuleNotFoundError: socketless.{library} needs {library}: pip install 'socketless[{library}]'"
+    last = f"ModuleNotFoundError: socketless.{library} needs {library}: pip install 'socketless-testing[{library}]'"
     assert done.stderr.splitlines()[-1] == last
 
 

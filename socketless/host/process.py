@@ -114,6 +114,16 @@ class IpcProcess(Worker):
         return None if run is None else run.pid
 
     @property
+    def _proc(self) -> ProcessRun | None:
+        """The process itself, for tests that kill it; the tests of the package socketless-http know it by this name.
+
+        It has of `subprocess.Popen` what they call: `pid`, `poll()`, `wait()` and `kill()`. A restart changes it.
+        """
+        run = self._run
+        assert run is None or isinstance(run, ProcessRun)
+        return run
+
+    @property
     def app(self) -> Any:
         """What stands for the app as an argument for `run()`, where it arrives as the app itself."""
         return WORKERS_APP

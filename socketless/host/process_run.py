@@ -286,13 +286,22 @@ class ProcessRun:
                         self.error = error_of_app(exception_of(stop.value))
                     return
 
-    def kill(self, number: int) -> None:
+    def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process, if it is still there."""
         if not self.has_ended:
             try:
                 os.kill(self.pid, number)
             except ProcessLookupError:
                 pass
+
+    def poll(self) -> int | None:
+        """Return the exit code, minus the signal if one killed the process; `None` as long as it is there."""
+        return self.exitcode if self.has_ended else None
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until the process has ended, and return its exit code; `None` after `timeout` seconds."""
+        self._ended.wait(timeout)
+        return self.poll()
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""

@@ -32,7 +32,7 @@ class Session(requests.Session):
         options: of `IpcAdapter`: `raise_app_exceptions`, `root_path` and `client`.
 
     Raises:
-        TypeError: there are options, and no worker; or `url_scheme`, and a worker.
+        TypeError: there are options, and no worker; or `url_scheme`, and a worker; or `url_scheme` is no text.
     """
 
     __attrs__ = [*requests.Session.__attrs__, "base_url"]  # what is pickled
@@ -47,6 +47,9 @@ class Session(requests.Session):
     ) -> None:
         super().__init__()
         self.base_url = base_url
+        scheme: Any = url_scheme  # of UNIX sockets, as of requests-unixsocket; who takes it for the worker gets a hint
+        if not isinstance(scheme, str):
+            raise TypeError(f"a worker is given by its name, Session(worker=...); url_scheme is text, not {scheme!r}")
         if worker is None:
             if options:
                 raise TypeError(f"without a worker, Session takes no {', '.join(options)}")
