@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from socketless.forking import fork
+
 __all__ = ["Check", "examine", "wakeup_refusal"]
 
 _LIMIT = 5.0  # seconds, for what takes a few milliseconds
@@ -195,7 +197,7 @@ class _Ending(NamedTuple):
 def _try_in_child(probe: Callable[[], None], limit: float) -> _Ending:
     reader, writer = os.pipe()
     try:
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             _be_child(probe, writer)
         os.close(writer)
