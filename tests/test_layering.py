@@ -48,7 +48,7 @@ MAY_IMPORT = {
         "errors",
     },
     "advice": {"sandbox"},
-    "sandbox": {"forking"},
+    "sandbox": {"errors", "forking"},
     "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
