@@ -155,7 +155,7 @@ def test_missing_dependency_is_not_blamed_on_the_extra() -> None:
     program = "import runpy, sys; sys.modules['httpx'] = None; runpy.run_module('socketless', run_name='__main__')"
     code, stdout, stderr = run([sys.executable, "-c", program])
     assert (code, stdout) == (1, "")
-    assert stderr.endswith("\nModuleNotFoundError: import of httpx halted; None in sys.modules\n")
+    assert "\nModuleNotFoundError: import of httpx halted; None in sys.modules" in stderr  # and more from 3.15 on
 
 
 # The request

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "eventloop": {"late"},
     "wire": {"errors"},
     "worker": {"wire", "eventloop", "errors"},
-    "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
+    "forking": set[str](),
+    "host": {"forking", "wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
     "testclient": {"host", "transport", "websocket", "wire", "errors"},
     "clients": {"extras", "host", "wire", "errors"},
     "http11": {"clients", "host", "wire", "errors"},
@@ -47,7 +48,7 @@ MAY_IMPORT = {
         "errors",
     },
     "advice": {"sandbox"},
-    "sandbox": set[str](),
+    "sandbox": {"errors", "forking"},
     "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
