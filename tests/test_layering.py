@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "eventloop": {"late"},
     "wire": {"errors"},
     "worker": {"wire", "eventloop", "errors"},
-    "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
+    "host": {"wire", "errors", "worker.import_strings", "worker.loading"},  # to read an import string before it is sent
     "testclient": {"host", "transport", "websocket", "wire", "errors"},
     "clients": {"host", "wire", "errors"},
     "http11": {"clients", "host", "wire", "errors"},
