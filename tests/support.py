@@ -60,6 +60,11 @@ def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
+def without_path(text: str) -> str:
+    """Return an error without the entries of sys.path, on which a module was looked for."""
+    return re.sub(r", which (begins with '[^']*'(, '[^']*')*(, \.\.\.)?|has only what is installed)", "", text)
+
+
 @contextmanager
 def nothing_leaks() -> Iterator[None]:
     """Assert that the block leaves no descriptor, thread or child process behind."""
