@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from socketless.loopback import folder, handover, places, socket_module
+from socketless.loopback import folder, handover, places, polling, socket_module
 from socketless.loopback.patches import Patches
 
 _is_watching_forks = False
@@ -15,6 +15,7 @@ def install(patches: Patches) -> None:
     folder.open_folder()
     _watch_forks()
     socket_module.patch(patches)
+    polling.patch(patches)
 
 
 def _watch_forks() -> None:

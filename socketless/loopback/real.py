@@ -45,15 +45,18 @@ def connect(sock: Any, virtual: Virtual, address: Any) -> None:
     """
     if is_forbidden():
         virtual.refused()
-    file = virtual.file
+    other: _socket.socket | None = None
     try:
-        other = _socket.socket(file.family, file.kind, file.protocol)
+        other = _socket.socket(virtual.family, virtual.type, virtual.proto)
         other.settimeout(virtual.timeout)
         other.connect(address)
     except BlockingIOError:
+        assert other is not None
         _adopt(sock, virtual, other)
         raise
     except OSError as error:
+        if other is not None:
+            other.close()
         if error.errno not in _REFUSALS:
             raise
         virtual.refused()
