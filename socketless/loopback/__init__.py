@@ -24,6 +24,7 @@ in C, is told of reading as always, and never of writing.
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from socketless.loopback.patches import Patches
 
@@ -31,6 +32,7 @@ __all__ = ["install", "is_installed", "uninstall"]
 
 _lock = threading.Lock()
 _patches = Patches()  # guarded by _lock
+_late: Any = None  # guarded by _lock; what is changed when it is imported
 
 
 def install() -> None:
@@ -38,11 +40,12 @@ def install() -> None:
 
     Those that exist already stay as they are. Calling it again does nothing.
     """
+    global _late
     with _lock:
         if not _patches:
             from socketless.loopback import installing
 
-            installing.install(_patches)
+            _late = installing.install(_patches)
 
 
 def is_installed() -> bool:
@@ -53,4 +56,6 @@ def is_installed() -> bool:
 def uninstall() -> None:
     """Make new sockets real again; the virtual ones that are still open cannot be used any more. May be called twice."""
     with _lock:
+        if _late is not None:
+            _late.close()
         _patches.undo()

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 
-from socketless.loopback import folder, handover, places, polling, socket_module
+from socketless.loopback import folder, handover, places, polling, socket_module, wakeups
+from socketless.loopback.late_patches import LatePatches
 from socketless.loopback.patches import Patches
 
-_is_watching_forks = False
+_is_watching = False
 
 
-def install(patches: Patches) -> None:
-    """Make sockets virtual."""
+def install(patches: Patches) -> LatePatches:
+    """Make sockets virtual; return what has to be closed before the patches are undone."""
     folder.open_folder()
-    _watch_forks()
-    socket_module.patch(patches)
-    polling.patch(patches)
+    _watch()
+    for module in (socket_module, polling, wakeups):
+        module.patch(patches)
+    return LatePatches(patches)
 
 
-def _watch_forks() -> None:
-    global _is_watching_forks
-    if not _is_watching_forks:
-        _is_watching_forks = True
+def _watch() -> None:
+    global _is_watching
+    if not _is_watching:
+        _is_watching = True
+        atexit.register(handover.finish_all)
         os.register_at_fork(after_in_parent=places.share_all, after_in_child=_in_child)
 
 
