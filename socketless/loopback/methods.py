@@ -48,12 +48,14 @@ def _either(name: str) -> Callable[..., Any]:
 
 def _go_elsewhere(sock: Any, virtual: Virtual, name: str, args: tuple[Any, ...], elsewhere: ElsewhereError) -> Any:
     if elsewhere.nobody_there:
-        real.connect(sock, virtual, *args)
-        del _virtuals[id(sock)]
-        return None
-    real.become(sock, virtual)
+        other, error = real.connect(virtual, *args)
+    else:
+        other, error = real.create(virtual), None
+    real.adopt(sock, virtual, other)
     del _virtuals[id(sock)]
-    return getattr(_socket.socket, name)(sock, *args)
+    if error is not None:
+        raise error
+    return None if elsewhere.nobody_there else getattr(_socket.socket, name)(sock, *args)
 
 
 def _attribute(name: str) -> property:

@@ -25,46 +25,44 @@ def is_forbidden() -> bool:
     return bool(os.environ.get(VARIABLE))
 
 
-def become(sock: Any, virtual: Virtual) -> None:
-    """Make a real socket of a virtual one that nobody is connected with. The object stays, and its number.
+def create(virtual: Virtual) -> _socket.socket:
+    """Make a real socket of the kind that a virtual one is.
 
     Raises:
         OSError: the sandbox refuses one.
     """
     if is_forbidden():
         raise failure(errno.EPERM)
-    file = virtual.file
-    _adopt(sock, virtual, _socket.socket(file.family, file.kind, file.protocol))
+    return _socket.socket(virtual.family, virtual.type, virtual.proto)
 
 
-def connect(sock: Any, virtual: Virtual, address: Any) -> None:
-    """Connect to somebody on loopback who is not one of us. Where there is nobody, the socket stays virtual.
+def connect(virtual: Virtual, address: Any) -> tuple[_socket.socket, OSError | None]:
+    """Return a real socket that is connected to somebody on loopback who is not one of us, or is about to be.
+
+    The error is for who does not wait. Where there is nobody, the virtual one stays as it is.
 
     Raises:
         OSError: ECONNREFUSED, where the sandbox has no real sockets; else what the kernel says.
     """
-    if is_forbidden():
-        virtual.refused()
-    other: _socket.socket | None = None
+    sock: _socket.socket | None = None
     try:
-        other = _socket.socket(virtual.family, virtual.type, virtual.proto)
-        other.settimeout(virtual.timeout)
-        other.connect(address)
-    except BlockingIOError:
-        assert other is not None
-        _adopt(sock, virtual, other)
-        raise
+        sock = create(virtual)
+        sock.settimeout(virtual.timeout)
+        sock.connect(address)
+    except BlockingIOError as error:
+        assert sock is not None
+        return sock, error
     except OSError as error:
-        if other is not None:
-            other.close()
+        if sock is not None:
+            sock.close()
         if error.errno not in _REFUSALS:
             raise
-        virtual.refused()
-    else:
-        _adopt(sock, virtual, other)
+        raise virtual.refused() from None
+    return sock, None
 
 
-def _adopt(sock: Any, virtual: Virtual, real: _socket.socket) -> None:
+def adopt(sock: Any, virtual: Virtual, real: _socket.socket) -> None:
+    """Make a virtual socket the real one. The object stays, and its number."""
     number = real.detach()
     file = virtual.file
     _socket.socket.__init__(sock, file.family, file.kind, file.protocol, fileno=_moved(number, virtual))

@@ -211,19 +211,19 @@ class Virtual:
         except NobodyThere:
             raise ElsewhereError(nobody_there=True) from None
         self.number = file.adopt(became.read_fd, became.state)
-        self._connected_without_waiting()
-
-    def _connected_without_waiting(self, error: int = 0) -> None:
-        # TCP takes its time, and who does not wait is told so, though it is done. Of a UNIX socket, it is known at once.
-        if self.timeout == 0 and self.file.family != AF_UNIX:
-            self.file.is_connecting, self.file.error = True, error
+        if self._is_told_later():
             raise failure(errno.EINPROGRESS)
-        if error:
-            raise failure(error)
 
-    def refused(self) -> None:
-        """Take notice that nobody at all is where this was to be connected to."""
-        self._connected_without_waiting(errno.ECONNREFUSED)
+    def _is_told_later(self, error: int = 0) -> bool:
+        # TCP takes its time, and who does not wait is told so, though it is done. Of a UNIX socket, it is known at once.
+        if self.timeout != 0 or self.file.family == AF_UNIX:
+            return False
+        self.file.is_connecting, self.file.error = True, error
+        return True
+
+    def refused(self) -> OSError:
+        """Take notice that nobody at all is where this was to be connected to; return the error of it."""
+        return failure(errno.EINPROGRESS if self._is_told_later(errno.ECONNREFUSED) else errno.ECONNREFUSED)
 
     def _finish_connecting(self) -> None:
         self.file.is_connecting = False
