@@ -16,24 +16,39 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from socketless.errors import describe_exit
 from socketless.forking import fork
 
-__all__ = ["Check", "examine", "wakeup_refusal"]
+__all__ = ["Check", "examine", "loopback_refusals", "wakeup_refusal"]
 
 _LIMIT = 5.0  # seconds, for what takes a few milliseconds
 
 
 def wakeup_refusal() -> str | None:
     """Say which of the calls by which asyncio and trio wake a loop is refused here, and how; `None`: none is."""
+    return _refusal(_wake_up)
+
+
+def loopback_refusals() -> dict[str, str]:
+    """Say which sockets of this machine cannot reach each other here, and how that is refused.
+
+    Returns:
+        For ``"inet"`` (TCP over 127.0.0.1) and ``"unix"``, as `socketless.loopback.install()` has them, what is refused.
+        Those that work are left out.
+    """
+    tried = {family: _refusal(probe) for family, probe in (("inet", _meet_by_tcp), ("unix", _meet_by_path))}
+    return {family: refusal for family, refusal in tried.items() if refusal is not None}
+
+
+def _refusal(probe: Callable[[], None]) -> str | None:
     if _is_filtered() and threading.active_count() == 1:
         with suppress(OSError):  # no process is to be had
-            ending = _try_in_child(_wake_up, _LIMIT)
+            ending = _try_in_child(probe, _LIMIT)
             return f"sockets: {ending.died}" if ending.died else ending.refused
     try:
-        _wake_up()
+        probe()
     except OSError as error:
         return str(error)
     return None
@@ -62,6 +77,37 @@ def _wake_up() -> None:
                 reader.recv(1)
             step = "setsockopt()"  # of trio
             writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    except OSError as error:
+        raise OSError(f"{step}: {error.strerror or error}") from None
+
+
+def _meet_by_tcp() -> None:
+    _meet(socket.AF_INET, ("127.0.0.1", 0))
+
+
+def _meet_by_path() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _meet(socket.AF_UNIX, os.path.join(folder, "s"))
+
+
+def _meet(family: int, address: Any) -> None:
+    step = "socket()"
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as listener, socket.socket(family, socket.SOCK_STREAM) as client:
+            step = "bind()"
+            listener.bind(address)
+            step = "listen()"
+            listener.listen()
+            step = "connect()"
+            client.settimeout(_LIMIT)
+            client.connect(listener.getsockname())
+            step = "accept()"
+            accepted, _ = listener.accept()
+            with accepted:
+                step = "send()"
+                client.sendall(b"ping")
+                accepted.sendall(accepted.recv(4))
+                client.recv(4)
     except OSError as error:
         raise OSError(f"{step}: {error.strerror or error}") from None
 
@@ -112,8 +158,8 @@ def _probes() -> Iterator[tuple[str, str, Callable[[], None]]]:
     yield "send", "send() and recv() on a socket pair", _send
     yield "setsockopt", "setsockopt() on a socket pair", _setsockopt
     yield "bind", "bind() and listen() on 127.0.0.1", _bind
-    yield "loopback", "a connection over 127.0.0.1", _loopback
-    yield "unix_server", "a connection over a UNIX socket", _unix_server
+    yield "loopback", "a connection over 127.0.0.1", _meet_by_tcp
+    yield "unix_server", "a connection over a UNIX socket", _meet_by_path
     yield "name_lookup", "the name localhost", _name_lookup
     if sys.platform == "linux":
         yield "shm", "a file in /dev/shm", _shm
@@ -151,29 +197,6 @@ def _bind() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-
-
-def _loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.bind(("127.0.0.1", 0))
-        _exchange(listener, socket.AF_INET)
-
-
-def _unix_server() -> None:
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(os.path.join(folder, "s"))
-        _exchange(listener, socket.AF_UNIX)
-
-
-def _exchange(listener: socket.socket, family: int) -> None:
-    listener.listen()
-    with socket.socket(family, socket.SOCK_STREAM) as client:
-        client.connect(listener.getsockname())
-        accepted, _ = listener.accept()
-        with accepted:
-            client.sendall(b"ping")
-            accepted.sendall(accepted.recv(4))
-            client.recv(4)
 
 
 def _name_lookup() -> None:

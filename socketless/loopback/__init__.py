@@ -48,6 +48,14 @@ def install() -> None:
             _late = installing.install(_patches)
 
 
+def prepare_children() -> None:
+    """Make the sockets of the Python processes that this one starts from now on virtual, and not those of this one."""
+    from socketless.loopback import children, folder
+
+    folder.name_folder()
+    children.add_to_environment()
+
+
 def is_installed() -> bool:
     """Whether new sockets are virtual."""
     return bool(_patches)

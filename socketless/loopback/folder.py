@@ -1,6 +1,7 @@
 """The folder in which the processes of one rescue meet. Its path is in the environment, so children have it, too.
 
 socketless-XXXX/
+    users                    locked, shared, by each process that uses the folder; the last one removes it
     lock                     held by who changes what is below `tcp` and the others
     tcp/8000/127.0.0.1,,7-1  a FIFO for each socket that is bound, see places.py
     c/7-2.up, c/7-2.down     a connection that nobody has accepted yet, see handover.py
@@ -19,49 +20,90 @@ from itertools import count
 VARIABLE = "SOCKETLESS_LOOPBACK"  # of the environment
 
 _path: str | None = None
+_users = -1  # the descriptor by which this process uses the folder
 _numbers = count(1)
 
 
-def open_folder() -> str:
-    """Return the folder's path; whoever needs it first, of all the processes, makes it and removes it at its exit."""
-    global _path
-    if _path is None:
-        _path = _inherited() or _make()
-    return _path
-
-
-def _inherited() -> str | None:
+def name_folder() -> str:
+    """Return the folder's path, after it has been put into the environment. There need not be one yet."""
     path = os.environ.get(VARIABLE, "")
-    with suppress(OSError):
-        if path and os.stat(path).st_uid == os.getuid():
-            return path
-    return None
-
-
-def _make() -> str:
-    path = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"socketless-{os.urandom(6).hex()}")
-    os.mkdir(path, 0o700)
-    for name in ("c", "d"):
-        os.mkdir(os.path.join(path, name))
-    os.environ[VARIABLE] = path
-    atexit.register(_remove, path, os.getpid())
+    if not path or not _is_mine(path):
+        path = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"socketless-{os.urandom(6).hex()}")
+        os.environ[VARIABLE] = path
     return path
 
 
-def _remove(path: str, owner: int) -> None:
-    if os.getpid() != owner:
-        return  # a fork, whose parent goes on
-    if os.environ.get(VARIABLE) == path:
-        del os.environ[VARIABLE]
-    for folder, folders, files in os.walk(path, topdown=False):
+def _is_mine(path: str) -> bool:
+    try:
+        return os.stat(path).st_uid == os.getuid()
+    except FileNotFoundError:
+        return os.path.isdir(os.path.dirname(path))
+    except OSError:
+        return False
+
+
+def open_folder() -> str:
+    """Return the path of the folder, which is there for as long as a process that has called this.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    global _path, _users
+    if _path is None:
+        path = name_folder()
+        _users = _enter(path)
+        _path = path
+        atexit.register(_leave)
+        os.register_at_fork(after_in_child=_enter_again)
+    return _path
+
+
+def _enter(path: str) -> int:
+    while True:
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        try:
+            users = os.open(os.path.join(path, "users"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # who was the last one has just removed it
+        fcntl.flock(users, fcntl.LOCK_SH)
+        if os.fstat(users).st_nlink:
+            break
+        os.close(users)
+    for name in ("c", "d"):
+        with suppress(FileExistsError):
+            os.mkdir(os.path.join(path, name))
+    return users
+
+
+def _enter_again() -> None:
+    # Runs in a forked child: the lock of its copy of the descriptor is its parent's.
+    global _users
+    if _path is not None:
+        inherited, _users = _users, _enter(_path)
+        os.close(inherited)
+
+
+def _leave() -> None:
+    # Runs at the exit of the process.
+    assert _path is not None
+    try:
+        fcntl.flock(_users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return  # others use it
+    for folder, folders, files in os.walk(_path, topdown=False):
         for name in files:
-            with suppress(OSError):
-                os.unlink(os.path.join(folder, name))
+            if name != "users":
+                with suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
         for name in folders:
             with suppress(OSError):
                 os.rmdir(os.path.join(folder, name))
     with suppress(OSError):
-        os.rmdir(path)
+        os.unlink(
+            os.path.join(_path, "users")
+        )  # the last thing: whoever enters now waits for the lock, and begins anew
+        os.rmdir(_path)
 
 
 def unique() -> str:
