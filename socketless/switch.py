@@ -93,7 +93,7 @@ class Switch:
 
 
 class _Patch(NamedTuple):
-    owner: type
+    owner: Any  # a class, or a module
     name: str
     original: Any  # None: the owner has inherited it
     replacement: Any
@@ -200,6 +200,7 @@ def switch_to_ipc_connection(
             on_error.callback(switch)
             switch.apply_on_import("requests", partial(_requests_patches, worker, base_url, on_requests))
             switch.apply_on_import(aiohttp.MODULE, partial(_patches_of, aiohttp_connections.replacements))
+            switch.apply_on_import(aiohttp.PROXIES_MODULE, partial(_patches_of, aiohttp.proxy_replacements))
             for name, replacements in http_client.REPLACEMENTS.items():
                 switch.apply_on_import(name, partial(_patches_of, replacements, worker, on_requests))
             on_error.pop_all()
@@ -243,6 +244,6 @@ def _requests_patches(worker: Worker, base_url: str, options: Mapping[str, Any])
     return _patches_of(replacements, worker, base_url, options)
 
 
-def _patch(owner: type, replacement: Callable[..., Any]) -> _Patch:
+def _patch(owner: Any, replacement: Callable[..., Any]) -> _Patch:
     name = replacement.__name__
     return _Patch(owner, name, vars(owner).get(name), replacement)
