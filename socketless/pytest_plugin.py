@@ -27,10 +27,10 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 __all__ = ["ipc_connection_fixture", "reset_between_tests_fixture"]
 
-_EVENTLOOP = ("auto", "on", "off")
+_RESCUE = ("auto", "on", "off")
 _LIVE_SERVER = ("thread", "spawn", "fork")
 
-_rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
+_rescued = pytest.StashKey[list[str]]()  # what is rescued, and why
 run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
 _workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
 _app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
@@ -57,6 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "socketless_eventloop",
         "let the event loops of the tests wake by a pipe: auto (where this sandbox refuses sockets), on, off",
+        default="auto",
+    )
+    parser.addini(
+        "socketless_loopback",
+        "let servers and clients of the tests meet on 127.0.0.1, and at UNIX sockets, without a socket: auto (those that "
+        "this sandbox refuses), on, off",
         default="auto",
     )
     parser.addini(
@@ -127,9 +133,7 @@ def _has_app(item: pytest.Item) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = []
-    if _rescued in config.stash:
-        lines.append(f"socketless: event loops wake by a pipe ({config.stash[_rescued]})")
+    lines = [f"socketless: {rescued}" for rescued in config.stash.get(_rescued, [])]
     if run_arguments in config.stash:
         lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
         unused = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
@@ -138,6 +142,24 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     elif _app_of(config):
         lines.append(f"socketless: all clients go to {_app_of(config)}")
     return lines
+
+
+def pytest_runtest_logstart() -> None:
+    if "socketless.refusals" in sys.modules:
+        sys.modules["socketless.refusals"].forget()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, object, None]:
+    """Say in the report of a test that has failed for want of a socket what helps."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed and call.excinfo is not None:
+        from socketless import refusals
+
+        hint = refusals.explain(call.excinfo.value)
+        if hint is not None:
+            report.sections.append(("socketless", hint))
 
 
 @pytest.hookimpl(trylast=True, hookwrapper=True)
@@ -190,10 +212,12 @@ def _begin(config: pytest.Config) -> None:
 
 
 def _rescue(config: pytest.Config) -> None:
-    """Make the event loops of this process work, if the sandbox breaks them."""
-    wanted = config.getini("socketless_eventloop")
-    if wanted not in _EVENTLOOP:
-        raise pytest.UsageError(f"socketless_eventloop must be auto, on or off, not {wanted!r}")
+    """Make event loops, and what meets on loopback, work in this process, as far as the sandbox breaks them."""
+    config.stash[_rescued] = [*_rescue_loops(config), *_rescue_loopback(config)]
+
+
+def _rescue_loops(config: pytest.Config) -> Iterator[str]:
+    wanted = _how(config, "socketless_eventloop")
     if wanted == "off":
         return
     from socketless import sandbox
@@ -202,10 +226,42 @@ def _rescue(config: pytest.Config) -> None:
     if wanted == "on" or refusal is not None:
         from socketless import eventloop
 
-        config.stash[_rescued] = "socketless_eventloop = on" if refusal is None else f"this sandbox refuses {refusal}"
+        yield f"event loops wake by a pipe ({_reason('socketless_eventloop', refusal)})"
         if not eventloop.is_installed():
             eventloop.install()
             config.add_cleanup(eventloop.uninstall)
+
+
+def _rescue_loopback(config: pytest.Config) -> Iterator[str]:
+    wanted = _how(config, "socketless_loopback")
+    if wanted == "off" or (wanted == "auto" and sys.platform != "linux"):
+        return
+    from socketless import sandbox
+
+    refusals = sandbox.loopback_refusals()
+    if wanted == "on" or refusals:
+        from socketless import loopback
+
+        kinds = {"inet": "TCP and UDP on loopback are", "unix": "UNIX sockets are"}
+        for family in kinds if wanted == "on" else refusals:
+            yield f"{kinds[family]} virtual ({_reason('socketless_loopback', refusals.get(family))})"
+        if not loopback.is_installed():
+            try:
+                loopback.install(None if wanted == "on" else refusals)
+            except OSError as error:
+                raise pytest.UsageError(f"socketless_loopback = {wanted}: {error}") from None
+            config.add_cleanup(loopback.uninstall)
+
+
+def _how(config: pytest.Config, name: str) -> str:
+    wanted = str(config.getini(name))
+    if wanted not in _RESCUE:
+        raise pytest.UsageError(f"{name} must be auto, on or off, not {wanted!r}")
+    return wanted
+
+
+def _reason(name: str, refusal: str | None) -> str:
+    return f"{name} = on" if refusal is None else f"this sandbox refuses {refusal}"
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     },
     "advice": {"sandbox"},
     "sandbox": {"errors", "forking"},
-    "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
+    "pytest_plugin": {"django_fixtures", "errors", "eventloop", "host", "loopback", "sandbox", "switch", "testclient"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
     "django": {

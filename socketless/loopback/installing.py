@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Collection
 
-from socketless.loopback import children, folder, handover, places, polling, socket_module, wakeups
+from socketless.loopback import children, families, folder, handover, places, polling, socket_module, wakeups
 from socketless.loopback.late_patches import LatePatches
 from socketless.loopback.patches import Patches
 
 _is_watching = False
 
 
-def install(patches: Patches) -> LatePatches:
+def install(patches: Patches, names: Collection[str] | None) -> LatePatches:
     """Make sockets virtual; return what has to be closed before the patches are undone."""
+    families.choose(names)
     folder.open_folder()
     children.add_to_environment()
     _watch()

@@ -42,7 +42,11 @@ def _either(name: str) -> Callable[..., Any]:
         try:
             return of_virtual(virtual, *args, **kwargs)
         except ElsewhereError as elsewhere:
-            return _go_elsewhere(self, virtual, name, args, elsewhere)
+            try:
+                return _go_elsewhere(self, virtual, name, args, elsewhere)
+            except OSError as error:
+                real.remember_refusal(name, args, error)
+                raise
 
     method.__name__ = name
     method.__qualname__ = f"socket.{name}"
