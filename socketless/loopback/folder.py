@@ -11,6 +11,7 @@ socketless-XXXX/
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -28,9 +29,20 @@ def name_folder() -> str:
     """Return the folder's path, after it has been put into the environment. There need not be one yet."""
     path = os.environ.get(VARIABLE, "")
     if not path or not _is_mine(path):
-        path = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"socketless-{os.urandom(6).hex()}")
+        path = os.path.join(_parent(), f"socketless-{os.urandom(6).hex()}")
         os.environ[VARIABLE] = path
     return path
+
+
+def _parent() -> str:
+    # In memory, if possible: a connection between processes makes and removes a few names.
+    for parent in ("/dev/shm", os.environ.get("TMPDIR") or "/tmp"):
+        trial = os.path.join(parent, f"socketless-{os.urandom(6).hex()}")
+        with suppress(OSError):
+            os.mkfifo(trial, 0o600)
+            os.unlink(trial)
+            return parent
+    raise OSError(errno.EROFS, "loopback needs a folder that can be written to; set TMPDIR to one", parent)
 
 
 def _is_mine(path: str) -> bool:
