@@ -61,8 +61,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "socketless_loopback",
-        "let servers and clients of the tests meet on 127.0.0.1, and at UNIX sockets, without a socket: auto (those that "
-        "this sandbox refuses), on, off",
+        "let servers and clients of the tests meet on loopback, and at UNIX sockets, without a socket: auto (those "
+        "that this sandbox refuses), on, off",
         default="auto",
     )
     parser.addini(

@@ -35,8 +35,8 @@ def loopback_refusals() -> dict[str, str]:
     """Say which sockets of this machine cannot reach each other here, and how that is refused.
 
     Returns:
-        For ``"inet"`` (TCP over 127.0.0.1) and ``"unix"``, as `socketless.loopback.install()` has them, what is refused.
-        Those that work are left out.
+        For ``"inet"`` (TCP over 127.0.0.1) and ``"unix"``, as `socketless.loopback.install()` has them, what is
+        refused. Those that work are left out.
     """
     tried = {family: _refusal(probe) for family, probe in (("inet", _meet_by_tcp), ("unix", _meet_by_path))}
     return {family: refusal for family, refusal in tried.items() if refusal is not None}

@@ -59,8 +59,8 @@ def command(app: str, program: tuple[str, ...], reset_hook: str | None, **option
     """Run a module or a script whose HTTP clients all ask APP.
 
     APP is 'package.module:app' or 'package.module:factory()'. What follows it is what follows 'python': '-m MODULE' or
-    a script, with its arguments. Where sockets are refused, the program's event loops wake without them, and its servers
-    and clients on this machine meet without them, as with 'socketless rescue'.
+    a script, with its arguments. Where sockets are refused, the program has what 'socketless rescue' gives: event loops
+    that wake without them, and servers and clients on this machine that meet without them.
 
     Processes that the program starts are not switched, but for those of pytest-xdist.
 
