@@ -21,9 +21,27 @@ from typing import Any, NamedTuple
 from socketless.errors import describe_exit
 from socketless.forking import fork
 
-__all__ = ["Check", "examine", "loopback_refusals", "wakeup_refusal"]
+__all__ = ["Check", "examine", "loopback_refusals", "product", "wakeup_refusal"]
 
 _LIMIT = 5.0  # seconds, for what takes a few milliseconds
+
+
+# What sandboxes set in the environment of what they run, and whose they are.
+_PRODUCTS = {
+    "CODEX_SANDBOX": "OpenAI Codex",
+    "CODEX_SANDBOX_NETWORK_DISABLED": "OpenAI Codex, without a network",
+    "SANDBOX_RUNTIME": "Anthropic's sandbox-runtime, as of Claude Code",
+    "GEMINI_SANDBOX": "Gemini CLI",
+    "CURSOR_SANDBOX": "Cursor",
+}
+
+
+def product() -> str | None:
+    """Say which sandbox this is, where the environment tells it, and by which variables."""
+    found = {name: os.environ[name] for name in _PRODUCTS if os.environ.get(name, "") not in ("", "0", "false")}
+    if not found:
+        return None
+    return f"{_PRODUCTS[[*found][-1]]} ({', '.join(f'{name}={value}' for name, value in found.items())})"
 
 
 def wakeup_refusal() -> str | None:
@@ -83,6 +101,10 @@ def _wake_up() -> None:
 
 def _meet_by_tcp() -> None:
     _meet(socket.AF_INET, ("127.0.0.1", 0))
+
+
+def _meet_by_ipv6() -> None:
+    _meet(socket.AF_INET6, ("::1", 0))
 
 
 def _meet_by_path() -> None:
@@ -159,10 +181,12 @@ def _probes() -> Iterator[tuple[str, str, Callable[[], None]]]:
     yield "setsockopt", "setsockopt() on a socket pair", _setsockopt
     yield "bind", "bind() and listen() on 127.0.0.1", _bind
     yield "loopback", "a connection over 127.0.0.1", _meet_by_tcp
+    yield "ipv6", "a connection over ::1", _meet_by_ipv6
     yield "unix_server", "a connection over a UNIX socket", _meet_by_path
     yield "name_lookup", "the name localhost", _name_lookup
     if sys.platform == "linux":
         yield "shm", "a file in /dev/shm", _shm
+    yield "sysconf", 'os.sysconf("SC_SEM_NSEMS_MAX")', _sysconf
     yield "semaphore", "a semaphore of multiprocessing", _semaphore
     yield "process", f"a process of multiprocessing ({_start_method()})", _process
 
@@ -207,6 +231,10 @@ def _shm() -> None:
     with tempfile.TemporaryFile(dir="/dev/shm") as file:
         file.write(b"\0" * 4096)
         file.flush()
+
+
+def _sysconf() -> None:
+    os.sysconf("SC_SEM_NSEMS_MAX")  # asked by concurrent.futures.ProcessPoolExecutor
 
 
 def _semaphore() -> None:
