@@ -88,7 +88,12 @@ or in pytest's ini file: socketless_app = package.module:app""",
         _LOOPBACK,
         {"ipv6": f"127.0.0.1; or, with ::1,\n{_ON}"},
     ),
-    _Way("unix_server", "servers of the tests at UNIX sockets", {"unix_socket": FAILS, "unix_server": FAILS}, _LOOPBACK),
+    _Way(
+        "unix_server",
+        "servers of the tests at UNIX sockets",
+        {"unix_socket": FAILS, "unix_server": FAILS},
+        _LOOPBACK,
+    ),
     _Way(
         "tcp_client",
         "clients of other servers on this machine: drivers of databases",

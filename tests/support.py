@@ -23,6 +23,15 @@ FUTEX = ("202", "98")
 _INT = 0xFFFFFFFF  # what the kernel reads of an argument that is an int; what is above it, the C library is free to set
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has ::1, and lets it be used."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 def sockets_are_refused() -> bool:
     try:
         for end in socket.socketpair():
