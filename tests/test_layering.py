@@ -51,7 +51,18 @@ MAY_IMPORT = {
     },
     "advice": {"sandbox"},
     "sandbox": {"errors", "forking"},
-    "pytest_plugin": {"django_fixtures", "errors", "eventloop", "host", "loopback", "sandbox", "switch", "testclient"},
+    "pytest_plugin": {
+        "django_fixtures",
+        "errors",
+        "eventloop",
+        "host",
+        "loopback",
+        "refusals",
+        "sandbox",
+        "switch",
+        "testclient",
+    },
+    "refusals": {"sandbox"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
     "django": {
@@ -75,6 +86,7 @@ MAY_IMPORT = {
         "eventloop",
         "host",
         "http11",
+        "loopback",
         "sandbox",
         "unix_server",
         "switch",
@@ -177,7 +189,7 @@ def test_public_names() -> None:
 
 
 # What opens a socket, or has asyncio open one. The README says the same, in its part on `socketless serve`.
-OPENS_SOCKETS = {"lowlevel.streams", "requests.unix", "sandbox", "unix_server"}
+OPENS_SOCKETS = {"loopback.processes", "lowlevel.streams", "requests.unix", "sandbox", "unix_server"}
 
 
 def opens_sockets(path: Path) -> bool:

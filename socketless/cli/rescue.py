@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from functools import partial
 
@@ -31,8 +32,8 @@ def command(words: tuple[str, ...]) -> None:
     The command takes the place of this process, so its exit code is its own, and signals reach it. Exits with 127 if it
     is not found, with 126 if it cannot be run, and with 2 for wrong usage.
     """
-    if words[0].startswith("-") or words[0].endswith(".py"):
-        raise click.UsageError(f"{words[0]!r} is not a command. Write: socketless rescue python {' '.join(words)}")
+    if words[0].endswith(".py"):
+        raise click.UsageError(f"{words[0]!r} is not a command. Write socketless rescue python {shlex.join(words)}.")
     try:
         prepare_children()
     except OSError as error:
