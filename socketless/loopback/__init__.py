@@ -31,8 +31,9 @@ from socketless.loopback.patches import Patches
 
 __all__ = ["install", "is_installed", "uninstall"]
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _patches = Patches()  # guarded by _lock
+_is_installing = False  # guarded by _lock; the import of `socket` that belongs to it may ask for it once more
 _late: Any = None  # guarded by _lock; what is changed when it is imported
 
 
@@ -41,12 +42,17 @@ def install() -> None:
 
     Those that exist already stay as they are. Calling it again does nothing.
     """
-    global _late
+    global _is_installing, _late
     with _lock:
-        if not _patches:
+        if _patches or _is_installing:
+            return
+        _is_installing = True
+        try:
             from socketless.loopback import installing
 
             _late = installing.install(_patches)
+        finally:
+            _is_installing = False
 
 
 def is_installed() -> bool:

@@ -26,7 +26,7 @@ class Datagram(State):
 
     def __init__(self, family: int) -> None:
         super().__init__(family)
-        # Nobody writes into this one. It stands for the socket while that has no name, and later says that it can write.
+        # Nobody writes into this one. It stands for the socket before that has a name, and later says it can write.
         self.read_fd, self.write_fd = make_pipe()
         self.bound: Bound | None = None
         self._peer: Place | None = None
