@@ -84,13 +84,14 @@ def test_what_is_not_on_loopback(virtual: None) -> None:
 
 
 def error_far_away(make: Callable[[], Any]) -> int | None:
-    with pytest.raises(OSError) as seen:
+    try:
         sock = make()
-        try:
-            sock.settimeout(0.01)
-            sock.connect(("192.0.2.1", 80))
-        finally:
-            sock.close()
+    except OSError as error:  # a real one may be refused at once
+        return error.errno
+    sock.settimeout(0.01)
+    with pytest.raises(OSError) as seen:
+        sock.connect(("192.0.2.1", 80))
+    sock.close()
     return seen.value.errno
 
 
