@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import atexit
 import errno
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
+
+from socketless.loopback.system import fcntl, os
 
 VARIABLE = "SOCKETLESS_LOOPBACK"  # of the environment
 
@@ -64,14 +64,17 @@ def _remove(path: str, owner: int) -> None:
         return  # a fork, whose parent goes on
     if os.environ.get(VARIABLE) == path:
         del os.environ[VARIABLE]
-    for folder, folders, files in os.walk(path, topdown=False):
-        for name in files:
-            with suppress(OSError):
-                os.unlink(os.path.join(folder, name))
-        for name in folders:
-            with suppress(OSError):
-                os.rmdir(os.path.join(folder, name))
+    _remove_tree(path)
+
+
+def _remove_tree(path: str) -> None:
     with suppress(OSError):
+        for name in os.listdir(path):
+            inner = os.path.join(path, name)
+            try:
+                os.unlink(inner)
+            except IsADirectoryError:
+                _remove_tree(inner)
         os.rmdir(path)
 
 
