@@ -34,8 +34,9 @@ from socketless.loopback.patches import Patches
 
 __all__ = ["install", "is_installed", "prepare_children", "uninstall"]
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _patches = Patches()  # guarded by _lock
+_is_installing = False  # guarded by _lock; the import of `socket` that belongs to it may ask for it once more
 _late: Any = None  # guarded by _lock; what is changed when it is imported
 
 
@@ -52,13 +53,18 @@ def install(families: Collection[str] | None = None) -> None:
         OSError: the folder in which processes meet cannot be made; or this is not Linux.
         ValueError: there is no such family.
     """
-    global _late
+    global _is_installing, _late
     _check_platform()
     with _lock:
-        if not _patches:
+        if _patches or _is_installing:
+            return
+        _is_installing = True
+        try:
             from socketless.loopback import installing
 
             _late = installing.install(_patches, families)
+        finally:
+            _is_installing = False
 
 
 def _check_platform() -> None:

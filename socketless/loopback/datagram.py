@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from _socket import AF_INET, AF_INET6, AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR
 from contextlib import suppress
 from typing import Any
@@ -14,6 +13,7 @@ from socketless.loopback.listening import name_of
 from socketless.loopback.pipes import READABLE, close_all, failure, make_pipe, peek, resize
 from socketless.loopback.places import Bound
 from socketless.loopback.state import Buffer, Message, State
+from socketless.loopback.system import os
 
 _LARGEST = {AF_UNIX: 212960, AF_INET: 65507, AF_INET6: 65527}
 
@@ -26,7 +26,7 @@ class Datagram(State):
 
     def __init__(self, family: int) -> None:
         super().__init__(family)
-        # Nobody writes into this one. It stands for the socket while that has no name, and later says that it can write.
+        # Nobody writes into this one. It stands for the socket before that has a name, and later says it can write.
         self.read_fd, self.write_fd = make_pipe()
         self.bound: Bound | None = None
         self._peer: Place | None = None

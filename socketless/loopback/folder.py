@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import atexit
 import errno
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
+
+from socketless.loopback.system import fcntl, os
 
 VARIABLE = "SOCKETLESS_LOOPBACK"  # of the environment
 
@@ -103,19 +103,24 @@ def _leave() -> None:
         fcntl.flock(_users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return  # others use it
-    for folder, folders, files in os.walk(_path, topdown=False):
-        for name in files:
-            if name != "users":
-                with suppress(OSError):
-                    os.unlink(os.path.join(folder, name))
-        for name in folders:
-            with suppress(OSError):
-                os.rmdir(os.path.join(folder, name))
+    _empty(_path, but="users")
     with suppress(OSError):
-        os.unlink(
-            os.path.join(_path, "users")
-        )  # the last thing: whoever enters now waits for the lock, and begins anew
+        # The last thing: whoever enters now waits for the lock, and begins anew.
+        os.unlink(os.path.join(_path, "users"))
         os.rmdir(_path)
+
+
+def _empty(path: str, but: str = "") -> None:
+    with suppress(OSError):
+        for name in os.listdir(path):
+            inner = os.path.join(path, name)
+            if name == but:
+                continue
+            try:
+                os.unlink(inner)
+            except IsADirectoryError:
+                _empty(inner)
+                os.rmdir(inner)
 
 
 def unique() -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Collection
 
 from socketless.loopback import children, families, folder, handover, places, polling, socket_module, wakeups
 from socketless.loopback.late_patches import LatePatches
 from socketless.loopback.patches import Patches
+from socketless.loopback.system import os
 
 _is_watching = False
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-import os
 import stat
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 from socketless.loopback import inherited, late_patches, openfile, real
 from socketless.loopback import virtual as virtuals
 from socketless.loopback.pipes import failure
+from socketless.loopback.system import os
 from socketless.loopback.virtual import ElsewhereError, Virtual
 
 _virtuals: dict[int, Virtual] = {}  # by the id() of its socket object, which removes it when it dies

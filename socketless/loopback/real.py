@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import _socket
 import errno
-import os
 from typing import Any
 
 from socketless.loopback.pipes import failure
+from socketless.loopback.system import os
 from socketless.loopback.virtual import Virtual
 
 VARIABLE = "SOCKETLESS_LOOPBACK_ONLY"  # of the environment: not even try a real socket
