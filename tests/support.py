@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes  # noqa: F401  # from libffi 3.5 on, it opens a file for itself, once and for good: no leak
 import os
 import re
 import socket
