@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from socketless.sandbox import Check
 
@@ -37,6 +37,7 @@ class _Way:
     what: str
     breaks: dict[str, str]  # the check that it needs: how it ends without; the first that is refused decides
     write: str = ""
+    writes: dict[str, str] = field(default_factory=dict)  # where another check was refused, what to write then
 
 
 _LOOPS = """\
@@ -90,11 +91,12 @@ for a database: one that is a file; for the rest: httpx.MockTransport""",
     ),
     _Way(
         "multiprocessing",
-        "multiprocessing's Lock, Queue, Pool and ThreadPool; ProcessPoolExecutor",
-        {"semaphore": FAILS},
+        "multiprocessing's Process, Pool, ThreadPool, Lock and Queue; ProcessPoolExecutor",
+        {"semaphore": FAILS, "process": FAILS},
         """\
 concurrent.futures.ThreadPoolExecutor, or processes that talk over
     multiprocessing.Pipe(duplex=False)""",
+        {"process": 'multiprocessing.set_start_method("spawn"), before all else of it'},
     ),
     _Way(
         "duplex_pipe",
@@ -104,7 +106,7 @@ concurrent.futures.ThreadPoolExecutor, or processes that talk over
     ),
     _Way(
         "forkserver",
-        "multiprocessing's Manager, and its start method forkserver, the default of Python 3.14",
+        "multiprocessing's Manager, and its start method forkserver, the default from Python 3.14 on",
         {"unix_socket": FAILS, "unix_server": FAILS},
         'multiprocessing.get_context("spawn").Process, without a Manager',
     ),
@@ -132,5 +134,5 @@ def advise(checks: Collection[Check]) -> list[Advice]:
 def _advice(way: _Way, refused: set[str]) -> Advice:
     for check, outcome in way.breaks.items():
         if check in refused:
-            return Advice(way.name, way.what, outcome, check, way.write)
+            return Advice(way.name, way.what, outcome, check, way.writes.get(check, way.write))
     return Advice(way.name, way.what, WORKS)

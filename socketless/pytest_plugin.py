@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,50 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[run_arguments] = config.workerinput["socketless_run"]  # type: ignore[attr-defined]
     if run_arguments in config.stash or _app_of(config):
         config.pluginmanager.import_plugin("socketless.pytest_switched")
+    if run_arguments not in config.stash:
+        _check_settings(config)
     _offer_live_server(config)
+
+
+def _check_settings(config: pytest.Config) -> None:
+    given = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
+    for name, value in given.items():
+        if value:
+            from socketless.host.apps import check_import_string
+
+            try:
+                check_import_string(value)
+            except ValueError as error:
+                raise pytest.UsageError(f"{name}: {error}") from None
+    base_url = config.getini("socketless_base_url")
+    if not base_url.startswith(("http://", "https://")):
+        raise pytest.UsageError(f"socketless_base_url must begin with http:// or https://, not {base_url!r}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Say that the reset hook of the ini file is nobody's, where the app has been forgotten."""
+    config = session.config
+    if not config.getini("socketless_reset_hook") or _app_of(config) or run_arguments in config.stash:
+        return
+    if not session.items or any(_has_app(item) for item in session.items):
+        return
+    text = (
+        "socketless_reset_hook is set, and no test has a worker that it could reset: write "
+        "socketless_app = package.module:app beside it"
+    )
+    try:
+        warnings.warn(pytest.PytestConfigWarning(text), stacklevel=1)
+    except pytest.PytestConfigWarning:  # where warnings are errors; a process of pytest-xdist cannot end so
+        if not hasattr(config, "workerinput"):
+            raise pytest.UsageError(text) from None
+
+
+def _has_app(item: pytest.Item) -> bool:
+    # A fixture of the person's own may be asked for when the test has begun, too.
+    places = [getattr(item, "module", None), *item.config.pluginmanager.get_plugins()]
+    is_overridden = any(hasattr(place, "socketless_app") for place in places if place is not sys.modules[__name__])
+    return is_overridden or "socketless_worker" in getattr(item, "fixturenames", ())
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -193,7 +237,7 @@ def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
         return
     app = request.config.stash[_app_of_worker] = request.getfixturevalue("socketless_app")
     kind = IpcProcess if isinstance(app, str) else IpcThread
-    with kind(app, reset_hook_path=request.config.getini("socketless_reset_hook") or None) as worker:
+    with kind(app, reset_hook=request.config.getini("socketless_reset_hook") or None) as worker:
         yield worker
 
 

@@ -15,7 +15,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from types import ModuleType
 from typing import NamedTuple
+
+from socketless.errors import describe_exit
+from socketless.forking import fork
 
 __all__ = ["Check", "examine", "wakeup_refusal"]
 
@@ -114,6 +118,7 @@ def _probes() -> Iterator[tuple[str, str, Callable[[], None]]]:
     if sys.platform == "linux":
         yield "shm", "a file in /dev/shm", _shm
     yield "semaphore", "a semaphore of multiprocessing", _semaphore
+    yield "process", f"a process of multiprocessing ({_start_method()})", _process
 
 
 def _inet_socket() -> None:
@@ -187,6 +192,27 @@ def _semaphore() -> None:
     multiprocessing.get_context("fork").Lock()  # the other methods would start a process to clean up after it
 
 
+def _start_method() -> str:
+    import multiprocessing
+
+    # Asked otherwise, it would settle it for good. The first of all is the default.
+    return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+
+
+def _process() -> None:
+    import multiprocessing
+
+    # What is started may import the script, write what this process has yet to write, or say what is refused to it.
+    sys.modules["__main__"] = ModuleType("__main__")
+    sys.stdout = sys.stderr = None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    process = multiprocessing.Process(target=len, args=("",))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise ChildProcessError(f"it {describe_exit(process.exitcode)}")
+
+
 class _Ending(NamedTuple):
     refused: str | None = None  # what the probe has raised
     died: str | None = None  # how the child has ended, without an answer
@@ -195,7 +221,7 @@ class _Ending(NamedTuple):
 def _try_in_child(probe: Callable[[], None], limit: float) -> _Ending:
     reader, writer = os.pipe()
     try:
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             _be_child(probe, writer)
         os.close(writer)

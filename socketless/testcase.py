@@ -58,7 +58,7 @@ class SocketlessTestCase(unittest.TestCase):
         if app is None:
             raise TypeError(f"{cls.__qualname__} has no app; write in the class: app = 'package.module:app'")
         worker_class = cls.worker_class or (IpcProcess if isinstance(app, str) else IpcThread)
-        cls.worker = worker_class(app, reset_hook_path=cls.reset_hook, **cls.worker_options)
+        cls.worker = worker_class(app, reset_hook=cls.reset_hook, **cls.worker_options)
         cls.addClassCleanup(cls.worker.close)
 
     def setUp(self) -> None:

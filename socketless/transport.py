@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -21,6 +21,7 @@ from socketless.clients.answer import Body, response_of
 from socketless.clients.carrier import Carrier, RequestBody, chunks_of, leave
 from socketless.clients.families import client_error, family_of, network_error
 from socketless.errors import SocketlessError
+from socketless.host.arguments import no_attribute
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
@@ -32,8 +33,25 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
 
 
+_FOR_SYNC = "httpx.Client takes IpcTransport(worker)"
+_FOR_ASYNC = "httpx.AsyncClient takes IpcAsyncTransport(worker)"
+_INSTEAD = {
+    "handle_request": _FOR_SYNC,
+    "__enter__": _FOR_SYNC,
+    "handle_async_request": _FOR_ASYNC,
+    "__aenter__": _FOR_ASYNC,
+    "aclose": _FOR_ASYNC,
+    "send": "a session of requests takes socketless.requests.IpcAdapter(worker)",
+}
+
+
 class _Transport(Carrier):
     # What the sync and the async transport share: everything but the waiting.
+
+    if not TYPE_CHECKING:  # or a type checker would let every name pass
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name, _INSTEAD)
 
     def _message(self, request: Any) -> Request:
         url, family = request.url, family_of(request)

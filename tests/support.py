@@ -20,6 +20,7 @@ LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
 # and futex, whose fourth points to it. The first word of /proc/*/syscall is the number.
 EPOLL_WAIT = ("232", "281", "22")
 FUTEX = ("202", "98")
+_INT = 0xFFFFFFFF  # what the kernel reads of an argument that is an int; what is above it, the C library is free to set
 
 
 def sockets_are_refused() -> bool:
@@ -59,6 +60,11 @@ def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
+def without_path(text: str) -> str:
+    """Return an error without the entries of sys.path, on which a module was looked for."""
+    return re.sub(r", which (begins with '[^']*'(, '[^']*')*(, \.\.\.)?|has only what is installed)", "", text)
+
+
 @contextmanager
 def nothing_leaks() -> Iterator[None]:
     """Assert that the block leaves no descriptor, thread or child process behind."""
@@ -72,7 +78,7 @@ def hangs(process: subprocess.Popen[Any], limit: float) -> bool:
     """Wait until a process has ended, or hangs: its threads wait without a time limit, and none is left to wake one.
 
     Raises:
-        AssertionError: neither has come within `limit` seconds.
+        AssertionError: neither has come within `limit` seconds. The process has been killed.
     """
     deadline = time.monotonic() + limit
     while process.poll() is None:
@@ -81,7 +87,9 @@ def hangs(process: subprocess.Popen[Any], limit: float) -> bool:
         # often when it is looked at again was not awake in between, so there was a moment in which all waited.
         if waiting and waiting == _threads_that_wait(process.pid):
             return True
-        assert time.monotonic() < deadline, "it neither ends nor hangs"
+        if time.monotonic() > deadline:
+            process.kill()  # or who has started it would wait for its end, and that for ever
+            raise AssertionError("it neither ends nor hangs")
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.1)
     return False
@@ -93,7 +101,7 @@ def _threads_that_wait(pid: int) -> dict[str, str]:
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
             call = (task / "syscall").read_text().split()
-            is_epoll = call[0] in EPOLL_WAIT and int(call[4], 16) == 0xFFFFFFFF
+            is_epoll = call[0] in EPOLL_WAIT and int(call[4], 16) & _INT == _INT
             is_futex = call[0] in FUTEX and int(call[4], 16) == 0
             if not (is_epoll or is_futex):
                 return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import multiprocessing
 import subprocess
 import sys
 
@@ -13,6 +14,9 @@ import pytest
 from commands import LIMIT, MODULE, TESTS, environment
 from projects import under
 from support import hangs
+
+# By its default, which is forkserver from Python 3.14 on, multiprocessing needs UNIX sockets for each process.
+FORKSERVER = {"multiprocessing": "fails"} if multiprocessing.get_all_start_methods()[0] == "forkserver" else {}
 
 # What each sandbox breaks. All other ways work there.
 SANDBOXES = {
@@ -23,6 +27,7 @@ SANDBOXES = {
         "port": "fails",
         "tcp_client": "fails",
         "forkserver": "fails",
+        **FORKSERVER,
     },
     "strict": {
         "asyncio": "fails",
@@ -32,6 +37,7 @@ SANDBOXES = {
         "tcp_client": "fails",
         "duplex_pipe": "fails",
         "forkserver": "fails",
+        **FORKSERVER,
     },
     "only setsockopt": {"trio": "fails"},
     "no loopback": {"port": "fails", "tcp_client": "fails"},
@@ -65,8 +71,7 @@ WAYS = {
     "port": SERVER,
     "tcp_client": TCP_CLIENT,
     "host_name": "import socket; socket.getaddrinfo('localhost', 8000)",
-    "multiprocessing": "import multiprocessing\nwith multiprocessing.get_context('fork').Pool(1) as pool:\n"
-    "    pool.map(len, ['x'])",
+    "multiprocessing": "import multiprocessing\nwith multiprocessing.Pool(1) as pool:\n    pool.map(len, ['x'])",
     "duplex_pipe": "import multiprocessing; multiprocessing.Pipe()",
     "forkserver": "import multiprocessing\nif __name__ == '__main__':\n"
     "    process = multiprocessing.get_context('forkserver').Process(target=len, args=('x',))\n"
@@ -115,6 +120,16 @@ WAYS_OUT = [
         "read-only /dev/shm",
         "from concurrent.futures import ThreadPoolExecutor\nimport multiprocessing\n"
         "with ThreadPoolExecutor() as pool: list(pool.map(len, ['x']))\nmultiprocessing.Pipe(duplex=False)",
+    ),
+    *(
+        (
+            "multiprocessing",
+            sandbox,
+            "import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"
+            "with multiprocessing.Pool(1) as pool:\n    assert pool.map(len, ['x']) == [1]",
+        )
+        for sandbox in ("codex", "strict")
+        if FORKSERVER
     ),
     ("duplex_pipe", "strict", "import multiprocessing; multiprocessing.Pipe(duplex=False)"),
     ("forkserver", "codex", WAYS["forkserver"].replace("forkserver", "spawn")),

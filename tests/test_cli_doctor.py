@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -15,15 +16,39 @@ from commands import LIMIT, MODULE, TESTS, environment, run, run_on_terminal, wi
 from projects import under
 from socketless import __version__
 
+# The default method by which multiprocessing starts processes decides what breaks.
+FORKSERVER = multiprocessing.get_all_start_methods()[0] == "forkserver"
+REFUSED_BY_CODEX = [
+    "socket(AF_INET)",
+    "send() and recv() on a socket pair",
+    "setsockopt() on a socket pair",
+    "bind() and listen() on 127.0.0.1",
+    "a connection over 127.0.0.1",
+    "a connection over a UNIX socket",
+    *(["a process of multiprocessing (forkserver)"] if FORKSERVER else []),
+]
+WIDTH = max(map(len, REFUSED_BY_CODEX))
+MULTIPROCESSING_FAILS = """\
+fails  multiprocessing's Process, Pool, ThreadPool, Lock and Queue;
+       ProcessPoolExecutor
+       needs a process of multiprocessing (forkserver)
+       > multiprocessing.set_start_method("spawn"), before all else of it
+
+"""
+MULTIPROCESSING_WORKS = """\
+works  uvloop; host names: http://localhost:8000; multiprocessing's Process,
+       Pool, ThreadPool, Lock and Queue; ProcessPoolExecutor;
+       multiprocessing.Pipe(); multiprocessing.shared_memory; test clients of
+       Flask, Django and werkzeug with sync views; pytest-xdist
+"""
+OTHERS_WORK = """\
+works  uvloop; host names: http://localhost:8000; multiprocessing.Pipe();
+       multiprocessing.shared_memory; test clients of Flask, Django and werkzeug
+       with sync views; pytest-xdist
+"""
 CODEX = f"""\
 Refused here:
-  socket(AF_INET)                     Operation not permitted
-  send() and recv() on a socket pair  Operation not permitted
-  setsockopt() on a socket pair       Operation not permitted
-  bind() and listen() on 127.0.0.1    Operation not permitted
-  a connection over 127.0.0.1         Operation not permitted
-  a connection over a UNIX socket     Operation not permitted
-
+{"".join(f"  {what:{WIDTH}}  Operation not permitted{chr(10)}" for what in REFUSED_BY_CODEX)}
 hangs  asyncio: TestClient of Starlette and FastAPI, asyncio.run() and
        to_thread(), pytest-asyncio, anyio, Django's AsyncClient and async views
        needs send() and recv() on a socket pair
@@ -53,15 +78,13 @@ fails  clients of other servers on this machine: requests, urllib, drivers of
        > for the app under test: nothing else, with the switch as above
        > for a database: one that is a file; for the rest: httpx.MockTransport
 
+{MULTIPROCESSING_FAILS if FORKSERVER else ""}\
 fails  multiprocessing's Manager, and its start method forkserver, the default
-       of Python 3.14
+       from Python 3.14 on
        needs a connection over a UNIX socket
        > multiprocessing.get_context("spawn").Process, without a Manager
 
-works  uvloop; host names: http://localhost:8000; multiprocessing's Lock, Queue,
-       Pool and ThreadPool; ProcessPoolExecutor; multiprocessing.Pipe();
-       multiprocessing.shared_memory; test clients of Flask, Django and werkzeug
-       with sync views; pytest-xdist
+{OTHERS_WORK if FORKSERVER else MULTIPROCESSING_WORKS}\
 works  socketless {__version__}: a worker has answered
 """
 NOTHING_REFUSED = f"""\
@@ -113,7 +136,7 @@ def test_sandbox_that_kills() -> None:
     """Where a socket call kills, the report says by what, and socketless works all the same."""
     code, stdout, stderr = run([*under("fatal"), *MODULE, "doctor"])
     assert (code, stderr) == (1, "")
-    assert "  socketpair()                        killed by SIGSYS\n" in stdout
+    assert f"  {'socketpair()':{WIDTH}}  killed by SIGSYS\n" in stdout
     assert stdout.endswith(f"works  socketless {__version__}: a worker has answered\n")
 
 

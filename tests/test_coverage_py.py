@@ -104,6 +104,15 @@ TESTS = """
             assert client.get("/forked").status_code == 200
 
 
+    def test_by_value():
+        def sent():
+            by = "a function of the tests, which a spawned process has by value"
+            return by
+
+        with IpcProcess("shop:app") as worker:
+            assert worker.run(sent) is not None
+
+
     def test_thread():
         with IpcThread(app) as worker, client_of(worker) as client:
             assert client.get("/thread").status_code == 200
@@ -127,9 +136,9 @@ REPORT = f"""
     Name           Stmts   Miss  Cover   Missing
     --------------------------------------------
     shop.py           41      2    95%   {MISSING[0]}-{MISSING[0] + 1}
-    test_shop.py      27      0   100%
+    test_shop.py      33      0   100%
     --------------------------------------------
-    TOTAL             68      2    97%
+    TOTAL             74      2    97%
 """
 
 
@@ -151,7 +160,7 @@ def assert_reports(expected: str, seen: Seen) -> None:
 def test_coverage_run(shop: Path, profile: str) -> None:
     """`coverage run` counts what runs in a worker: spawned, forked, of threads; closed, left, hung, exited."""
     seen = run(shop, profile, "-m", "coverage", "run", "-m", "pytest", "-p", "no:cacheprovider", *QUIET, **APART)
-    assert (seen.end, seen.exit_code) == ("6 passed", 0), seen.text
+    assert (seen.end, seen.exit_code) == ("7 passed", 0), seen.text
     assert run(shop, profile, "-m", "coverage", "combine", "--quiet", **APART) == ("", 0)
     assert_reports(REPORT, run(shop, profile, "-m", "coverage", "report", "--show-missing", **APART))
 
@@ -161,7 +170,7 @@ def test_pytest_cov(shop: Path, profile: str) -> None:
     """pytest-cov counts the same where sockets are refused; with the same settings, for pytest-xdist as well."""
     options = ("-n", "2") if profile == "codex" else ()
     seen = run_pytest(shop, profile, "--cov", "--cov-report=term-missing", *QUIET, *options, **APART)
-    assert (seen.end, seen.exit_code) == ("6 passed", 0), seen.text
+    assert (seen.end, seen.exit_code) == ("7 passed", 0), seen.text
     assert_reports(REPORT, seen)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import threading
-import warnings
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from socketless import eventloop
+from socketless.forking import fork
 from support import LIMIT, nothing_leaks, sockets_are_refused
 
 
@@ -163,9 +163,7 @@ def test_fork_in_the_middle_of_a_wake_up(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "write", write)
     thread.start()
     assert is_writing.wait(LIMIT)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later, which sees the other thread
-        pid = os.fork()
+    pid = fork()
     if pid == 0:
         signal.alarm(int(LIMIT))
         loop.close()

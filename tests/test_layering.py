@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "eventloop": {"late"},
     "wire": {"errors"},
     "worker": {"wire", "eventloop", "errors"},
-    "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
+    "forking": set[str](),
+    # An import string is read before it is sent.
+    "host": {"forking", "wire", "errors", "worker.import_strings", "worker.loading"},
     "testclient": {"host", "transport", "websocket", "wire", "errors"},
     "clients": {"extras", "host", "wire", "errors"},
     "http11": {"clients", "host", "wire", "errors"},
@@ -47,7 +49,7 @@ MAY_IMPORT = {
         "errors",
     },
     "advice": {"sandbox"},
-    "sandbox": set[str](),
+    "sandbox": {"errors", "forking"},
     "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
@@ -79,7 +81,7 @@ MAY_IMPORT = {
         "wire",
         "errors",
     },
-    "__main__": {"cli", "extras"},
+    "__main__": {"cli"},
 }
 
 EXCEPTIONS = {

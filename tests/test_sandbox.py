@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,8 +27,9 @@ for check in checks:
 """
 NAMES = [
     *("inet_socket", "unix_socket", "socketpair", "send", "setsockopt", "bind", "loopback", "unix_server"),
-    *("name_lookup", "shm", "semaphore"),
+    *("name_lookup", "shm", "semaphore", "process"),
 ]
+OF_FORKSERVER = ["process"] if multiprocessing.get_all_start_methods()[0] == "forkserver" else []
 NOT_PERMITTED = "Operation not permitted"
 
 
@@ -36,10 +39,12 @@ NOT_PERMITTED = "Operation not permitted"
         ("none", {}),
         (
             "codex",
-            dict.fromkeys(["inet_socket", "send", "setsockopt", "bind", "loopback", "unix_server"], NOT_PERMITTED),
+            dict.fromkeys(
+                ["inet_socket", "send", "setsockopt", "bind", "loopback", "unix_server", *OF_FORKSERVER], NOT_PERMITTED
+            ),
         ),
-        ("strict", dict.fromkeys(NAMES[:8], NOT_PERMITTED)),
-        ("fatal", dict.fromkeys(NAMES[:9], "killed by SIGSYS")),
+        ("strict", dict.fromkeys([*NAMES[:8], *OF_FORKSERVER], NOT_PERMITTED)),
+        ("fatal", dict.fromkeys([*NAMES[:9], *OF_FORKSERVER], "killed by SIGSYS")),
     ],
 )
 def test_examine(profile: str, refused: dict[str, str]) -> None:
@@ -85,3 +90,27 @@ def test_how_a_check_may_end(probe: str, error: str | None) -> None:
         "print(ending.refused or ending.died)"
     )
     assert run([sys.executable, "-c", program]) == (0, f"{error}\n", "")
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_process_by_any_method(method: str, tmp_path: Path) -> None:
+    """What is said of processes holds for the start method that is set; the script neither runs nor prints again."""
+    (tmp_path / "script.py").write_text(
+        "import multiprocessing, sys\nfrom socketless import sandbox\nprint(sys.argv[1])\n"
+        "multiprocessing.set_start_method(sys.argv[1])\nprint(sandbox.examine()[-1])\n"
+    )
+    works = f"Check(name='process', what='a process of multiprocessing ({method})', error=None)"
+    assert run([*under("none"), sys.executable, "script.py", method], folder=tmp_path) == (
+        0,
+        f"{method}\n{works}\n",
+        "",
+    )
+
+
+def test_start_method_is_not_settled() -> None:
+    """To examine a sandbox leaves it open which start method the process takes."""
+    program = (
+        "import multiprocessing; from socketless import sandbox\n"
+        "sandbox.examine(); print(multiprocessing.get_start_method(allow_none=True))"
+    )
+    assert run([sys.executable, "-c", program]) == (0, "None\n", "")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 import nosock
+from support import without_path
 
 GENEROUS = 60  # seconds; only a hang takes as long
 PYTEST = str(Path(sys.executable).with_name("pytest"))
@@ -218,6 +219,68 @@ def test_function_of_main(project: Project, command: tuple[str, ...]) -> None:
     project.write("script.py", MAIN_FUNCTION)
     stdin = MAIN_FUNCTION if command == ("-",) else ""
     assert project.python(*command, script=stdin) == Done(0, "once\n__main__\n")
+
+
+def test_where_functions_of_main_are(project: Project) -> None:
+    """What the script's own app, reset hook and functions raise, warn of and wait in is shown at the script's lines."""
+    project.write(
+        "script.py",
+        """
+import threading, traceback, warnings
+import httpx
+from socketless import IpcProcess, IpcTransport
+
+class Sold(Exception):
+    def check(self):
+        raise self
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/warns":
+        warnings.warn("odd")
+    if environ["PATH_INFO"] == "/raises":
+        Sold("tea").check()
+    if environ["PATH_INFO"] == "/waits":
+        threading.Event().wait()
+    start_response("200 OK", [])
+    return [b""]
+
+def hook():
+    raise LookupError("of the hook")
+
+def show(frames):
+    print(*(f"{frame.name}: {frame.line}" for frame in frames if frame.filename == __file__), sep="; ")
+
+def fail(call):
+    try:
+        call()
+    except Exception as error:
+        return error
+
+with IpcProcess(app, reset_hook_path=hook) as worker:
+    client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver")
+    with warnings.catch_warnings(record=True) as seen:
+        client.get("/warns")
+    assert seen[0].filename == __file__
+    print(open(__file__).readlines()[seen[0].lineno - 1].strip())
+    for call in (lambda: client.get("/raises"), worker.reset, lambda: worker.run(Sold("out").check)):
+        show(traceback.extract_tb(fail(call).__traceback__)[-2:])
+    stack = ""
+    while "Event().wait()" not in stack:  # how long it takes to come there is not to matter
+        stack = fail(lambda: client.get("/waits", timeout=httpx.Timeout(60, read=0.1))).stack
+    print(*stack.splitlines()[:2], sep="\\n")
+""",
+    )
+    script = project.directory / "script.py"
+    line = script.read_text().splitlines().index("        threading.Event().wait()") + 1
+    assert project.python(str(script)) == Done(
+        0,
+        'warnings.warn("odd")\n'
+        'app: Sold("tea").check(); check: raise self\n'
+        'hook: raise LookupError("of the hook")\n'
+        "check: raise self\n"
+        f'  File "{script}", line {line}, in app\n'
+        "    threading.Event().wait()\n",
+    )
 
 
 def test_async_function_of_main(project: Project) -> None:
@@ -677,7 +740,8 @@ except errors.WorkerStartError as error:
     print(error)
 """
     expected = "the worker could not start: cannot import 'stock:app': there is no module 'stock' on sys.path\n"
-    assert project.python("-", script=script) == Done(0, expected)
+    done = project.python("-", script=script)
+    assert (done.exitcode, without_path(done.stdout)) == (0, expected)
 
 
 @start_methods

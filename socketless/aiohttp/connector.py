@@ -36,7 +36,8 @@ from socketless.host.trace import logger
 from socketless.host.worker import Worker, owned
 from socketless.http11.transport import BridgeTransport
 from socketless.wire.messages import DEFAULT_PORTS
-from socketless.worker.loading import LoadError, load_app
+from socketless.worker.import_strings import LoadError
+from socketless.worker.loading import load_app
 
 if TYPE_CHECKING:
     from aiohttp import ClientRequest, ClientTimeout

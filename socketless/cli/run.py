@@ -12,7 +12,8 @@ import click
 
 from socketless import eventloop, sandbox
 from socketless.cli import AfterClick
-from socketless.cli.options import BASE_URL, worker_options
+from socketless.cli.habits import Command
+from socketless.cli.options import BASE_URL, app_argument, check_import_string, limits, worker_options
 from socketless.cli.output import print_error
 from socketless.cli.program import Program
 from socketless.errors import SocketlessError
@@ -30,10 +31,11 @@ def _check_base_url(_context: click.Context, _option: click.Parameter, value: st
 _BASE_URL: Any = {"default": BASE_URL, "show_default": True, "callback": _check_base_url, "metavar": "URL"}
 
 _PARAMETERS: list[click.Parameter] = [
-    click.Argument(["app"]),
+    app_argument(),
     click.Argument(["program"], nargs=-1, type=click.UNPROCESSED, metavar="-m MODULE | SCRIPT [ARGS]..."),
     click.Option(
         ["--reset-hook"],
+        callback=check_import_string,
         metavar="PATH",
         help="What reset_ipc_state() calls, and pytest before each test: 'package.module:function'.",
     ),
@@ -45,20 +47,14 @@ _PARAMETERS: list[click.Parameter] = [
         help="Raise in the program what APP lets through, or answer 500.",
     ),
     *worker_options(),
-    click.Option(
-        ["--max-connections"],
-        type=click.IntRange(min=1),
-        default=32,
-        show_default=True,
-        help="How many requests there can be at once.",
-    ),
+    *limits(),
 ]
 
 
 _SETTINGS: Any = {"help_option_names": ["-h", "--help"], "allow_interspersed_args": False}
 
 
-@click.command("run", params=_PARAMETERS, context_settings=_SETTINGS)
+@click.command("run", cls=Command, params=_PARAMETERS, context_settings=_SETTINGS)
 def command(app: str, program: tuple[str, ...], reset_hook: str | None, **options: Any) -> None:
     """Run a module or a script whose HTTP clients all ask APP.
 
@@ -115,6 +111,8 @@ def _read_program(words: tuple[str, ...]) -> Program:
     except OSError as error:
         is_module = first.isidentifier() and importlib.util.find_spec(first) is not None
         hint = f" Did you mean '-m {first}'?" if is_module else ""
+        if first in ("python", "python3"):
+            hint = f" Leave out {first!r}: what follows APP is what follows that."
         raise click.UsageError(f"cannot run {first!r}: {error.strerror}.{hint}") from None
     except ImportError as error:
         raise click.UsageError(f"cannot run {first!r}: {error}.") from None

@@ -7,10 +7,10 @@ import logging
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from socketless.forking import fork
 from socketless.host.output import WorkerOutput
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
@@ -26,10 +26,7 @@ class Forked:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
                 stream.flush()
-        with warnings.catch_warnings():
-            # From Python 3.12 on, a fork beside another thread warns; the person has asked for a fork by its name.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.pid = os.fork()
+        self.pid = fork()  # beside other threads as well: the person has asked for it by its name
         if self.pid == 0:
             _be_worker(ends, start, output, env or {})
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
 from socketless.requests.adapter import IpcAdapter
 from socketless.requests.unix import DEFAULT_SCHEME, UnixAdapter
@@ -59,6 +60,7 @@ class Session(requests.Session):
             raise TypeError("with a worker, Session takes no url_scheme: it answers http:// and https://")
         if base_url is None:
             self.base_url = "http://testserver"
+        check_worker(worker, "Session(worker={})")
         adapter = IpcAdapter(worker, **options)
         self.mount("http://", adapter)
         self.mount("https://", adapter)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import marshal
 import pickle
 import sys
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -21,11 +23,9 @@ def dumps(value: Any, leave_out: Callable[[pickle.PickleBuffer], None] | None = 
     Raises:
         TransferError: it cannot be pickled.
     """
-    try:
-        pickled: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=leave_out)
-    except Exception as error:
-        raise TransferError(f"cannot pickle {type(value).__name__} object: {error}") from error
-    return pickled
+    file = io.BytesIO()
+    _dump(_Pickler(file, protocol=5, buffer_callback=leave_out), value)
+    return file.getvalue()
 
 
 loads = pickle.loads
@@ -60,14 +60,29 @@ def dumps_object(value: Any, name_of: Callable[[Any], str | None] | None = None)
     file = io.BytesIO()
     pickler = _ObjectPickler(file, protocol=5) if name_of is None else _NamingPickler(file, protocol=5)
     pickler.name_of = name_of
+    _dump(pickler, value)
+    return file.getvalue()
+
+
+def _dump(pickler: _Pickler, value: Any) -> None:
     try:
         pickler.dump(value)
     except Exception as error:
         raise TransferError(f"cannot pickle {type(value).__name__} object: {error}") from error
-    return file.getvalue()
 
 
-class _ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, CodeType):
+            # As Python itself keeps it in a .pyc: cloudpickle, from 3.1.3 on, forgets which file it is from.
+            try:
+                return marshal.loads, (marshal.dumps(value),)
+            except ValueError:  # somebody has put a constant into it that no compiler makes
+                return NotImplemented
+        return super().reducer_override(value)
+
+
+class _ObjectPickler(_Pickler):
     name_of: Any
 
     def reducer_override(self, value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
 from socketless.worker import loading
+from socketless.worker.import_strings import LoadError
 
 
 class Runner(Protocol):
@@ -64,7 +65,7 @@ def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:
         except ModuleNotFoundError as error:
             if error.name != "trio":
                 raise
-            raise loading.LoadError("backend='trio' needs trio: pip install trio") from None
+            raise LoadError("backend='trio' needs trio: pip install trio") from None
     runner = runner_class(
         as_asgi3(app) if kind == "asgi2" else app, hook, start, outlives_its_worker=outlives_its_worker
     )
