@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,15 @@ def child_pids() -> set[int]:
 def traceback_of(error: BaseException) -> str:
     """Return what Python would print of an error."""
     return "".join(traceback.format_exception(error))
+
+
+def raised_by(function: Callable[[], Any]) -> tuple[type, str] | None:
+    """Return what kind of error a function raises, and what that says."""
+    try:
+        function()
+    except Exception as error:
+        return type(error), str(error)
+    return None
 
 
 @contextmanager
