@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,15 @@ def traceback_of(error: BaseException) -> str:
 def without_path(text: str) -> str:
     """Return an error without the entries of sys.path, on which a module was looked for."""
     return re.sub(r", which (begins with '[^']*'(, '[^']*')*(, \.\.\.)?|has only what is installed)", "", text)
+
+
+def raised_by(function: Callable[[], Any]) -> tuple[type, str] | None:
+    """Return what kind of error a function raises, and what that says."""
+    try:
+        function()
+    except Exception as error:
+        return type(error), str(error)
+    return None
 
 
 @contextmanager
