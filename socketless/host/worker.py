@@ -38,9 +38,12 @@ __all__ = ["Worker"]
 
 T = TypeVar("T")
 
+_FOR_ASYNC = "httpx.AsyncClient takes a transport, IpcAsyncTransport(worker)"
 _INSTEAD = {
     "handle_request": "httpx.Client takes a transport, IpcTransport(worker)",
-    "handle_async_request": "httpx.AsyncClient takes a transport, IpcAsyncTransport(worker)",
+    "handle_async_request": _FOR_ASYNC,
+    "__aenter__": _FOR_ASYNC,
+    "_loop": "a session of aiohttp takes a connector, socketless.aiohttp.ASGIApplicationConnector(worker)",
     "send": "a session of requests takes an adapter, socketless.requests.IpcAdapter(worker)",
     **{
         method: f"a worker has clients, socketless.testclient.TestClient(worker).{method}(...)"
