@@ -72,7 +72,9 @@ class _Transport(Carrier):
             scheme = WEBSOCKET_SCHEMES[scheme]
             upgrade.require_wsproto()
         elif scheme not in ("http", "https"):
-            hint = "only an ASGI app has WebSockets" if scheme in WEBSOCKET_SCHEMES else "give the client a base_url"
+            hint = "give the client a base_url, as 'http://testserver'"
+            if scheme in WEBSOCKET_SCHEMES:
+                hint = "only an ASGI app has WebSockets"
             raise family.UnsupportedProtocol(
                 f"Request URL {str(url)!r} has no 'http://' or 'https://'; {hint}", request=request
             )

@@ -17,6 +17,7 @@ import requests
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, switch_to_ipc_connection
 from socketless.errors import WorkerStartError
 from socketless.requests import IpcAdapter, Session
+from socketless.testcase import SocketlessTestCase
 from socketless.testclient import TestClient
 from socketless.unix_server import UnixServer
 
@@ -165,3 +166,12 @@ def test_worker_for_a_client(worker: IpcThread) -> None:
         ".get(...)"
     )
     assert raised(lambda: anything.nothing) == "'IpcThread' object has no attribute 'nothing'"
+
+
+@pytest.mark.parametrize("worker_class", ["thread", 3, IpcTransport])
+def test_no_class_of_workers(worker_class: Any) -> None:
+    """What a test case names as its worker's class, and is none, is refused."""
+    case = type("Case", (SocketlessTestCase,), {"app": APP, "worker_class": worker_class})
+    assert raised(case.setUpClass) == (
+        f"worker_class must be IpcProcess or IpcThread, the class itself, not {worker_class!r}"
+    )

@@ -449,6 +449,16 @@ def owned(worker: W) -> W:
     return worker
 
 
+def check_worker_class(value: object) -> None:
+    """Refuse what is no class of workers.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not (isinstance(value, type) and issubclass(value, Worker)):
+        raise TypeError(f"worker_class must be IpcProcess or IpcThread, the class itself, not {value!r}")
+
+
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
