@@ -30,6 +30,7 @@ from socketless.errors import TransferError
 from socketless.host import apps
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
+from socketless.host.worker import check_worker_class
 from socketless.switch import switch_to_ipc_connection
 from socketless.wire.pickling import dumps, loads
 from socketless.worker.app_threads import is_app_thread
@@ -84,6 +85,7 @@ class LiveApp:
         }
         start_method = None
         self._shared: dict[str, Any] = {}
+        check_worker_class(worker_class)
         if issubclass(worker_class, IpcProcess):
             start_method = worker_options.get("start_method", "spawn")
             _refuse_memory(connection for alias, connection in in_memory.items() if alias in databases)

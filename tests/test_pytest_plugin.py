@@ -138,6 +138,43 @@ def test_xdist(project: Project, profile: str) -> None:
     assert len(set(ran)) == len({pid for _, pid in ran}) == 2
 
 
+@pytest.mark.parametrize(
+    ("setting", "error"),
+    [
+        ("socketless_app = shop.py:app", "socketless_app: 'shop.py:app' is no import string; write 'shop:app'"),
+        (
+            "socketless_reset_hook = shop.reset",
+            "socketless_reset_hook: 'shop.reset' is no import string; write 'shop:reset'",
+        ),
+        ("socketless_base_url = shop", "socketless_base_url must begin with http:// or https://, not 'shop'"),
+    ],
+)
+def test_wrong_settings(project: Project, setting: str, error: str) -> None:
+    """A setting that cannot be right ends pytest before the first test."""
+    project.write("pytest.ini", f"[pytest]\n{setting}\n")
+    project.write("test_shop.py", "def test_nothing():\n    pass\n")
+    seen = project.run()
+    assert (seen.text.strip(), seen.exit_code) == (f"ERROR: {error}", 4)
+
+
+def test_reset_hook_without_an_app(project: Project) -> None:
+    """A reset hook of the ini file that no worker has is warned of, in one's own words where warnings are errors."""
+    text = (
+        "socketless_reset_hook is set, and no test has a worker that it could reset: write socketless_app = "
+        "package.module:app beside it"
+    )
+    project.write("pytest.ini", "[pytest]\nsocketless_reset_hook = shop:reset\n")
+    project.write("test_shop.py", "def test_nothing():\n    pass\n")
+    seen = project.run()
+    assert f"PytestConfigWarning: {text}\n" in seen.part("warnings summary")
+    assert (seen.end, seen.exit_code) == ("1 passed, 1 warning", 0)
+    seen = project.run("-W", "error")
+    assert (seen.text.splitlines()[-2:], seen.exit_code) == ([f"ERROR: {text}", ""], 4)
+    assert "warning" not in project.run("--socketless-app=shop:app").text
+    project.write("conftest.py", "import pytest\n@pytest.fixture(scope='session')\ndef socketless_app():\n    ...\n")
+    assert "warning" not in project.run().text
+
+
 @everywhere
 def test_fixture_that_overrides(project: Project, profile: str) -> None:
     """A fixture socketless_app may return an app object, which runs on threads; nothing else is switched then."""
