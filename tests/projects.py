@@ -153,27 +153,28 @@ def run_pytest(folder: Path, profile: str | None, *options: str, **env: str | No
 
 SHOP = """
     import os
-    from fastapi import FastAPI
+    from starlette.applications import Starlette  # which is imported in no time, as FastAPI is not
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
 
-    app = FastAPI()
     items = []
 
 
-    @app.post("/items")
-    def add(name: str):
-        print("adding", name)
-        items.append(name)
-        return items
+    def add(request):
+        print("adding", request.query_params["name"])
+        items.append(request.query_params["name"])
+        return JSONResponse(items)
 
 
-    @app.get("/items")
-    async def show():
-        return items
+    async def show(request):
+        return JSONResponse(items)
 
 
-    @app.get("/pid")
-    def pid():
-        return os.getpid()
+    def pid(request):
+        return JSONResponse(os.getpid())
+
+
+    app = Starlette(routes=[Route("/items", add, methods=["POST"]), Route("/items", show), Route("/pid", pid)])
 
 
     def reset():
