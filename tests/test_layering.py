@@ -21,16 +21,17 @@ MODULES = {
 # The parts of the package, and which other parts each may import. `socketless` itself is for everybody.
 MAY_IMPORT = {
     "errors": set[str](),
-    "eventloop": {"late"},
-    "wire": {"errors"},
-    "worker": {"wire", "eventloop", "errors"},
-    "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
+    "genuine": set[str](),
+    "eventloop": {"genuine", "late"},
+    "wire": {"errors", "genuine"},
+    "worker": {"wire", "eventloop", "errors", "genuine"},
+    "host": {"wire", "errors", "genuine", "worker.loading"},  # loading, to read an import string before it is sent
     "testclient": {"host", "transport", "websocket", "wire", "errors"},
     "clients": {"host", "wire", "errors"},
-    "http11": {"clients", "host", "wire", "errors"},
-    "unix_server": {"host", "http11", "wire"},
+    "http11": {"clients", "host", "wire", "errors", "genuine"},
+    "unix_server": {"host", "http11", "wire", "genuine"},
     "transport": {"clients", "host", "wire", "errors"},
-    "requests": {"clients", "host", "unix_server", "wire", "errors"},
+    "requests": {"clients", "host", "unix_server", "wire", "errors", "genuine"},
     "lowlevel": {"clients", "http11", "host", "errors"},
     "aiohttp": {"clients", "host", "http11", "wire", "worker", "errors"},  # host and worker are one, in the loop
     "websocket": {"host", "wire", "errors"},
@@ -49,6 +50,7 @@ MAY_IMPORT = {
     "advice": {"sandbox"},
     "sandbox": set[str](),
     "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
+    "pytest_reruns": {"sandbox"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
     "django": {

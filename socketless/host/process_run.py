@@ -12,7 +12,6 @@ stop ── Stop, then SIGTERM, then SIGKILL ────▶ leaves
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import weakref
@@ -21,6 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from socketless.errors import ExchangeTimeout, WorkerDied, WorkerStartError, describe_exit
+from socketless.genuine import os
 from socketless.host.exchange import Exchange
 from socketless.host.failures import error_of_app, exception_of, start_error
 from socketless.host.fork import Forked

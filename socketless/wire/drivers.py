@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import select
 import sys
 import time
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from socketless.errors import ClientDisconnected
+from socketless.genuine import os
 from socketless.wire.channel import Pull, PullingSteps, Steps, Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these

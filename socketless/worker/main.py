@@ -15,7 +15,6 @@ and if leaving takes too long then, it kills itself with all its children.
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import sys
@@ -23,6 +22,7 @@ import threading
 from contextlib import suppress
 
 from socketless import eventloop
+from socketless.genuine import os
 from socketless.wire.channel import Channel, PipeEnd, finish
 from socketless.wire.messages import Done, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
 from socketless.worker import loading, stacks
