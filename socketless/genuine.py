@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     import os as os
 else:
     _os = _contents_of("os")
-    os = SimpleNamespace(**_os | _contents_of(_os["name"]))  # `posix` has the system's calls, as nobody patches it
+    # Its calls of the system are those of `posix`, which everybody leaves alone.
+    _calls = {name: value for name, value in _contents_of(_os["name"]).items() if callable(value)}
+    os = SimpleNamespace(**_os | _calls)
     if sys.platform != "win32":
         fcntl = SimpleNamespace(**_contents_of("fcntl"))
 
