@@ -13,7 +13,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["copy_of", "fcntl", "os"]
+__all__ = ["copy_of", "fcntl", "is_green", "original", "os"]
 
 
 def _contents_of(name: str) -> dict[str, Any]:
@@ -46,3 +46,21 @@ def copy_of(name: str) -> Any:
     spec.loader.exec_module(module)
     vars(module)["os"] = os
     return module
+
+
+def is_green() -> bool:
+    """Whether the threads of this process are greenlets: gevent or eventlet has patched `threading`."""
+    gevent, eventlet = map(sys.modules.get, ("gevent.monkey", "eventlet.patcher"))
+    return bool(
+        (gevent and gevent.is_module_patched("threading")) or (eventlet and eventlet.is_monkey_patched("thread"))
+    )
+
+
+def original(name: str, attribute: str) -> Any:
+    """Return what an attribute of a module was before gevent or eventlet patched it."""
+    gevent, eventlet = map(sys.modules.get, ("gevent.monkey", "eventlet.patcher"))
+    if gevent is not None and gevent.is_object_patched(name, attribute):
+        return gevent.get_original(name, attribute)
+    if eventlet is not None:
+        return getattr(eventlet.original(name), attribute)
+    return getattr(importlib.import_module(name), attribute)
