@@ -82,6 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.import_plugin("socketless.pytest_switched")
     if run_arguments not in config.stash:
         _check_settings(config)
+    if "pytest_rerunfailures" in sys.modules:
+        config.pluginmanager.import_plugin("socketless.pytest_reruns")
     _offer_live_server(config)
 
 
@@ -130,6 +132,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = []
     if _rescued in config.stash:
         lines.append(f"socketless: event loops wake by a pipe ({config.stash[_rescued]})")
+    elif _disables_socket(config):
+        lines.append("socketless: event loops wake by a pipe (pytest --disable-socket)")
     if run_arguments in config.stash:
         lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
         unused = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
@@ -196,16 +200,28 @@ def _rescue(config: pytest.Config) -> None:
         raise pytest.UsageError(f"socketless_eventloop must be auto, on or off, not {wanted!r}")
     if wanted == "off":
         return
-    from socketless import sandbox
+    from socketless import eventloop, sandbox
 
     refusal = sandbox.wakeup_refusal()
     if wanted == "on" or refusal is not None:
-        from socketless import eventloop
-
         config.stash[_rescued] = "socketless_eventloop = on" if refusal is None else f"this sandbox refuses {refusal}"
-        if not eventloop.is_installed():
-            eventloop.install()
-            config.add_cleanup(eventloop.uninstall)
+        before = eventloop.wake_by_pipe("always")
+    elif eventloop.is_installed():  # by a pytest around this one
+        return
+    else:
+        before = eventloop.wake_by_pipe("blocked")
+
+    def put_back() -> None:
+        eventloop.wake_by_pipe(before)
+
+    config.add_cleanup(put_back)
+
+
+def _disables_socket(config: pytest.Config) -> bool:
+    # By the options of pytest-socket. It leaves the sockets of the hosts that are allowed.
+    options = vars(config.option)
+    exceptions = ("force_enable_socket", "allow_hosts")
+    return bool(options.get("disable_socket") and not any(map(options.get, exceptions)))
 
 
 @pytest.fixture(scope="session")

@@ -21,19 +21,28 @@ from typing import NamedTuple
 from socketless.errors import describe_exit
 from socketless.forking import fork
 
-__all__ = ["Check", "examine", "wakeup_refusal"]
+__all__ = ["Check", "examine", "loopback_refusal", "wakeup_refusal"]
 
 _LIMIT = 5.0  # seconds, for what takes a few milliseconds
 
 
 def wakeup_refusal() -> str | None:
     """Say which of the calls by which asyncio and trio wake a loop is refused here, and how; `None`: none is."""
+    return _refusal_of(_wake_up)
+
+
+def loopback_refusal() -> str | None:
+    """Say how a connection over 127.0.0.1 is refused here; `None`: it is not."""
+    return _refusal_of(_loopback)
+
+
+def _refusal_of(probe: Callable[[], None]) -> str | None:
     if _is_filtered() and threading.active_count() == 1:
         with suppress(OSError):  # no process is to be had
-            ending = _try_in_child(_wake_up, _LIMIT)
+            ending = _try_in_child(probe, _LIMIT)
             return f"sockets: {ending.died}" if ending.died else ending.refused
     try:
-        _wake_up()
+        probe()
     except OSError as error:
         return str(error)
     return None
@@ -62,8 +71,8 @@ def _wake_up() -> None:
                 reader.recv(1)
             step = "setsockopt()"  # of trio
             writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-    except OSError as error:
-        raise OSError(f"{step}: {error.strerror or error}") from None
+    except Exception as error:  # pytest-socket's is no OSError
+        raise OSError(f"{step}: {getattr(error, 'strerror', None) or error}") from None
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,19 @@ MODULES = {
 # The parts of the package, and which other parts each may import. `socketless` itself is for everybody.
 MAY_IMPORT = {
     "errors": set[str](),
-    "eventloop": {"late"},
-    "wire": {"errors"},
-    "worker": {"wire", "eventloop", "errors"},
-    "forking": set[str](),
+    "genuine": set[str](),
+    "eventloop": {"genuine", "late"},
+    "wire": {"errors", "genuine"},
+    "worker": {"wire", "eventloop", "errors", "genuine"},
+    "forking": {"genuine"},
     # An import string is read before it is sent.
-    "host": {"forking", "wire", "errors", "worker.import_strings", "worker.loading"},
+    "host": {"forking", "wire", "errors", "genuine", "worker.import_strings", "worker.loading"},
     "testclient": {"host", "transport", "websocket", "wire", "errors"},
     "clients": {"extras", "host", "wire", "errors"},
-    "http11": {"clients", "host", "wire", "errors"},
-    "unix_server": {"host", "http11", "wire"},
+    "http11": {"clients", "host", "wire", "errors", "genuine"},
+    "unix_server": {"host", "http11", "wire", "genuine"},
     "transport": {"clients", "host", "wire", "errors"},
-    "requests": {"clients", "extras", "host", "unix_server", "wire", "errors"},
+    "requests": {"clients", "extras", "host", "unix_server", "wire", "errors", "genuine"},
     "lowlevel": {"clients", "http11", "host", "errors"},
     "aiohttp": {"clients", "extras", "host", "http11", "wire", "worker", "errors"},  # the worker is in the loop, too
     "websocket": {"host", "wire", "errors"},
@@ -51,6 +52,7 @@ MAY_IMPORT = {
     "advice": {"sandbox"},
     "sandbox": {"errors", "forking"},
     "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
+    "pytest_reruns": {"sandbox"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
     "django": {
