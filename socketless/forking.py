@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
+
+from socketless.genuine import os
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from socketless import pytest_rescue
+
 if TYPE_CHECKING:
     from typing import Literal
 
@@ -27,10 +29,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 __all__ = ["ipc_connection_fixture", "reset_between_tests_fixture"]
 
-_RESCUE = ("auto", "on", "off")
 _LIVE_SERVER = ("thread", "spawn", "fork")
 
-_rescued = pytest.StashKey[list[str]]()  # what is rescued, and why
 run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
 _workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
 _app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
@@ -88,6 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.import_plugin("socketless.pytest_switched")
     if run_arguments not in config.stash:
         _check_settings(config)
+    if "pytest_rerunfailures" in sys.modules:
+        config.pluginmanager.import_plugin("socketless.pytest_reruns")
     _offer_live_server(config)
 
 
@@ -133,7 +135,7 @@ def _has_app(item: pytest.Item) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = [f"socketless: {rescued}" for rescued in config.stash.get(_rescued, [])]
+    lines = pytest_rescue.header(config)
     if run_arguments in config.stash:
         lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
         unused = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
@@ -202,66 +204,13 @@ def _app_of(config: pytest.Config) -> str:
 def _begin(config: pytest.Config) -> None:
     if config in _running:
         return
-    _rescue(config)
+    pytest_rescue.rescue(config)
     config.stash[_workers_before] = _live_workers()
     switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
     if switch and not _running:
         config.stash[run_arguments] = switch.arguments
     _running.append(config)
     config.add_cleanup(lambda: _running.remove(config))
-
-
-def _rescue(config: pytest.Config) -> None:
-    """Make event loops, and what meets on loopback, work in this process, as far as the sandbox breaks them."""
-    config.stash[_rescued] = [*_rescue_loops(config), *_rescue_loopback(config)]
-
-
-def _rescue_loops(config: pytest.Config) -> Iterator[str]:
-    wanted = _how(config, "socketless_eventloop")
-    if wanted == "off":
-        return
-    from socketless import sandbox
-
-    refusal = sandbox.wakeup_refusal()
-    if wanted == "on" or refusal is not None:
-        from socketless import eventloop
-
-        yield f"event loops wake by a pipe ({_reason('socketless_eventloop', refusal)})"
-        if not eventloop.is_installed():
-            eventloop.install()
-            config.add_cleanup(eventloop.uninstall)
-
-
-def _rescue_loopback(config: pytest.Config) -> Iterator[str]:
-    wanted = _how(config, "socketless_loopback")
-    if wanted == "off" or (wanted == "auto" and sys.platform != "linux"):
-        return
-    from socketless import sandbox
-
-    refusals = sandbox.loopback_refusals()
-    if wanted == "on" or refusals:
-        from socketless import loopback
-
-        kinds = {"inet": "TCP and UDP on loopback are", "unix": "UNIX sockets are"}
-        for family in kinds if wanted == "on" else refusals:
-            yield f"{kinds[family]} virtual ({_reason('socketless_loopback', refusals.get(family))})"
-        if not loopback.is_installed():
-            try:
-                loopback.install(None if wanted == "on" else refusals)
-            except OSError as error:
-                raise pytest.UsageError(f"socketless_loopback = {wanted}: {error}") from None
-            config.add_cleanup(loopback.uninstall)
-
-
-def _how(config: pytest.Config, name: str) -> str:
-    wanted = str(config.getini(name))
-    if wanted not in _RESCUE:
-        raise pytest.UsageError(f"{name} must be auto, on or off, not {wanted!r}")
-    return wanted
-
-
-def _reason(name: str, refusal: str | None) -> str:
-    return f"{name} = on" if refusal is None else f"this sandbox refuses {refusal}"
 
 
 @pytest.fixture(scope="session")

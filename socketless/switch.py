@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from socketless.errors import StateError
+from socketless.host.arguments import AppKind, Backend, StartMethod
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import end_connections
@@ -110,18 +111,18 @@ def switch_to_ipc_connection(
     reset_hook: str | Callable[[], Any] | None = None,
     base_url: str = "http://testserver",
     startup_timeout: float | None = 30.0,
-    app_kind: str = "auto",
+    app_kind: AppKind = "auto",
     debug: bool = False,
     raise_app_exceptions: bool = True,
     root_path: str = "",
-    start_method: str = "spawn",
+    start_method: StartMethod = "spawn",
     max_connections: int = 32,
     max_restarts: int = 1,
     max_body_bytes: int | None = None,
     env: Mapping[str, str] | None = None,
     shutdown_timeout: float | None = 5.0,
     lifespan: bool = True,
-    backend: str = "asyncio",
+    backend: Backend = "asyncio",
     backend_options: Mapping[str, Any] | None = None,
 ) -> Switch:
     """Start a worker for an app and send the HTTP clients of this process to it.

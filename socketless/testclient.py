@@ -16,13 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 from weakref import ref
 
 from socketless.errors import WorkerStartError
 from socketless.host.apps import described, local_source_of
-from socketless.host.arguments import check_backend, check_kind
+from socketless.host.arguments import AppKind, Backend, check_backend, check_kind
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
@@ -87,7 +87,7 @@ class TestClient(httpx.Client):
         base_url: str = "http://testserver",
         raise_server_exceptions: bool = True,
         root_path: str = "",
-        backend: Literal["asyncio", "trio"] = "asyncio",
+        backend: Backend = "asyncio",
         backend_options: dict[str, Any] | None = None,
         cookies: Any = None,
         headers: Mapping[str, str] | None = None,
@@ -95,7 +95,7 @@ class TestClient(httpx.Client):
         client: tuple[str, int] = ("testclient", 50000),
         *,
         timeout: Any = None,
-        app_kind: str = "auto",
+        app_kind: AppKind = "auto",
     ) -> None:
         check_backend(backend)
         check_kind(app_kind)

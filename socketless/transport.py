@@ -28,6 +28,18 @@ from socketless.host.worker import Worker
 from socketless.wire.drivers import deadline_after, remaining, run_async
 from socketless.wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Event, Request
 
+if TYPE_CHECKING:  # clients of either family take one, which is for type checkers to know, too
+    import httpx2
+
+    class _SyncBase(httpx.BaseTransport, httpx2.BaseTransport):
+        def handle_request(self, request: Any) -> Any: ...
+
+    class _AsyncBase(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: Any) -> Any: ...
+
+else:
+    _SyncBase, _AsyncBase = httpx.BaseTransport, httpx.AsyncBaseTransport
+
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
@@ -60,7 +72,9 @@ class _Transport(Carrier):
             scheme = WEBSOCKET_SCHEMES[scheme]
             upgrade.require_wsproto()
         elif scheme not in ("http", "https"):
-            hint = "only an ASGI app has WebSockets" if scheme in WEBSOCKET_SCHEMES else "give the client a base_url"
+            hint = "give the client a base_url, as 'http://testserver'"
+            if scheme in WEBSOCKET_SCHEMES:
+                hint = "only an ASGI app has WebSockets"
             raise family.UnsupportedProtocol(
                 f"Request URL {str(url)!r} has no 'http://' or 'https://'; {hint}", request=request
             )
@@ -175,7 +189,7 @@ def _make_async_stream(upload: RequestBody | None, family: Any, body: Any) -> An
     return _async_stream_type(family)(body, upload)
 
 
-class IpcTransport(_Transport, httpx.BaseTransport):
+class IpcTransport(_Transport, _SyncBase):
     """Sends the requests of an `httpx.Client` or `httpx2.Client` to a worker.
 
         with IpcProcess("myapp:app") as worker, httpx.Client(
@@ -221,7 +235,7 @@ class IpcTransport(_Transport, httpx.BaseTransport):
         self._leave_all()
 
 
-class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
+class IpcAsyncTransport(_Transport, _AsyncBase):
     """Sends the requests of an `httpx.AsyncClient` or `httpx2.AsyncClient` to a worker, under asyncio or trio.
 
     It takes the arguments of `IpcTransport`. It waits for the pipe on the loop that is running, without a thread.

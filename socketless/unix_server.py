@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import select
 import socket
 import stat
@@ -15,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from socketless.genuine import fcntl, os
 from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
 from socketless.http11.service import Service

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes  # noqa: F401  # from libffi 3.5 on, it opens a file for itself, once and for good: no leak
 import os
 import re
 import socket
@@ -9,12 +10,16 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
+
+# In PYTEST_ADDOPTS: the plugins that pytest finds here and most projects do not have. It takes a second to load them.
+NO_HYPOTHESIS = "-p no:hypothesispytest"
+NOT_NEEDED = f"{NO_HYPOTHESIS} -p no:pytest_cov -p no:django"
 
 # As the kernel numbers them, on x86-64 and arm64: epoll_wait and epoll_pwait, whose fourth argument is the time limit;
 # and futex, whose fourth points to it. The first word of /proc/*/syscall is the number.
@@ -72,6 +77,15 @@ def traceback_of(error: BaseException) -> str:
 def without_path(text: str) -> str:
     """Return an error without the entries of sys.path, on which a module was looked for."""
     return re.sub(r", which (begins with '[^']*'(, '[^']*')*(, \.\.\.)?|has only what is installed)", "", text)
+
+
+def raised_by(function: Callable[[], Any]) -> tuple[type, str] | None:
+    """Return what kind of error a function raises, and what that says."""
+    try:
+        function()
+    except Exception as error:
+        return type(error), str(error)
+    return None
 
 
 @contextmanager

@@ -150,6 +150,14 @@ def test_no_such_command(word: str, hint: str) -> None:
             "Invalid value for '--reset-hook': 'good.reset' is no import string; write 'good:reset'.",
         ),
         (
+            "serve good:app --root-path shop",
+            "Invalid value for '--root-path': 'shop' does not begin with a slash; write '/shop'.",
+        ),
+        (
+            "run good:app -c 1",
+            "cannot run '-c': after APP comes '-m MODULE' or a script; write the code into one.",
+        ),
+        (
             "request good:app localhost:5000/users",
             "Invalid value for 'URL': 'localhost:5000/users' is neither a path, like '/users?page=2', nor an http:// "
             "or https:// URL. Write 'http://localhost:5000/users'.",

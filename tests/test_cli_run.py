@@ -347,7 +347,8 @@ def test_exceptions_of_the_app(tmp_path: Path) -> None:
 def test_debug(tmp_path: Path) -> None:
     """`--debug` before APP is ours, and behind the module it is not."""
     write(tmp_path, prog="import sys; print(sys.argv[1:])")
-    assert socketless_run(APP, "-m", "prog", "--debug", folder=tmp_path) == (0, "['--debug']\n", "")
+    for words in (["-m", "prog"], ["--", "-m", "prog"]):
+        assert socketless_run(APP, *words, "--debug", folder=tmp_path) == (0, "['--debug']\n", "")
     code, stdout, stderr = socketless_run("--debug", APP, "-m", "prog", folder=tmp_path)
     assert (code, stdout) == (0, "[]\n")
     assert stderr.startswith("[socketless] started 'apps.shop_app:app': spawn, pid ")

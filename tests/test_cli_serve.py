@@ -28,7 +28,7 @@ import wsproto.events
 
 from commands import LIMIT, MODULE, TESTS, environment, run
 from projects import under
-from socketless import IpcProcess, IpcThread, sandbox
+from socketless import IpcProcess, IpcThread, genuine, sandbox
 from socketless.errors import WorkerDied
 from socketless.forking import fork
 from socketless.requests import Session
@@ -361,7 +361,7 @@ def test_two_that_replace_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     errors: list[OSError] = []
 
     def unlink_later(name: str) -> None:
-        monkeypatch.setattr(os, "unlink", unlink)
+        monkeypatch.setattr(genuine.os, "unlink", unlink)
         try:
             stack.enter_context(UnixServer(worker, path))
         except OSError as error:
@@ -369,7 +369,7 @@ def test_two_that_replace_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         unlink(name)
 
     with nothing_leaks(), IpcThread(APP) as worker, ExitStack() as stack:
-        monkeypatch.setattr(os, "unlink", unlink_later)
+        monkeypatch.setattr(genuine.os, "unlink", unlink_later)
         stack.enter_context(UnixServer(worker, path))
         assert [(error.errno, error.strerror) for error in errors] == [
             (errno.EADDRINUSE, "another server starts there")
@@ -380,7 +380,7 @@ def test_two_that_replace_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @needs_unix_sockets
 def test_mode_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket is this user's only, without a umask, which would be that of all threads."""
-    monkeypatch.setattr(os, "umask", None)
+    monkeypatch.setattr(genuine.os, "umask", None)
     with IpcThread(APP) as worker, UnixServer(worker, tmp_path / "app.sock") as server:
         assert stat.filemode(os.stat(server.path).st_mode) == "srw-------"
 

@@ -10,10 +10,13 @@ import pytest
 from test_readme import FILES as README
 
 from projects import Seen, run, run_pytest, where_refused, write, write_example
+from support import NO_HYPOTHESIS
 
 # The coverage.py that measures these tests, if one does, is not for the projects.
-APART = dict.fromkeys(("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START", "COVERAGE_FILE", "COVERAGE_RCFILE"))
-QUIET = ("-p", "no:asyncio")  # which warns in every project that does not configure it
+ENV: dict[str, str | None] = dict.fromkeys(
+    ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START", "COVERAGE_FILE", "COVERAGE_RCFILE")
+)
+ENV["PYTEST_ADDOPTS"] = f"{NO_HYPOTHESIS} -p no:asyncio"  # which warns in every project that does not configure it
 APP = """
     import contextlib
     import os
@@ -159,25 +162,25 @@ def assert_reports(expected: str, seen: Seen) -> None:
 @pytest.mark.parametrize("profile", ["none"])
 def test_coverage_run(shop: Path, profile: str) -> None:
     """`coverage run` counts what runs in a worker: spawned, forked, of threads; closed, left, hung, exited."""
-    seen = run(shop, profile, "-m", "coverage", "run", "-m", "pytest", "-p", "no:cacheprovider", *QUIET, **APART)
+    seen = run(shop, profile, "-m", "coverage", "run", "-m", "pytest", "-p", "no:cacheprovider", **ENV)
     assert (seen.end, seen.exit_code) == ("7 passed", 0), seen.text
-    assert run(shop, profile, "-m", "coverage", "combine", "--quiet", **APART) == ("", 0)
-    assert_reports(REPORT, run(shop, profile, "-m", "coverage", "report", "--show-missing", **APART))
+    assert run(shop, profile, "-m", "coverage", "combine", "--quiet", **ENV) == ("", 0)
+    assert_reports(REPORT, run(shop, profile, "-m", "coverage", "report", "--show-missing", **ENV))
 
 
 @where_refused
 def test_pytest_cov(shop: Path, profile: str) -> None:
     """pytest-cov counts the same where sockets are refused; with the same settings, for pytest-xdist as well."""
     options = ("-n", "2") if profile == "codex" else ()
-    seen = run_pytest(shop, profile, "--cov", "--cov-report=term-missing", *QUIET, *options, **APART)
+    seen = run_pytest(shop, profile, "--cov", "--cov-report=term-missing", *options, **ENV)
     assert (seen.end, seen.exit_code) == ("7 passed", 0), seen.text
     assert_reports(REPORT, seen)
 
 
-@pytest.mark.parametrize("profile", ["none", "strict"])
+@pytest.mark.parametrize("profile", ["none"])
 def test_readme(tmp_path: Path, profile: str) -> None:
     """The example of README.rst reports what is said there."""
-    seen = run_pytest(write_example(tmp_path, "till"), profile, "--cov", "--cov-report=term-missing", *QUIET, **APART)
+    seen = run_pytest(write_example(tmp_path, "till"), profile, "--cov", "--cov-report=term-missing", **ENV)
     assert (seen.end, seen.exit_code) == ("1 passed", 0), seen.text
     report = """
         Name           Stmts   Miss  Cover   Missing

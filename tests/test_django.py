@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import django
 import pytest
 
 from library import EACH_PROCESS, EACH_RUNNER, EACH_WORKER, EVERYWHERE, IN_FILES, IN_MEMORY, MANAGE, PYTEST, Library
@@ -163,12 +164,37 @@ def test_in_files(runner: tuple[str, ...], profile: str, library: Library) -> No
     assert library.leftovers == set()
 
 
+def set_start_method(library: Library, method: str) -> None:
+    """Let `manage.py` say by which method Django starts the processes of --parallel."""
+    imports, main = (library.folder / "manage.py").read_text().split('if __name__ == "__main__":\n')
+    setting = f"import multiprocessing\n\n    multiprocessing.set_start_method({method!r})"
+    library.write("manage.py", f'{imports}if __name__ == "__main__":\n    {setting}\n{main}')
+
+
 @EACH_RUNNER
 def test_parallel(runner: tuple[str, ...], library: Library) -> None:
     """Each of two processes with tests has test databases of its own, and so do its workers."""
     library.write_tests(ALL + PROCESSES)
+    set_start_method(library, "fork")
     options = ("--parallel", "2") if runner is MANAGE else ("-p", "xdist.plugin", "-n", "2")
     library.passes(57, *runner, *options)
+    assert library.leftovers == set()
+
+
+@pytest.mark.skipif(django.VERSION < (6,), reason="of a test database in a file, Django spawned processes for ever")
+def test_parallel_without_fork(library: Library) -> None:
+    """Where --parallel spawns, Django puts SQLite into memory: on threads the app shares it, a process says why not."""
+    library.write_tests(ALL + PROCESSES)
+    set_start_method(library, "spawn")
+    done = library.run(*MANAGE, "--parallel", "2")
+    assert (
+        "django.core.exceptions.ImproperlyConfigured: the test database of 'default' is SQLite in memory, which no "
+        "other process can use. Of its file, --parallel has made that, as it does where multiprocessing does not fork. "
+        'Call multiprocessing.set_start_method("fork") in manage.py, or leave out --parallel, '
+        "or let the app run on threads of this process: worker_class = IpcThread "
+        "(pytest-django: socketless_live_server = thread)\n"
+    ) in done.text
+    assert (done.summary, done.exit_code) == (f"FAILED (errors={PROCESSES.count('IpcProcess')})", 1), done.text
     assert library.leftovers == set()
 
 

@@ -306,8 +306,11 @@ def cafe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @where_refused
 def test_readme(cafe: Path, profile: str) -> None:
-    """The example of README.rst passes where sockets are refused, and its header is the one that is shown there."""
-    seen = run_pytest(cafe, profile)
+    """The example of README.rst passes where sockets are refused, and its header is the one that is shown there.
+
+    It does so beside all the plugins that are installed here.
+    """
+    seen = run_pytest(cafe, profile, PYTEST_ADDOPTS=None)
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), "1 passed", 0), seen.text
     [shown] = re.findall("^   (socketless: .*)$", README, re.M)
     assert [shown] == header("codex")

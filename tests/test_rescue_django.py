@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from projects import Seen, everywhere, header, run, run_pytest, where_refused, write, write_example
+from support import NO_HYPOTHESIS
 
 SITE = {
     "site_settings.py": """
@@ -138,7 +139,7 @@ PYTEST = {
 def test_pytest_django(tmp_path: Path, profile: str) -> None:
     """With pytest-django and pytest-asyncio, clients, ORM and test cases work, and failures show what was printed."""
     write(tmp_path, PYTEST)
-    seen = run_pytest(tmp_path, profile)
+    seen = run_pytest(tmp_path, profile, PYTEST_ADDOPTS=NO_HYPOTHESIS)
     assert seen.header == header(profile)
     assert re.sub(r" - .*", "", seen.part("short test summary info")).splitlines() == [
         "FAILED test_fixtures.py::test_fails",

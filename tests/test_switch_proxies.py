@@ -25,7 +25,7 @@ from projects import Project
 from socketless import IpcThread, IpcTransport, switch_to_ipc_connection
 from socketless.requests import IpcAdapter
 from socketless.testclient import TestClient
-from support import LIMIT, nothing_leaks
+from support import LIMIT, nothing_leaks, raised_by
 
 APP = "apps.conformance_app:wsgi"
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -95,9 +95,8 @@ def of_sdk(family: Any) -> Callable[[str], Any]:
 
     def ask(url: str) -> Any:
         proxy = os.environ.get("all_proxy", os.environ.get("ALL_PROXY", "http://proxy.example"))
-        if proxy.startswith("socks4"):
-            return family.get(url).json()
-        with family.Client(mounts={"all://": family.HTTPTransport(proxy=family.Proxy(proxy))}) as client:
+        known = proxy.replace("socks5h", "socks5").replace("socks4", "socks5")  # to all versions of httpx.Proxy
+        with family.Client(mounts={"all://": family.HTTPTransport(proxy=family.Proxy(known))}) as client:
             return client.get(url).json()
 
     return ask
@@ -268,14 +267,6 @@ def test_environment_that_the_library_refuses(
         assert raised_by(lambda: asyncio.run(clients[1].get("http://shop.example/seen"))) == error
     clients[0].close()
     asyncio.run(clients[1].aclose())
-
-
-def raised_by(function: Callable[[], Any]) -> tuple[type, str] | None:
-    try:
-        function()
-    except Exception as error:
-        return type(error), str(error)
-    return None
 
 
 # With a worker, without the switch

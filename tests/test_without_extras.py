@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from wsgiref.simple_server import demo_app
 
+import httpcore
 import httpx
 import pytest
 
@@ -49,6 +50,20 @@ def test_switch() -> None:
     with switch_to_ipc_connection(demo_app):
         reset_ipc_state()
         assert httpx.get("/").status_code == 200
+
+
+def test_clients_that_outlive_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the switch a proxy of the environment does not matter; after it a client has its own way to the network."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("all_proxy", "socks5h://localhost:1080")
+    with switch_to_ipc_connection(demo_app):
+        client, direct = httpx.Client(), httpx.Client(trust_env=False)
+        assert client.get("/").status_code == direct.get("/").status_code == 200
+    with pytest.raises((ImportError, ValueError), match="(?i)proxy"):  # the latter from httpx 0.27
+        client.get("http://testserver/")
+    pool = direct._transport._pool  # type: ignore[attr-defined]
+    pool._network_backend = httpcore.MockBackend([b"HTTP/1.1 204 No Content\r\n\r\n"])
+    assert direct.get("http://testserver/").status_code == 204
 
 
 @pytest.mark.parametrize(

@@ -214,29 +214,36 @@ def _hints(command: click.Command, words: list[str]) -> Iterator[str]:
     rest = deque(words)
     while rest and not (arguments and command.name in ("rescue", "run")):  # what follows is the program's
         word = rest.popleft()
-        if not word.startswith("-") or word == "-":
-            arguments.append(word)
-            continue
-        name, value = _option_of(word)
-        typed = value if value is not None else rest[0] if rest else "..."
-        hint = table[name].say(name, typed) if name in table else ""
-        if hint:
-            yield hint
-            count = int(table[name].takes_value)
-        elif name in own:
-            count = 0 if own[name].is_flag else own[name].nargs
+        if word.startswith("-") and word != "-":
+            yield from _hints_at_option(word, rest, own, table)
         else:
-            continue
-        if value is not None and (count or word[:2] != "--"):
-            rest.appendleft(value if count else f"-{value}")  # as in -sS
-        if len(rest) < count and not hint:
-            yield f"Write {name} {own[name].metavar}."
-        for _ in range(min(count, len(rest))):
-            rest.popleft()
+            arguments.append(word)
     if command.name == "request":
         yield from _hints_at_arguments(arguments)
     elif arguments and re.fullmatch(_PROGRAMS, arguments[0]):
         yield f"If {arguments[0]!r} is what is to be run, APP comes before it: package.module:app."
+
+
+def _hints_at_option(
+    word: str, rest: deque[str], own: dict[str, click.Option], table: dict[str, _Row]
+) -> Iterator[str]:
+    """Yield what there is to say of an option, and take its values from the words that follow it."""
+    name, value = _option_of(word)
+    typed = value if value is not None else rest[0] if rest else "..."
+    hint = table[name].say(name, typed) if name in table else ""
+    if hint:
+        yield hint
+        count = int(table[name].takes_value)
+    elif name in own:
+        count = 0 if own[name].is_flag else own[name].nargs
+    else:
+        return
+    if value is not None and (count or word[:2] != "--"):
+        rest.appendleft(value if count else f"-{value}")  # as in -sS
+    if len(rest) < count and not hint:
+        yield f"Write {name} {own[name].metavar}."
+    for _ in range(min(count, len(rest))):
+        rest.popleft()
 
 
 def _option_of(word: str) -> tuple[str, str | None]:

@@ -19,7 +19,14 @@ def _check_seconds(_context: click.Context, _option: click.Parameter, value: flo
     return value
 
 
+def _check_root_path(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if value and not value.startswith("/"):
+        raise click.BadParameter(f"{value!r} does not begin with a slash; write '/{value}'.")
+    return value
+
+
 SECONDS: Any = {"type": float, "callback": _check_seconds, "metavar": "SECONDS", "show_default": True}
+_ROOT_PATH: Any = {"callback": _check_root_path, "metavar": "PATH"}
 
 
 def check_import_string(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -47,7 +54,7 @@ def worker_options() -> list[click.Parameter]:
         click.Option(["--app-kind"], **_choice("auto", "wsgi", "asgi"), help="What APP is."),
         click.Option(["--start-method"], **_choice("spawn", "fork"), help="How the worker starts."),
         click.Option(["--startup-timeout"], default=30.0, **SECONDS, help="How long APP may take to start."),
-        click.Option(["--root-path"], default="", metavar="PATH", help="The path that APP is mounted at."),
+        click.Option(["--root-path"], default="", **_ROOT_PATH, help="The path that APP is mounted at."),
         click.Option(["--lifespan/--no-lifespan"], default=True, show_default=True, help="Run that of an ASGI app."),
         click.Option(["--backend"], **_choice("asyncio", "trio"), help="What an ASGI app runs on."),
         click.Option(["--debug"], is_flag=True, help="Write what socketless does to stderr."),

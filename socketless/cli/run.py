@@ -104,12 +104,14 @@ def _origin_of(app: str) -> str | None:
 
 
 def _read_program(words: tuple[str, ...]) -> Program:
-    first, *args = words or ("",)
+    first, *args = words[words[:1] == ("--",) :] or ("",)  # it may, but need not, be said that our options end there
     if first.startswith("-m"):
         name, *args = [first[2:], *args] if first[2:] else (args or [""])
         if not name:
             raise click.UsageError("-m needs the name of a module.")
         return Program(name, args, is_module=True)
+    if first.startswith("-c"):
+        raise click.UsageError("cannot run '-c': after APP comes '-m MODULE' or a script; write the code into one.")
     if first.startswith("-"):
         raise click.UsageError(
             f"cannot run {first!r}: after APP comes '-m MODULE' or a script; options of socketless come before APP."

@@ -139,6 +139,8 @@ def _is_importable(name: str) -> bool:
         search = getattr(parent, "__path__", None)
         fresh = None
         for finder in sys.meta_path:
+            if type(finder).__module__.startswith("pyfakefs."):
+                continue  # it takes the question for an import, and removes the module in the end
             fresh = finder.find_spec(name, search, None) if hasattr(finder, "find_spec") else None
             if fresh is not None:
                 break

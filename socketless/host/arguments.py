@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from socketless.worker.loading import BACKENDS, KINDS
+
+AppKind = Literal["auto", "wsgi", "asgi"]
+Backend = Literal["asyncio", "trio"]
+StartMethod = Literal["spawn", "fork"]
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from socketless.forking import fork
+from socketless.genuine import os
 from socketless.host.output import WorkerOutput
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
@@ -64,9 +64,14 @@ def _take_standard_streams(output: WorkerOutput) -> None:
     for fd, number in ((stdin, 0), (output.fileno()[0], 1), (output.fileno()[1], 2)):
         os.dup2(fd, number)
     # New objects: the host's may be pytest's, and hold text that the host has yet to write.
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False))  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False))  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, "wb", closefd=False))  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(_file(0, "rb")))  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(_file(1, "wb")))  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(io.BufferedWriter(_file(2, "wb")))  # type: ignore[misc]
+
+
+def _file(fd: int, mode: str) -> io.FileIO:
+    # What open() begins with, which may be pyfakefs's.
+    return io.FileIO(fd, mode, closefd=False)
 
 
 def _forget_logging() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from socketless.errors import StateError, TransferError, WorkerStartError
 from socketless.host import apps
-from socketless.host.arguments import check_choice, check_common, check_env, newer_name
+from socketless.host.arguments import AppKind, Backend, StartMethod, check_choice, check_common, check_env, newer_name
 from socketless.host.calls import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
 from socketless.host.runs import Run
@@ -65,16 +65,16 @@ class IpcProcess(Worker):
         app: str | Callable[..., Any],
         *,
         reset_hook: str | Callable[[], Any] | None = None,
-        app_kind: str = "auto",
+        app_kind: AppKind = "auto",
         startup_timeout: float | None = 30.0,
-        start_method: str = "spawn",
+        start_method: StartMethod = "spawn",
         max_connections: int = 32,
         max_restarts: int = 1,
         env: Mapping[str, str] | None = None,
         shutdown_timeout: float | None = 5.0,
         max_body_bytes: int | None = None,
         lifespan: bool = True,
-        backend: str = "asyncio",
+        backend: Backend = "asyncio",
         backend_options: Mapping[str, Any] | None = None,
         debug: bool = False,
         reset_hook_path: str | Callable[[], Any] | None = None,

@@ -12,15 +12,16 @@ stop ── Stop, then SIGTERM, then SIGKILL ────▶ leaves
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from socketless.errors import ExchangeTimeout, WorkerDied, WorkerStartError, describe_exit
+from socketless.genuine import is_green, os
 from socketless.host.exchange import Exchange
 from socketless.host.failures import error_of_app, exception_of, start_error
 from socketless.host.fork import Forked
@@ -42,6 +43,7 @@ LAUNCHERS: Mapping[str, type[Spawned] | type[Forked]] = {"spawn": Spawned, "fork
 # How long a worker may take to answer on its control channel; one that is stopped takes all of it, once.
 _CONTROL_SECONDS = 2.0
 _TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
+_LOOK_SECONDS = 0.02  # how often a greenlet looks whether the process has ended
 
 _live: weakref.WeakSet[ProcessRun] = weakref.WeakSet()
 _launching = threading.Lock()  # no worker is forked between the making of another's pipes and their entry in _live
@@ -131,6 +133,8 @@ class ProcessRun:
         if hasattr(os, "waitid"):  # not on macOS before Python 3.13
             # Without reaping it yet: as long as it is a zombie, nobody else can have its number.
             with suppress(ChildProcessError):
+                if is_green():
+                    self._let_others_run()
                 os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             self._kill_children()
             self.exitcode = _reap(self.pid)
@@ -141,6 +145,11 @@ class ProcessRun:
         self._ended.set()
         self._sentinel.writer.close()
         on_end()
+
+    def _let_others_run(self) -> None:
+        # Until the process has ended: to wait for that would block all other greenlets.
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            time.sleep(_LOOK_SECONDS)
 
     def _kill_children(self) -> None:
         with suppress(OSError):  # there are none

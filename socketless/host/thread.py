@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from socketless.errors import StateError
 from socketless.host.apps import local_source_of
-from socketless.host.arguments import check_common, newer_name
+from socketless.host.arguments import AppKind, Backend, check_common, newer_name
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.runs import Run
@@ -63,7 +63,7 @@ class IpcThread(Worker):
         app: str | Callable[..., Any],
         *,
         reset_hook: str | Callable[[], Any] | None = None,
-        app_kind: str = "auto",
+        app_kind: AppKind = "auto",
         startup_timeout: float | None = 30.0,
         max_connections: int | None = None,
         shutdown_timeout: float | None = 5.0,
@@ -71,7 +71,7 @@ class IpcThread(Worker):
         max_body_bytes: int | None = None,
         lifespan: bool = True,
         state: dict[str, Any] | None = None,
-        backend: str = "asyncio",
+        backend: Backend = "asyncio",
         backend_options: Mapping[str, Any] | None = None,
         debug: bool = False,
         reset_hook_path: str | Callable[[], Any] | None = None,

@@ -38,9 +38,12 @@ __all__ = ["Worker"]
 
 T = TypeVar("T")
 
+_FOR_ASYNC = "httpx.AsyncClient takes a transport, IpcAsyncTransport(worker)"
 _INSTEAD = {
     "handle_request": "httpx.Client takes a transport, IpcTransport(worker)",
-    "handle_async_request": "httpx.AsyncClient takes a transport, IpcAsyncTransport(worker)",
+    "handle_async_request": _FOR_ASYNC,
+    "__aenter__": _FOR_ASYNC,
+    "_loop": "a session of aiohttp takes a connector, socketless.aiohttp.ASGIApplicationConnector(worker)",
     "send": "a session of requests takes an adapter, socketless.requests.IpcAdapter(worker)",
     **{
         method: f"a worker has clients, socketless.testclient.TestClient(worker).{method}(...)"
@@ -444,6 +447,16 @@ def owned(worker: W) -> W:
     """Let a worker go with the client that owns it, without a word: most tests never close a TestClient."""
     worker._is_owned = True
     return worker
+
+
+def check_worker_class(value: object) -> None:
+    """Refuse what is no class of workers.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not (isinstance(value, type) and issubclass(value, Worker)):
+        raise TypeError(f"worker_class must be IpcProcess or IpcThread, the class itself, not {value!r}")
 
 
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()

@@ -1,23 +1,14 @@
-"""The modules `os` and `fcntl` as they were when this was imported.
+"""What this package asks of the file system, and where it takes `os` and `fcntl` from.
 
-Tests put others in their place: pyfakefs has a file system of its own, blockbuster finds what blocks an event loop.
-None of that is meant for what stands for the kernel here, which never waits and keeps its files in a folder of its own.
+They are the system's own, whatever tests put in their place: pyfakefs has a file system of its own, blockbuster finds
+what blocks an event loop. None of that is meant for what stands for the kernel here.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from socketless.genuine import fcntl, os
 
-if TYPE_CHECKING:
-    import fcntl as fcntl
-    import os as os
-else:
-    from types import SimpleNamespace
-
-    def _copy(name):
-        return SimpleNamespace(**vars(__import__(name)))
-
-    fcntl, os = _copy("fcntl"), _copy("os")
+__all__ = ["exists", "fcntl", "os", "read_file", "write_file"]
 
 
 def exists(path: str) -> bool:

@@ -66,7 +66,9 @@ class Session(requests.Session):
         self.mount("https://", adapter)
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Prepare a request as requests does, its URL made absolute."""
+        """Prepare a request as requests does, its URL made absolute; urllib3 takes no null character as it is."""
+        if isinstance(request.url, str) and "\0" in request.url:
+            request = _with_url(request, request.url.replace("\0", "%00"))
         if self.base_url:
             request = with_absolute_url(request, self.base_url)
         return super().prepare_request(request)
@@ -79,6 +81,10 @@ def with_absolute_url(request: requests.Request, base_url: str) -> requests.Requ
     parts = urlsplit(text)
     if parts.scheme or parts.netloc:
         return request
+    return _with_url(request, f"{base_url.rstrip('/')}/{text.lstrip('/')}")
+
+
+def _with_url(request: requests.Request, url: str) -> requests.Request:
     copy = requests.Request()
-    vars(copy).update(vars(request), url=f"{base_url.rstrip('/')}/{text.lstrip('/')}")
+    vars(copy).update(vars(request), url=url)
     return copy

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import select
 import sys
 import time
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from socketless.errors import ClientDisconnected
+from socketless.genuine import is_green, os
 from socketless.wire.channel import Pull, PullingSteps, Steps, Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -73,7 +73,14 @@ def poll(wait: Wait, client_fd: int | None = None) -> Woken:
     Raises:
         ClientDisconnected: who reads from `client_fd` has left.
     """
-    poller = select.poll()
+    if is_green():  # what another greenlet closes, the hub forgets, and may not be watched twice
+        with _own_sentinel(wait) as sentinel:
+            return _poll(wait._replace(sentinel=sentinel), client_fd)
+    return _poll(wait, client_fd)
+
+
+def _poll(wait: Wait, client_fd: int | None) -> Woken:
+    poller = _make_poller()
     poller.register(wait.fd, select.POLLOUT if wait.for_writing else select.POLLIN)
     if wait.sentinel is not None:
         poller.register(wait.sentinel, select.POLLIN)
@@ -90,6 +97,35 @@ def poll(wait: Wait, client_fd: int | None = None) -> Woken:
             return Woken.READY if wait.fd in fds else Woken.ENDED
         if milliseconds is not None and milliseconds <= _LONGEST_POLL:
             return Woken.LATE  # whatever the clock says now: tests stop it (freezegun)
+
+
+def readable(fds: list[int]) -> list[int]:
+    """Block until at least one of the descriptors is readable, or has ended, and return which are."""
+    poller = _make_poller()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    return [fd for fd, _ in poller.poll(None)]
+
+
+def _make_poller() -> select.poll | _Select:
+    return select.poll() if hasattr(select, "poll") else _Select()
+
+
+class _Select:
+    """As much of `select.poll` as is needed here: eventlet takes that away, and patches `select.select` only."""
+
+    def __init__(self) -> None:
+        self._masks: dict[int, int] = {}
+
+    def register(self, fd: int, mask: int) -> None:
+        self._masks[fd] = mask
+
+    def poll(self, milliseconds: int | None) -> list[tuple[int, int]]:
+        reading, writing = (
+            [fd for fd, mask in self._masks.items() if mask & way] for way in (select.POLLIN, select.POLLOUT)
+        )
+        seconds = None if milliseconds is None else milliseconds / 1000
+        return [(fd, 0) for fds in select.select(reading, writing, [], seconds) for fd in fds]
 
 
 async def run_async(steps: PullingSteps[T]) -> T:

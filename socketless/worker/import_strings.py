@@ -17,6 +17,7 @@ _FORMS = "'package.module:attribute' or 'package.module:factory()'"
 _AFTER_THE_COLON = ": what follows the colon must be a name, a dotted name, or a call of one with literal arguments"
 _USUAL = ("app", "application", "create_app", "make_app", "api")  # what apps and their factories are called
 _SHOWN = 3  # entries of sys.path
+FIRST_ARGUMENTS = ("scope", "environ", "env")  # what the first argument of an app is called
 
 
 class LoadError(Exception):
@@ -115,7 +116,21 @@ def load_path(path: str) -> Any:
     args, kwargs = call
     if not callable(value):
         raise LoadError(f"{module_name}:{attribute} is not callable: {value!r}")
+    _check_call(path, value, args, kwargs)
     return value(*args, **kwargs)
+
+
+def _check_call(path: str, factory: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (ValueError, TypeError):  # it does not say
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        is_app = next(iter(signature.parameters), "") in FIRST_ARGUMENTS
+        hint = f"; an app is named without the call: {path.partition('(')[0]!r}" if is_app else ""
+        raise LoadError(f"cannot call {path!r}: {error}{hint}") from None
 
 
 def _no_attribute(value: Any, name: str) -> str:

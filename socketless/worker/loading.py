@@ -8,7 +8,7 @@ from typing import Any
 
 from socketless.wire.messages import AppSource, ImportSource, PickledSource
 from socketless.wire.pickling import loads
-from socketless.worker.import_strings import LoadError, load_path
+from socketless.worker.import_strings import FIRST_ARGUMENTS, LoadError, load_path
 
 KINDS = ("auto", "wsgi", "asgi")
 BACKENDS = ("asyncio", "trio")
@@ -18,6 +18,8 @@ WAYS_OUT = (
     "Give an import string ('package.module:app'), or a factory that makes it, or use start_method='fork', which takes "
     "any object."
 )
+
+_SHOWN = 5  # arguments
 
 _is_worker_process = False
 _loading = False
@@ -127,7 +129,7 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
         raise LoadError(f"{where} is not callable, so it is no WSGI or ASGI app: {app!r}")
     counts, names = _parameters(app)
     first = names[0] if names else ""
-    if 0 in counts and first not in ("scope", "environ", "env"):
+    if 0 in counts and first not in FIRST_ARGUMENTS:
         if first != "*" or inspect.isclass(app):
             return "factory"  # def create_app(config=None), or a class with defaults for all
     if wanted != "auto":
@@ -154,7 +156,7 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
     if possible or not names:
         what = "it may be either; give app_kind='wsgi' or 'asgi'"
     else:
-        arguments = ", ".join(names)
+        arguments = ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
         what = f"it takes ({arguments}); of a factory, write the call: 'package.module:factory({arguments})'"
     raise LoadError(f"cannot tell whether {where} is a WSGI or an ASGI app, {what}")
 

@@ -98,6 +98,26 @@ def test_not_there(folder: Path, path: str, reason: str) -> None:
     assert without_path(str(caught.value)) == f"cannot import {path!r}: {reason}"
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (
+            "flask_app:app()",
+            "missing a required argument: 'environ'; an app is named without the call: 'flask_app:app'",
+        ),
+        ("flask_app:create_app()", "missing a required argument: 'config'"),
+        ("flask_app:create_app('test', 3)", "too many positional arguments"),
+        ("flask_app:create_app(confg='test')", "missing a required argument: 'config'"),
+    ],
+)
+def test_call_that_cannot_be(folder: Path, path: str, reason: str) -> None:
+    """A call that does not fit the factory, or is one of the app itself, is refused before it is made."""
+    (folder / "flask_app.py").write_text("def app(environ, start_response): ...\ndef create_app(config): ...\n")
+    with pytest.raises(LoadError) as caught:
+        load_path(path)
+    assert str(caught.value) == f"cannot call {path!r}: {reason}"
+
+
 def test_where_it_was_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the first entries of sys.path that are one's own; without any it says that there are none."""
     (folder / "other").mkdir()
