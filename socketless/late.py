@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.abc import MetaPathFinder
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -15,7 +14,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 _PYTHONS_OWN = (BuiltinImporter, FrozenImporter, PathFinder)
 
 
-class Watch(MetaPathFinder):
+class Watch:  # a MetaPathFinder, whose module takes many others to import
     """Calls a function after each import of a module, from construction to `close()`.
 
     The function runs in the thread that imports, which holds that module's import lock.

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from socketless import pytest_rescue
+
 if TYPE_CHECKING:
     from typing import Literal
 
@@ -27,10 +29,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 __all__ = ["ipc_connection_fixture", "reset_between_tests_fixture"]
 
-_EVENTLOOP = ("auto", "on", "off")
 _LIVE_SERVER = ("thread", "spawn", "fork")
 
-_rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
 run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
 _workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
 _app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
@@ -57,6 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "socketless_eventloop",
         "let the event loops of the tests wake by a pipe: auto (where this sandbox refuses sockets), on, off",
+        default="auto",
+    )
+    parser.addini(
+        "socketless_loopback",
+        "let servers and clients of the tests meet on loopback, and at UNIX sockets, without a socket: auto (those "
+        "that this sandbox refuses), on, off",
         default="auto",
     )
     parser.addini(
@@ -129,11 +135,7 @@ def _has_app(item: pytest.Item) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = []
-    if _rescued in config.stash:
-        lines.append(f"socketless: event loops wake by a pipe ({config.stash[_rescued]})")
-    elif _disables_socket(config):
-        lines.append("socketless: event loops wake by a pipe (pytest --disable-socket)")
+    lines = pytest_rescue.header(config)
     if run_arguments in config.stash:
         lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
         unused = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
@@ -142,6 +144,24 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     elif _app_of(config):
         lines.append(f"socketless: all clients go to {_app_of(config)}")
     return lines
+
+
+def pytest_runtest_logstart() -> None:
+    if "socketless.refusals" in sys.modules:
+        sys.modules["socketless.refusals"].forget()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, object, None]:
+    """Say in the report of a test that has failed for want of a socket what helps."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed and call.excinfo is not None:
+        from socketless import refusals
+
+        hint = refusals.explain(call.excinfo.value)
+        if hint is not None:
+            report.sections.append(("socketless", hint))
 
 
 @pytest.hookimpl(trylast=True, hookwrapper=True)
@@ -184,44 +204,13 @@ def _app_of(config: pytest.Config) -> str:
 def _begin(config: pytest.Config) -> None:
     if config in _running:
         return
-    _rescue(config)
+    pytest_rescue.rescue(config)
     config.stash[_workers_before] = _live_workers()
     switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
     if switch and not _running:
         config.stash[run_arguments] = switch.arguments
     _running.append(config)
     config.add_cleanup(lambda: _running.remove(config))
-
-
-def _rescue(config: pytest.Config) -> None:
-    """Make the event loops of this process work, if the sandbox breaks them."""
-    wanted = config.getini("socketless_eventloop")
-    if wanted not in _EVENTLOOP:
-        raise pytest.UsageError(f"socketless_eventloop must be auto, on or off, not {wanted!r}")
-    if wanted == "off":
-        return
-    from socketless import eventloop, sandbox
-
-    refusal = sandbox.wakeup_refusal()
-    if wanted == "on" or refusal is not None:
-        config.stash[_rescued] = "socketless_eventloop = on" if refusal is None else f"this sandbox refuses {refusal}"
-        before = eventloop.wake_by_pipe("always")
-    elif eventloop.is_installed():  # by a pytest around this one
-        return
-    else:
-        before = eventloop.wake_by_pipe("blocked")
-
-    def put_back() -> None:
-        eventloop.wake_by_pipe(before)
-
-    config.add_cleanup(put_back)
-
-
-def _disables_socket(config: pytest.Config) -> bool:
-    # By the options of pytest-socket. It leaves the sockets of the hosts that are allowed.
-    options = vars(config.option)
-    exceptions = ("force_enable_socket", "allow_hosts")
-    return bool(options.get("disable_socket") and not any(map(options.get, exceptions)))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Must be called before pytest-rerunfailures is configured.
     module: Any = sys.modules["pytest_rerunfailures"]
     opens_one = getattr(module, "HAS_PYTEST_HANDLECRASHITEM", False) and config.pluginmanager.hasplugin("xdist")
-    if not opens_one or sandbox.loopback_refusal() is None:
+    if not opens_one or "inet" not in sandbox.loopback_refusals():
         return
     module.HAS_PYTEST_HANDLECRASHITEM = False
     config.stash[_does_without] = True

@@ -25,13 +25,14 @@ from support import LIMIT, NOT_NEEDED
 _UNWANTED = (
     *("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONPATH"),
     *("PYTHONWARNINGS", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "CI", "BUILD_NUMBER"),
-    "DJANGO_SETTINGS_MODULE",
+    *("DJANGO_SETTINGS_MODULE", "SOCKETLESS_LOOPBACK", "SOCKETLESS_LOOPBACK_FAMILIES"),
 )
 # A width for the reports that are asserted in full; no output is late, and no module older than its file.
 _OF_PROJECTS = {"COLUMNS": "100", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 PROFILES = ("none", "codex", "strict")  # `none` is that of no profile: nothing is refused
 REFUSED = {"codex": "send()", "strict": "socketpair()"}  # what the event loops need first
+REFUSED_TO_UNIX = {"codex": "bind()", "strict": "socket()"}  # what UNIX sockets need first
 
 everywhere = pytest.mark.parametrize("profile", PROFILES)
 where_refused = pytest.mark.parametrize("profile", ["codex", "strict"])
@@ -101,11 +102,17 @@ class Seen(NamedTuple):
 
 
 def header(profile: str) -> list[str]:
-    """Return the line of pytest's header that a profile gives."""
+    """Return the lines of pytest's header that a profile gives."""
     if profile == "none":
         return []
-    refusal = f"this sandbox refuses {REFUSED[profile]}: Operation not permitted"
-    return [f"socketless: event loops wake by a pipe ({refusal})"]
+    refused = {
+        "event loops wake by a pipe": REFUSED[profile],
+        "TCP and UDP on loopback are virtual": "socket()",
+        "UNIX sockets are virtual": REFUSED_TO_UNIX[profile],
+    }
+    return [
+        f"socketless: {what} (this sandbox refuses {call}: Operation not permitted)" for what, call in refused.items()
+    ]
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:

@@ -19,13 +19,22 @@ LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
 
 # In PYTEST_ADDOPTS: the plugins that pytest finds here and most projects do not have. It takes a second to load them.
 NO_HYPOTHESIS = "-p no:hypothesispytest"
-NOT_NEEDED = f"{NO_HYPOTHESIS} -p no:pytest_cov -p no:django"
+NOT_NEEDED = f"{NO_HYPOTHESIS} -p no:pytest_cov -p no:django -p no:fakefs -p no:rerunfailures -p no:socket"
 
 # As the kernel numbers them, on x86-64 and arm64: epoll_wait and epoll_pwait, whose fourth argument is the time limit;
 # and futex, whose fourth points to it. The first word of /proc/*/syscall is the number.
 EPOLL_WAIT = ("232", "281", "22")
 FUTEX = ("202", "98")
 _INT = 0xFFFFFFFF  # what the kernel reads of an argument that is an int; what is above it, the C library is free to set
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has ::1, and lets it be used."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 def sockets_are_refused() -> bool:

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "errors": set[str](),
     "genuine": set[str](),
     "eventloop": {"genuine", "late"},
+    "loopback": {"genuine", "late"},
     "wire": {"errors", "genuine"},
     "worker": {"wire", "eventloop", "errors", "genuine"},
     "forking": {"genuine"},
@@ -51,8 +52,10 @@ MAY_IMPORT = {
     },
     "advice": {"sandbox"},
     "sandbox": {"errors", "forking"},
-    "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
+    "pytest_plugin": {"django_fixtures", "errors", "host", "pytest_rescue", "refusals", "switch", "testclient"},
+    "pytest_rescue": {"eventloop", "loopback", "sandbox"},
     "pytest_reruns": {"sandbox"},
+    "refusals": {"sandbox"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
     "django": {
@@ -76,6 +79,7 @@ MAY_IMPORT = {
         "eventloop",
         "host",
         "http11",
+        "loopback",
         "sandbox",
         "unix_server",
         "switch",
@@ -178,11 +182,20 @@ def test_public_names() -> None:
 
 
 # What opens a socket, or has asyncio open one. The README says the same, in its part on `socketless serve`.
-OPENS_SOCKETS = {"lowlevel.streams", "requests.unix", "sandbox", "unix_server"}
+OPENS_SOCKETS = {
+    "loopback.processes",  # virtual ones
+    "loopback.real",  # for what is not on loopback
+    "loopback.socket_module",
+    "lowlevel.streams",
+    "requests.unix",
+    "sandbox",
+    "unix_server",
+}
 
 
 def opens_sockets(path: Path) -> bool:
     calls = {"socket.socket", "socket.socketpair", "socket.create_connection", "socket.create_server", "socket.fromfd"}
+    calls |= {"_socket.socket", "_socket.socketpair"}
     methods = {"create_unix_connection", "create_unix_server", "start_unix_server", "open_unix_connection"}
     return any(
         isinstance(node, ast.Call)

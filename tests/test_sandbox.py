@@ -10,6 +10,8 @@ import pytest
 
 from commands import run
 from projects import under
+from socketless import sandbox
+from support import has_ipv6
 
 SHOW = """\
 import os, threading
@@ -26,8 +28,8 @@ for check in checks:
     print(check.name, check.error)
 """
 NAMES = [
-    *("inet_socket", "unix_socket", "socketpair", "send", "setsockopt", "bind", "loopback", "unix_server"),
-    *("name_lookup", "shm", "semaphore", "process"),
+    *("inet_socket", "unix_socket", "socketpair", "send", "setsockopt", "bind", "loopback", "ipv6", "unix_server"),
+    *("name_lookup", "shm", "sysconf", "semaphore", "process"),
 ]
 OF_FORKSERVER = ["process"] if multiprocessing.get_all_start_methods()[0] == "forkserver" else []
 NOT_PERMITTED = "Operation not permitted"
@@ -39,19 +41,30 @@ NOT_PERMITTED = "Operation not permitted"
         ("none", {}),
         (
             "codex",
-            dict.fromkeys(
-                ["inet_socket", "send", "setsockopt", "bind", "loopback", "unix_server", *OF_FORKSERVER], NOT_PERMITTED
-            ),
+            {
+                **dict.fromkeys(["inet_socket", "send", "setsockopt", "bind", *OF_FORKSERVER], NOT_PERMITTED),
+                **dict.fromkeys(["loopback", "ipv6"], f"socket(): {NOT_PERMITTED}"),
+                "unix_server": f"bind(): {NOT_PERMITTED}",
+            },
         ),
-        ("strict", dict.fromkeys([*NAMES[:8], *OF_FORKSERVER], NOT_PERMITTED)),
-        ("fatal", dict.fromkeys([*NAMES[:9], *OF_FORKSERVER], "killed by SIGSYS")),
+        (
+            "strict",
+            {
+                **dict.fromkeys([*NAMES[:6], *OF_FORKSERVER], NOT_PERMITTED),
+                **dict.fromkeys(["loopback", "ipv6", "unix_server"], f"socket(): {NOT_PERMITTED}"),
+            },
+        ),
+        ("fatal", dict.fromkeys([*NAMES[:10], *OF_FORKSERVER], "killed by SIGSYS")),
     ],
 )
 def test_examine(profile: str, refused: dict[str, str]) -> None:
     """Each profile's refusals are found, and no child, thread, descriptor or file is left."""
     code, stdout, stderr = run([*under(profile), sys.executable, "-c", SHOW])
     assert (code, stderr) == (0, "")
-    assert stdout == "".join(f"{name} {refused.get(name)}\n" for name in NAMES)
+    found = dict(line.split(" ", 1) for line in stdout.splitlines())
+    if not has_ipv6():
+        refused = {**refused, "ipv6": found["ipv6"]}  # it is refused here anyway
+    assert found == {name: str(refused.get(name)) for name in NAMES}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +80,47 @@ def test_wakeup_refusal(profile: str, refusal: str | None) -> None:
     """What keeps loops from waking is named, with the step that is refused."""
     program = "from socketless import sandbox; print(sandbox.wakeup_refusal())"
     assert run([*under(profile), sys.executable, "-c", program]) == (0, f"{refusal}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("profile", "refusals"),
+    [
+        ("none", {}),
+        ("claude", {"unix": "socket(): Operation not permitted"}),
+        ("codex-proxy", {"unix": "socket(): Operation not permitted"}),
+        ("codex", {"inet": "socket(): Operation not permitted", "unix": "bind(): Operation not permitted"}),
+        ("strict:EACCES", dict.fromkeys(["inet", "unix"], "socket(): Permission denied")),
+        ("fatal", dict.fromkeys(["inet", "unix"], "sockets: killed by SIGSYS")),
+    ],
+)
+def test_loopback_refusals(profile: str, refusals: dict[str, str]) -> None:
+    """The kinds of sockets that cannot meet are named, each with the step that is refused."""
+    program = "from socketless import sandbox; print(sandbox.loopback_refusals())"
+    assert run([*under(profile), sys.executable, "-c", program]) == (0, f"{refusals}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, None),
+        ({"CODEX_SANDBOX": "seatbelt"}, "OpenAI Codex (CODEX_SANDBOX=seatbelt)"),
+        (
+            {"CODEX_SANDBOX": "seatbelt", "CODEX_SANDBOX_NETWORK_DISABLED": "1"},
+            "OpenAI Codex, without a network (CODEX_SANDBOX=seatbelt, CODEX_SANDBOX_NETWORK_DISABLED=1)",
+        ),
+        ({"SANDBOX_RUNTIME": "1"}, "Anthropic's sandbox-runtime, as of Claude Code (SANDBOX_RUNTIME=1)"),
+        ({"GEMINI_SANDBOX": "docker"}, "Gemini CLI (GEMINI_SANDBOX=docker)"),
+        ({"GEMINI_SANDBOX": "false"}, None),
+        ({"CURSOR_SANDBOX": "1"}, "Cursor (CURSOR_SANDBOX=1)"),
+    ],
+)
+def test_product(variables: dict[str, str], name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox is called by its name, where the environment tells it."""
+    for variable in sandbox._PRODUCTS:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    assert sandbox.product() == name
 
 
 @pytest.mark.parametrize(

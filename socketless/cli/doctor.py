@@ -17,7 +17,7 @@ from socketless import __version__
 from socketless.advice import WORKS, Advice, advise
 from socketless.cli.habits import Command
 from socketless.cli.output import drop_stdout, print_error, wants_colours
-from socketless.sandbox import Check, examine
+from socketless.sandbox import Check, examine, product
 
 __all__ = ["command"]
 
@@ -83,6 +83,7 @@ def _for_programs(checks: list[Check], advice: list[Advice], problem: str | None
         "version": __version__,
         "python": platform.python_version(),
         "platform": sys.platform,
+        "sandbox": product(),
         "socketless": {"works": problem is None, "error": problem},
         "checks": [
             {"name": check.name, "what": check.what, "works": check.works, "error": check.error} for check in checks
@@ -99,6 +100,10 @@ def _print_for_people(checks: list[Check], advice: list[Advice], problem: str | 
 
 def _lines(checks: list[Check], advice: list[Advice], problem: str | None, width: int) -> Iterator[str]:
     refused = {check.name: check for check in checks if not check.works}
+    sandbox = product()
+    if sandbox is not None:
+        yield from wrap(f"Sandbox: {sandbox}", width)
+        yield ""
     if refused:
         yield click.style("Refused here:", bold=True)
         longest = max(len(check.what) for check in refused.values())

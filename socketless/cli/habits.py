@@ -153,7 +153,11 @@ _RUN = {
     "-t --timeout": _write("--startup-timeout {}"),
     "-v --verbose": _write_flag("--debug"),
 }
-_TABLES = {"request": _REQUEST, "serve": _SERVE, "run": _RUN}
+_RESCUE = {
+    "-m": _write("python -m {}"),
+    "-c": _write("python -c {}"),
+}
+_TABLES = {"request": _REQUEST, "rescue": _RESCUE, "run": _RUN, "serve": _SERVE}
 
 # The words of `request` beside APP and URL, as HTTPie takes them.
 _ITEMS: dict[str, Callable[[str], str]] = {
@@ -208,7 +212,7 @@ def _hints(command: click.Command, words: list[str]) -> Iterator[str]:
     table = {name: row for names, row in _TABLES.get(str(command.name), {}).items() for name in names.split()}
     arguments: list[str] = []
     rest = deque(words)
-    while rest and not (arguments and command.name == "run"):  # what follows APP is the program's
+    while rest and not (arguments and command.name in ("rescue", "run")):  # what follows is the program's
         word = rest.popleft()
         if word.startswith("-") and word != "-":
             yield from _hints_at_option(word, rest, own, table)

@@ -59,15 +59,15 @@ def command(app: str, program: tuple[str, ...], reset_hook: str | None, **option
     """Run a module or a script whose HTTP clients all ask APP.
 
     APP is 'package.module:app' or 'package.module:factory()'. What follows it is what follows 'python': '-m MODULE' or
-    a script, with its arguments. Where sockets are refused, the event loops of the program wake without them.
+    a script, with its arguments. Where sockets are refused, the program has what 'socketless rescue' gives: event loops
+    that wake without them, and servers and clients on this machine that meet without them.
 
     Processes that the program starts are not switched, but for those of pytest-xdist.
 
     Exits as the program does; with 1 if APP cannot start, and with 2 for wrong usage. The program has not begun then.
     """
     to_run = _read_program(program)
-    if sandbox.wakeup_refusal() is not None:
-        eventloop.install()
+    _rescue()
     found = _origin_of(app)
     to_run.set_up()
     if _origin_of(app) != found:
@@ -82,6 +82,16 @@ def command(app: str, program: tuple[str, ...], reset_hook: str | None, **option
     _keep_pytest_calm()
     # Nobody switches back: the program's threads and its own exit handlers may ask the app to the very end.
     raise AfterClick(to_run.run)
+
+
+def _rescue() -> None:
+    if sandbox.wakeup_refusal() is not None:
+        eventloop.install()
+    refusals = sandbox.loopback_refusals() if sys.platform == "linux" else {}
+    if refusals:
+        from socketless import loopback
+
+        loopback.install(refusals)
 
 
 def _origin_of(app: str) -> str | None:

@@ -1,0 +1,44 @@
+"""What `install()` does."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Collection
+
+from socketless.loopback import children, families, folder, handover, places, polling, socket_module, wakeups
+from socketless.loopback.late_patches import LatePatches
+from socketless.loopback.patches import Patches
+from socketless.loopback.system import os
+
+_is_watching = False
+
+
+def install(patches: Patches, names: Collection[str] | None) -> LatePatches:
+    """Make sockets virtual; return what has to be closed before the patches are undone."""
+    families.choose(names)
+    folder.open_folder()
+    children.add_to_environment()
+    _watch()
+    for module in (socket_module, polling, wakeups):
+        module.patch(patches)
+    return LatePatches(patches)
+
+
+def uninstall(patches: Patches, late: LatePatches) -> None:
+    """Put everything back."""
+    late.close()
+    patches.undo()
+    children.remove_from_environment()
+
+
+def _watch() -> None:
+    global _is_watching
+    if not _is_watching:
+        _is_watching = True
+        atexit.register(handover.finish_all)
+        os.register_at_fork(after_in_parent=places.share_all, after_in_child=_in_child)
+
+
+def _in_child() -> None:
+    places.share_all()
+    handover.forget_all()
