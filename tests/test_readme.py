@@ -89,10 +89,13 @@ def test_script(name: str, printed: str, tmp_path: Path) -> None:
 
 
 def test_ci_runs_the_test_command() -> None:
-    """`.ci/run` calls the README's test command, and nothing that the README does not say."""
+    """`.ci/run` calls the README's test command first, then lint and types; each that fails ends it."""
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    body = [line for line in lines if line and not line.startswith("#")]
-    assert body == ["set -eu", 'cd "$(dirname "$0")/.."', COMMANDS[1]]
+    start, folder, *commands = [line for line in lines if line and not line.startswith("#")]
+    assert (start, folder) == ("set -eu", 'cd "$(dirname "$0")/.."')
+    assert commands[0] == COMMANDS[1]
+    assert commands[-1].endswith("tox run -q -e lint,types")
+    assert not [command for command in commands if "|| " in command]
 
 
 def test_first_command_does_the_main_job(tmp_path: Path) -> None:
