@@ -113,9 +113,11 @@ def _meet_by_path() -> None:
 
 
 def _meet(family: int, address: Any) -> None:
+    # This is about the system: pytest-socket and its like put a subclass in the place of Python's class.
+    python_socket = next(each for each in socket.socket.__mro__ if each.__module__ == "socket")
     step = "socket()"
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as listener, socket.socket(family, socket.SOCK_STREAM) as client:
+        with python_socket(family, socket.SOCK_STREAM) as listener, python_socket(family, socket.SOCK_STREAM) as client:
             step = "bind()"
             listener.bind(address)
             step = "listen()"
@@ -124,14 +126,14 @@ def _meet(family: int, address: Any) -> None:
             client.settimeout(_LIMIT)
             client.connect(listener.getsockname())
             step = "accept()"
-            accepted, _ = listener.accept()
-            with accepted:
+            number, _ = listener._accept()  # accept() would make an object of theirs
+            with python_socket(family, socket.SOCK_STREAM, fileno=number) as accepted:
                 step = "send()"
                 client.sendall(b"ping")
                 accepted.sendall(accepted.recv(4))
                 client.recv(4)
-    except Exception as error:
-        raise OSError(f"{step}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise OSError(f"{step}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)
