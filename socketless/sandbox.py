@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
 
-from socketless.errors import describe_exit
 from socketless.forking import fork
 
 __all__ = ["Check", "examine", "wakeup_refusal"]
@@ -201,6 +200,8 @@ def _start_method() -> str:
 
 def _process() -> None:
     import multiprocessing
+
+    from socketless.errors import describe_exit
 
     # What is started may import the script, write what this process has yet to write, or say what is refused to it.
     sys.modules["__main__"] = ModuleType("__main__")
