@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from socketless.errors import describe_exit
 from socketless.forking import fork
 
 __all__ = ["Check", "examine", "loopback_refusals", "product", "wakeup_refusal"]
@@ -254,6 +253,8 @@ def _start_method() -> str:
 
 def _process() -> None:
     import multiprocessing
+
+    from socketless.errors import describe_exit
 
     # What is started may import the script, write what this process has yet to write, or say what is refused to it.
     sys.modules["__main__"] = ModuleType("__main__")

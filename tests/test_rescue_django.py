@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import sys
 from pathlib import Path
@@ -209,6 +210,17 @@ MANAGED = {
     "tests/__init__.py": "",
     "tests/test_cases.py": TEST_CASES,
 }
+# The default from Python 3.14 on, forkserver, needs UNIX sockets; what to write instead, `socketless doctor` says.
+SET_START_METHOD = """
+        if __name__ == "__main__":
+            import multiprocessing
+
+            multiprocessing.set_start_method("spawn")
+"""
+SPAWNED = {
+    **MANAGED,
+    "manage.py": MANAGED["manage.py"].replace('\n        if __name__ == "__main__":\n', SET_START_METHOD),
+}
 WITHOUT_LINE = {**MANAGED, "manage.py": MANAGED["manage.py"].replace("eventloop.install()", "")}
 
 
@@ -226,8 +238,8 @@ def test_manage_py(tmp_path: Path, profile: str) -> None:
 
 @where_refused
 def test_manage_py_parallel(tmp_path: Path, profile: str) -> None:
-    """The same line is enough for the processes of `--parallel`."""
-    write(tmp_path, MANAGED)
+    """The same line is enough for the processes of `--parallel`, where those are spawned or forked."""
+    write(tmp_path, MANAGED if multiprocessing.get_all_start_methods()[0] != "forkserver" else SPAWNED)
     assert_one_fails(run(tmp_path, profile, "manage.py", "test", "--parallel", "2"))
 
 
