@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
-import pyfakefs.pytest_plugin  # noqa: F401  # so that pytest's own modules are left alone
+import pyfakefs.pytest_plugin  # noqa: F401  # keeps the files of pytest itself real; setup.cfg leaves out the plugin
 import pytest
 import trio
 from pyfakefs.fake_filesystem import FakeFilesystem
