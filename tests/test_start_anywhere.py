@@ -1,6 +1,7 @@
 """A worker starts wherever the test code runs: scripts, notebooks, unittest, pytest, threads, event loops.
 
-Each test writes a small project and runs it in a process of its own, as it is and where sockets are refused.
+Each test writes a small project and runs it in a process of its own where sockets are refused; the usual ways of
+starting one, also as it is.
 """
 
 from __future__ import annotations
@@ -108,15 +109,22 @@ class Project:
         return self.run(sys.executable, *args, script=script, env=env, cwd=cwd)
 
 
+PLAIN: list[str] = []
 REFUSED = [sys.executable, nosock.__file__, "strict"]
-no_filter_here = pytest.mark.skipif(platform.system() != "Linux", reason="nosock.py is for Linux")
+CAN_REFUSE = platform.system() == "Linux"
 
 
-@pytest.fixture(params=[pytest.param([], id="plain"), pytest.param(REFUSED, id="strict", marks=no_filter_here)])
+@pytest.fixture
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
-    return Project(tmp_path, request.param)
+    return Project(tmp_path, getattr(request, "param", REFUSED if CAN_REFUSE else PLAIN))
 
 
+no_filter_here = pytest.mark.skipif(not CAN_REFUSE, reason="nosock.py is for Linux")
+everywhere = pytest.mark.parametrize(
+    "project",
+    [pytest.param(PLAIN, id="plain"), pytest.param(REFUSED, id="strict", marks=no_filter_here)],
+    indirect=True,
+)
 start_methods = pytest.mark.parametrize("start_method", ["spawn", "fork"])
 
 
@@ -131,11 +139,13 @@ with IpcProcess("shop:app") as worker:
 """
 
 
+@everywhere
 def test_python_c(project: Project) -> None:
     """`python -c` can start a worker."""
     assert project.python("-c", ASK_SHOP) == Done(0, "shop\n")
 
 
+@everywhere
 def test_script_without_main_guard(project: Project) -> None:
     """A script needs no `if __name__ == "__main__":`, for the worker never runs it."""
     project.write("script.py", "print('once')\n" + ASK_SHOP)
@@ -150,6 +160,7 @@ def test_module_as_a_script(project: Project) -> None:
     assert project.python("-m", "store") == Done(0, "once\nstore.shop\n")
 
 
+@everywhere
 def test_standard_input(project: Project) -> None:
     """`python - < script` can start a worker."""
     assert project.python("-", script=ASK_SHOP) == Done(0, "shop\n")
@@ -213,6 +224,7 @@ RUNNERS: dict[str, tuple[str, ...]] = {
 runners = pytest.mark.parametrize("command", RUNNERS.values(), ids=RUNNERS.keys())
 
 
+@everywhere
 @runners
 def test_function_of_main(project: Project, command: tuple[str, ...]) -> None:
     """An app that is a function of the script, or of a notebook's cell, goes to the worker by value."""
@@ -508,6 +520,7 @@ UNITTEST_COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
+@everywhere
 @pytest.mark.parametrize("command", UNITTEST_COMMANDS.values(), ids=UNITTEST_COMMANDS.keys())
 def test_unittest(project: Project, command: tuple[str, ...]) -> None:
     """unittest can start a worker in setUpModule, however its tests are found."""
@@ -545,6 +558,7 @@ PYTEST_OK = f"{'.':<73}[100%]\n1 passed in N s\n"
 pytests = pytest.mark.parametrize("command", [(PYTEST,), (sys.executable, "-m", "pytest")], ids=["script", "-m"])
 
 
+@everywhere
 @pytests
 def test_pytest(project: Project, command: tuple[str, ...]) -> None:
     """The `pytest` script and `python -m pytest` can start a worker, in a fixture of conftest.py."""
@@ -603,6 +617,7 @@ def test_pytest_main_in_a_script(project: Project, start_method: str) -> None:
 # Threads and event loops
 
 
+@everywhere
 @start_methods
 def test_from_a_thread(project: Project, start_method: str) -> None:
     """A thread can start a worker while others run, and another thread can use and close it."""
@@ -668,6 +683,7 @@ asyncio.run(main())
 """
 
 
+@everywhere
 @start_methods
 def test_from_a_running_event_loop(project: Project, start_method: str) -> None:
     """A coroutine can start a worker, whose ASGI app then has a loop of its own."""
