@@ -21,7 +21,7 @@ PACKAGE = Path(socketless.__file__).parent
 DOCUMENTS = ["README.rst", "CHANGELOG.rst", "tox.ini", "setup.cfg", ".ci/run"]
 INSTALLED = distribution(DISTRIBUTION)
 EXTRAS = {*INSTALLED.metadata.get_all("Provides-Extra", [])}
-OTHERS = {"pytest-django", "trio"}  # what else a hint may name
+OTHERS = {"pytest-django", "tox", "trio"}  # what else a hint may name
 
 # One requirement, in quotes of any kind or without; options before it are read over.
 HINT = re.compile(r"""pip install((?: --?[\w-]+)*) +["']?([^\s"'`]+)""")
