@@ -17,9 +17,9 @@ _is_watching = False
 
 def install(patches: Patches, names: Collection[str] | None) -> LatePatches:
     """Make sockets virtual; return what has to be closed before the patches are undone."""
-    module = socket.socket.__module__
-    if module != "socket":
-        raise OSError(errno.ENOTSUP, f"sockets cannot be virtual: {module} has replaced socket.socket")
+    if socket.socket.__module__ != "socket":
+        who = socket.socket.__module__
+        raise OSError(errno.ENOTSUP, f"sockets cannot be virtual: {who} has replaced socket.socket")
     families.choose(names)
     folder.open_folder()
     children.add_to_environment()
