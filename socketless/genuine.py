@@ -50,7 +50,7 @@ def copy_of(name: str) -> Any:
 
 def is_green() -> bool:
     """Whether the threads of this process are greenlets: gevent or eventlet has patched `threading`."""
-    gevent, eventlet = map(sys.modules.get, ("gevent.monkey", "eventlet.patcher"))
+    gevent, eventlet = _patchers()
     return bool(
         (gevent and gevent.is_module_patched("threading")) or (eventlet and eventlet.is_monkey_patched("thread"))
     )
@@ -58,9 +58,11 @@ def is_green() -> bool:
 
 def original(name: str, attribute: str) -> Any:
     """Return what an attribute of a module was before gevent or eventlet patched it."""
-    gevent, eventlet = map(sys.modules.get, ("gevent.monkey", "eventlet.patcher"))
-    if gevent is not None and gevent.is_object_patched(name, attribute):
+    gevent, eventlet = _patchers()
+    if gevent and gevent.is_object_patched(name, attribute):
         return gevent.get_original(name, attribute)
-    if eventlet is not None:
-        return getattr(eventlet.original(name), attribute)
-    return getattr(importlib.import_module(name), attribute)
+    return getattr(eventlet.original(name) if eventlet else importlib.import_module(name), attribute)
+
+
+def _patchers() -> tuple[Any, Any]:
+    return sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")

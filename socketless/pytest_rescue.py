@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterator
 
@@ -64,7 +65,7 @@ def _disables_socket(config: pytest.Config) -> bool:
 
 def _rescue_loopback(config: pytest.Config) -> Iterator[str]:
     wanted = _setting(config, "socketless_loopback")
-    if wanted == "off" or (wanted == "auto" and sys.platform != "linux"):
+    if wanted == "off" or (wanted == "auto" and (sys.platform != "linux" or _sockets_are_replaced())):
         return
     refusals = sandbox.loopback_refusals()
     if wanted == "auto" and not refusals:
@@ -79,6 +80,11 @@ def _rescue_loopback(config: pytest.Config) -> Iterator[str]:
         except OSError as error:
             raise pytest.UsageError(f"socketless_loopback = {wanted}: {error}") from None
         config.add_cleanup(loopback.uninstall)
+
+
+def _sockets_are_replaced() -> bool:
+    # By gevent, or by a plugin that lets no test have one: that is not for us to undo.
+    return socket.socket.__module__ != "socket"
 
 
 def _setting(config: pytest.Config, name: str) -> str:

@@ -71,6 +71,7 @@ class ProcessRun:
         self._stopped = False  # guarded by _stopping
         self._child: Spawned | Forked | None = None
         self._watcher: threading.Thread | None = None
+        self._is_abandoned = False  # in a forked child of the host
 
     @classmethod
     def launch(cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None) -> ProcessRun:
@@ -133,23 +134,31 @@ class ProcessRun:
         if hasattr(os, "waitid"):  # not on macOS before Python 3.13
             # Without reaping it yet: as long as it is a zombie, nobody else can have its number.
             with suppress(ChildProcessError):
-                if is_green():
+                while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | _options()) is None:
                     self._let_others_run()
-                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             self._kill_children()
-            self.exitcode = _reap(self.pid)
+            self.exitcode = self._reap()
         else:
-            self.exitcode = _reap(self.pid)
+            self.exitcode = self._reap()
             self._kill_children()
         self._child.forget()
         self._ended.set()
         self._sentinel.writer.close()
         on_end()
 
+    def _reap(self) -> int | None:
+        # The exit code, minus the signal if one killed it; None if somebody else has reaped it.
+        try:
+            while (ended := os.waitpid(self.pid, _options()))[0] == 0:
+                self._let_others_run()
+        except ChildProcessError:
+            return None
+        return os.waitstatus_to_exitcode(ended[1])
+
     def _let_others_run(self) -> None:
-        # Until the process has ended: to wait for that would block all other greenlets.
-        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-            time.sleep(_LOOK_SECONDS)
+        time.sleep(_LOOK_SECONDS)
+        if self._is_abandoned:  # a forked child has its parent's greenlets, as it does not have its threads
+            threading.Event().wait()
 
     def _kill_children(self) -> None:
         with suppress(OSError):  # there are none
@@ -330,6 +339,7 @@ class ProcessRun:
 
     def _abandon(self) -> None:
         # Runs in a forked child of the host, where other threads are gone: it may take no lock.
+        self._is_abandoned = True
         for channel in (self._control, *self.channels, *self._worker_ends):
             if self._keeps(channel):
                 channel.close()
@@ -342,13 +352,9 @@ class ProcessRun:
         return self._child is not None or channel not in self._worker_ends
 
 
-def _reap(pid: int) -> int | None:
-    # The exit code, minus the signal if one killed it; None if somebody else has reaped it.
-    try:
-        _, status = os.waitpid(pid, 0)
-    except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(status)
+def _options() -> int:
+    # A greenlet that waits for the end of a process would block all others.
+    return os.WNOHANG if is_green() else 0
 
 
 def _abandon_all() -> None:

@@ -50,7 +50,8 @@ def install(families: Collection[str] | None = None) -> None:
             that has this from the one that has started it, the same as there.
 
     Raises:
-        OSError: the folder in which processes meet cannot be made; or this is not Linux.
+        OSError: the folder in which processes meet cannot be made; or this is not Linux; or somebody (gevent,
+                pytest-socket) has replaced `socket.socket`.
         ValueError: there is no such family.
     """
     global _is_installing, _late

@@ -71,7 +71,7 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
         runner = make_runner(start, outlives_its_worker=False)
         watch.levels.apply(start.levels)  # those that the app's configuration has changed
         loading.have_app(runner.app)
-        watch.runner = runner
+        watch.have_runner(runner)
 
         def on_ready() -> None:
             watch.is_ready = True  # first: the host may say Stop as soon as it knows
@@ -98,6 +98,7 @@ class _Control:
     """
 
     runner: Runner | None = None  # set by the main thread once the app is loaded
+    _is_green = False  # set with it
     levels: HostLevels  # used by the main thread until then
 
     def __init__(self, control: Channel, channels: list[Channel]) -> None:
@@ -107,7 +108,6 @@ class _Control:
         self._poll = original("select", "poll")()
         self._poll.register(control.read_fd, select.POLLIN)
         self.is_ready = False
-        self._is_green = False
         self.is_leaving = False
         self.is_orphan = False
         self._wake_read, self._wake_write = os.pipe()
@@ -125,9 +125,13 @@ class _Control:
         except OSError:
             self.is_orphan = True
 
+    def have_runner(self, runner: Runner) -> None:
+        """Take what serves the channels, and what knows where the app is."""
+        self._is_green = is_green()
+        self.runner = runner
+
     def open_channels(self) -> None:
         """Serve the channels from now on."""
-        self._is_green = is_green()
         if self._is_green:
             threading.Thread(target=self._serve_greenlets, daemon=True).start()
         else:
