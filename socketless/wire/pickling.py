@@ -7,7 +7,7 @@ import marshal
 import pickle
 import sys
 from collections.abc import Callable
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
@@ -79,7 +79,31 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return marshal.loads, (marshal.dumps(value),)
             except ValueError:  # somebody has put a constant into it that no compiler makes
                 return NotImplemented
+        if sys.version_info >= (3, 14) and isinstance(value, FunctionType):
+            try:
+                return super().reducer_override(value)
+            except Exception:  # what it is annotated with may be there for a type checker alone (PEP 649)
+                return super().reducer_override(_annotated_in_words(value))
         return super().reducer_override(value)
+
+
+if sys.version_info >= (3, 14):
+
+    def _annotated_in_words(function: FunctionType) -> FunctionType:
+        import annotationlib
+
+        copy = FunctionType(
+            function.__code__, function.__globals__, argdefs=function.__defaults__, closure=function.__closure__
+        )
+        copy.__name__, copy.__qualname__, copy.__module__ = (
+            function.__name__,
+            function.__qualname__,
+            function.__module__,
+        )
+        copy.__doc__, copy.__kwdefaults__ = function.__doc__, function.__kwdefaults__
+        copy.__annotations__ = annotationlib.get_annotations(function, format=annotationlib.Format.STRING)
+        vars(copy).update(vars(function))
+        return copy
 
 
 class _ObjectPickler(_Pickler):

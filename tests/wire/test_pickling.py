@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
@@ -82,3 +83,20 @@ def test_code_that_no_compiler_makes(script: dict[str, Any]) -> None:
     function.__code__ = function.__code__.replace(co_consts=(*constants, len))
     there = loads(dumps(function))
     assert there.__code__.co_consts[-1] is builtins.len
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations that wait came with Python 3.14")
+def test_annotations_for_type_checkers(script: dict[str, Any]) -> None:
+    """A function whose annotations name what is not there goes by value, with their text."""
+    exec(
+        "def function(item: Item, *, number: int = 1) -> list[Item]:\n"
+        "    'Say what it is.'\n"
+        "    return function.tag, item, number\n"
+        "function.tag = 'tea'",
+        script,
+    )
+    there = loads(dumps(script["function"]))
+    assert there.__annotations__ == {"item": "Item", "number": "int", "return": "list[Item]"}
+    assert (there.__name__, there.__qualname__, there.__module__) == ("function", "function", "__main__")
+    assert there.__doc__ == "Say what it is."
+    assert there(2) == ("tea", 2, 1)
