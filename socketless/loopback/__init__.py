@@ -51,7 +51,7 @@ def install(families: Collection[str] | None = None) -> None:
 
     Raises:
         OSError: the folder in which processes meet cannot be made; or this is not Linux; or somebody (gevent,
-                pytest-socket) has replaced `socket.socket`.
+            pytest-socket) has replaced `socket.socket`.
         ValueError: there is no such family.
     """
     global _is_installing, _late
