@@ -121,6 +121,7 @@ Options:
 Commands:
   doctor   Say what this sandbox refuses, what breaks, and what to write.
   request  Send one request to APP and print the response.
+  rescue   Run a command where sockets are refused: servers and clients...
   run      Run a module or a script whose HTTP clients all ask APP.
   serve    Serve APP over HTTP/1.1, on a UNIX socket or on standard input...
 """,

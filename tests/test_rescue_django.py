@@ -313,7 +313,7 @@ def test_unittest(tmp_path: Path, profile: str) -> None:
     seen = run(tmp_path, profile, "-m", "unittest", "--buffer")
     assert seen.text.count("\nFAIL: test_fails (tests.test_hello.HelloTest") == 1, seen.text
     assert (last_line(seen), seen.exit_code) == ("FAILED (failures=1)", 1)
-    assert "Ran 5 tests in" in seen.text
+    assert "Ran 6 tests in" in seen.text
 
 
 @pytest.mark.parametrize("profile", ["strict"])
@@ -325,5 +325,5 @@ def test_unittest_without(tmp_path: Path, profile: str) -> None:
     assert "\nPermissionError: [Errno 1] Operation not permitted\n" in seen.text
     # Python 3.10's unittest ends at the first test that can make no loop, and counts nothing.
     if sys.version_info >= (3, 11):
-        assert last_line(seen) == "FAILED (errors=5)"
+        assert last_line(seen) == "FAILED (errors=6)"
     assert seen.exit_code == 1
