@@ -44,7 +44,8 @@ def _rescue_loops(config: pytest.Config) -> Iterator[str]:
     if wanted == "on" or refusal is not None:
         yield f"event loops wake by a pipe ({_reason('socketless_eventloop', refusal)})"
         before = eventloop.wake_by_pipe("always")
-    elif eventloop.is_installed():  # by a pytest around this one
+    elif eventloop.is_installed():
+        yield "event loops wake by a pipe (they did when pytest began)"
         return
     else:
         config.stash[_if_blocked] = True
@@ -67,6 +68,9 @@ def _rescue_loopback(config: pytest.Config) -> Iterator[str]:
     wanted = _setting(config, "socketless_loopback")
     if wanted == "off" or (wanted == "auto" and (sys.platform != "linux" or _sockets_are_replaced())):
         return
+    if "socketless.loopback" in sys.modules and sys.modules["socketless.loopback"].is_installed():
+        yield "loopback is virtual (it was when pytest began)"
+        return
     refusals = sandbox.loopback_refusals()
     if wanted == "auto" and not refusals:
         return
@@ -74,12 +78,11 @@ def _rescue_loopback(config: pytest.Config) -> Iterator[str]:
 
     for family in _KINDS if wanted == "on" else refusals:
         yield f"{_KINDS[family]} virtual ({_reason('socketless_loopback', refusals.get(family))})"
-    if not loopback.is_installed():
-        try:
-            loopback.install(None if wanted == "on" else refusals)
-        except OSError as error:
-            raise pytest.UsageError(f"socketless_loopback = {wanted}: {error}") from None
-        config.add_cleanup(loopback.uninstall)
+    try:
+        loopback.install(None if wanted == "on" else refusals)
+    except OSError as error:
+        raise pytest.UsageError(f"socketless_loopback = {wanted}: {error}") from None
+    config.add_cleanup(loopback.uninstall)
 
 
 def _sockets_are_replaced() -> bool:
