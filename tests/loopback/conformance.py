@@ -1,0 +1,11 @@
+"""What unchanged code must see of sockets, real and virtual ones alike: a list of checks.
+
+The checks are in the modules that are imported here, each of which is about one subject; `checks.CHECKS` has them all.
+"""
+
+from __future__ import annotations
+
+from loopback import binding, connecting, datagrams, names, objects, options, readiness, states, timing, transfer  # noqa: F401
+from loopback.checks import CHECKS
+
+__all__ = ["CHECKS"]

@@ -1,0 +1,54 @@
+"""Runs `loopback/conformance.py` on the sockets of the kernel, and on virtual ones."""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from loopback.checks import Net, limited
+from loopback.conformance import CHECKS
+from support import nothing_leaks
+
+if sys.platform != "linux":
+    pytest.skip("what is asserted here is what Linux does", allow_module_level=True)
+
+
+def why_not_real() -> str:
+    """Why real sockets cannot be tried here, if they cannot."""
+    for family, address in ((_socket.AF_INET, ("127.0.0.1", 0)), (_socket.AF_INET6, ("::1", 0)), (_socket.AF_UNIX, "")):
+        listener = client = None
+        try:
+            listener, client = _socket.socket(family), _socket.socket(family)
+            listener.bind(address)
+            listener.listen()
+            client.connect(listener.getsockname())
+        except OSError as error:
+            return f"sockets are refused here: family {family}: {error}"
+        finally:
+            for one in (listener, client):
+                if one is not None:
+                    one.close()
+    return ""
+
+
+@pytest.fixture(scope="module", params=["real"])
+def sockets(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The sockets that this process makes for the tests of this module."""
+    if reason := why_not_real():
+        pytest.skip(reason)
+    gc.freeze()  # what is there already is not looked at after each check
+    yield str(request.param)
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("sockets")
+@pytest.mark.parametrize("name", CHECKS)
+def test_conformance(name: str) -> None:
+    """Sockets do what `loopback.conformance` says, and leave no descriptor, thread or child behind."""
+    check, kind = CHECKS[name]
+    with limited(), nothing_leaks(), Net(kind) as net:
+        check(net)
