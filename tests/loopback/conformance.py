@@ -5,7 +5,21 @@ The checks are in the modules that are imported here, each of which is about one
 
 from __future__ import annotations
 
-from loopback import binding, connecting, datagrams, names, objects, options, readiness, states, timing, transfer  # noqa: F401
+from loopback import (  # noqa: F401
+    binding,
+    connecting,
+    datagrams,
+    names,
+    objects,
+    options,
+    processes,
+    readiness,
+    states,
+    threads,
+    timing,
+    tls,
+    transfer,
+)
 from loopback.checks import CHECKS
 
 __all__ = ["CHECKS"]
