@@ -1,0 +1,184 @@
+"""A datagram socket: its number is a FIFO, into which everybody writes who sends something to its name."""
+
+from __future__ import annotations
+
+import errno
+import os
+from _socket import AF_INET, AF_INET6, AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR
+from contextlib import suppress
+from typing import Any
+
+from socketless.loopback import packets, places, records
+from socketless.loopback.addresses import ANY4, Place, home, inet_name, nowhere
+from socketless.loopback.listening import name_of
+from socketless.loopback.pipes import READABLE, close_all, failure, make_pipe, peek, resize
+from socketless.loopback.places import Bound
+from socketless.loopback.state import Buffer, Message, State
+
+_LARGEST = {AF_UNIX: 212960, AF_INET: 65507, AF_INET6: 65527}
+
+
+class Datagram(State):
+    """A datagram socket, bound or not, connected or not."""
+
+    refusals = {"accept": errno.EOPNOTSUPP, "listen": errno.EOPNOTSUPP, "send": errno.EDESTADDRREQ}
+    refusals_of_unix = {**refusals, "send": errno.ENOTCONN}
+
+    def __init__(self, family: int) -> None:
+        super().__init__(family)
+        # Nobody writes into this one. It stands for the socket while it is not bound, and afterwards says that it can write.
+        self.read_fd, self.write_fd = make_pipe()
+        self.bound: Bound | None = None
+        self._peer: Place | None = None
+        self._error = 0  # of what was sent before, told once
+        self._full = -1  # the FIFO of who has too much to read
+        self._is_shut: set[int] = set()
+
+    def bind(self, bound: Bound) -> int:
+        """Have a name from now on; return the number's new descriptor."""
+        self.bound = bound
+        resize(bound.fd)
+        return os.dup(bound.fd)
+
+    def connect(self, place: Place | None) -> None:
+        """Send to one place, and receive from there alone; `None`: from everywhere again."""
+        self._peer = place
+
+    def sockname(self) -> Any:
+        if self.bound is None:
+            return nowhere(self.family)
+        if self._peer is not None and self.bound.place.host == ANY4:
+            return inet_name(self.family, home(self._peer), int(self.bound.place.port))
+        return name_of(self.bound, self.family)
+
+    def peername(self) -> Any:
+        if self._peer is None:
+            raise failure(errno.ENOTCONN)
+        return self._named(self._peer)
+
+    def _named(self, place: Place) -> Any:
+        return place.path if self.family == AF_UNIX else inet_name(self.family, place.host, int(place.port))
+
+    # Receiving
+
+    def read(self, fd: int, size: int) -> bytes:
+        return self.receive(fd, size).data
+
+    def read_into(self, fd: int, view: memoryview) -> int:
+        data = self.receive(fd, view.nbytes).data
+        view[: len(data)] = data
+        return len(data)
+
+    def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
+        while not self._is_shut & {SHUT_RD, SHUT_RDWR}:
+            self._raise_error()
+            message = packets.unpack(_record(fd, peek=peek), size, peek=peek)
+            source = self._source(message.address)
+            if self._peer is None or source == self._named(self._peer):
+                return message._replace(address=source)
+            if peek:
+                _record(fd, peek=False)  # the kernel would not have taken it in
+        return Message(b"")
+
+    def _source(self, name: Any) -> Any:
+        return name if self.family == AF_UNIX or name is None else inet_name(self.family, *name)
+
+    def _raise_error(self) -> None:
+        number, self._error = self._error, 0
+        if number:
+            raise failure(number)
+
+    # Sending
+
+    def write(self, data: Buffer) -> int:
+        if self._peer is None:
+            self.refuse("send")
+        return self.send_to(data, self._peer)
+
+    def write_all_of(self, buffers: Any) -> int:
+        return self.write(b"".join(bytes(data) for data in buffers))
+
+    def send_to(self, data: Buffer, place: Place) -> int:
+        """Send to a place.
+
+        Raises:
+            OSError: EMSGSIZE; ECONNREFUSED, of a UNIX socket that is not there, and of what a connected one sent before.
+            BlockingIOError: of UNIX sockets, who is there has too much to read.
+        """
+        size = memoryview(data).nbytes
+        if size > _LARGEST[self.family]:
+            raise failure(errno.EMSGSIZE)
+        if self._is_shut & {SHUT_WR, SHUT_RDWR}:
+            raise failure(errno.EPIPE)
+        self._raise_error()
+        found = places.find(place)
+        if found is None:
+            self._nobody_is_there()
+        else:
+            fd, bound = found
+            try:
+                self._write_record(fd, packets.pack(data, self._own_name(place)))
+            finally:
+                if bound is None:
+                    os.close(fd)
+        return size
+
+    def _write_record(self, fd: int, record: bytes) -> None:
+        close_all(self._full)
+        self._full = -1
+        try:
+            os.write(fd, record)
+        except BlockingIOError:
+            packets.discard(record)
+            if self.family == AF_UNIX:
+                self._full = os.dup(fd)
+                raise
+
+    def _own_name(self, place: Place) -> Any:
+        if self.bound is None:
+            return None
+        if self.family == AF_UNIX:
+            return self.bound.place.path
+        own = self.bound.place
+        return (home(place) if own.is_wildcard else own.host, int(own.port))
+
+    def _nobody_is_there(self) -> None:
+        if self.family == AF_UNIX:
+            raise failure(errno.ECONNREFUSED)
+        if self._peer is not None and self.bound is not None:
+            # The kernel says it to who waits, too: an ICMP message makes the socket readable.
+            with suppress(BlockingIOError):
+                os.write(self.bound.fd, packets.error_record(errno.ECONNREFUSED))
+
+    # The end
+
+    def shutdown(self, fd: int, how: int) -> None:
+        if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
+            raise failure(errno.EINVAL)
+        if self._peer is None and self.family != AF_UNIX:
+            raise failure(errno.ENOTCONN)
+        self._is_shut.add(how)
+        if self.bound is not None and how != SHUT_WR:
+            with suppress(BlockingIOError):
+                os.write(self.bound.fd, packets.pack(b"", None))
+
+    def watches(self, fd: int, events: int) -> list[tuple[int, int]]:
+        if events == READABLE:
+            return [(fd, events)]
+        return [(self._full if self._full >= 0 else self.write_fd, events)]
+
+    def close(self) -> None:
+        close_all(self.write_fd, self._full)
+        self.write_fd = self._full = -1
+
+
+def _record(fd: int, *, peek: bool) -> bytes:
+    record = peek_record(fd) if peek else os.read(fd, records.SIZE)
+    if not record:
+        raise failure(errno.EAGAIN)
+    return record
+
+
+def peek_record(fd: int) -> bytes:
+    """Return the first record, and leave it there."""
+    return peek(fd, records.SIZE)

@@ -1,0 +1,114 @@
+"""A stream socket that is neither connected nor listening. It may be bound."""
+
+from __future__ import annotations
+
+import errno
+import os
+from _socket import AF_INET6, AF_UNIX, IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOCK_SEQPACKET
+from typing import Any, NamedTuple
+
+from socketless.loopback import handover, pipes, places
+from socketless.loopback.addresses import Place, home, inet_name, nowhere
+from socketless.loopback.listening import Listening, name_of
+from socketless.loopback.options import Options
+from socketless.loopback.packets import PacketStream
+from socketless.loopback.pipes import WRITABLE
+from socketless.loopback.places import Bound
+from socketless.loopback.state import State
+from socketless.loopback.stream import Stream
+
+
+class NobodyThere(Exception):
+    """No socket of ours is where one wants to connect to."""
+
+
+class Became(NamedTuple):
+    """What a socket has become: its reading end, and its state."""
+
+    read_fd: int
+    state: State
+
+
+class Idle(State):
+    """A stream socket before `listen()` and `connect()`."""
+
+    refusals = {
+        "recv": errno.ENOTCONN,
+        "send": errno.EPIPE,
+        "shutdown": errno.ENOTCONN,
+        "getpeername": errno.ENOTCONN,
+    }
+    refusals_of_unix = {"send": errno.ENOTCONN, "shutdown": errno.ENOTCONN, "getpeername": errno.ENOTCONN}
+
+    def __init__(self, family: int, kind: int) -> None:
+        super().__init__(family)
+        self._stream = PacketStream if kind == SOCK_SEQPACKET else Stream
+        self.bound: Bound | None = None
+
+    def sockname(self) -> Any:
+        return nowhere(self.family) if self.bound is None else name_of(self.bound, self.family)
+
+    def listen(self) -> Became:
+        """Let others connect."""
+        if self.bound is None:
+            self.refuse("listen")
+        self.bound.listen()
+        return Became(os.dup(self.bound.fd), Listening(self.family, self._stream, self.bound))
+
+    def connect(self, place: Place, deadline: float | None) -> Became:
+        """Connect to who listens at a place; while too many others wait there, this waits.
+
+        Raises:
+            NobodyThere: nobody does.
+            TimeoutError: it waited for too long.
+        """
+        found = places.find(place)
+        if found is None:
+            raise NobodyThere
+        fd, bound = found
+        local, peer = self._names(place)
+        if bound is not None and not bound.is_shared:
+            read_fd, write_fd, token = handover.offer_here()
+            unaccepted = None
+        else:
+            read_fd, write_fd, unaccepted = handover.offer_elsewhere(places.open_fifo(bound.path) if bound is not None else fd)
+            token = unaccepted.token
+        record = handover.record(token, local, self._dialled(place), os.getpid())
+        state = self._stream(self.family, write_fd, self._shown(local), self._shown(peer), unaccepted)
+        _write(fd, record, deadline)
+        return Became(read_fd, state)
+
+    def _names(self, place: Place) -> tuple[Any, Any]:
+        if self.family == AF_UNIX:
+            return (self.bound.place.path if self.bound is not None else ""), place.path
+        if self.bound is None:
+            return (home(place), places.next_port()), (place.host, int(place.port))
+        own = self.bound.place
+        return (home(place) if own.is_wildcard else own.host, int(own.port)), (place.host, int(place.port))
+
+    def _dialled(self, place: Place) -> Any:
+        return None if self.family == AF_UNIX else (place.host, int(place.port))
+
+    def _shown(self, name: Any) -> Any:
+        return name if self.family == AF_UNIX else inet_name(self.family, *name)
+
+    def close(self) -> None:
+        pipes.close_all(self.write_fd)
+        self.write_fd = -1
+
+
+def _write(fd: int, record: bytes, deadline: float | None) -> None:
+    while True:
+        try:
+            os.write(fd, record)
+            return
+        except BlockingIOError:
+            pipes.wait([(fd, WRITABLE)], deadline)
+
+
+def bind_options(family: int, options: Options) -> places.Options:
+    """Return what decides whether a socket may be bound where others are."""
+    v6_only = family == AF_INET6 and options.flag(IPPROTO_IPV6, IPV6_V6ONLY)
+    return places.Options(options.is_on(SO_REUSEADDR), options.is_on(SO_REUSEPORT), v6_only)
+
+

@@ -1,0 +1,34 @@
+"""What `install()` does."""
+
+from __future__ import annotations
+
+import atexit
+import os
+
+from socketless.loopback import folder, handover, places, polling, socket_module, wakeups
+from socketless.loopback.late_patches import LatePatches
+from socketless.loopback.patches import Patches
+
+_is_watching = False
+
+
+def install(patches: Patches) -> LatePatches:
+    """Make sockets virtual; return what has to be closed before the patches are undone."""
+    folder.open_folder()
+    _watch()
+    for module in (socket_module, polling, wakeups):
+        module.patch(patches)
+    return LatePatches(patches)
+
+
+def _watch() -> None:
+    global _is_watching
+    if not _is_watching:
+        _is_watching = True
+        atexit.register(handover.finish_all)
+        os.register_at_fork(after_in_parent=places.share_all, after_in_child=_in_child)
+
+
+def _in_child() -> None:
+    places.share_all()
+    handover.forget_all()

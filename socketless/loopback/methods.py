@@ -1,0 +1,148 @@
+"""What `socket.socket` inherits from while loopback is virtual.
+
+    class socket(_socket.socket)  becomes  class socket(Methods, _socket.socket)
+
+Its `__bases__` are what changes, so the class stays the one that everybody has imported, subclassed and asks
+`isinstance()` about, and the code of CPython's own `socket.py` goes on to run: `accept()`, `makefile()`, `dup()`,
+`sendfile()`, `detach()`, `with`, `repr()`. A virtual socket is an object that C's own `__init__` was never called for.
+What is virtual about it is in a table, since objects of the class have no room for more.
+"""
+
+from __future__ import annotations
+
+import _socket
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from socketless.loopback import openfile, real
+from socketless.loopback import virtual as virtuals
+from socketless.loopback.virtual import ElsewhereError, Virtual
+
+_virtuals: dict[int, Virtual] = {}  # by the id() of its socket object, which removes it when it dies
+
+
+def virtual_of(sock: object) -> Virtual | None:
+    """Return what is virtual of a socket object; `None`: it is a real one."""
+    return _virtuals.get(id(sock))
+
+
+def _either(name: str) -> Callable[..., Any]:
+    """Return a method that is the virtual one for virtual sockets, and `_socket.socket`'s for the others."""
+    of_virtual, of_real = getattr(Virtual, name), getattr(_socket.socket, name)
+
+    def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        virtual = _virtuals.get(id(self))
+        if virtual is None:
+            return of_real(self, *args, **kwargs)
+        try:
+            return of_virtual(virtual, *args, **kwargs)
+        except ElsewhereError as elsewhere:
+            return _go_elsewhere(self, virtual, name, args, elsewhere)
+
+    method.__name__ = name
+    method.__qualname__ = f"socket.{name}"
+    method.__doc__ = of_real.__doc__
+    return method
+
+
+def _go_elsewhere(sock: Any, virtual: Virtual, name: str, args: tuple[Any, ...], elsewhere: ElsewhereError) -> Any:
+    if elsewhere.nobody_there:
+        other, error = real.connect(virtual, *args)
+    else:
+        other, error = real.create(virtual), None
+    real.adopt(sock, virtual, other)
+    del _virtuals[id(sock)]
+    if error is not None:
+        raise error
+    return None if elsewhere.nobody_there else getattr(_socket.socket, name)(sock, *args)
+
+
+def _attribute(name: str) -> property:
+    of_real = getattr(_socket.socket, name)
+
+    def get(self: Any) -> Any:
+        virtual = _virtuals.get(id(self))
+        return of_real.__get__(self) if virtual is None else getattr(virtual, name)
+
+    return property(get, doc=of_real.__doc__)
+
+
+class Methods:
+    """The methods of `_socket.socket`, for virtual sockets and for real ones."""
+
+    __slots__ = ()
+
+    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+        _virtuals.pop(id(self), None)
+        virtual = _new(family, type, proto) if fileno is None else _existing(fileno)
+        if virtual is None:
+            _socket.socket.__init__(self, family, type, proto, fileno)  # type: ignore[arg-type]
+        else:
+            _virtuals[id(self)] = virtual
+
+    def __del__(self) -> None:
+        virtual = _virtuals.pop(id(self), None)
+        if virtual is None:
+            super().__del__()  # type: ignore[misc]
+        elif not virtual.is_closed:
+            _virtuals[id(self)] = virtual  # its repr() needs it
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            del _virtuals[id(self)]
+            virtual.close()
+
+    def connect_ex(self, address: Any, /) -> int:
+        if id(self) not in _virtuals:
+            return _socket.socket.connect_ex(self, address)  # type: ignore[arg-type]
+        try:
+            self.connect(address)
+        except _socket.gaierror:
+            raise
+        except TimeoutError as error:
+            return error.errno or virtuals.errno.EWOULDBLOCK
+        except OSError as error:
+            if error.errno is None:
+                raise
+            return error.errno
+        return 0
+
+    _accept = _either("_accept")
+    bind = _either("bind")
+    close = _either("close")
+    connect = _either("connect")
+    detach = _either("detach")
+    fileno = _either("fileno")
+    getblocking = _either("getblocking")
+    getpeername = _either("getpeername")
+    getsockname = _either("getsockname")
+    getsockopt = _either("getsockopt")
+    gettimeout = _either("gettimeout")
+    listen = _either("listen")
+    recv = _either("recv")
+    recv_into = _either("recv_into")
+    recvfrom = _either("recvfrom")
+    recvfrom_into = _either("recvfrom_into")
+    recvmsg = _either("recvmsg")
+    recvmsg_into = _either("recvmsg_into")
+    send = _either("send")
+    sendall = _either("sendall")
+    sendmsg = _either("sendmsg")
+    sendto = _either("sendto")
+    setblocking = _either("setblocking")
+    setsockopt = _either("setsockopt")
+    settimeout = _either("settimeout")
+    shutdown = _either("shutdown")
+    family = _attribute("family")
+    proto = _attribute("proto")
+    timeout = _attribute("timeout")
+    type = _attribute("type")
+
+
+def _new(family: int, kind: int, protocol: int) -> Virtual | None:
+    numbers = (_socket.AF_INET if family == -1 else family, _socket.SOCK_STREAM if kind == -1 else kind)
+    return virtuals.make(int(numbers[0]), int(numbers[1]), max(0, int(protocol)))
+
+
+def _existing(number: int) -> Virtual | None:
+    file = openfile.find(number) if isinstance(number, int) else None
+    return None if file is None else Virtual(file, number, _socket.getdefaulttimeout())

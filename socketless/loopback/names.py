@@ -1,0 +1,167 @@
+"""Names of loopback, without a resolver: some sandboxes have no /etc/hosts, and the C library may ask by a socket."""
+
+from __future__ import annotations
+
+import _socket
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    AF_UNSPEC,
+    AI_CANONNAME,
+    AI_NUMERICHOST,
+    AI_PASSIVE,
+    EAI_FAMILY,
+    EAI_NONAME,
+    EAI_SERVICE,
+    EAI_SOCKTYPE,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    NI_NUMERICHOST,
+    NI_NUMERICSERV,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_STREAM,
+    gaierror,
+    inet_aton,
+    inet_ntop,
+    inet_pton,
+)
+from typing import Any
+
+# IPv4 comes first: most servers that tests start listen there alone, and a refusal on the way costs time.
+_HOSTS = {AF_INET: "127.0.0.1", AF_INET6: "::1"}
+_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
+_ANY = {AF_INET: "0.0.0.0", AF_INET6: "::"}
+_KINDS = ((SOCK_STREAM, IPPROTO_TCP), (SOCK_DGRAM, IPPROTO_UDP), (SOCK_RAW, 0))
+_SERVICES = {"http": 80, "https": 443, "ftp": 21, "smtp": 25, "domain": 53}
+
+Entry = tuple[int, int, int, str, Any]
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether a name is that of loopback (RFC 6761, section 6.3)."""
+    name = host.lower().rstrip(".")
+    return name in _NAMES or name.endswith(".localhost")
+
+
+def loopback_address(host: str, family: int) -> str | None:
+    """Return the address of a name of loopback; `None`: it is none."""
+    return _HOSTS[family] if is_loopback_name(host) else None
+
+
+def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> list[Any]:
+    """As `_socket.getaddrinfo()`; the C library is asked for what is neither a number nor a name of loopback."""
+    name = _text(host)
+    addresses = _addresses(name, family, flags)
+    if addresses is None:
+        return _socket.getaddrinfo(host, port, family, type, proto, flags)
+    kinds = [(kind, number) for kind, number in _KINDS if type in (0, kind) and (proto in (0, number) or not number)]
+    if not kinds:
+        raise gaierror(EAI_SOCKTYPE, "ai_socktype not supported")
+    canonical = (name or "") if flags & AI_CANONNAME else ""
+    port = _port(port, kinds)
+    found: list[Entry] = []
+    for of_family, address in addresses:
+        for kind, number in kinds:
+            end = (address, port) if of_family == AF_INET else (address, port, 0, 0)
+            found.append((of_family, kind, number or proto, canonical, end))
+            canonical = ""
+    return found
+
+
+def _text(host: Any) -> str | None:
+    if host is None:
+        return None
+    if isinstance(host, str):
+        return host
+    if isinstance(host, (bytes, bytearray)):
+        return bytes(host).decode("ascii", "replace")
+    raise TypeError("getaddrinfo() argument 1 must be string or None")
+
+
+def _addresses(host: str | None, family: int, flags: int) -> list[tuple[int, str]] | None:
+    """Return the families and addresses of a host; `None`: that is for the C library to say."""
+    if family not in (AF_UNSPEC, AF_INET, AF_INET6):
+        raise gaierror(EAI_FAMILY, "ai_family not supported")
+    if host is None:
+        own = _ANY if flags & AI_PASSIVE else _HOSTS
+        return [(one, own[one]) for one in _HOSTS if family in (AF_UNSPEC, one)]
+    number = _number(host)
+    if number is not None:
+        if family not in (AF_UNSPEC, number[0]):
+            return None
+        return [number]
+    if is_loopback_name(host) and not flags & AI_NUMERICHOST:
+        return [(one, _HOSTS[one]) for one in _HOSTS if family in (AF_UNSPEC, one)]
+    return None
+
+
+def _number(host: str) -> tuple[int, str] | None:
+    try:
+        if ":" in host:
+            return None if "%" in host else (AF_INET6, inet_ntop(AF_INET6, inet_pton(AF_INET6, host)))
+        return (AF_INET, inet_ntop(AF_INET, inet_aton(host))) if host[:1].isdigit() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _port(port: Any, kinds: list[tuple[int, int]]) -> int:
+    if port is None:
+        return 0
+    if isinstance(port, (bytes, bytearray)):
+        port = bytes(port).decode("ascii", "replace")
+    if isinstance(port, str):
+        return _service(port, kinds)
+    if not hasattr(port, "__index__"):
+        raise OSError("Int or String expected")
+    return int(port) & 0xFFFF
+
+
+def _service(name: str, kinds: list[tuple[int, int]]) -> int:
+    if not name or name.isdecimal():
+        return int(name or 0) & 0xFFFF
+    if name in _SERVICES:
+        return _SERVICES[name]
+    try:
+        return _socket.getservbyname(name, "udp" if kinds[0][0] == SOCK_DGRAM else "tcp")
+    except OSError:
+        raise gaierror(EAI_SERVICE, "Servname not supported for ai_socktype") from None
+
+
+def gethostbyname(host: str) -> str:
+    """As `socket.gethostbyname()`."""
+    return loopback_address(host, AF_INET) or _literal4(host) or _socket.gethostbyname(host)
+
+
+def _literal4(host: str) -> str | None:
+    number = _number(host)
+    return number[1] if number is not None and number[0] == AF_INET else None
+
+
+def gethostbyname_ex(host: str) -> tuple[str, list[str], list[str]]:
+    """As `socket.gethostbyname_ex()`."""
+    known = loopback_address(host, AF_INET)
+    return (host, [], [known]) if known else _socket.gethostbyname_ex(host)
+
+
+def gethostbyaddr(host: str) -> tuple[str, list[str], list[str]]:
+    """As `socket.gethostbyaddr()`."""
+    number = _number(host)
+    if number is not None and number[1] in _HOSTS.values():
+        return ("localhost", [], [number[1]])
+    if is_loopback_name(host):
+        return (host, [], [_HOSTS[AF_INET]])
+    return _socket.gethostbyaddr(host)
+
+
+def getnameinfo(address: Any, flags: int) -> tuple[str, str]:
+    """As `socket.getnameinfo()`."""
+    if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
+        return _socket.getnameinfo(address, flags)
+    number = _number(address[0])
+    if number is None or number[1] not in _HOSTS.values() or (not flags & NI_NUMERICSERV and address[1]):
+        return _socket.getnameinfo(address, flags)
+    return (number[1] if flags & NI_NUMERICHOST else "localhost", str(address[1]))
+
+
+__all__ = ["EAI_NONAME", "getaddrinfo", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"]

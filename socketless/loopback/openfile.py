@@ -1,0 +1,172 @@
+"""Virtual sockets as the kernel would have them: open files, and the numbers that stand for them.
+
+A number of a virtual socket is a descriptor of its own pipe or FIFO, from which it reads. So it is the kernel who says
+which socket is meant by a number, in whatever way it was copied: by the identity of that pipe, which nothing else has
+while it is open. A number that has been closed behind our back, and is somebody else's file now, is not taken for one.
+"""
+
+from __future__ import annotations
+
+import errno
+from _socket import SO_RCVBUF, SO_SNDBUF, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET
+from os import close, dup, dup2, getpid
+from typing import Any
+
+from socketless.loopback import options as option_values
+from socketless.loopback import pipes
+from socketless.loopback.addresses import nowhere
+from socketless.loopback.datagram import Datagram
+from socketless.loopback.idle import Idle
+from socketless.loopback.options import Options
+from socketless.loopback.packets import PacketStream
+from socketless.loopback.pipes import Identity, failure, identity, make_pipe
+from socketless.loopback.places import Bound
+from socketless.loopback.state import State
+from socketless.loopback.stream import Stream
+
+_files: dict[Identity, OpenFile] = {}  # every one that has a number
+
+
+class OpenFile:
+    """A virtual socket: what several numbers and objects may stand for. `state` says what it is at the moment."""
+
+    def __init__(self, family: int, kind: int, protocol: int, state: State | None = None) -> None:
+        self.family, self.kind, self.protocol = family, kind, protocol
+        self.options = Options()
+        self.numbers: set[int] = set()
+        self.bound: Bound | None = None
+        self.error = 0  # of a connect() that did not wait; SO_ERROR tells it once
+        self.is_connecting = False  # such a connect() has not been asked for its end yet
+        self._identity: Identity | None = None
+        self.state: State
+        if state is not None:
+            self.state = state
+        elif kind == SOCK_DGRAM:
+            datagram = Datagram(family)
+            self.state = datagram
+            self.adopt(datagram.read_fd)
+        else:
+            self.state = Idle(family, kind)
+
+    # Numbers
+
+    def number(self) -> int:
+        """Return a number that stands for it. A socket that is not connected yet may have none before this."""
+        if not self.numbers:
+            reader, self.state.write_fd = make_pipe()
+            self.adopt(reader)
+        return next(iter(self.numbers))
+
+    def adopt(self, read_fd: int, state: State | None = None) -> int:
+        """Let its numbers stand for another descriptor from now on, and be in another state; return one of them."""
+        before, self.state = self.state, state or self.state
+        self._forget()
+        if self.numbers:
+            for number in self.numbers:
+                dup2(read_fd, number, inheritable=False)
+            close(read_fd)
+        else:
+            self.numbers.add(read_fd)
+        if before is not self.state:
+            before.close()
+        if isinstance(self.state, Stream):
+            self._size_pipes(self.state)
+        number = self.number()
+        self._identity = identity(number)
+        _files[self._identity] = self
+        return number
+
+    def copy_number(self, number: int) -> int:
+        """As `dup()`."""
+        copy = dup(number)
+        self.numbers.add(copy)
+        return copy
+
+    def close(self, number: int, *, keep_number: bool = False) -> None:
+        """Close a number; with the last one, the socket is closed. A number that is kept is somebody else's file already."""
+        is_last = self.numbers <= {number}
+        if is_last:
+            if number >= 0 and not keep_number:
+                self.state.before_close(number, resets=self.options.resets)
+            self._forget()
+        self.numbers.discard(number)
+        try:
+            if number >= 0 and not keep_number:
+                close(number)
+        finally:
+            if is_last:
+                self.state.close()  # after the number: see stream.py, and who looks for a reset
+                if self.bound is not None:
+                    self.bound.close()
+                    self.bound = None
+
+    def _forget(self) -> None:
+        if self._identity is not None and _files.get(self._identity) is self:
+            del _files[self._identity]
+        self._identity = None
+
+    # Options
+
+    def set_option(self, level: int, option: int, *value: Any) -> None:
+        """As `setsockopt()`."""
+        self.options.set(level, option, *value)
+        if level == SOL_SOCKET and option in (SO_SNDBUF, SO_RCVBUF) and isinstance(self.state, Stream):
+            self._size_pipes(self.state)
+
+    def _size_pipes(self, stream: Stream) -> None:
+        for fd, option in ((stream.write_fd, SO_SNDBUF), (self.number(), SO_RCVBUF)):
+            size = self.options.number(option)
+            if size is not None:
+                stream.size = size
+                pipes.resize(fd, size)
+
+    def get_option(self, level: int, option: int, size: int = 0) -> int | bytes:
+        """As `getsockopt()`."""
+        if level != SOL_SOCKET:
+            return self.options.get(level, option, size)
+        if option == option_values.SO_ERROR:
+            return self.take_error()
+        peer = getattr(self.state, "peer_pid", 0)
+        value = option_values.fixed(self.family, self.kind, self.protocol, self.state.is_listening, option, peer)
+        return self.options.get(level, option, size) if value is None else value
+
+    def take_error(self) -> int:
+        """Return SO_ERROR, which is told once."""
+        number, self.error = self.error, 0
+        return number
+
+
+class Closed(State):
+    """The state after `close()`."""
+
+    def refuse(self, call: str) -> Any:
+        raise failure(errno.EBADF)
+
+
+def closed(like: OpenFile) -> OpenFile:
+    """Return a file that is closed already: all that is left of another one."""
+    return OpenFile(like.family, like.kind, like.protocol, Closed(like.family))
+
+
+def find(number: int) -> OpenFile | None:
+    """Return which virtual socket a number stands for; `None`: none of this process."""
+    try:
+        file = _files.get(identity(number))
+    except (OSError, OverflowError):
+        return None
+    if file is not None:
+        file.numbers.add(number)
+    return file
+
+
+def pair(family: int, kind: int, protocol: int) -> tuple[int, int]:
+    """Make two virtual sockets that are connected with each other, and return their numbers."""
+    stream = Stream if kind == SOCK_STREAM else PacketStream
+    (left_reads, right_writes), (right_reads, left_writes) = make_pipe(), make_pipe()
+    name = nowhere(family)
+    ends = ((left_reads, left_writes), (right_reads, right_writes))
+    numbers = [
+        OpenFile(family, kind, protocol, stream(family, writes, name, name, peer_pid=getpid())).adopt(reads)
+        for reads, writes in ends
+    ]
+    return numbers[0], numbers[1]

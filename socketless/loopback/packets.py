@@ -1,0 +1,100 @@
+"""Messages that stay apart: datagrams, and the packets of SOCK_SEQPACKET.
+
+Each is a record in a FIFO. What is too large for one lies in a file of its own, which who reads the record removes.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from socketless.loopback import folder, records
+from socketless.loopback.pipes import failure
+from socketless.loopback.state import Buffer, Message
+from socketless.loopback.stream import Stream
+
+_INLINE, _FILE, _ERROR = range(3)
+_MSG_TRUNC = 0x20
+
+
+def pack(data: Buffer, source: Any) -> bytes:
+    """Return the record of a message."""
+    raw = bytes(data)
+    record = records.pack((_INLINE, raw, source)) if len(raw) < records.SIZE else None
+    return record or _spooled(raw, source)
+
+
+def _spooled(raw: bytes, source: Any) -> bytes:
+    name = folder.unique()
+    with open(os.path.join(folder.open_folder(), "d", name), "wb") as file:
+        file.write(raw)
+    record = records.pack((_FILE, name, source))
+    assert record is not None, "names are short"
+    return record
+
+
+def discard(record: bytes) -> None:
+    """Take notice that nobody will read a record."""
+    kind, name, _ = records.unpack(record)
+    if kind == _FILE:
+        _take_file(name)
+
+
+def _take_file(name: str, *, peek: bool = False) -> bytes:
+    path = os.path.join(folder.open_folder(), "d", name)
+    with open(path, "rb") as file:
+        raw = file.read()
+    if not peek:
+        with suppress(OSError):
+            os.unlink(path)
+    return raw
+
+
+def error_record(number: int) -> bytes:
+    """Return the record that makes its reader fail."""
+    record = records.pack((_ERROR, number, None))
+    assert record is not None, "numbers are short"
+    return record
+
+
+def unpack(record: bytes, size: int, *, peek: bool = False) -> Message:
+    """Return the message of a record, cut to a size.
+
+    Raises:
+        OSError: it is an error.
+    """
+    kind, content, source = records.unpack(record)
+    if kind == _ERROR:
+        raise failure(content)
+    raw = _take_file(content, peek=peek) if kind == _FILE else content
+    return Message(raw[:size], source, _MSG_TRUNC if len(raw) > size else 0)
+
+
+class PacketStream(Stream):
+    """A connection of SOCK_SEQPACKET, or a pair of datagram sockets."""
+
+    def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
+        record = super().receive(fd, records.SIZE, peek=peek).data
+        return unpack(record, size, peek=peek) if record else Message(b"")
+
+    def read(self, fd: int, size: int) -> bytes:
+        record = super().read(fd, records.SIZE)
+        return unpack(record, size).data if record else b""
+
+    def read_into(self, fd: int, view: memoryview) -> int:
+        data = self.read(fd, view.nbytes)
+        view[: len(data)] = data
+        return len(data)
+
+    def write_all_of(self, buffers: Any) -> int:
+        raw = b"".join(bytes(data) for data in buffers)
+        record = pack(raw, None)
+        try:
+            super().write_all_of([record])
+        except OSError:
+            discard(record)
+            raise
+        return len(raw)
+
+

@@ -1,0 +1,135 @@
+"""What this package asks of the kernel: pipes, and the waiting for them.
+
+Nothing else of the package is above what is here: a pipe's bytes, its ends, and the end of a process that held one are the
+kernel's business. So a fork, a `kill -9`, a full buffer and a Ctrl-C need no care of ours.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import sys
+import termios
+from collections.abc import Iterable
+from contextlib import suppress
+from time import monotonic
+
+READABLE, WRITABLE = select.POLLIN, select.POLLOUT
+
+_poll = select.poll  # the kernel's own; polling.py puts another one in its place
+_LARGE = 1 << 20  # /proc/sys/fs/pipe-max-size, where nobody has changed it
+_F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+
+_SPLICE_F_NONBLOCK = 2  # <fcntl.h>
+
+Identity = tuple[int, int]
+
+
+def failure(number: int) -> OSError:
+    """Make the error that a system call would raise."""
+    return OSError(number, os.strerror(number))
+
+
+def make_pipe() -> tuple[int, int]:
+    """Return the two ends of a new pipe, the reading one first. Neither ever blocks, nor goes to another program."""
+    return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def identity(fd: int) -> Identity:
+    """Return what a descriptor's pipe is known by, however often its number is copied, in whatever process."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def unread(fd: int) -> int:
+    """Return how many bytes wait in a pipe; either end will do."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def move(fd: int, number: int) -> None:
+    """Let another number stand for what a descriptor stands for, in place of what it stood for."""
+    os.dup2(fd, number, inheritable=False)
+    os.close(fd)
+
+
+def reopen_for_writing(fd: int) -> int:
+    """Return a writing end of the pipe that we have a reading end of.
+
+    Raises:
+        OSError: there is no /proc.
+    """
+    return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def add_byte(fd: int) -> bool:
+    """Put a byte into the pipe that we have a reading end of, so that it is readable; return whether that was possible."""
+    with suppress(OSError):
+        writer = reopen_for_writing(fd)
+        try:
+            return os.write(writer, b"\0") == 1
+        finally:
+            os.close(writer)
+    return False
+
+
+def resize(fd: int, size: int = _LARGE) -> bool:
+    """Let a pipe hold so many bytes; return whether it does. Users who are not root have a share of pages for all."""
+    with suppress(OSError):
+        return fcntl.fcntl(fd, _F_SETPIPE_SZ, size) >= size
+    return False
+
+
+def close_all(*fds: int) -> None:
+    """Close descriptors, save those that are -1 already."""
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
+
+
+def deadline_after(timeout: float | None) -> float | None:
+    """Return when a time limit is over."""
+    return None if timeout is None else monotonic() + timeout
+
+
+def wait(watches: Iterable[tuple[int, int]], deadline: float | None) -> None:
+    """Wait until one of these descriptors is ready for what it is watched for, or at its end.
+
+    Raises:
+        TimeoutError: none was in time.
+    """
+    poll = _poll()
+    for fd, events in watches:
+        poll.register(fd, events)
+    if not poll.poll(None if deadline is None else max(0.0, deadline - monotonic()) * 1000):
+        raise TimeoutError("timed out")
+
+
+def has_reader(fd: int) -> bool:
+    """Whether anybody can still read from the pipe that we have a writing end of."""
+    poll = _poll()
+    poll.register(fd, 0)
+    return not poll.poll(0)
+
+
+def peek(fd: int, size: int) -> bytes:
+    """Return what is first in a pipe, and leave it there.
+
+    Raises:
+        BlockingIOError: nothing is.
+    """
+    reader, writer = make_pipe()
+    try:
+        count = _tee(fd, writer, size)
+        return os.read(reader, count) if count else b""
+    finally:
+        close_all(reader, writer)
+
+
+def _tee(source: int, target: int, size: int) -> int:
+    import ctypes  # Python has no tee(2), and few sockets are peeked into
+
+    count = int(ctypes.CDLL(None, use_errno=True).tee(source, target, ctypes.c_size_t(size), _SPLICE_F_NONBLOCK))
+    if count < 0:
+        raise failure(ctypes.get_errno())
+    return count

@@ -1,0 +1,223 @@
+"""`select.select`, `select.poll` and `select.epoll` for sockets that are read at one descriptor and written at another.
+
+What waits for a virtual socket's number to be readable is the kernel's affair. What waits for it to be writable is sent to
+the other descriptor here, and comes back under the number. What the kernel says of a pipe's end is put into a socket's
+words: a connection that the other side has ended is readable (EPOLLRDHUP), and hung up only when both have.
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from socketless.loopback import openfile
+from socketless.loopback.patches import Patches
+
+_IN, _OUT, _HUP, _ERR = select.POLLIN, select.POLLOUT, select.POLLHUP, select.POLLERR
+_RDHUP = getattr(select, "POLLRDHUP", 0x2000)
+_WRITING = _OUT | select.POLLWRNORM | select.POLLWRBAND
+_HOW = 1 << 31 | 1 << 30  # EPOLLET, EPOLLONESHOT: how it is told
+_DEFAULT_POLL = select.POLLIN | select.POLLPRI | select.POLLOUT
+_DEFAULT_EPOLL = _DEFAULT_POLL
+
+_real_select, _real_poll, _real_epoll = select.select, select.poll, select.epoll
+
+Event = tuple[int, int]
+
+
+class _Poller(Protocol):
+    def register(self, fd: Any, eventmask: int = ..., /) -> Any: ...
+    def modify(self, fd: Any, eventmask: int, /) -> Any: ...
+    def unregister(self, fd: Any, /) -> Any: ...
+
+
+class _Both:
+    """What `poll` and `epoll` objects have in common: which descriptor of a socket is watched for writing."""
+
+    _real: _Poller
+
+    def __init__(self) -> None:
+        self._writers: dict[int, tuple[int, bool]] = {}  # by number, and whether that is watched as well, for reading
+        self._numbers: dict[int, int] = {}  # by writer
+
+    def _register(self, fd: Any, events: int) -> None:
+        number = _number(fd)
+        self._forget_closed(number)
+        writer = _writer(number, events)
+        if writer is None:
+            self._real.register(number, events)
+            return
+        reads = bool(events & ~(_WRITING | _HOW))
+        if reads:
+            self._real.register(number, events & ~_WRITING)
+        self._real.register(writer, events & (_WRITING | _HOW))
+        self._writers[number], self._numbers[writer] = (writer, reads), number
+
+    def _forget_closed(self, number: int) -> None:
+        # The kernel has dropped a descriptor that was closed. By now, its number may be another file's.
+        if number in self._writers:
+            self._numbers.pop(self._writers.pop(number)[0], None)
+        if number in self._numbers:
+            self._writers.pop(self._numbers.pop(number), None)
+
+    def _unregister(self, fd: Any) -> None:
+        number = _number(fd)
+        if number not in self._writers:
+            self._real.unregister(number)
+            return
+        writer, reads = self._writers.pop(number)
+        self._numbers.pop(writer, None)
+        with suppress(OSError, KeyError):  # the socket has been closed
+            self._real.unregister(writer)
+        if reads:
+            self._real.unregister(number)
+
+    def _modify(self, fd: Any, events: int) -> None:
+        number = _number(fd)
+        if number not in self._writers and _writer(number, events) is None:
+            self._real.modify(number, events)
+        else:
+            self._unregister(number)
+            self._register(number, events)
+
+    def _translate(self, events: list[Event]) -> list[Event]:
+        found: dict[int, int] = {}
+        for fd, event in events:
+            number = self._numbers.get(fd)
+            if number is not None:
+                event = event & ~_IN | (_OUT if event & _ERR else 0)
+            elif event & _HUP:
+                number, event = fd, _of_socket(fd, event)
+            else:
+                number = fd
+            found[number] = found.get(number, 0) | event
+        return list(found.items())
+
+
+def _number(fd: Any) -> int:
+    return fd if isinstance(fd, int) else int(fd.fileno())
+
+
+def _writer(number: int, events: int) -> int | None:
+    """Return the descriptor to watch in place of a number's writing; `None`: the number itself."""
+    if not events & _WRITING:
+        return None
+    file = openfile.find(number)
+    return None if file is None or file.state.write_fd < 0 else file.state.write_fd
+
+
+def _of_socket(number: int, event: int) -> int:
+    """Say that a pipe has come to its end as a socket does."""
+    if openfile.find(number) is None:
+        return event
+    return event & ~_HUP | _IN
+
+
+class Poll(_Both):
+    """As `select.poll()`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._real: Any = _real_poll()
+
+    def register(self, fd: Any, eventmask: int = _DEFAULT_POLL, /) -> None:
+        number = _number(fd)
+        if number in self._writers or _writer(number, eventmask) is not None:
+            with suppress(OSError, KeyError):  # to register once more is to change it
+                self._unregister(number)
+        self._register(number, eventmask)
+
+    def modify(self, fd: Any, eventmask: int, /) -> None:
+        self._modify(fd, eventmask)
+
+    def unregister(self, fd: Any, /) -> None:
+        self._unregister(fd)
+
+    def poll(self, timeout: float | None = None, /) -> list[Event]:
+        events: list[Event] = self._real.poll(timeout)
+        return self._translate(events) if self._numbers or _has_hung_up(events) else events
+
+
+class Epoll(_Both):
+    """As `select.epoll()`."""
+
+    def __init__(self, sizehint: int = -1, flags: int = 0) -> None:
+        super().__init__()
+        self._real: Any = _real_epoll(sizehint, flags)
+
+    @classmethod
+    def fromfd(cls, fd: int, /) -> Any:
+        """As `select.epoll.fromfd()`."""
+        return _real_epoll.fromfd(fd)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._real.closed)
+
+    def fileno(self) -> int:
+        return int(self._real.fileno())
+
+    def close(self) -> None:
+        self._real.close()
+
+    def __enter__(self) -> Epoll:
+        self._real.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._real.close()
+
+    def register(self, fd: Any, eventmask: int = _DEFAULT_EPOLL) -> None:
+        self._register(fd, eventmask)
+
+    def modify(self, fd: Any, eventmask: int) -> None:
+        self._modify(fd, eventmask)
+
+    def unregister(self, fd: Any) -> None:
+        self._unregister(fd)
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[Event]:
+        events: list[Event] = self._real.poll(timeout, maxevents + len(self._writers) if maxevents > 0 else maxevents)
+        return self._translate(events) if self._numbers or _has_hung_up(events) else events
+
+
+def _has_hung_up(events: list[Event]) -> bool:
+    for _, event in events:
+        if event & _HUP:
+            return True
+    return False
+
+
+class _Select:
+    """As `select.select()`; an object, so that it can be an attribute of a class, as it is in `selectors`."""
+
+    def __call__(self, rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) -> tuple[Any, Any, Any]:
+        writers = list(wlist)
+        watched: list[Any] = []
+        origins: dict[int, list[Any]] = {}
+        for one in writers:
+            writer = _writer(_number(one), _OUT)
+            watched.append(one if writer is None else writer)
+            if writer is not None:
+                origins.setdefault(writer, []).append(one)
+        readable, writable, exceptional = _real_select(rlist, watched, xlist, timeout)
+        return readable, list(_original(writable, origins)), exceptional
+
+
+def _original(found: Iterable[Any], origins: dict[int, list[Any]]) -> Iterable[Any]:
+    for one in found:
+        yield from origins.get(one, (one,)) if isinstance(one, int) else (one,)
+
+
+def patch(patches: Patches) -> None:
+    """Let all that wait by the modules `select` and `selectors` know both descriptors."""
+    both = _Select()
+    patches.set(select, "select", both)
+    patches.set(select, "poll", Poll)
+    patches.set(select, "epoll", Epoll)
+    patches.set(selectors.PollSelector, "_selector_cls", Poll)
+    patches.set(selectors.EpollSelector, "_selector_cls", Epoll)
+    patches.set(selectors.SelectSelector, "_select", both)

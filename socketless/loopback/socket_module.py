@@ -1,0 +1,72 @@
+"""What changes in the module `socket`."""
+
+from __future__ import annotations
+
+import _socket
+import socket
+from types import ModuleType
+from typing import Any
+
+from socketless.loopback import names, openfile, virtual
+from socketless.loopback.methods import Methods
+from socketless.loopback.patches import Patches
+
+
+class _CModule(ModuleType):
+    """What the functions of `socket.py` find as `_socket`: the same, with ours in front."""
+
+    def __init__(self) -> None:
+        super().__init__("_socket", _socket.__doc__)
+        self.socket = Methods
+        self.socketpair = socketpair
+        self.getaddrinfo = names.getaddrinfo
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_socket, name)
+
+
+class _Number:
+    """One of the two results of `_socket.socketpair()`, of which `socket.py` takes the numbers alone."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def detach(self) -> int:
+        return self._number
+
+
+def socketpair(family: int = _socket.AF_UNIX, type: int = _socket.SOCK_STREAM, proto: int = 0) -> tuple[Any, Any]:
+    """As `_socket.socketpair()`."""
+    kind = virtual.plain_kind(family, type, proto)
+    if kind is None or family != _socket.AF_UNIX:
+        return _socket.socketpair(family, type, proto)
+    left, right = openfile.pair(family, kind, proto)
+    return _Number(left), _Number(right)
+
+
+def dup(number: int) -> int:
+    """As `socket.dup()`."""
+    file = openfile.find(number)
+    return _socket.dup(number) if file is None else file.copy_number(number)
+
+
+def close(number: int) -> None:
+    """As `socket.close()`."""
+    file = openfile.find(number)
+    if file is None:
+        _socket.close(number)
+    else:
+        file.close(number)
+
+
+def patch(patches: Patches) -> None:
+    """Make the sockets of the module virtual."""
+    patches.set_special(socket.socket, "__bases__", (Methods, _socket.socket))
+    patches.set_special(socket.socket._real_close, "__defaults__", (Methods,))  # type: ignore[attr-defined]
+    patches.set(socket, "_socket", _CModule())
+    patches.set(socket, "dup", dup)
+    patches.set(socket, "close", close)
+    for name in ("gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"):
+        patches.set(socket, name, getattr(names, name))
+
+

@@ -1,0 +1,207 @@
+"""A connection: a pipe for each direction.
+
+Most of what TCP does, the kernel does for pipes: an end, a full buffer, a process that is killed. What it does not:
+
+what a socket does                              how it is told here
+─────────────────────────────────────────────  ─────────────────────────────────────────────────────────────────────────
+to close with something unread is a reset       who comes to the end of his pipe, while nobody reads the other one any
+                                                more and what he has written lies in it, has been reset (FIONREAD)
+SO_LINGER (1, 0): to close is a reset           a byte is put into the pipe that nobody will read
+the first bytes for a peer that has closed go   as here; EPIPE comes with the second write. UNIX sockets say it at once
+nowhere, and only their answer is an error
+shutdown(SHUT_RD) wakes who reads               a byte is put into the pipe, and nothing is read from it any more
+shutdown(SHUT_WR) ends one direction            the number goes on to stand for a pipe that nobody reads: another thread
+                                                may be about to use it
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from _socket import AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from socketless.loopback import pipes
+from socketless.loopback.handover import Unaccepted
+from socketless.loopback.pipes import READABLE, failure
+from socketless.loopback.state import Buffer, Message, State
+
+_IOV_MAX = 1024  # <limits.h>; sysconf() is refused in some sandboxes
+
+
+class Stream(State):
+    """A connected stream socket.
+
+    Args:
+        family: of the socket.
+        write_fd: the writing end of one pipe. The reading end of the other one is the socket's number.
+        local, peer: the names of both sides.
+        unaccepted: what tells whether somebody has accepted it; `None`: that is done.
+    """
+
+    refusals = {"connect": errno.EISCONN, "accept": errno.EINVAL}
+    refusals_of_unix = refusals
+
+    def __init__(
+        self, family: int, write_fd: int, local: Any, peer: Any, unaccepted: Unaccepted | None = None, peer_pid: int = 0
+    ) -> None:
+        super().__init__(family)
+        self.write_fd = write_fd
+        self.local, self.peer, self.peer_pid = local, peer, peer_pid
+        self._unaccepted = unaccepted
+        self._reads_no_more = self._writes_no_more = False
+        self._has_byte = False  # one of ours is in the pipe that we read, see `shutdown`
+        self._has_written_to_nobody = False
+        self._is_reset = False  # and whoever has called has been told
+        self.size: int | None = None  # of the pipe that we write into, if somebody has said it
+
+    def sockname(self) -> Any:
+        return self.local
+
+    def peername(self) -> Any:
+        if self._is_reset:
+            raise failure(errno.ENOTCONN)
+        return self.peer
+
+    # Reading
+
+    def read(self, fd: int, size: int) -> bytes:
+        if self._reads_no_more:
+            return b""
+        data = os.read(fd, size)
+        if data or not size or self._is_at_end():
+            return data
+        return self.read(fd, size)
+
+    def read_into(self, fd: int, view: memoryview) -> int:
+        if self._reads_no_more:
+            return 0
+        count = os.readv(fd, [view])
+        if count or not view or self._is_at_end():
+            return count
+        return self.read_into(fd, view)
+
+    def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
+        if not peek:
+            return Message(self.read(fd, size))
+        if self._reads_no_more:
+            return Message(b"")
+        data = pipes.peek(fd, size)
+        if data or not size or self._is_at_end():
+            return Message(data)
+        return self.receive(fd, size, peek=True)
+
+    def _is_at_end(self) -> bool:
+        """Return whether a read of nothing was the end; otherwise, try again.
+
+        Raises:
+            BlockingIOError: nobody has accepted the connection yet.
+            ConnectionResetError: the other side has closed it with something unread. It is told once.
+        """
+        if self._unaccepted is not None:
+            if not self._settle():
+                raise failure(errno.EAGAIN)
+            return False
+        if not self._is_reset and self._was_reset():
+            self._is_reset = True
+            raise failure(errno.ECONNRESET)
+        return True
+
+    def _was_reset(self) -> bool:
+        return not self._writes_no_more and bool(pipes.unread(self.write_fd)) and not pipes.has_reader(self.write_fd)
+
+    def _settle(self) -> bool:
+        """Return whether somebody has accepted the connection, or never will: then it is a reset."""
+        unaccepted = self._unaccepted
+        if unaccepted is None or not unaccepted.is_over():
+            return unaccepted is None
+        self._unaccepted = None
+        if unaccepted.was_hopeless:
+            self._is_reset = True
+            raise failure(errno.ECONNRESET)
+        return True
+
+    # Writing
+
+    def write(self, data: Buffer) -> int:
+        return self.write_all_of([data])
+
+    def write_all_of(self, buffers: Sequence[Buffer]) -> int:
+        if self._writes_no_more:
+            raise failure(errno.EPIPE)
+        if self._unaccepted is not None:
+            self._settle()
+        try:
+            return self._write(buffers)
+        except BlockingIOError:
+            if not self._grow():
+                raise
+            return self._write(buffers)
+        except BrokenPipeError:
+            return self._write_to_nobody(sum(memoryview(data).nbytes for data in buffers))
+
+    def _write(self, buffers: Sequence[Buffer]) -> int:
+        if len(buffers) == 1:
+            return os.write(self.write_fd, buffers[0])
+        return os.writev(self.write_fd, buffers[:_IOV_MAX])
+
+    def _grow(self) -> bool:
+        # Once: a pipe that has been full is that of somebody who sends much.
+        if self.size is not None:
+            return False
+        self.size = 0
+        return pipes.resize(self.write_fd)
+
+    def _write_to_nobody(self, size: int) -> int:
+        if self.family == AF_UNIX or self._has_written_to_nobody:
+            raise failure(errno.EPIPE)
+        if not self._is_reset and self._was_reset():
+            self._is_reset = self._has_written_to_nobody = True
+            raise failure(errno.ECONNRESET)
+        self._has_written_to_nobody = True
+        return size
+
+    def write_to(self, data: Buffer, address: Any) -> int:
+        if self.family == AF_UNIX:
+            raise failure(errno.EISCONN)
+        return self.write(data)  # TCP does not look at the address
+
+    # The end
+
+    def shutdown(self, fd: int, how: int) -> None:
+        if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
+            raise failure(errno.EINVAL)
+        if self._is_reset:
+            raise failure(errno.ENOTCONN)
+        if how != SHUT_RD and not self._writes_no_more:
+            self._writes_no_more = True
+            self._stop_writing()
+        if how != SHUT_WR and not self._reads_no_more:
+            self._reads_no_more = True
+            self._has_byte = not pipes.unread(fd) and pipes.add_byte(fd)
+
+    def _stop_writing(self) -> None:
+        reader, writer = pipes.make_pipe()
+        os.close(reader)
+        pipes.move(writer, self.write_fd)
+
+    def watches(self, fd: int, events: int) -> list[tuple[int, int]]:
+        watches = [(fd if events == READABLE else self.write_fd, events)]
+        if self._unaccepted is not None and not self._settle():
+            watches.append(self._unaccepted.watch())
+        return watches
+
+    def before_close(self, fd: int, *, resets: bool) -> None:
+        if self._unaccepted is not None:
+            self._unaccepted.close()
+        if self._has_byte and pipes.unread(fd) == 1:
+            with suppress(OSError):
+                os.read(fd, 1)  # ours: for the other side, it would be something unread
+        if resets:
+            pipes.add_byte(fd)
+
+    def close(self) -> None:
+        write_fd, self.write_fd = self.write_fd, -1
+        pipes.close_all(write_fd)
