@@ -40,7 +40,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name in ("errors", "eventloop"):
+    if name in ("errors", "eventloop", "loopback"):
         return import_module(f"socketless.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

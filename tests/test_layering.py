@@ -22,6 +22,7 @@ MODULES = {
 MAY_IMPORT = {
     "errors": set[str](),
     "eventloop": {"late"},
+    "loopback": {"late"},
     "wire": {"errors"},
     "worker": {"wire", "eventloop", "errors"},
     "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent

@@ -56,6 +56,7 @@ def is_installed() -> bool:
 def uninstall() -> None:
     """Make new sockets real again; the virtual ones that are still open cannot be used any more. May be called twice."""
     with _lock:
-        if _late is not None:
-            _late.close()
-        _patches.undo()
+        if _patches:
+            from socketless.loopback import installing
+
+            installing.uninstall(_patches, _late)

@@ -1,10 +1,10 @@
 """The folder in which the processes of one rescue meet. Its path is in the environment, so children have it, too.
 
-    socketless-XXXX/
-        lock                     held by who changes what is below `tcp` and the others
-        tcp/8000/127.0.0.1,,7-1  a FIFO for each socket that is bound, see places.py
-        c/7-2.up, c/7-2.down     a connection that nobody has accepted yet, see handover.py
-        d/7-3                    a datagram that is too large for a FIFO, see datagram.py
+socketless-XXXX/
+    lock                     held by who changes what is below `tcp` and the others
+    tcp/8000/127.0.0.1,,7-1  a FIFO for each socket that is bound, see places.py
+    c/7-2.up, c/7-2.down     a connection that nobody has accepted yet, see handover.py
+    d/7-3                    a datagram that is too large for a FIFO, see datagram.py
 """
 
 from __future__ import annotations

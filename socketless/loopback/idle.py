@@ -71,7 +71,9 @@ class Idle(State):
             read_fd, write_fd, token = handover.offer_here()
             unaccepted = None
         else:
-            read_fd, write_fd, unaccepted = handover.offer_elsewhere(places.open_fifo(bound.path) if bound is not None else fd)
+            read_fd, write_fd, unaccepted = handover.offer_elsewhere(
+                places.open_fifo(bound.path) if bound is not None else fd
+            )
             token = unaccepted.token
         record = handover.record(token, local, self._dialled(place), os.getpid())
         state = self._stream(self.family, write_fd, self._shown(local), self._shown(peer), unaccepted)
@@ -110,5 +112,3 @@ def bind_options(family: int, options: Options) -> places.Options:
     """Return what decides whether a socket may be bound where others are."""
     v6_only = family == AF_INET6 and options.flag(IPPROTO_IPV6, IPV6_V6ONLY)
     return places.Options(options.is_on(SO_REUSEADDR), options.is_on(SO_REUSEPORT), v6_only)
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 
-from socketless.loopback import folder, handover, places, polling, socket_module, wakeups
+from socketless.loopback import children, folder, handover, places, polling, socket_module, wakeups
 from socketless.loopback.late_patches import LatePatches
 from socketless.loopback.patches import Patches
 
@@ -15,10 +15,18 @@ _is_watching = False
 def install(patches: Patches) -> LatePatches:
     """Make sockets virtual; return what has to be closed before the patches are undone."""
     folder.open_folder()
+    children.add_to_environment()
     _watch()
     for module in (socket_module, polling, wakeups):
         module.patch(patches)
     return LatePatches(patches)
+
+
+def uninstall(patches: Patches, late: LatePatches) -> None:
+    """Put everything back."""
+    late.close()
+    patches.undo()
+    children.remove_from_environment()
 
 
 def _watch() -> None:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from socketless.loopback import openfile, real
+from socketless.loopback import inherited, openfile, real
 from socketless.loopback import virtual as virtuals
 from socketless.loopback.virtual import ElsewhereError, Virtual
 
@@ -75,7 +75,7 @@ class Methods:
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         _virtuals.pop(id(self), None)
-        virtual = _new(family, type, proto) if fileno is None else _existing(fileno)
+        virtual = _new(family, type, proto) if fileno is None else _existing(fileno, family)
         if virtual is None:
             _socket.socket.__init__(self, family, type, proto, fileno)  # type: ignore[arg-type]
         else:
@@ -143,6 +143,8 @@ def _new(family: int, kind: int, protocol: int) -> Virtual | None:
     return virtuals.make(int(numbers[0]), int(numbers[1]), max(0, int(protocol)))
 
 
-def _existing(number: int) -> Virtual | None:
-    file = openfile.find(number) if isinstance(number, int) else None
+def _existing(number: int, family: int) -> Virtual | None:
+    if not isinstance(number, int) or number < 0:
+        return None
+    file = openfile.find(number) or inherited.restore(number, int(family))
     return None if file is None else Virtual(file, number, _socket.getdefaulttimeout())

@@ -45,7 +45,9 @@ class Options:
 
     def __init__(self) -> None:
         self._values: dict[Key, Value] = {}
-        self.given: list[tuple[Any, ...]] = []  # the arguments of each setsockopt(), for a socket that becomes a real one
+        self.given: list[
+            tuple[Any, ...]
+        ] = []  # the arguments of each setsockopt(), for a socket that becomes a real one
 
     def set(self, level: int, option: int, value: Any, length: int | None = None) -> None:
         """As `setsockopt()`.

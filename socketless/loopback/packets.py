@@ -96,5 +96,3 @@ class PacketStream(Stream):
             discard(record)
             raise
         return len(raw)
-
-

@@ -55,7 +55,7 @@ class Bound:
         self.place, self.options, self.path = place, options, path
         self.fd = fd  # of the FIFO, for reading and writing
         self._keeps = keeps  # a descriptor of the file that a UNIX socket is named by
-        self.is_listening = False
+        self.is_listening = bool(os.fstat(fd).st_mode & _LISTENS)
         self.is_shared = False  # another process may accept what comes
         _mine.setdefault(place[:2], []).append(self)
 
@@ -254,7 +254,11 @@ def _needs_listener(place: Place) -> bool:
 
 def _rank(one: Holder, place: Place) -> tuple[bool, bool, bool]:
     # Of those whom it may be meant for, the kernel takes who has named the host, then who has named the family.
-    return (one.is_listening or not _needs_listener(place), one.host == place.host, (":" in one.host) == (":" in place.host))
+    return (
+        one.is_listening or not _needs_listener(place),
+        one.host == place.host,
+        (":" in one.host) == (":" in place.host),
+    )
 
 
 def _find_elsewhere(place: Place) -> tuple[int, Bound | None] | None:

@@ -68,5 +68,3 @@ def patch(patches: Patches) -> None:
     patches.set(socket, "close", close)
     for name in ("gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"):
         patches.set(socket, name, getattr(names, name))
-
-

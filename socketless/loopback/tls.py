@@ -173,7 +173,13 @@ class _Connection:
 
 
 def _wrap_socket(
-    self: Any, sock: Any, server_side: bool, server_hostname: str | None = None, *, owner: Any = None, session: Any = None
+    self: Any,
+    sock: Any,
+    server_side: bool,
+    server_hostname: str | None = None,
+    *,
+    owner: Any = None,
+    session: Any = None,
 ) -> Any:
     # Replaces ssl.SSLContext._wrap_socket, which is _ssl's own.
     virtual = virtual_of(sock)

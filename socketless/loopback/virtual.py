@@ -312,9 +312,7 @@ class Virtual:
         if flags & MSG_OOB:
             raise failure(errno.EINVAL)
         is_peek = bool(flags & MSG_PEEK)
-        message = self._patiently(
-            lambda: self.file.state.receive(self.fileno(), size, peek=is_peek), READABLE, flags
-        )
+        message = self._patiently(lambda: self.file.state.receive(self.fileno(), size, peek=is_peek), READABLE, flags)
         if flags & MSG_WAITALL and not is_peek and self.file.kind == SOCK_STREAM:
             return self._receive_rest(message, size, flags)
         return message
