@@ -9,16 +9,19 @@ from loopback import (  # noqa: F401
     binding,
     connecting,
     datagrams,
+    loops,
     names,
     objects,
     options,
     processes,
     readiness,
+    servers,
     states,
     threads,
     timing,
     tls,
     transfer,
+    trio_and_anyio,
 )
 from loopback.checks import CHECKS
 
