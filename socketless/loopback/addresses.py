@@ -129,6 +129,8 @@ def _host_and_port(call: str, family: int, address: Any) -> tuple[str, int]:
         raise TypeError(f"'{type(port).__name__}' object cannot be interpreted as an integer")
     if not 0 <= port.__index__() <= 0xFFFF:
         raise OverflowError(f"{call}(): port must be 0-65535.")
+    if any(not 0 <= flow.__index__() <= 0xFFFFF for flow in address[2:3]):
+        raise OverflowError(f"{call}(): flowinfo must be 0-1048575.")
     return host, port.__index__()
 
 
@@ -154,6 +156,8 @@ def _literal(family: int, host: str) -> str | None:
 
 
 def _resolve_path(transport: str, address: Any) -> Place:
+    if not address:
+        address = b"\0" + os.urandom(3).hex()[:5].encode()  # unix(7): autobind
     path = address if isinstance(address, str) else bytes(memoryview(_path_like(address)))
     raw = os.fsencode(path) if isinstance(path, str) else path
     if len(raw) > _PATH_BYTES + raw.startswith(b"\0"):

@@ -10,11 +10,17 @@ from typing import Any
 from socketless.late import Watch
 from socketless.loopback.patches import Patches
 
-# The module that is changed, and which of ours does it.
+# The module that is changed, and what of ours does it.
 _MODULES = {
-    "ssl": "tls",
-    "uvloop": "event_loops",
+    "ssl": ("tls", "patch"),
+    "subprocess": ("programs", "patch"),
+    "uvloop": ("event_loops", "patch"),
+    "multiprocessing.popen_forkserver": ("processes", "patch_fork_server"),
+    "multiprocessing.connection": ("processes", "patch"),
 }
+
+
+_unfinished: list[Callable[[], None]] = []  # for modules that were in the middle of being imported
 
 
 class LatePatches:
@@ -25,18 +31,28 @@ class LatePatches:
         self._watches = [self._watch(name) for name in _MODULES]
 
     def _watch(self, name: str) -> Watch | None:
-        if name in sys.modules:
+        if name not in sys.modules:
+            return Watch(name, lambda: self._patch(name))
+        if getattr(sys.modules[name].__spec__, "_initializing", False):
+            _unfinished.append(lambda: self._patch(name))  # it is who imports `socket`, and so has us installed
+        else:
             self._patch(name)
-            return None
-        return Watch(name, lambda: self._patch(name))
+        return None
 
     def _patch(self, name: str) -> None:
-        ours = import_module(f"socketless.loopback.{_MODULES[name]}")
-        patch: Callable[[Any, Patches], None] = ours.patch
+        ours, function = _MODULES[name]
+        patch: Callable[[Any, Patches], None] = getattr(import_module(f"socketless.loopback.{ours}"), function)
         patch(sys.modules[name], self._patches)
 
     def close(self) -> None:
         """Watch no more."""
+        _unfinished.clear()
         for watch in self._watches:
             if watch is not None:
                 watch.close()
+
+
+def finish() -> None:
+    """Do what had to wait; to be called before the first socket is made."""
+    while _unfinished:
+        _unfinished.pop()()

@@ -11,12 +11,16 @@ What is virtual about it is in a table, since objects of the class have no room 
 from __future__ import annotations
 
 import _socket
+import errno
+import os
+import stat
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from socketless.loopback import inherited, openfile, real
+from socketless.loopback import inherited, late_patches, openfile, real
 from socketless.loopback import virtual as virtuals
+from socketless.loopback.pipes import failure
 from socketless.loopback.virtual import ElsewhereError, Virtual
 
 _virtuals: dict[int, Virtual] = {}  # by the id() of its socket object, which removes it when it dies
@@ -74,6 +78,7 @@ class Methods:
     __slots__ = ()
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+        late_patches.finish()
         _virtuals.pop(id(self), None)
         virtual = _new(family, type, proto) if fileno is None else _existing(fileno, family)
         if virtual is None:
@@ -99,7 +104,7 @@ class Methods:
         except _socket.gaierror:
             raise
         except TimeoutError as error:
-            return error.errno or virtuals.errno.EWOULDBLOCK
+            return error.errno or errno.EWOULDBLOCK
         except OSError as error:
             if error.errno is None:
                 raise
@@ -147,4 +152,6 @@ def _existing(number: int, family: int) -> Virtual | None:
     if not isinstance(number, int) or number < 0:
         return None
     file = openfile.find(number) or inherited.restore(number, int(family))
+    if file is None and not stat.S_ISSOCK(os.fstat(number).st_mode):
+        raise failure(errno.ENOTSOCK)  # the kernel might not be asked: sandboxes refuse it before they look
     return None if file is None else Virtual(file, number, _socket.getdefaulttimeout())

@@ -8,9 +8,10 @@ while it is open. A number that has been closed behind our back, and is somebody
 from __future__ import annotations
 
 import errno
-from _socket import SO_RCVBUF, SO_SNDBUF, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET
+from _socket import SO_ERROR, SO_RCVBUF, SO_SNDBUF, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET
 from os import close, dup, dup2, getpid
-from typing import Any
+from typing import Any, Protocol
+from weakref import ReferenceType, ref
 
 from socketless.loopback import options as option_values
 from socketless.loopback import pipes
@@ -27,6 +28,12 @@ from socketless.loopback.stream import Stream
 _files: dict[Identity, OpenFile] = {}  # every one that has a number
 
 
+class Watcher(Protocol):
+    """Who waits for numbers in a way that depends on what they stand for."""
+
+    def renew(self, number: int) -> None: ...
+
+
 class OpenFile:
     """A virtual socket: what several numbers and objects may stand for. `state` says what it is at the moment."""
 
@@ -37,6 +44,7 @@ class OpenFile:
         self.bound: Bound | None = None
         self.error = 0  # of a connect() that did not wait; SO_ERROR tells it once
         self.is_connecting = False  # such a connect() has not been asked for its end yet
+        self._watchers: list[ReferenceType[Watcher]] = []
         self._identity: Identity | None = None
         self.state: State
         if state is not None:
@@ -74,7 +82,28 @@ class OpenFile:
         number = self.number()
         self._identity = identity(number)
         _files[self._identity] = self
+        self._tell_watchers()
         return number
+
+    def watched_by(self, watcher: Watcher) -> bool:
+        """Tell somebody who waits for its numbers when they stand for another descriptor; return whether that can be."""
+        changes = isinstance(self.state, Idle) or (isinstance(self.state, Datagram) and self.bound is None)
+        if changes:
+            self._watchers.append(ref(watcher))
+        return changes
+
+    def _tell_watchers(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for reference in watchers:
+            watcher = reference()
+            if watcher is not None:
+                for number in self.numbers:
+                    watcher.renew(number)
+
+    def is_passed_on(self) -> None:
+        """Take notice that another process will have it, too, and may accept what comes."""
+        if self.bound is not None:
+            self.bound.is_shared = True
 
     def copy_number(self, number: int) -> int:
         """As `dup()`."""
@@ -96,6 +125,7 @@ class OpenFile:
         finally:
             if is_last:
                 self.state.close()  # after the number: see stream.py, and who looks for a reset
+                self.state = Closed(self.family)
                 if self.bound is not None:
                     self.bound.close()
                     self.bound = None
@@ -124,7 +154,7 @@ class OpenFile:
         """As `getsockopt()`."""
         if level != SOL_SOCKET:
             return self.options.get(level, option, size)
-        if option == option_values.SO_ERROR:
+        if option == SO_ERROR:
             return self.take_error()
         peer = getattr(self.state, "peer_pid", 0)
         value = option_values.fixed(self.family, self.kind, self.protocol, self.state.is_listening, option, peer)

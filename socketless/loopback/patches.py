@@ -12,6 +12,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._originals: list[tuple[Any, str, Any]] = []
+        self._items: list[tuple[dict[Any, Any], Any, Any]] = []
 
     def __bool__(self) -> bool:
         return bool(self._originals)
@@ -26,8 +27,16 @@ class Patches:
         self._originals.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
+    def set_item(self, owner: dict[Any, Any], key: Any, value: Any) -> None:
+        """Replace an item of a dictionary, which has one."""
+        self._items.append((owner, key, owner[key]))
+        owner[key] = value
+
     def undo(self) -> None:
         """Put everything back, the last one first."""
+        while self._items:
+            dictionary, key, item = self._items.pop()
+            dictionary[key] = item
         while self._originals:
             owner, name, original = self._originals.pop()
             if original is _MISSING:

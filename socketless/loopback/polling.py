@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from socketless.loopback import openfile
+from socketless.loopback.openfile import OpenFile
 from socketless.loopback.patches import Patches
 
 _IN, _OUT, _HUP, _ERR = select.POLLIN, select.POLLOUT, select.POLLHUP, select.POLLERR
@@ -42,11 +43,15 @@ class _Both:
     def __init__(self) -> None:
         self._writers: dict[int, tuple[int, bool]] = {}  # by number, and whether that is watched as well, for reading
         self._numbers: dict[int, int] = {}  # by writer
+        self._changing: dict[int, int] = {}  # what is watched of numbers that will stand for another descriptor
 
     def _register(self, fd: Any, events: int) -> None:
         number = _number(fd)
         self._forget_closed(number)
-        writer = _writer(number, events)
+        file = openfile.find(number)
+        if file is not None and file.watched_by(self):
+            self._changing[number] = events
+        writer = _writer(file, events)
         if writer is None:
             self._real.register(number, events)
             return
@@ -65,6 +70,7 @@ class _Both:
 
     def _unregister(self, fd: Any) -> None:
         number = _number(fd)
+        self._changing.pop(number, None)
         if number not in self._writers:
             self._real.unregister(number)
             return
@@ -77,11 +83,21 @@ class _Both:
 
     def _modify(self, fd: Any, events: int) -> None:
         number = _number(fd)
-        if number not in self._writers and _writer(number, events) is None:
+        if number not in self._writers and _writer(openfile.find(number), events) is None:
             self._real.modify(number, events)
         else:
             self._unregister(number)
             self._register(number, events)
+
+    def renew(self, number: int) -> None:
+        """Watch what a number stands for now: the kernel goes by what it stood for."""
+        events = self._changing.get(number)
+        if events is not None:
+            with suppress(OSError, KeyError):
+                self._unregister(number)
+            self._changing.pop(number, None)
+            with suppress(OSError):
+                self._register(number, events)
 
     def _translate(self, events: list[Event]) -> list[Event]:
         found: dict[int, int] = {}
@@ -101,12 +117,11 @@ def _number(fd: Any) -> int:
     return fd if isinstance(fd, int) else int(fd.fileno())
 
 
-def _writer(number: int, events: int) -> int | None:
+def _writer(file: OpenFile | None, events: int) -> int | None:
     """Return the descriptor to watch in place of a number's writing; `None`: the number itself."""
-    if not events & _WRITING:
+    if file is None or not events & _WRITING or file.state.write_fd < 0:
         return None
-    file = openfile.find(number)
-    return None if file is None or file.state.write_fd < 0 else file.state.write_fd
+    return file.state.write_fd
 
 
 def _of_socket(number: int, event: int) -> int:
@@ -125,7 +140,7 @@ class Poll(_Both):
 
     def register(self, fd: Any, eventmask: int = _DEFAULT_POLL, /) -> None:
         number = _number(fd)
-        if number in self._writers or _writer(number, eventmask) is not None:
+        if number in self._writers or _writer(openfile.find(number), eventmask) is not None:
             with suppress(OSError, KeyError):  # to register once more is to change it
                 self._unregister(number)
         self._register(number, eventmask)
@@ -199,7 +214,7 @@ class _Select:
         watched: list[Any] = []
         origins: dict[int, list[Any]] = {}
         for one in writers:
-            writer = _writer(_number(one), _OUT)
+            writer = _writer(openfile.find(_number(one)), _OUT)
             watched.append(one if writer is None else writer)
             if writer is not None:
                 origins.setdefault(writer, []).append(one)

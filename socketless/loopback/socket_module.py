@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import os
 import socket
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from socketless.loopback import names, openfile, virtual
 from socketless.loopback.methods import Methods
 from socketless.loopback.patches import Patches
+
+
+_sendfile = os.sendfile
 
 
 class _CModule(ModuleType):
@@ -59,6 +63,14 @@ def close(number: int) -> None:
         file.close(number)
 
 
+def sendfile(out_fd: int, in_fd: int, offset: Any, count: int, *args: Any, **kwargs: Any) -> int:
+    """As `os.sendfile()`."""
+    file = openfile.find(out_fd)
+    if file is None:
+        return _sendfile(out_fd, in_fd, offset, count, *args, **kwargs)
+    return file.state.send_file(in_fd, offset, count)
+
+
 def patch(patches: Patches) -> None:
     """Make the sockets of the module virtual."""
     patches.set_special(socket.socket, "__bases__", (Methods, _socket.socket))
@@ -66,5 +78,6 @@ def patch(patches: Patches) -> None:
     patches.set(socket, "_socket", _CModule())
     patches.set(socket, "dup", dup)
     patches.set(socket, "close", close)
+    patches.set(os, "sendfile", sendfile)
     for name in ("gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"):
         patches.set(socket, name, getattr(names, name))

@@ -81,6 +81,10 @@ class State:
         """Give bytes for an address."""
         self.refuse("send")
 
+    def send_file(self, fd: int, offset: int | None, count: int) -> int:
+        """As `os.sendfile()`."""
+        self.refuse("send")
+
     def accept(self, fd: int) -> Accepted:
         """Take the next connection."""
         self.refuse("accept")

@@ -28,6 +28,7 @@ from socketless.loopback.handover import Unaccepted
 from socketless.loopback.pipes import READABLE, failure
 from socketless.loopback.state import Buffer, Message, State
 
+_sendfile = os.sendfile  # socket_module.py puts another one in its place
 _IOV_MAX = 1024  # <limits.h>; sysconf() is refused in some sandboxes
 
 
@@ -129,10 +130,7 @@ class Stream(State):
         return self.write_all_of([data])
 
     def write_all_of(self, buffers: Sequence[Buffer]) -> int:
-        if self._writes_no_more:
-            raise failure(errno.EPIPE)
-        if self._unaccepted is not None:
-            self._settle()
+        self._check_writing()
         try:
             return self._write(buffers)
         except BlockingIOError:
@@ -141,6 +139,16 @@ class Stream(State):
             return self._write(buffers)
         except BrokenPipeError:
             return self._write_to_nobody(sum(memoryview(data).nbytes for data in buffers))
+
+    def _check_writing(self) -> None:
+        if self._writes_no_more:
+            raise failure(errno.EPIPE)
+        if self._unaccepted is not None:
+            self._settle()
+
+    def send_file(self, fd: int, offset: int | None, count: int) -> int:
+        self._check_writing()
+        return _sendfile(self.write_fd, fd, offset, count)
 
     def _write(self, buffers: Sequence[Buffer]) -> int:
         if len(buffers) == 1:

@@ -16,7 +16,8 @@ from _socket import (
     SOCK_STREAM,
     getdefaulttimeout,
 )
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import index
 from typing import Any, TypeVar
 
 from socketless.loopback import idle, openfile, places
@@ -86,6 +87,8 @@ class Virtual:
         self.file, self.number = openfile.closed(file), -1
         if not isinstance(file.state, openfile.Closed):
             file.close(number)
+        elif number >= 0:
+            raise failure(errno.EBADF)  # somebody has closed the number
 
     def settimeout(self, timeout: Any) -> None:
         self.timeout = _seconds(timeout)
@@ -171,7 +174,8 @@ class Virtual:
 
     def listen(self, backlog: int = 128, /) -> None:
         self._check_open()
-        backlog.__index__()
+        if index(backlog) > 0x7FFFFFFF:
+            raise OverflowError("Python int too large to convert to C int")
         state = self.file.state
         if isinstance(state, Listening):
             state.listen()
@@ -296,11 +300,13 @@ class Virtual:
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
         if bufsize < 0:
             raise ValueError("negative buffer size in recvmsg()")
+        _check_room(ancbufsize)
         message = self._receive(bufsize, flags)
         return message.data, [], message.flags, message.address
 
     def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> tuple[int, list[Any], int, Any]:
-        views = [_writable(buffer, 0, "recvmsg_into") for buffer in buffers]
+        views = [_writable(buffer, 0, "recvmsg_into") for buffer in _iterable(buffers, "recvmsg_into", 1)]
+        _check_room(ancbufsize)
         message = self._receive(sum(view.nbytes for view in views), flags)
         left = memoryview(message.data)
         for view in views:
@@ -309,7 +315,7 @@ class Virtual:
         return len(message.data), [], message.flags, message.address
 
     def _receive(self, size: int, flags: int) -> Message:
-        if flags & MSG_OOB:
+        if index(flags) & MSG_OOB:
             raise failure(errno.EINVAL)
         is_peek = bool(flags & MSG_PEEK)
         message = self._patiently(lambda: self.file.state.receive(self.fileno(), size, peek=is_peek), READABLE, flags)
@@ -352,7 +358,7 @@ class Virtual:
         if not 1 <= len(args) <= 2:
             raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(args)} given)")
         flags = args[0] if len(args) == 2 else 0
-        return self._send_to(data, args[-1], flags.__index__())
+        return self._send_to(_readable(data), args[-1], index(flags))
 
     def _send_to(self, data: Buffer, address: Any, flags: int) -> int:
         self._check_open()
@@ -367,8 +373,10 @@ class Virtual:
         return self._patiently(lambda: state.send_to(data, place), WRITABLE, flags)
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        pieces = list(buffers)
-        if list(ancdata):
+        pieces = [_readable(piece) for piece in _iterable(buffers, "sendmsg", 1)]
+        messages = [_control(item) for item in _iterable(ancdata, "sendmsg", 2)]
+        index(flags)
+        if messages:
             raise failure(errno.EOPNOTSUPP)
         if address is not None:
             return self._send_to(b"".join(bytes(piece) for piece in pieces), address, flags)
@@ -419,6 +427,33 @@ def _seconds(timeout: Any) -> float | None:
     if seconds < 0:
         raise ValueError("Timeout value out of range")
     return seconds
+
+
+def _readable(data: Any) -> memoryview:
+    try:
+        return memoryview(data)
+    except TypeError:
+        raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
+
+
+def _iterable(values: Any, call: str, number: int) -> Iterable[Any]:
+    try:
+        return iter(values)
+    except TypeError:
+        raise TypeError(f"{call}() argument {number} must be an iterable") from None
+
+
+def _control(item: Any) -> tuple[int, int, bytes]:
+    try:
+        level, kind, data = item
+    except (TypeError, ValueError):
+        raise TypeError("[sendmsg() ancillary data items] must be sequence of length 3") from None
+    return index(level), index(kind), bytes(_readable(data))
+
+
+def _check_room(size: Any) -> None:
+    if not 0 <= index(size) <= 0x7FFFFFFF:
+        raise ValueError("invalid ancillary data buffer length")
 
 
 def _writable(buffer: Any, size: int, call: str) -> memoryview:
