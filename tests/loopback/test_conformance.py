@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _socket
 import gc
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 
 from loopback.checks import Net, limited
 from loopback.conformance import CHECKS
+from loopback.probe import why_not_real
 from socketless import loopback
 from support import nothing_leaks
 
@@ -20,29 +20,12 @@ if sys.platform != "linux":
     pytest.skip("what is asserted here is what Linux does", allow_module_level=True)
 
 
-def why_not_real() -> str:
-    """Why real sockets cannot be tried here, if they cannot."""
-    for family, address in ((_socket.AF_INET, ("127.0.0.1", 0)), (_socket.AF_INET6, ("::1", 0)), (_socket.AF_UNIX, "")):
-        listener = client = None
-        try:
-            listener, client = _socket.socket(family), _socket.socket(family)
-            listener.bind(address)
-            listener.listen()
-            client.connect(listener.getsockname())
-        except OSError as error:
-            return f"sockets are refused here: family {family}: {error}"
-        finally:
-            for one in (listener, client):
-                if one is not None:
-                    one.close()
-    return ""
-
-
 @contextmanager
 def real() -> Iterator[None]:
+    if loopback.is_installed():
+        pytest.skip("virtual sockets are installed: real ones are refused here")
     if reason := why_not_real():
         pytest.skip(reason)
-    assert not loopback.is_installed()
     yield
 
 
