@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 
-class Watch(MetaPathFinder):
+class Watch:  # a MetaPathFinder, whose module takes many others to import
     """Calls a function after each import of a module, from construction to `close()`.
 
     The function runs in the thread that imports, which holds that module's import lock.

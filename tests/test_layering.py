@@ -173,11 +173,20 @@ def test_public_names() -> None:
 
 
 # What opens a socket, or has asyncio open one. The README says the same, in its part on `socketless serve`.
-OPENS_SOCKETS = {"lowlevel.streams", "requests.unix", "sandbox", "unix_server"}
+OPENS_SOCKETS = {
+    "loopback.processes",  # virtual ones
+    "loopback.real",  # for what is not on loopback
+    "loopback.socket_module",
+    "lowlevel.streams",
+    "requests.unix",
+    "sandbox",
+    "unix_server",
+}
 
 
 def opens_sockets(path: Path) -> bool:
     calls = {"socket.socket", "socket.socketpair", "socket.create_connection", "socket.create_server", "socket.fromfd"}
+    calls |= {"_socket.socket", "_socket.socketpair"}
     methods = {"create_unix_connection", "create_unix_server", "start_unix_server", "open_unix_connection"}
     return any(
         isinstance(node, ast.Call)

@@ -4,21 +4,22 @@
 are on loopback. Whoever uses them need not know: they are objects of the same classes, their numbers can be waited for,
 and what they do and how they fail is what real ones do. For everything else, there are real sockets as before.
 
-    socket.socket ──▶ methods.py ──▶ virtual.py ──▶ openfile.py ──▶ idle / listening / stream / datagram.py ──▶ pipes.py
-    one object                       its number,    what several    what it is at the moment                    the kernel
-                                     time limit     numbers share
+    socket.socket ─▶ methods.py ─▶ virtual.py ─▶ openfile.py ─▶ idle / listening / stream / datagram.py ─▶ pipes.py
+    one object                     its number,   what several   what it is at the moment                   the kernel
+                                   time limit    numbers share
 
-A connection is two pipes, and nothing of it is in memory: so the kernel keeps what is written, says when it is too much,
-wakes who waits, and ends it with the process. It makes no difference whether the other side is a thread, a child of
-`fork()` or a program: places.py finds it by a FIFO in a folder that they share, handover.py brings it the pipes. There
-is no thread behind it and, but for binding an address, no lock.
+A connection is two pipes, and nothing of it is in memory: so the kernel keeps what is written, says when it is too
+much, wakes who waits, and ends it with the process. It makes no difference whether the other side is a thread, a child
+of `fork()` or a program: places.py finds it by a FIFO in a folder that they share, handover.py brings it the pipes.
+There is no thread behind it and, but for binding an address, no lock.
 
-**What a number is.** `fileno()` is the reading end of a pipe, and what it says to `select`, `poll` and `epoll` is true: it
-is readable when there is something to be read, to be accepted, or the end. Writing is another descriptor; one number
+**What a number is.** `fileno()` is the reading end of a pipe, and what it says to `select`, `poll` and `epoll` is true:
+it is readable when there is something to be read, to be accepted, or the end. Writing is another descriptor; one number
 cannot be both (an eventfd could, but it cannot say "neither", and a loop that waits for both would spin). So the
 waiting functions of the module `select` are replaced by ones that know the other descriptor, see polling.py: with them
-each event loop that is written in Python waits for both directions exactly. Who has taken the originals before, or waits
-in C, is told of reading as always, and never of writing.
+each event loop that is written in Python waits for both directions exactly. Who has taken the originals before, or
+waits in C, is told of reading as always, and never of writing. Nor can a bare number be written to: `os.write()` and
+`open()` of it fail with EBADF.
 """
 
 from __future__ import annotations
@@ -30,22 +31,28 @@ from socketless.loopback.patches import Patches
 
 __all__ = ["install", "is_installed", "uninstall"]
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _patches = Patches()  # guarded by _lock
+_is_installing = False  # guarded by _lock; the import of `socket` that belongs to it may ask for it once more
 _late: Any = None  # guarded by _lock; what is changed when it is imported
 
 
 def install() -> None:
-    """Make sockets virtual where both sides are on loopback, in this process and in the Python processes that it starts.
+    """Make sockets virtual where both sides are on loopback: in this process and in the Python ones that it starts.
 
     Those that exist already stay as they are. Calling it again does nothing.
     """
-    global _late
+    global _is_installing, _late
     with _lock:
-        if not _patches:
+        if _patches or _is_installing:
+            return
+        _is_installing = True
+        try:
             from socketless.loopback import installing
 
             _late = installing.install(_patches)
+        finally:
+            _is_installing = False
 
 
 def is_installed() -> bool:
@@ -54,7 +61,7 @@ def is_installed() -> bool:
 
 
 def uninstall() -> None:
-    """Make new sockets real again; the virtual ones that are still open cannot be used any more. May be called twice."""
+    """Make new sockets real again. Virtual ones that are still open cannot be used any more. May be called twice."""
     with _lock:
         if _patches:
             from socketless.loopback import installing

@@ -135,7 +135,7 @@ def _host_and_port(call: str, family: int, address: Any) -> tuple[str, int]:
 
 
 def numeric(family: int, host: str) -> str | None:
-    """Return a host as a number, an IPv4 one without IPv6's dress; `None`: a name that is not known to be on loopback."""
+    """Return a host as a number, an IPv4 one without IPv6's dress; `None`: it is a name, and not one of loopback."""
     if not host:
         return _ANY[family]
     number = _literal(family, host)

@@ -26,7 +26,7 @@ class Datagram(State):
 
     def __init__(self, family: int) -> None:
         super().__init__(family)
-        # Nobody writes into this one. It stands for the socket while it is not bound, and afterwards says that it can write.
+        # Nobody writes into this one. It stands for the socket before that has a name, and later says it can write.
         self.read_fd, self.write_fd = make_pipe()
         self.bound: Bound | None = None
         self._peer: Place | None = None
@@ -102,7 +102,7 @@ class Datagram(State):
         """Send to a place.
 
         Raises:
-            OSError: EMSGSIZE; ECONNREFUSED, of a UNIX socket that is not there, and of what a connected one sent before.
+            OSError: EMSGSIZE; ECONNREFUSED, of a UNIX socket that is not there, or of what was sent before.
             BlockingIOError: of UNIX sockets, who is there has too much to read.
         """
         size = memoryview(data).nbytes

@@ -1,4 +1,4 @@
-"""Event loops that wait in C open sockets in C, too, which nobody can rescue: asyncio's own takes the place of uvloop's."""
+"""Loops that wait in C open their sockets in C, too, where nobody can help: asyncio's take the place of uvloop's."""
 
 from __future__ import annotations
 

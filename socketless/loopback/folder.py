@@ -10,6 +10,7 @@ socketless-XXXX/
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -39,13 +40,23 @@ def _inherited() -> str | None:
 
 
 def _make() -> str:
-    path = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"socketless-{os.urandom(6).hex()}")
+    # In memory, if possible: a connection between processes makes and removes a few names.
+    for parent in ("/dev/shm", os.environ.get("TMPDIR") or "/tmp"):
+        path = os.path.join(parent, f"socketless-{os.urandom(6).hex()}")
+        with suppress(OSError):
+            _fill(path)
+            os.environ[VARIABLE] = path
+            atexit.register(_remove, path, os.getpid())
+            return path
+    raise OSError(errno.EROFS, "loopback needs a folder that can be written to; set TMPDIR to one", parent)
+
+
+def _fill(path: str) -> None:
+    """Make the folder, and see whether FIFOs can be made there."""
     os.mkdir(path, 0o700)
     for name in ("c", "d"):
         os.mkdir(os.path.join(path, name))
-    os.environ[VARIABLE] = path
-    atexit.register(_remove, path, os.getpid())
-    return path
+    os.mkfifo(os.path.join(path, "lock"), 0o600)
 
 
 def _remove(path: str, owner: int) -> None:
@@ -72,7 +83,7 @@ def unique() -> str:
 @contextmanager
 def locked() -> Iterator[None]:
     """Keep all others, threads and processes, from the same."""
-    fd = os.open(os.path.join(open_folder(), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(os.path.join(open_folder(), "lock"), os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

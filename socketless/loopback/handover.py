@@ -1,10 +1,10 @@
 """How a connection comes from who connects to who accepts.
 
-A connection is two pipes, and who connects makes both. Within one process, the two ends that are the other side's wait in
-a table; what is written to the listener's FIFO says which they are.
+A connection is two pipes, and who connects makes both. Within one process, the two ends that are the other side's wait
+in a table; what is written to the listener's FIFO says which they are.
 
-Between processes (and where a listener is inherited, so that nobody knows who will accept) the pipes have names, and who
-accepts opens them. Until then
+Between processes (and where a listener is inherited, so that nobody knows who will accept) the pipes have names, and
+who accepts opens them. Until then
 
     who connects holds                                    so that
     the reading end of `.down`                            it waits: without a writer, there is no end yet
@@ -12,8 +12,8 @@ accepts opens them. Until then
     the reading end of `.up`, and never reads             what it writes before somebody has accepted is kept
     the listener's FIFO, for writing                      it sees that the listener has gone
 
-To accept is to open both and then to remove `.up`, whose absence says so. Who closes what nobody has accepted renames it,
-and leaves in `.rest` what was written until then: whichever of the two is first decides.
+To accept is to open both and then to remove `.up`, whose absence says so. Who closes what nobody has accepted renames
+it, and leaves in `.rest` what was written until then: whichever of the two is first decides.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _remove(path: str) -> bool:
 
 
 def _wait_until_closed(path: str) -> None:
-    # Who has connected is leaving what it has written, unless it is killed meanwhile; it holds the pipe until that is done.
+    # Who has connected is leaving what it has written, and holds the pipe until that is done, unless it is killed.
     up = _open(path + ".closing", _READ)
     if up >= 0:
         with suppress(TimeoutError):

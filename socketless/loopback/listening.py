@@ -1,4 +1,4 @@
-"""A socket that others connect to: its number is a FIFO, and what is in it are the connections that nobody has accepted."""
+"""A socket that others connect to: its number is a FIFO, in which are the connections that nobody has accepted."""
 
 from __future__ import annotations
 

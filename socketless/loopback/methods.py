@@ -100,7 +100,7 @@ class Methods:
         if id(self) not in _virtuals:
             return _socket.socket.connect_ex(self, address)  # type: ignore[arg-type]
         try:
-            self.connect(address)
+            Methods.connect(self, address)  # not a subclass's: SSLSocket's calls this one
         except _socket.gaierror:
             raise
         except TimeoutError as error:

@@ -86,7 +86,7 @@ class OpenFile:
         return number
 
     def watched_by(self, watcher: Watcher) -> bool:
-        """Tell somebody who waits for its numbers when they stand for another descriptor; return whether that can be."""
+        """Tell somebody when its numbers stand for another descriptor; return whether they ever will."""
         changes = isinstance(self.state, Idle) or (isinstance(self.state, Datagram) and self.bound is None)
         if changes:
             self._watchers.append(ref(watcher))
@@ -112,7 +112,7 @@ class OpenFile:
         return copy
 
     def close(self, number: int, *, keep_number: bool = False) -> None:
-        """Close a number; with the last one, the socket is closed. A number that is kept is somebody else's file already."""
+        """Close a number; with the last one, the socket is closed. One that is kept is somebody else's already."""
         is_last = self.numbers <= {number}
         if is_last:
             if number >= 0 and not keep_number:

@@ -1,7 +1,7 @@
 """What this package asks of the kernel: pipes, and the waiting for them.
 
-Nothing else of the package is above what is here: a pipe's bytes, its ends, and the end of a process that held one are the
-kernel's business. So a fork, a `kill -9`, a full buffer and a Ctrl-C need no care of ours.
+A pipe's bytes, its ends, and the end of a process that held one are the kernel's business. So a fork, a `kill -9`, a
+full buffer and a Ctrl-C need little care of ours.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def reopen_for_writing(fd: int) -> int:
 
 
 def add_byte(fd: int) -> bool:
-    """Put a byte into the pipe that we have a reading end of, so that it is readable; return whether that was possible."""
+    """Put a byte into the pipe that we have a reading end of, so that it is readable; return whether it is there."""
     with suppress(OSError):
         writer = reopen_for_writing(fd)
         try:

@@ -1,8 +1,8 @@
 """Who is bound where, in all processes of the folder.
 
 Each bound socket has a FIFO, `transport/port/host,options,number`, which it holds open for reading. So it is the kernel
-who knows whether somebody is there: to open the FIFO for writing says ENXIO once the last process that held it has gone,
-even if it was killed. That the socket listens is a bit of the FIFO's mode.
+who knows whether somebody is there: to open the FIFO for writing says ENXIO once the last process that held it has
+gone, even if it was killed. That the socket listens is a bit of the FIFO's mode.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def _covers(host: str, options: Options, other: str) -> bool:
 def find(place: Place) -> tuple[int, Bound | None] | None:
     """Return where to write what is meant for a place: a FIFO's descriptor, and who reads it if it is one of us.
 
-    The descriptor is the caller's to close, unless it is that of one of us. `None`: nobody is there, or does not listen.
+    The descriptor is the caller's to close, unless it is that of one of us. `None`: nobody is there, or nobody listens.
     """
     mine = [one for one in _mine.get(place[:2], ()) if _covers(one.place.host, one.options, place.host)]
     if mine:

@@ -1,8 +1,8 @@
 """`select.select`, `select.poll` and `select.epoll` for sockets that are read at one descriptor and written at another.
 
-What waits for a virtual socket's number to be readable is the kernel's affair. What waits for it to be writable is sent to
-the other descriptor here, and comes back under the number. What the kernel says of a pipe's end is put into a socket's
-words: a connection that the other side has ended is readable (EPOLLRDHUP), and hung up only when both have.
+What waits for a virtual socket's number to be readable is the kernel's affair. What waits for it to be writable is sent
+to the other descriptor here, and comes back under the number. What the kernel says of a pipe's end is put into a
+socket's words: a connection that the other side has ended is readable, not hung up.
 """
 
 from __future__ import annotations

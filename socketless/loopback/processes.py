@@ -1,8 +1,8 @@
 """multiprocessing on virtual sockets: its connections know a bare number, and pass numbers on to other processes.
 
 `Pipe()`, `Listener`, `Client` and `Manager` work as they are, once a `Connection` knows that it writes at another
-descriptor than the one that it reads from, and once that one, too, goes to a child that is spawned. A fork server is sent
-descriptors through a socket, which pipes cannot do: processes of that start method are spawned.
+descriptor than the one that it reads from, and once that one, too, goes to a child that is spawned. A fork server is
+sent descriptors through a socket, which pipes cannot do: processes of that start method are spawned.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _reduce_socket_with(original: Callable[[Any], _Reduced]) -> Callable[[Any], 
 def _packed(virtual: Virtual) -> tuple[Any, ...]:
     file, state = virtual.file, virtual.file.state
     assert isinstance(state, Stream)
-    ends = reduction.DupFd(virtual.number), reduction.DupFd(state.write_fd)  # type: ignore[attr-defined]
+    ends = reduction.DupFd(virtual.number), reduction.DupFd(state.write_fd)
     return (*ends, file.family, file.kind, file.protocol, state.local, state.peer)
 
 

@@ -12,7 +12,6 @@ from socketless.loopback import names, openfile, virtual
 from socketless.loopback.methods import Methods
 from socketless.loopback.patches import Patches
 
-
 _sendfile = os.sendfile
 
 

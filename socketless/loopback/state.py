@@ -6,8 +6,8 @@
 
     Datagram                      from the beginning to the end
 
-A state holds the descriptors that go with it and does what a call does there, without ever waiting: BlockingIOError says
-that there is nothing to be had yet. virtual.py waits.
+A state holds the descriptors that go with it and does what a call does there, without ever waiting: BlockingIOError
+says that there is nothing to be had yet. virtual.py waits.
 """
 
 from __future__ import annotations

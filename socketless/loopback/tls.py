@@ -26,8 +26,8 @@ _TYPES = range(20, 25)
 class _Connection:
     """What `ssl.SSLSocket` has as its `_sslobj`. What is not here is the business of the TLS object inside.
 
-    It reads record by record, as OpenSSL does from a socket: a record that nobody has asked for stays in the pipe, where
-    `select` sees it.
+    It reads record by record, as OpenSSL does from a socket: a record that nobody has asked for stays in the pipe,
+    where `select` sees it.
     """
 
     def __init__(self, context: Any, sock: Any, virtual: Virtual, **options: Any) -> None:

@@ -16,11 +16,11 @@ from _socket import (
     SOCK_STREAM,
     getdefaulttimeout,
 )
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from operator import index
 from typing import Any, TypeVar
 
-from socketless.loopback import idle, openfile, places
+from socketless.loopback import arguments, idle, openfile, places
 from socketless.loopback.addresses import Place, reached, resolve
 from socketless.loopback.datagram import Datagram
 from socketless.loopback.idle import Idle, NobodyThere
@@ -91,7 +91,7 @@ class Virtual:
             raise failure(errno.EBADF)  # somebody has closed the number
 
     def settimeout(self, timeout: Any) -> None:
-        self.timeout = _seconds(timeout)
+        self.timeout = arguments.seconds(timeout)
 
     def gettimeout(self) -> float | None:
         return self.timeout
@@ -219,7 +219,7 @@ class Virtual:
             raise failure(errno.EINPROGRESS)
 
     def _is_told_later(self, error: int = 0) -> bool:
-        # TCP takes its time, and who does not wait is told so, though it is done. Of a UNIX socket, it is known at once.
+        # TCP takes its time, and who does not wait is told so, though it is done. UNIX sockets do it at once.
         if self.timeout != 0 or self.file.family == AF_UNIX:
             return False
         self.file.is_connecting, self.file.error = True, error
@@ -276,9 +276,9 @@ class Virtual:
         return self._patiently(lambda: self.file.state.read(self.number, bufsize), READABLE)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        view = _writable(buffer, nbytes, "recv_into")
+        view = arguments.writable(buffer, nbytes, "recv_into")
         if flags & _SPECIAL:
-            return _fill(view, self._receive(view.nbytes, flags))
+            return arguments.fill(view, self._receive(view.nbytes, flags))
         try:
             return self.file.state.read_into(self.number, view)
         except BlockingIOError:
@@ -293,20 +293,22 @@ class Virtual:
         return message.data, message.address
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
-        view = _writable(buffer, nbytes, "recvfrom_into")
+        view = arguments.writable(buffer, nbytes, "recvfrom_into")
         message = self._receive(view.nbytes, flags)
-        return _fill(view, message), message.address
+        return arguments.fill(view, message), message.address
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
         if bufsize < 0:
             raise ValueError("negative buffer size in recvmsg()")
-        _check_room(ancbufsize)
+        arguments.check_room(ancbufsize)
         message = self._receive(bufsize, flags)
         return message.data, [], message.flags, message.address
 
     def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> tuple[int, list[Any], int, Any]:
-        views = [_writable(buffer, 0, "recvmsg_into") for buffer in _iterable(buffers, "recvmsg_into", 1)]
-        _check_room(ancbufsize)
+        views = [
+            arguments.writable(buffer, 0, "recvmsg_into") for buffer in arguments.iterable(buffers, "recvmsg_into", 1)
+        ]
+        arguments.check_room(ancbufsize)
         message = self._receive(sum(view.nbytes for view in views), flags)
         left = memoryview(message.data)
         for view in views:
@@ -358,7 +360,7 @@ class Virtual:
         if not 1 <= len(args) <= 2:
             raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(args)} given)")
         flags = args[0] if len(args) == 2 else 0
-        return self._send_to(_readable(data), args[-1], index(flags))
+        return self._send_to(arguments.readable(data), args[-1], index(flags))
 
     def _send_to(self, data: Buffer, address: Any, flags: int) -> int:
         self._check_open()
@@ -373,8 +375,8 @@ class Virtual:
         return self._patiently(lambda: state.send_to(data, place), WRITABLE, flags)
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        pieces = [_readable(piece) for piece in _iterable(buffers, "sendmsg", 1)]
-        messages = [_control(item) for item in _iterable(ancdata, "sendmsg", 2)]
+        pieces = [arguments.readable(piece) for piece in arguments.iterable(buffers, "sendmsg", 1)]
+        messages = [arguments.control(item) for item in arguments.iterable(ancdata, "sendmsg", 2)]
         index(flags)
         if messages:
             raise failure(errno.EOPNOTSUPP)
@@ -414,59 +416,3 @@ def _is_ours(family: int, kind: int, protocol: int) -> bool:
 
 
 _INTERNET = {(SOCK_STREAM, 0), (SOCK_STREAM, 6), (SOCK_DGRAM, 0), (SOCK_DGRAM, 17)}  # protocols: TCP, UDP
-
-
-def _seconds(timeout: Any) -> float | None:
-    if timeout is None:
-        return None
-    if not hasattr(timeout, "__float__") and not hasattr(timeout, "__index__"):
-        raise TypeError(f"'{type(timeout).__name__}' object cannot be interpreted as an integer")
-    seconds = float(timeout)
-    if seconds != seconds:
-        raise ValueError("Invalid value NaN (not a number)")
-    if seconds < 0:
-        raise ValueError("Timeout value out of range")
-    return seconds
-
-
-def _readable(data: Any) -> memoryview:
-    try:
-        return memoryview(data)
-    except TypeError:
-        raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
-
-
-def _iterable(values: Any, call: str, number: int) -> Iterable[Any]:
-    try:
-        return iter(values)
-    except TypeError:
-        raise TypeError(f"{call}() argument {number} must be an iterable") from None
-
-
-def _control(item: Any) -> tuple[int, int, bytes]:
-    try:
-        level, kind, data = item
-    except (TypeError, ValueError):
-        raise TypeError("[sendmsg() ancillary data items] must be sequence of length 3") from None
-    return index(level), index(kind), bytes(_readable(data))
-
-
-def _check_room(size: Any) -> None:
-    if not 0 <= index(size) <= 0x7FFFFFFF:
-        raise ValueError("invalid ancillary data buffer length")
-
-
-def _writable(buffer: Any, size: int, call: str) -> memoryview:
-    view = memoryview(buffer).cast("B")
-    if view.readonly:
-        raise TypeError(f"{call}() argument 1 must be read-write bytes-like object, not {type(buffer).__name__}")
-    if size < 0:
-        raise ValueError(f"negative buffersize in {call}")
-    if size > view.nbytes:
-        raise ValueError("buffer too small for requested bytes")
-    return view[:size] if size else view
-
-
-def _fill(view: memoryview, message: Message) -> int:
-    view[: len(message.data)] = message.data
-    return len(message.data)

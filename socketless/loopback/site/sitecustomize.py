@@ -4,8 +4,14 @@ It runs at the start of every Python process, in whatever environment, so it imp
 The work is done once somebody imports `socket`. Then comes the environment's own `sitecustomize`, if it has one.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+
+TYPE_CHECKING = False  # as typing's, which not every process imports
+if TYPE_CHECKING:
+    from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE = os.path.dirname(os.path.dirname(_HERE))
@@ -14,7 +20,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(_HERE))
 class _SocketWatch:
     """A finder that finds nothing, but sees to it that something is done after `socket` is imported."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != "socket":
             return None
         sys.meta_path.remove(self)
@@ -27,10 +33,10 @@ class _SocketWatch:
         return None
 
 
-def _install_after(loader):
+def _install_after(loader: Any) -> None:
     run = loader.exec_module
 
-    def exec_module(module):
+    def exec_module(module: Any) -> None:
         try:
             del loader.exec_module
         except AttributeError:
@@ -41,7 +47,7 @@ def _install_after(loader):
     loader.exec_module = exec_module
 
 
-def _install():
+def _install() -> None:
     try:
         from socketless import loopback
     except ImportError:  # another environment than that of who has started the rescue
@@ -50,22 +56,22 @@ def _install():
     loopback.install()
 
 
-def _load_package():
+def _load_package() -> None:
     from importlib.util import module_from_spec, spec_from_file_location
 
-    spec = spec_from_file_location(
+    spec: Any = spec_from_file_location(
         "socketless", os.path.join(_PACKAGE, "__init__.py"), submodule_search_locations=[_PACKAGE]
     )
     sys.modules["socketless"] = module = module_from_spec(spec)
     spec.loader.exec_module(module)
 
 
-def _go_on():
+def _go_on() -> None:
     """Run the environment's own `sitecustomize`, as if this one were not there."""
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
     own = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401
+        __import__("sitecustomize")
     except ImportError as error:
         if error.name != "sitecustomize":
             raise

@@ -1,0 +1,156 @@
+"""What is changed by `loopback.install()`, and that nothing of it is left after `uninstall()`."""
+
+from __future__ import annotations
+
+import _socket
+import multiprocessing.connection
+import os
+import select
+import selectors
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from socketless import loopback
+
+
+def everything() -> dict[str, Any]:
+    """Return all that install() may change."""
+    seen: dict[str, Any] = {}
+    modules = (socket, select, selectors, signal, ssl, subprocess, multiprocessing.connection, os)
+    for module in modules:
+        seen |= {f"{module.__name__}.{name}": value for name, value in vars(module).items()}
+    owners = (
+        socket.socket,
+        ssl.SSLContext,
+        ssl.SSLSocket,
+        selectors.SelectSelector,
+        selectors.PollSelector,
+        selectors.EpollSelector,
+        subprocess.Popen,
+        multiprocessing.connection.Connection,
+    )
+    for owner in owners:
+        seen |= {f"{owner.__qualname__}.{name}": value for name, value in vars(owner).items()}
+    seen["bases"] = socket.socket.__bases__
+    seen["defaults"] = socket.socket._real_close.__defaults__  # type: ignore[attr-defined]
+    seen["path"] = os.environ.get("PYTHONPATH")
+    return seen
+
+
+def test_nothing_is_left() -> None:
+    """Every attribute is what it was before, and so is the environment that children get."""
+    before = everything()
+    loopback.install()
+    loopback.install()
+    assert loopback.is_installed()
+    assert everything() != before
+    loopback.uninstall()
+    loopback.uninstall()
+    assert not loopback.is_installed()
+    assert everything() == before
+
+
+def test_the_class_stays() -> None:
+    """Whoever has imported or subclassed the class before has virtual sockets, too."""
+    from socket import socket as imported
+
+    class Mine(imported):
+        pass
+
+    loopback.install()
+    with Mine() as server, imported() as client:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        client.connect(server.getsockname())
+        assert type(client) is socket.socket is imported
+        assert isinstance(server, _socket.socket)
+        with server.accept()[0] as peer:
+            assert isinstance(peer, imported)
+    loopback.uninstall()
+
+
+def test_what_is_not_on_loopback(virtual: None) -> None:
+    """Another address than loopback's is for a real socket, and fails as it always did."""
+    with socket.socket() as sock:
+        assert error_far_away(lambda: sock) == error_far_away(_socket.socket)
+
+
+def error_far_away(make: Callable[[], Any]) -> int | None:
+    try:
+        sock = make()
+    except OSError as error:  # a real one may be refused at once
+        return error.errno
+    sock.settimeout(0.01)
+    with pytest.raises(OSError) as seen:
+        sock.connect(("192.0.2.1", 80))
+    sock.close()
+    return seen.value.errno
+
+
+def test_real_sockets_can_be_forbidden(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a real socket must not even be tried, it is refused without one."""
+    monkeypatch.setenv("SOCKETLESS_LOOPBACK_ONLY", "1")
+    with socket.socket() as sock, pytest.raises(PermissionError):
+        sock.connect(("192.0.2.1", 80))
+    with socket.socket() as sock, pytest.raises(ConnectionRefusedError):
+        sock.connect(("127.0.0.1", 1))
+
+
+def python(code: str, **env: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env={**os.environ, **env}, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_child_pays_nothing(virtual: None) -> None:
+    """A child that needs no socket imports nothing for it."""
+    code = "import sys; print(*sys.modules)"
+    plain = subprocess.run([sys.executable, "-c", code], env={}, check=True, capture_output=True, text=True).stdout
+    assert set(python(code).split()) - set(plain.split()) <= {"sitecustomize"}
+
+
+def test_a_child_pays_little(virtual: None) -> None:
+    """A child that needs sockets imports neither asyncio nor ssl nor multiprocessing for it."""
+    code = "import sys, socket; print(*sys.modules)"
+    absent = {"asyncio", "ssl", "multiprocessing", "subprocess", "ctypes", "tempfile", "random", "logging"}
+    more = set(python(code).split()) - set(python(code, SOCKETLESS_LOOPBACK="").split())
+    assert "socketless.loopback.methods" in more
+    assert more & absent == set()
+
+
+def test_its_own_sitecustomize(virtual: None, tmp_path: Path) -> None:
+    """The environment's own sitecustomize runs in a child, as if there were no other."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nprint('mine', [p for p in sys.path if p.endswith('site')])\n"
+    )
+    path = os.pathsep.join([os.environ["PYTHONPATH"], str(tmp_path)])
+    assert python("import sitecustomize; print(sitecustomize.__file__)", PYTHONPATH=path) == (
+        f"mine []\n{tmp_path / 'sitecustomize.py'}\n"
+    )
+
+
+def test_who_imports_socket_first(virtual: None) -> None:
+    """In a child, sockets are virtual whoever imports the module first, and their TLS works."""
+    for module in ("socket", "ssl", "multiprocessing.connection", "asyncio", "selectors, socket"):
+        code = f"import {module}; import socket, ssl; socket.socket().close(); print(ssl.SSLContext._wrap_socket)"
+        assert "socketless" not in python(code, SOCKETLESS_LOOPBACK="")
+        assert "<function _wrap_socket" in python(code)
+
+
+def test_the_folder_goes() -> None:
+    """Who has made the folder removes it at its end; who has inherited it does not."""
+    code = "from socketless import loopback; loopback.install(); import os; print(os.environ['SOCKETLESS_LOOPBACK'])"
+    path = Path(python(code, SOCKETLESS_LOOPBACK="").strip())
+    assert not path.exists()
+    loopback.install()
+    mine = os.environ["SOCKETLESS_LOOPBACK"]
+    assert python(code).strip() == mine
+    assert Path(mine).stat().st_mode & 0o777 == 0o700
+    loopback.uninstall()
