@@ -7,12 +7,9 @@ import sys
 
 __all__ = ["main"]
 
-_EXTRA = ("click", "rich", "pygments")  # what the extra `cli` installs
-_HINT = "The command line needs click and rich; install them with: pip install 'socketless[cli]'"
-
 
 def main() -> None:
-    """Run the command line. Exits with 1, and says what to install, where the extra `cli` is missing."""
+    """Run the command line."""
     if getattr(sys.flags, "safe_path", sys.flags.isolated):  # safe_path is of Python 3.11
         sys.path.insert(0, "")
     else:
@@ -21,16 +18,17 @@ def main() -> None:
         if getattr(sys, name) is None:  # it was closed when Python started
             setattr(sys, name, open(os.devnull, "w"))  # for as long as Python runs
     try:
-        from socketless.cli import AfterClick, cli
-
-        try:
-            cli(prog_name="socketless")
-        except AfterClick as leaving:
-            after_click = leaving
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        print(_HINT, file=sys.stderr)
+        from socketless.cli import AfterClick, cli, output
+    except KeyboardInterrupt:  # for which click has these words, once it is there
+        print("\nAborted!", file=sys.stderr)
+        sys.exit(1)
+    try:
+        cli(prog_name="socketless")
+    except AfterClick as leaving:
+        after_click = leaving
+    except OSError as error:  # what click itself prints cannot be written
+        output.drop_stdout()
+        output.print_error(error)
         sys.exit(1)
     after_click.do()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from socketless.sandbox import Check
 
@@ -37,12 +37,22 @@ class _Way:
     what: str
     breaks: dict[str, str]  # the check that it needs: how it ends without; the first that is refused decides
     write: str = ""
+    writes: dict[str, str] = field(default_factory=dict)  # where another check was refused, what to write then
 
 
-_LOOPS = """\
-pytest: nothing, the plugin of socketless lets the loops wake by a pipe
-elsewhere, before the first loop is made:
+_RESCUE = """\
+pytest: nothing, the plugin of socketless does it
+elsewhere: socketless rescue COMMAND, as
+    socketless rescue python -m unittest"""
+_ON = _RESCUE.replace("nothing, the plugin of socketless does it", "socketless_loopback = on, in its ini file")
+_LOOPS = f"""\
+{_RESCUE}
+or, before the first loop is made:
     from socketless import eventloop; eventloop.install()"""
+_LOOPBACK = f"""\
+{_RESCUE}
+or, before the first socket is made:
+    from socketless import loopback; loopback.install()"""
 
 # Each line of it is tested under real refusals: tests/test_advice.py.
 _WAYS = (
@@ -58,55 +68,71 @@ _WAYS = (
         "uvloop",
         "uvloop",
         {"socketpair": FAILS},
-        "asyncio's own loops, as above; those of uvloop cannot wake by a pipe",
+        "as below, for the app on a port; uvloop then makes loops of asyncio",
     ),
     _Way(
         "port",
-        "the app on a port: LiveServerTestCase, live_server of pytest-django, uvicorn, waitress",
+        "servers of the tests on 127.0.0.1, and who asks them: LiveServerTestCase, live_server of pytest-django, "
+        "uvicorn, waitress, http.server; in a thread, or a Python process",
         {"inet_socket": FAILS, "bind": FAILS, "loopback": FAILS},
-        """\
-Django, with its test database: socketless.django.LiveServerTestCase,
-    or, with pytest-django, the fixture socketless_live_server
-else start no server: the app is asked over pipes, whatever its port
-in pytest's ini file: socketless_app = package.module:app
-or from outside: socketless run package.module:app -m pytest
-or in a fixture, or in setUpModule():
-    from socketless import switch_to_ipc_connection
-    switch_to_ipc_connection("package.module:app")""",
+        f"""\
+{_LOOPBACK}
+or start no server, and ask the app over pipes, which any client can:
+    socketless run package.module:app -m pytest
+or in pytest's ini file: socketless_app = package.module:app""",
+    ),
+    _Way(
+        "ipv6",
+        "servers of the tests on ::1",
+        {"inet_socket": FAILS, "bind": FAILS, "loopback": FAILS, "ipv6": FAILS},
+        _LOOPBACK,
+        {"ipv6": f"127.0.0.1; or, with ::1,\n{_ON}"},
+    ),
+    _Way(
+        "unix_server",
+        "servers of the tests at UNIX sockets",
+        {"unix_socket": FAILS, "unix_server": FAILS},
+        _LOOPBACK,
     ),
     _Way(
         "tcp_client",
-        "clients of other servers on this machine: requests, urllib, drivers of databases",
+        "clients of other servers on this machine: drivers of databases",
         {"inet_socket": FAILS, "loopback": FAILS},
-        """\
-for the app under test: nothing else, with the switch as above
-for a database: one that is a file; for the rest: httpx.MockTransport""",
+        "for a database: one that is a file; for the rest: httpx.MockTransport",
     ),
     _Way(
         "host_name",
         "host names: http://localhost:8000",
         {"name_lookup": FAILS},
-        "127.0.0.1; with the switch, any name will do",
+        f"127.0.0.1; or, with that name,\n{_ON}",
     ),
     _Way(
         "multiprocessing",
-        "multiprocessing's Lock, Queue, Pool and ThreadPool; ProcessPoolExecutor",
-        {"semaphore": FAILS},
+        "multiprocessing's Process, Pool, ThreadPool, Lock and Queue",
+        {"semaphore": FAILS, "process": FAILS},
         """\
 concurrent.futures.ThreadPoolExecutor, or processes that talk over
     multiprocessing.Pipe(duplex=False)""",
+        {"process": f'multiprocessing.set_start_method("spawn"), before all else of it; or\n{_RESCUE}'},
+    ),
+    _Way(
+        "process_pool",
+        "concurrent.futures.ProcessPoolExecutor",
+        {"sysconf": FAILS, "semaphore": FAILS, "process": FAILS},
+        "concurrent.futures.ThreadPoolExecutor",
+        {"process": f"concurrent.futures.ThreadPoolExecutor; or\n{_RESCUE}"},
     ),
     _Way(
         "duplex_pipe",
         "multiprocessing.Pipe()",
         {"socketpair": FAILS},
-        "two of multiprocessing.Pipe(duplex=False), one for each direction",
+        f"two of multiprocessing.Pipe(duplex=False), one for each direction; or\n{_RESCUE}",
     ),
     _Way(
         "forkserver",
-        "multiprocessing's Manager, and its start method forkserver, the default of Python 3.14",
+        "multiprocessing's Manager, and its start method forkserver, the default from Python 3.14 on",
         {"unix_socket": FAILS, "unix_server": FAILS},
-        'multiprocessing.get_context("spawn").Process, without a Manager',
+        f'multiprocessing.get_context("spawn").Process, without a Manager; or\n{_RESCUE}',
     ),
     _Way(
         "shared_memory",
@@ -132,5 +158,5 @@ def advise(checks: Collection[Check]) -> list[Advice]:
 def _advice(way: _Way, refused: set[str]) -> Advice:
     for check, outcome in way.breaks.items():
         if check in refused:
-            return Advice(way.name, way.what, outcome, check, way.write)
+            return Advice(way.name, way.what, outcome, check, way.writes.get(check, way.write))
     return Advice(way.name, way.what, WORKS)

@@ -30,6 +30,7 @@ from socketless.errors import TransferError
 from socketless.host import apps
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
+from socketless.host.worker import check_worker_class
 from socketless.switch import switch_to_ipc_connection
 from socketless.wire.pickling import dumps, loads
 from socketless.worker.app_threads import is_app_thread
@@ -84,9 +85,10 @@ class LiveApp:
         }
         start_method = None
         self._shared: dict[str, Any] = {}
+        check_worker_class(worker_class)
         if issubclass(worker_class, IpcProcess):
             start_method = worker_options.get("start_method", "spawn")
-            _refuse_memory(alias for alias in in_memory if alias in databases)
+            _refuse_memory(connection for alias, connection in in_memory.items() if alias in databases)
         else:
             self._shared = in_memory
         self._connections = Connections(databases, where, self._shared, is_app_thread)
@@ -127,12 +129,20 @@ class LiveApp:
             yield
 
 
-def _refuse_memory(aliases: Iterator[str]) -> None:
-    for alias in aliases:
+def _refuse_memory(in_memory: Iterator[Any]) -> None:
+    for connection in in_memory:
+        alias, name = connection.alias, connection.settings_dict["TEST"]["NAME"]
+        if name and not connection.creation.is_in_memory_db(name):
+            way_out = (
+                "Of its file, --parallel has made that, as it does where multiprocessing does not fork. Call "
+                'multiprocessing.set_start_method("fork") in manage.py, or leave out --parallel'
+            )
+        else:
+            way_out = f'Give it a file, DATABASES["{alias}"]["TEST"] = {{"NAME": BASE_DIR / "test_{alias}.sqlite3"}}'
         raise ImproperlyConfigured(
-            f"the test database of {alias!r} is SQLite in memory, which no other process can use. Give it a file, "
-            f'DATABASES["{alias}"]["TEST"] = {{"NAME": BASE_DIR / "test_{alias}.sqlite3"}}, or let the app run on '
-            "threads of this process: worker_class = IpcThread (pytest-django: socketless_live_server = thread)"
+            f"the test database of {alias!r} is SQLite in memory, which no other process can use. {way_out}, or let "
+            "the app run on threads of this process: worker_class = IpcThread (pytest-django: "
+            "socketless_live_server = thread)"
         )
 
 

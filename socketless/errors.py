@@ -21,7 +21,7 @@ An exception that the *app* lets through is not in this tree: it is raised in th
 
 A transport raises them as the client library's own error *as well*: what `IpcTransport` raises for a dead worker is a
 `WorkerDied` and an `httpx.ReadError`. Only `StateError`, `AppError` and the WebSocket's stay as they are. All can be
-pickled.
+pickled. So none of them calls `super().__init__()`: what is next may be the library's, which wants other arguments.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class WorkerDied(SocketlessError, RuntimeError):
     """
 
     def __init__(self, what: str, pid: int | None, exitcode: int | None, stderr: str = "") -> None:
-        super().__init__(what, pid, exitcode, stderr)
+        Exception.__init__(self, what, pid, exitcode, stderr)
         self.what = what
         self.pid = pid
         self.exitcode = exitcode
@@ -107,7 +107,7 @@ class AppError(SocketlessError, RuntimeError):
     """
 
     def __init__(self, summary: str, traceback: str = "") -> None:
-        super().__init__(summary, traceback)
+        Exception.__init__(self, summary, traceback)
         self.summary = summary
         self.traceback = traceback
 
@@ -158,7 +158,7 @@ class WebSocketDisconnect(SocketlessError):
     """
 
     def __init__(self, code: int = 1000, reason: str | None = None) -> None:
-        Exception.__init__(self, code, reason)  # what is next may be a class of Starlette's
+        Exception.__init__(self, code, reason)
         self.code = code
         self.reason = reason or ""
 
@@ -196,7 +196,7 @@ class ReadTimeout(ExchangeTimeout):
     """
 
     def __init__(self, text: str, stack: str = "") -> None:
-        super().__init__(text, stack)
+        Exception.__init__(self, text, stack)
         self.stack = stack
         if stack and sys.version_info >= (3, 11):
             self.add_note(self._where())

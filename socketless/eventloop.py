@@ -8,21 +8,24 @@ loops changes.
 
 from __future__ import annotations
 
-import os
+import socket
 import sys
 import threading
 import weakref
-from asyncio import selector_events
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
+from socketless.genuine import os
 from socketless.late import Watch
 
 __all__ = ["install", "is_installed", "uninstall"]
 
-_TRIO = "trio._core._wakeup_socketpair"
+When = Literal["always", "blocked", "never"]
+
 _lock = threading.Lock()
-_watch: Watch | None = None  # guarded by _lock; for trio, while it is not imported
-_originals: list[tuple[type, str, Any]] = []  # the methods that install() has replaced: class, name, method
+_when: When = "never"  # guarded by _lock, for those who change it
+_watches: list[Watch] = []  # guarded by _lock; for what is not imported yet
+_originals: list[tuple[type, str, Any]] = []  # the methods that are replaced: class, name, method
 _ends: weakref.WeakSet[_PipeEnd] = weakref.WeakSet()
 
 
@@ -74,7 +77,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def _make_self_pipe(loop: Any) -> None:
-    # Replaces BaseSelectorEventLoop._make_self_pipe: the same attributes, with a pipe in place of the sockets.
+    # Instead of BaseSelectorEventLoop._make_self_pipe: the same attributes, with a pipe in place of the sockets.
     read_fd, write_fd = os.pipe()
     loop._ssock, loop._csock = _PipeEnd(read_fd), _PipeEnd(write_fd)
     loop._internal_fds += 1
@@ -82,10 +85,17 @@ def _make_self_pipe(loop: Any) -> None:
 
 
 def _init_wakeup(wakeup: Any) -> None:
-    # Replaces trio's WakeupSocketpair.__init__, as above.
+    # Instead of trio's WakeupSocketpair.__init__, as above.
     read_fd, write_fd = os.pipe()
     wakeup.wakeup_sock, wakeup.write_sock = _PipeEnd(read_fd), _PipeEnd(write_fd)
     wakeup.old_wakeup_fd = None
+
+
+# Where loops make their sockets: module, class and method, and what does it with a pipe.
+_PLACES: list[tuple[str, str, str, Callable[[Any], None]]] = [
+    ("asyncio.selector_events", "BaseSelectorEventLoop", "_make_self_pipe", _make_self_pipe),
+    ("trio._core._wakeup_socketpair", "WakeupSocketpair", "__init__", _init_wakeup),
+]
 
 
 def install() -> None:
@@ -94,36 +104,69 @@ def install() -> None:
     Loops of subclasses count, however they are made: `asyncio.run`, `new_event_loop`, pytest-asyncio, anyio's portals.
     Loops that exist already, and uvloop's, stay as they are. Calling it again does nothing.
     """
-    global _watch
-    with _lock:
-        if not is_installed():
-            _replace(selector_events.BaseSelectorEventLoop, "_make_self_pipe", _make_self_pipe)
-            _watch = Watch(_TRIO, _replace_trios)
-            if _TRIO in sys.modules:
-                _replace_trios()
+    wake_by_pipe("always")
 
 
 def is_installed() -> bool:
     """Whether new loops wake by a pipe."""
-    return bool(_originals)
+    return _when == "always"
 
 
 def uninstall() -> None:
     """Give new loops the sockets of asyncio and trio again. Without `install()` before it, does nothing."""
+    wake_by_pipe("never")
+
+
+def wake_by_pipe(when: When) -> When:
+    """Choose when new loops wake by a pipe, and return what was chosen before.
+
+    "blocked" is: while something else than Python's own is in the place of `socket.socket`, as pytest-socket puts there
+    what raises an error.
+    """
+    global _when
     with _lock:
-        if _watch is not None:
-            _watch.close()
-        while _originals:
-            owner, name, original = _originals.pop()
-            setattr(owner, name, original)
+        before, _when = _when, when
+        if when == "never":
+            _restore()
+        elif before == "never":
+            for place in _PLACES:
+                _replace_when_imported(*place)
+    return before
 
 
-def _replace_trios() -> None:
-    wakeup = getattr(sys.modules[_TRIO], "WakeupSocketpair", None)
-    if wakeup is not None and is_installed():  # or a trio that wakes in some other way
-        _replace(wakeup, "__init__", _init_wakeup)
+def _replace_when_imported(module_name: str, *place: Any) -> None:
+    def replace() -> None:
+        _replace(sys.modules[module_name], *place)
+
+    _watches.append(Watch(module_name, replace))
+    if module_name in sys.modules:
+        replace()
 
 
-def _replace(owner: type, name: str, replacement: Any) -> None:
-    _originals.append((owner, name, vars(owner)[name]))
-    setattr(owner, name, replacement)
+def _replace(module: Any, class_name: str, name: str, by_pipe: Callable[[Any], None]) -> None:
+    owner = getattr(module, class_name, None)
+    if owner is None or _when == "never":  # a trio that wakes in some other way
+        return
+    original = vars(owner)[name]
+
+    def method(self: Any) -> None:
+        if _when == "always" or _is_blocked():
+            by_pipe(self)
+        else:
+            original(self)
+
+    _originals.append((owner, name, original))
+    setattr(owner, name, method)
+
+
+def _restore() -> None:
+    # Must be called with _lock held.
+    while _watches:
+        _watches.pop().close()
+    while _originals:
+        owner, name, original = _originals.pop()
+        setattr(owner, name, original)
+
+
+def _is_blocked() -> bool:
+    return any(getattr(each, "__module__", "") != "socket" for each in (socket.socket, socket.socketpair))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
+from typing import Any
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+_PYTHONS_OWN = (BuiltinImporter, FrozenImporter, PathFinder)
 
 
 class Watch:  # a MetaPathFinder, whose module takes many others to import
@@ -23,7 +23,9 @@ class Watch:  # a MetaPathFinder, whose module takes many others to import
     def __init__(self, name: str, function: Callable[[], object]) -> None:
         self._name = name
         self._function = function
-        sys.meta_path.insert(0, self)
+        # Just before Python's own finders: who has put one at the head, as pyfakefs does, may take the head away again.
+        own = (index for index, each in enumerate(sys.meta_path) if each in _PYTHONS_OWN)
+        sys.meta_path.insert(next(own, 0), self)
 
     def close(self) -> None:
         """Stop watching. May be called twice."""

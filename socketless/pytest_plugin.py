@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from socketless import pytest_rescue
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -26,10 +29,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 __all__ = ["ipc_connection_fixture", "reset_between_tests_fixture"]
 
-_EVENTLOOP = ("auto", "on", "off")
 _LIVE_SERVER = ("thread", "spawn", "fork")
 
-_rescued = pytest.StashKey[str]()  # why the loops wake by a pipe
 run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
 _workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
 _app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
@@ -59,6 +60,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
     )
     parser.addini(
+        "socketless_loopback",
+        "let servers and clients of the tests meet on loopback, and at UNIX sockets, without a socket: auto (those "
+        "that this sandbox refuses), on, off",
+        default="auto",
+    )
+    parser.addini(
         "socketless_live_server",
         "where the app of the fixture of that name runs, with pytest-django: thread, spawn (a process) or fork",
         default="thread",
@@ -79,13 +86,54 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[run_arguments] = config.workerinput["socketless_run"]  # type: ignore[attr-defined]
     if run_arguments in config.stash or _app_of(config):
         config.pluginmanager.import_plugin("socketless.pytest_switched")
+    if run_arguments not in config.stash:
+        _check_settings(config)
     _offer_live_server(config)
 
 
+def _check_settings(config: pytest.Config) -> None:
+    given = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
+    for name, value in given.items():
+        if value:
+            from socketless.host.apps import check_import_string
+
+            try:
+                check_import_string(value)
+            except ValueError as error:
+                raise pytest.UsageError(f"{name}: {error}") from None
+    base_url = config.getini("socketless_base_url")
+    if not base_url.startswith(("http://", "https://")):
+        raise pytest.UsageError(f"socketless_base_url must begin with http:// or https://, not {base_url!r}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Say that the reset hook of the ini file is nobody's, where the app has been forgotten."""
+    config = session.config
+    if not config.getini("socketless_reset_hook") or _app_of(config) or run_arguments in config.stash:
+        return
+    if not session.items or any(_has_app(item) for item in session.items):
+        return
+    text = (
+        "socketless_reset_hook is set, and no test has a worker that it could reset: write "
+        "socketless_app = package.module:app beside it"
+    )
+    try:
+        warnings.warn(pytest.PytestConfigWarning(text), stacklevel=1)
+    except pytest.PytestConfigWarning:  # where warnings are errors; a process of pytest-xdist cannot end so
+        if not hasattr(config, "workerinput"):
+            raise pytest.UsageError(text) from None
+
+
+def _has_app(item: pytest.Item) -> bool:
+    # A fixture of the person's own may be asked for when the test has begun, too.
+    places = [getattr(item, "module", None), *item.config.pluginmanager.get_plugins()]
+    is_overridden = any(hasattr(place, "socketless_app") for place in places if place is not sys.modules[__name__])
+    return is_overridden or "socketless_worker" in getattr(item, "fixturenames", ())
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = []
-    if _rescued in config.stash:
-        lines.append(f"socketless: event loops wake by a pipe ({config.stash[_rescued]})")
+    lines = pytest_rescue.header(config)
     if run_arguments in config.stash:
         lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
         unused = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
@@ -94,6 +142,24 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     elif _app_of(config):
         lines.append(f"socketless: all clients go to {_app_of(config)}")
     return lines
+
+
+def pytest_runtest_logstart() -> None:
+    if "socketless.refusals" in sys.modules:
+        sys.modules["socketless.refusals"].forget()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, object, None]:
+    """Say in the report of a test that has failed for want of a socket what helps."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed and call.excinfo is not None:
+        from socketless import refusals
+
+        hint = refusals.explain(call.excinfo.value)
+        if hint is not None:
+            report.sections.append(("socketless", hint))
 
 
 @pytest.hookimpl(trylast=True, hookwrapper=True)
@@ -136,32 +202,13 @@ def _app_of(config: pytest.Config) -> str:
 def _begin(config: pytest.Config) -> None:
     if config in _running:
         return
-    _rescue(config)
+    pytest_rescue.rescue(config)
     config.stash[_workers_before] = _live_workers()
     switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
     if switch and not _running:
         config.stash[run_arguments] = switch.arguments
     _running.append(config)
     config.add_cleanup(lambda: _running.remove(config))
-
-
-def _rescue(config: pytest.Config) -> None:
-    """Make the event loops of this process work, if the sandbox breaks them."""
-    wanted = config.getini("socketless_eventloop")
-    if wanted not in _EVENTLOOP:
-        raise pytest.UsageError(f"socketless_eventloop must be auto, on or off, not {wanted!r}")
-    if wanted == "off":
-        return
-    from socketless import sandbox
-
-    refusal = sandbox.wakeup_refusal()
-    if wanted == "on" or refusal is not None:
-        from socketless import eventloop
-
-        config.stash[_rescued] = "socketless_eventloop = on" if refusal is None else f"this sandbox refuses {refusal}"
-        if not eventloop.is_installed():
-            eventloop.install()
-            config.add_cleanup(eventloop.uninstall)
 
 
 @pytest.fixture(scope="session")
@@ -193,7 +240,7 @@ def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
         return
     app = request.config.stash[_app_of_worker] = request.getfixturevalue("socketless_app")
     kind = IpcProcess if isinstance(app, str) else IpcThread
-    with kind(app, reset_hook_path=request.config.getini("socketless_reset_hook") or None) as worker:
+    with kind(app, reset_hook=request.config.getini("socketless_reset_hook") or None) as worker:
         yield worker
 
 

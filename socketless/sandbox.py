@@ -15,21 +15,57 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
-__all__ = ["Check", "examine", "wakeup_refusal"]
+from socketless.forking import fork
+
+__all__ = ["Check", "examine", "loopback_refusals", "product", "wakeup_refusal"]
 
 _LIMIT = 5.0  # seconds, for what takes a few milliseconds
 
 
+# What sandboxes set in the environment of what they run, and whose they are.
+_PRODUCTS = {
+    "CODEX_SANDBOX": "OpenAI Codex",
+    "CODEX_SANDBOX_NETWORK_DISABLED": "OpenAI Codex, without a network",
+    "SANDBOX_RUNTIME": "Anthropic's sandbox-runtime, as of Claude Code",
+    "GEMINI_SANDBOX": "Gemini CLI",
+    "CURSOR_SANDBOX": "Cursor",
+}
+
+
+def product() -> str | None:
+    """Say which sandbox this is, where the environment tells it, and by which variables."""
+    found = {name: os.environ[name] for name in _PRODUCTS if os.environ.get(name, "") not in ("", "0", "false")}
+    if not found:
+        return None
+    return f"{_PRODUCTS[[*found][-1]]} ({', '.join(f'{name}={value}' for name, value in found.items())})"
+
+
 def wakeup_refusal() -> str | None:
     """Say which of the calls by which asyncio and trio wake a loop is refused here, and how; `None`: none is."""
+    return _refusal(_wake_up)
+
+
+def loopback_refusals() -> dict[str, str]:
+    """Say which sockets of this machine cannot reach each other here, and how that is refused.
+
+    Returns:
+        For ``"inet"`` (TCP over 127.0.0.1) and ``"unix"``, as `socketless.loopback.install()` has them, what is
+        refused. Those that work are left out.
+    """
+    tried = {family: _refusal(probe) for family, probe in (("inet", _meet_by_tcp), ("unix", _meet_by_path))}
+    return {family: refusal for family, refusal in tried.items() if refusal is not None}
+
+
+def _refusal(probe: Callable[[], None]) -> str | None:
     if _is_filtered() and threading.active_count() == 1:
         with suppress(OSError):  # no process is to be had
-            ending = _try_in_child(_wake_up, _LIMIT)
+            ending = _try_in_child(probe, _LIMIT)
             return f"sockets: {ending.died}" if ending.died else ending.refused
     try:
-        _wake_up()
+        probe()
     except OSError as error:
         return str(error)
     return None
@@ -58,6 +94,43 @@ def _wake_up() -> None:
                 reader.recv(1)
             step = "setsockopt()"  # of trio
             writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    except Exception as error:  # pytest-socket's is no OSError
+        raise OSError(f"{step}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _meet_by_tcp() -> None:
+    _meet(socket.AF_INET, ("127.0.0.1", 0))
+
+
+def _meet_by_ipv6() -> None:
+    _meet(socket.AF_INET6, ("::1", 0))
+
+
+def _meet_by_path() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _meet(socket.AF_UNIX, os.path.join(folder, "s"))
+
+
+def _meet(family: int, address: Any) -> None:
+    # This is about the system: pytest-socket and its like put a subclass in the place of Python's class.
+    python_socket = next(each for each in socket.socket.__mro__ if each.__module__ == "socket")
+    step = "socket()"
+    try:
+        with python_socket(family, socket.SOCK_STREAM) as listener, python_socket(family, socket.SOCK_STREAM) as client:
+            step = "bind()"
+            listener.bind(address)
+            step = "listen()"
+            listener.listen()
+            step = "connect()"
+            client.settimeout(_LIMIT)
+            client.connect(listener.getsockname())
+            step = "accept()"
+            number, _ = listener._accept()  # accept() would make an object of theirs
+            with python_socket(family, socket.SOCK_STREAM, fileno=number) as accepted:
+                step = "send()"
+                client.sendall(b"ping")
+                accepted.sendall(accepted.recv(4))
+                client.recv(4)
     except OSError as error:
         raise OSError(f"{step}: {error.strerror or error}") from None
 
@@ -108,12 +181,15 @@ def _probes() -> Iterator[tuple[str, str, Callable[[], None]]]:
     yield "send", "send() and recv() on a socket pair", _send
     yield "setsockopt", "setsockopt() on a socket pair", _setsockopt
     yield "bind", "bind() and listen() on 127.0.0.1", _bind
-    yield "loopback", "a connection over 127.0.0.1", _loopback
-    yield "unix_server", "a connection over a UNIX socket", _unix_server
+    yield "loopback", "a connection over 127.0.0.1", _meet_by_tcp
+    yield "ipv6", "a connection over ::1", _meet_by_ipv6
+    yield "unix_server", "a connection over a UNIX socket", _meet_by_path
     yield "name_lookup", "the name localhost", _name_lookup
     if sys.platform == "linux":
         yield "shm", "a file in /dev/shm", _shm
+    yield "sysconf", 'os.sysconf("SC_SEM_NSEMS_MAX")', _sysconf
     yield "semaphore", "a semaphore of multiprocessing", _semaphore
+    yield "process", f"a process of multiprocessing ({_start_method()})", _process
 
 
 def _inet_socket() -> None:
@@ -148,29 +224,6 @@ def _bind() -> None:
         listener.listen()
 
 
-def _loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.bind(("127.0.0.1", 0))
-        _exchange(listener, socket.AF_INET)
-
-
-def _unix_server() -> None:
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(os.path.join(folder, "s"))
-        _exchange(listener, socket.AF_UNIX)
-
-
-def _exchange(listener: socket.socket, family: int) -> None:
-    listener.listen()
-    with socket.socket(family, socket.SOCK_STREAM) as client:
-        client.connect(listener.getsockname())
-        accepted, _ = listener.accept()
-        with accepted:
-            client.sendall(b"ping")
-            accepted.sendall(accepted.recv(4))
-            client.recv(4)
-
-
 def _name_lookup() -> None:
     socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
 
@@ -181,10 +234,37 @@ def _shm() -> None:
         file.flush()
 
 
+def _sysconf() -> None:
+    os.sysconf("SC_SEM_NSEMS_MAX")  # asked by concurrent.futures.ProcessPoolExecutor
+
+
 def _semaphore() -> None:
     import multiprocessing
 
     multiprocessing.get_context("fork").Lock()  # the other methods would start a process to clean up after it
+
+
+def _start_method() -> str:
+    import multiprocessing
+
+    # Asked otherwise, it would settle it for good. The first of all is the default.
+    return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+
+
+def _process() -> None:
+    import multiprocessing
+
+    from socketless.errors import describe_exit
+
+    # What is started may import the script, write what this process has yet to write, or say what is refused to it.
+    sys.modules["__main__"] = ModuleType("__main__")
+    sys.stdout = sys.stderr = None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    process = multiprocessing.Process(target=len, args=("",))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise ChildProcessError(f"it {describe_exit(process.exitcode)}")
 
 
 class _Ending(NamedTuple):
@@ -195,7 +275,7 @@ class _Ending(NamedTuple):
 def _try_in_child(probe: Callable[[], None], limit: float) -> _Ending:
     reader, writer = os.pipe()
     try:
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             _be_child(probe, writer)
         os.close(writer)

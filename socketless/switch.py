@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from socketless.errors import StateError
+from socketless.host.arguments import AppKind, Backend, StartMethod
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import end_connections
@@ -93,7 +94,7 @@ class Switch:
 
 
 class _Patch(NamedTuple):
-    owner: type
+    owner: Any  # a class, or a module
     name: str
     original: Any  # None: the owner has inherited it
     replacement: Any
@@ -110,15 +111,19 @@ def switch_to_ipc_connection(
     reset_hook: str | Callable[[], Any] | None = None,
     base_url: str = "http://testserver",
     startup_timeout: float | None = 30.0,
-    app_kind: str = "auto",
+    app_kind: AppKind = "auto",
     debug: bool = False,
     raise_app_exceptions: bool = True,
     root_path: str = "",
-    start_method: str = "spawn",
+    start_method: StartMethod = "spawn",
     max_connections: int = 32,
     max_restarts: int = 1,
     max_body_bytes: int | None = None,
     env: Mapping[str, str] | None = None,
+    shutdown_timeout: float | None = 5.0,
+    lifespan: bool = True,
+    backend: Backend = "asyncio",
+    backend_options: Mapping[str, Any] | None = None,
 ) -> Switch:
     """Start a worker for an app and send the HTTP clients of this process to it.
 
@@ -132,8 +137,8 @@ def switch_to_ipc_connection(
             returns one, or a worker that is there already: it keeps its own options, and is left running at the end.
         reset_hook: what `reset_ipc_state()` calls in the worker: an import string or a callable.
         base_url: what a relative URL is relative to, for clients that have no `base_url` of their own.
-        startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, max_body_bytes, env: as of
-            `IpcProcess`.
+        startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, max_body_bytes, env,
+            shutdown_timeout, lifespan, backend, backend_options: as of `IpcProcess`.
         raise_app_exceptions, root_path: as of `IpcTransport`; a `TestClient` goes by its own.
 
     Returns:
@@ -157,6 +162,7 @@ def switch_to_ipc_connection(
         if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url must be a string that begins with http:// or https://, not {base_url!r}")
         on_worker: dict[str, Any] = {
+            "reset_hook": reset_hook,
             "app_kind": app_kind,
             "startup_timeout": startup_timeout,
             "start_method": start_method,
@@ -164,16 +170,20 @@ def switch_to_ipc_connection(
             "max_restarts": max_restarts,
             "max_body_bytes": max_body_bytes,
             "env": env,
+            "shutdown_timeout": shutdown_timeout,
+            "lifespan": lifespan,
+            "backend": backend,
+            "backend_options": backend_options,
             "debug": debug,
         }
         on_requests: dict[str, Any] = {"raise_app_exceptions": raise_app_exceptions, "root_path": root_path}
-        arguments = {"app_import": app_import, "reset_hook": reset_hook, "base_url": base_url} | on_worker | on_requests
+        arguments = {"app_import": app_import, "base_url": base_url} | on_worker | on_requests
         with ExitStack() as on_error:
             if isinstance(app_import, Worker):
-                _refuse_options({"reset_hook": reset_hook, **on_worker})
+                _refuse_options(on_worker)
                 worker: Worker = app_import
             else:
-                worker = IpcProcess(app_import, reset_hook_path=reset_hook, **on_worker)
+                worker = IpcProcess(app_import, **on_worker)
                 on_error.callback(worker.close)
             patches = [
                 *_patches_of(httpx.replacements, worker, base_url, on_requests),
@@ -191,6 +201,7 @@ def switch_to_ipc_connection(
             on_error.callback(switch)
             switch.apply_on_import("requests", partial(_requests_patches, worker, base_url, on_requests))
             switch.apply_on_import(aiohttp.MODULE, partial(_patches_of, aiohttp_connections.replacements))
+            switch.apply_on_import(aiohttp.PROXIES_MODULE, partial(_patches_of, aiohttp.proxy_replacements))
             for name, replacements in http_client.REPLACEMENTS.items():
                 switch.apply_on_import(name, partial(_patches_of, replacements, worker, on_requests))
             on_error.pop_all()
@@ -234,6 +245,6 @@ def _requests_patches(worker: Worker, base_url: str, options: Mapping[str, Any])
     return _patches_of(replacements, worker, base_url, options)
 
 
-def _patch(owner: type, replacement: Callable[..., Any]) -> _Patch:
+def _patch(owner: Any, replacement: Callable[..., Any]) -> _Patch:
     name = replacement.__name__
     return _Patch(owner, name, vars(owner).get(name), replacement)

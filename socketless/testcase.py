@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
-from socketless.host.worker import Worker
+from socketless.host.worker import Worker, check_worker_class
 from socketless.testclient import TestClient
 
 __all__ = ["SocketlessTestCase"]
@@ -31,7 +31,7 @@ class SocketlessTestCase(unittest.TestCase):
         client: a `socketless.testclient.TestClient` for it, a new one for each test.
 
     Raises:
-        TypeError: there is no `app`, or a class has not called `super()`.
+        TypeError: there is no `app`, `worker_class` is none, or a class has not called `super()`.
         WorkerStartError: in `setUpClass`, the app could not start; no test of the class is run.
         Exception: in `setUp`, what the reset hook raised.
     """
@@ -58,7 +58,8 @@ class SocketlessTestCase(unittest.TestCase):
         if app is None:
             raise TypeError(f"{cls.__qualname__} has no app; write in the class: app = 'package.module:app'")
         worker_class = cls.worker_class or (IpcProcess if isinstance(app, str) else IpcThread)
-        cls.worker = worker_class(app, reset_hook_path=cls.reset_hook, **cls.worker_options)
+        check_worker_class(worker_class)
+        cls.worker = worker_class(app, reset_hook=cls.reset_hook, **cls.worker_options)
         cls.addClassCleanup(cls.worker.close)
 
     def setUp(self) -> None:

@@ -16,12 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 from weakref import ref
 
 from socketless.errors import WorkerStartError
-from socketless.host.arguments import check_backend
+from socketless.host.apps import described, local_source_of
+from socketless.host.arguments import AppKind, Backend, check_backend, check_kind
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
@@ -74,7 +75,8 @@ class TestClient(httpx.Client):
 
     Raises:
         TypeError: `app` is nothing of that kind.
-        ValueError: there is no such backend.
+        ValueError: there is no such backend, or kind of app.
+        WorkerStartError: `app` is a string, and no import string.
     """
 
     __test__ = False  # pytest would collect it
@@ -85,7 +87,7 @@ class TestClient(httpx.Client):
         base_url: str = "http://testserver",
         raise_server_exceptions: bool = True,
         root_path: str = "",
-        backend: Literal["asyncio", "trio"] = "asyncio",
+        backend: Backend = "asyncio",
         backend_options: dict[str, Any] | None = None,
         cookies: Any = None,
         headers: Mapping[str, str] | None = None,
@@ -93,9 +95,10 @@ class TestClient(httpx.Client):
         client: tuple[str, int] = ("testclient", 50000),
         *,
         timeout: Any = None,
-        app_kind: str = "auto",
+        app_kind: AppKind = "auto",
     ) -> None:
         check_backend(backend)
+        check_kind(app_kind)
         self.app_state: dict[str, Any] = {}
         options = {"backend": backend, "backend_options": backend_options, "app_kind": app_kind}
         self._source = _source_of(app, self.app_state, options)
@@ -248,10 +251,11 @@ def _source_of(app: Any, state: dict[str, Any], options: Mapping[str, Any]) -> _
     if isinstance(app, Worker):
         return _Given(app)
     if isinstance(app, str):
+        local_source_of(app, what="app")  # raises now what the worker would later
         return _Process(app, options)
     if callable(app):
         return _Threads(app, state, options)
-    raise TypeError(f"TestClient takes a WSGI or ASGI app, an import string or a worker, not {app!r}")
+    raise TypeError(f"TestClient takes a WSGI or ASGI app, an import string or a worker, not {described(app)}")
 
 
 class _Given(_Source):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -21,19 +21,49 @@ from socketless.clients.answer import Body, response_of
 from socketless.clients.carrier import Carrier, RequestBody, chunks_of, leave
 from socketless.clients.families import client_error, family_of, network_error
 from socketless.errors import SocketlessError
+from socketless.host.arguments import no_attribute
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.wire.drivers import deadline_after, remaining, run_async
 from socketless.wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Event, Request
 
+if TYPE_CHECKING:  # clients of either family take one, which is for type checkers to know, too
+    import httpx2
+
+    class _SyncBase(httpx.BaseTransport, httpx2.BaseTransport):
+        def handle_request(self, request: Any) -> Any: ...
+
+    class _AsyncBase(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: Any) -> Any: ...
+
+else:
+    _SyncBase, _AsyncBase = httpx.BaseTransport, httpx.AsyncBaseTransport
+
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 __all__ = ["IpcAsyncTransport", "IpcTransport"]
 
 
+_FOR_SYNC = "httpx.Client takes IpcTransport(worker)"
+_FOR_ASYNC = "httpx.AsyncClient takes IpcAsyncTransport(worker)"
+_INSTEAD = {
+    "handle_request": _FOR_SYNC,
+    "__enter__": _FOR_SYNC,
+    "handle_async_request": _FOR_ASYNC,
+    "__aenter__": _FOR_ASYNC,
+    "aclose": _FOR_ASYNC,
+    "send": "a session of requests takes socketless.requests.IpcAdapter(worker)",
+}
+
+
 class _Transport(Carrier):
     # What the sync and the async transport share: everything but the waiting.
+
+    if not TYPE_CHECKING:  # or a type checker would let every name pass
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name, _INSTEAD)
 
     def _message(self, request: Any) -> Request:
         url, family = request.url, family_of(request)
@@ -42,7 +72,9 @@ class _Transport(Carrier):
             scheme = WEBSOCKET_SCHEMES[scheme]
             upgrade.require_wsproto()
         elif scheme not in ("http", "https"):
-            hint = "only an ASGI app has WebSockets" if scheme in WEBSOCKET_SCHEMES else "give the client a base_url"
+            hint = "give the client a base_url, as 'http://testserver'"
+            if scheme in WEBSOCKET_SCHEMES:
+                hint = "only an ASGI app has WebSockets"
             raise family.UnsupportedProtocol(
                 f"Request URL {str(url)!r} has no 'http://' or 'https://'; {hint}", request=request
             )
@@ -157,7 +189,7 @@ def _make_async_stream(upload: RequestBody | None, family: Any, body: Any) -> An
     return _async_stream_type(family)(body, upload)
 
 
-class IpcTransport(_Transport, httpx.BaseTransport):
+class IpcTransport(_Transport, _SyncBase):
     """Sends the requests of an `httpx.Client` or `httpx2.Client` to a worker.
 
         with IpcProcess("myapp:app") as worker, httpx.Client(
@@ -203,7 +235,7 @@ class IpcTransport(_Transport, httpx.BaseTransport):
         self._leave_all()
 
 
-class IpcAsyncTransport(_Transport, httpx.AsyncBaseTransport):
+class IpcAsyncTransport(_Transport, _AsyncBase):
     """Sends the requests of an `httpx.AsyncClient` or `httpx2.AsyncClient` to a worker, under asyncio or trio.
 
     It takes the arguments of `IpcTransport`. It waits for the pipe on the loop that is running, without a thread.

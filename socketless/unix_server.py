@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import select
 import socket
 import stat
@@ -15,6 +13,8 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from socketless.genuine import fcntl, os
+from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
 from socketless.http11.service import Service
 from socketless.wire.channel import PipeEnd, make_pipe
@@ -57,8 +57,7 @@ class UnixServer:
         on_error: Callable[[BaseException], object] = lambda error: None,
         **options: Any,
     ) -> None:
-        if not isinstance(worker, Worker):
-            raise TypeError(f"UnixServer takes a worker, UnixServer(IpcProcess({worker!r}), ...), not {worker!r}")
+        check_worker(worker, "UnixServer({}, ...)")
         self.path = os.fspath(path)
         if "\0" in self.path:
             raise ValueError(f"{self.path!r} is no path of a file: an abstract socket would let every user in")

@@ -59,7 +59,7 @@ def get(path: str, more: str = "") -> bytes:
 
 async def receive(pool: ConnectionPool, connection: Connection) -> tuple[int, dict[bytes, bytes], bytes]:
     code, cursor = await pool.recv_status_line(connection)
-    headers = {name: value async for name, value in pool.recv_headers(connection, cursor)}
+    headers = {name: value async for name, value, _ in pool.recv_headers(connection, cursor)}
     return code, headers, b"".join([piece async for piece in pool.recv_body(connection, cursor)])
 
 

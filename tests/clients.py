@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.cookies
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, closing, contextmanager
 from types import SimpleNamespace
@@ -295,7 +296,9 @@ class Urllib3Client:
     """A `urllib3.PoolManager` under the switch."""
 
     library = Urllib3Errors
-    _switched: tuple[Any, ...] | None = None  # the worker and the options of the switch that is on
+    _lock = threading.Lock()
+    _users = 0  # guarded by _lock
+    _switched: tuple[Any, Any] | None = None  # guarded by _lock; what the switch is for, and the switch
 
     def __init__(self, worker: Worker, **options: Any) -> None:
         self.worker, self._options = worker, options
@@ -305,19 +308,26 @@ class Urllib3Client:
 
     @contextmanager
     def _pool(self) -> Iterator[urllib3.PoolManager]:
-        # A check may ask while a response is under way.
-        wanted, before = (self.worker, self._options), Urllib3Client._switched
-        if before is not None:
-            assert before == wanted
-            with urllib3.PoolManager() as pool:
-                yield pool
-            return
-        with switch_to_ipc_connection(self.worker, **self._options), urllib3.PoolManager() as pool:
-            Urllib3Client._switched = wanted
-            try:
-                yield pool
-            finally:
-                Urllib3Client._switched = None
+        with self._switch(), urllib3.PoolManager() as pool:
+            yield pool
+
+    @contextmanager
+    def _switch(self) -> Iterator[None]:
+        # A check may ask while a response is under way, or in several threads: the last one switches back.
+        wanted, shared = (self.worker, self._options), Urllib3Client
+        with shared._lock:
+            if not shared._users:
+                shared._switched = wanted, switch_to_ipc_connection(self.worker, **self._options)
+            assert shared._switched is not None
+            assert shared._switched[0] == wanted
+            shared._users += 1
+        try:
+            yield
+        finally:
+            with shared._lock:
+                shared._users -= 1
+                if not shared._users:
+                    shared._switched[1]()
 
     @contextmanager
     def stream(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Iterator[Stream]:
@@ -410,7 +420,7 @@ class LowlevelTransport(httpx.AsyncBaseTransport):
             sending = asyncio.ensure_future(self._send(pool, connection, request))
             stack.push_async_callback(self._stop, sending)
             code, cursor = await self._unless(sending, pool.recv_status_line(connection))
-            headers = [field async for field in pool.recv_headers(connection, cursor)]
+            headers = [(name, value) async for name, value, _ in pool.recv_headers(connection, cursor)]
         except BaseException:
             await stack.aclose()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -25,6 +26,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # It needs a server's programs, so it runs only when it is named, as by `tox -e postgresql`.
 collect_ignore = ["test_django_postgresql.py"]
+
+
+def pytest_collection_finish() -> None:
+    # Many tests collect garbage, to see that nothing is left, or to leave nothing. What was there before them is no
+    # garbage, and takes longer to go through than a test to run.
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # for who asks it about what was there, as hypothesis does at the end
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,20 +33,17 @@ WORKERS = {
 }
 
 
-EVERYWHERE = pytest.mark.parametrize(
-    "profile",
-    [
-        pytest.param(
-            profile,
-            marks=pytest.mark.skipif(
-                profile != "free" and platform.system() != "Linux", reason="nosock.py is for x86-64 and arm64 Linux"
-            ),
-        )
-        for profile in PROFILES
-    ],
-)
+def with_profile(*values: Any) -> Any:
+    """Return a set of parameters, the last of which is a profile."""
+    reason = "nosock.py is for x86-64 and arm64 Linux"
+    is_impossible = values[-1] != "free" and platform.system() != "Linux"
+    return pytest.param(*values, marks=pytest.mark.skipif(is_impossible, reason=reason))
+
+
+EVERYWHERE = pytest.mark.parametrize("profile", [with_profile(each) for each in PROFILES])
 EACH_WORKER = pytest.mark.parametrize("kind", WORKERS)
-EACH_PROCESS = pytest.mark.parametrize("kind", ["spawn", "fork"])
+PROCESSES = ("spawn", "fork")
+EACH_PROCESS = pytest.mark.parametrize("kind", PROCESSES)
 EACH_RUNNER = pytest.mark.parametrize("runner", [MANAGE, PYTEST], ids=["manage", "pytest"])
 
 IMPORTS = """
@@ -109,6 +106,11 @@ class Library:
     def write_tests(self, text: str, kind: str = "thread", name: str = "test_live.py") -> None:
         """Write tests, in which WORKER is one of that kind."""
         self.write(name, IMPORTS + textwrap.dedent(text).replace("WORKER", WORKERS[kind]))
+
+    def write_tests_of_each(self, text: str, kinds: Iterable[str] = WORKERS) -> None:
+        """Write the same tests for several kinds of worker, each in a module of its own, `test_thread.py` and so on."""
+        for kind in kinds:
+            self.write_tests(text, kind, f"test_{kind}.py")
 
     def run(self, *arguments: str, profile: str = "free", **env: str) -> Done:
         """Run Python in the project's folder, under a profile of nosock.py."""

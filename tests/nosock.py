@@ -1,13 +1,21 @@
 """Run a command where the kernel refuses sockets: a seccomp filter, on Linux, x86-64 or arm64.
 
-usage: python nosock.py PROFILE COMMAND [ARG ...]
+usage: python nosock.py PROFILE[:ERRNO] COMMAND [ARG ...]
 
 Profiles:
-  strict  Every socket system call fails with EPERM, socketpair() included.
-  codex   Sockets are AF_UNIX only, and nothing can be done with them but read(), write() and recvfrom(): connect(),
-          bind(), send(), setsockopt() and all the others fail with EPERM. So does a common sandbox for coding agents.
-  fatal   As strict, but a socket system call kills the process (SIGSYS). Who survives has not even tried one.
-          (Some things try that one would not think of: the C library asks nscd for a user's name, so pytest is killed.)
+  strict       Every socket system call fails, socketpair() included. No sandbox is known to go so far; what works here
+               works in all of them.
+  codex        OpenAI's Codex on Linux, the network off: sockets are AF_UNIX only, and nothing can be done with them but
+               read(), write(), recvfrom(), sendmsg() and recvmsg(); connect(), bind(), send() and all the others fail.
+  codex-2025   The same before December 2025, when sendmsg() and recvmsg() failed as well.
+  codex-proxy  Codex with a proxy of its own: sockets are AF_INET and AF_INET6 only; socketpair() is allowed.
+  claude       Claude Code on Linux: all sockets but those of AF_UNIX; socketpair() is allowed. (It has a network of its
+               own as well, and sets HTTP_PROXY, HTTPS_PROXY and ALL_PROXY.)
+  fatal        As strict, but a socket system call kills the process (SIGSYS). Who survives has not even tried one.
+               (Some things try that one would not think of: the C library asks nscd for a user's name, so pytest is
+               killed.)
+
+ERRNO is how calls fail, EPERM by default: strict:EACCES, strict:ENOSYS, strict:EAFNOSUPPORT.
 
 The filter holds for the command and for all that it starts. Filters add up and cannot be taken off, so inside of this
 script it can run again, and the stricter profile wins. The exit code is the command's.
@@ -21,24 +29,40 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 __all__ = ["PROFILES", "UnsupportedError", "apply_filter", "architecture", "build_filter", "install"]
 
-PROFILES = ("strict", "codex", "fatal")
-
 # What a filter decides, <linux/seccomp.h>. Of several filters' verdicts the kernel takes the harshest.
 ALLOW = 0x7FFF0000
-REFUSE = 0x00050000 | errno.EPERM
+_ERRNO = 0x00050000
 KILL = 0x80000000
 
-_CODEX_AF_UNIX_ONLY = ("socket", "socketpair")
-_CODEX_ALLOWED = ("recvfrom",)
-
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2  # <linux/prctl.h>, <linux/seccomp.h>
-_AF_UNIX = 1
+_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _X32 = 0x40000000  # the bit of a system call of the x32 ABI
+
+
+class _Profile(NamedTuple):
+    """What is refused: all calls, but some; and, of those that make a socket, some address families."""
+
+    allowed: frozenset[str] = frozenset()  # "all" is all
+    families: Mapping[str, Sequence[int]] = {}  # by call, the only ones that it may have
+    no_families: Mapping[str, Sequence[int]] = {}  # by call, those that it may not have
+
+
+_ALL = frozenset(["all"])
+_UNIX_ALONE = {"socket": [_AF_UNIX], "socketpair": [_AF_UNIX]}
+_OF_PROFILES = {
+    "strict": _Profile(),
+    "codex": _Profile(frozenset(["recvfrom", "sendmsg", "recvmsg"]), _UNIX_ALONE),
+    "codex-2025": _Profile(frozenset(["recvfrom"]), _UNIX_ALONE),
+    "codex-proxy": _Profile(_ALL, {"socket": [_AF_INET, _AF_INET6]}),
+    "claude": _Profile(_ALL, no_families={"socket": [_AF_UNIX]}),
+    "fatal": _Profile(),
+}
+PROFILES = tuple(_OF_PROFILES)
 
 
 class UnsupportedError(RuntimeError):
@@ -117,26 +141,48 @@ _CALL, _ARCH, _FIRST_ARGUMENT = 0, 4, 16  # offsets in `struct seccomp_data`; th
 
 
 def build_filter(profile: str, target: Architecture) -> list[Instruction]:
-    """Write the BPF program of a profile.
+    """Write the BPF program of a profile, which may have an errno's name behind it: ``"strict:EACCES"``.
 
     Raises:
-        ValueError: there is no such profile.
+        ValueError: there is no such profile, or no such errno.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"there is no profile {profile!r}; choose one of {', '.join(PROFILES)}")
-    verdict = KILL if profile == "fatal" else REFUSE
+    verdict, calls = _read(profile)
     # The calls of another ABI (i386, x32) have other numbers and would get past the filter.
     program = [_load(_ARCH), _skip_if_equal(target.audit_arch, 1, 0), _return(KILL)]
     program += [_load(_CALL), _skip_if_at_least(_X32, 0, 1), _return(KILL)]
     for name, number in target.calls.items():
-        if profile == "codex" and name in _CODEX_ALLOWED:
-            continue
-        if profile == "codex" and name in _CODEX_AF_UNIX_ONLY:
-            program += [_skip_if_equal(number, 0, 4), _load(_FIRST_ARGUMENT)]
-            program += [_skip_if_equal(_AF_UNIX, 0, 1), _return(ALLOW), _return(verdict)]
-        else:
-            program += [_skip_if_equal(number, 0, 1), _return(verdict)]
+        body = list(_judge(name, calls, verdict))
+        if body:
+            program += [_skip_if_equal(number, 0, len(body)), *body]
     return [*program, _return(ALLOW)]
+
+
+def _read(profile: str) -> tuple[int, _Profile]:
+    name, _, error = profile.partition(":")
+    if name not in _OF_PROFILES:
+        raise ValueError(f"there is no profile {name!r}; choose one of {', '.join(PROFILES)}")
+    number = getattr(errno, error or "EPERM", None)
+    if number is None:
+        raise ValueError(f"there is no errno {error!r}")
+    return (KILL if name == "fatal" else _ERRNO | number), _OF_PROFILES[name]
+
+
+def _judge(call: str, profile: _Profile, verdict: int) -> Iterator[Instruction]:
+    """Yield what is done where a call is made, in the end to leave; nothing: it is allowed."""
+    if call in profile.families:
+        yield from _by_family(profile.families[call], ALLOW, verdict)
+    elif call in profile.no_families:
+        yield from _by_family(profile.no_families[call], verdict, ALLOW)
+    elif call not in profile.allowed and "all" not in profile.allowed:
+        yield _return(verdict)
+
+
+def _by_family(families: Iterable[int], verdict: int, of_others: int) -> Iterator[Instruction]:
+    yield _load(_FIRST_ARGUMENT)
+    for family in families:
+        yield _skip_if_equal(family, 0, 1)
+        yield _return(verdict)
+    yield _return(of_others)
 
 
 def apply_filter(program: Sequence[Instruction]) -> None:
@@ -164,10 +210,10 @@ def install(profile: str) -> None:
     """Refuse sockets to this thread and to all the threads and processes that it will start; there is no way back.
 
     Args:
-        profile: ``"strict"``, ``"codex"`` or ``"fatal"``; see the top of this file.
+        profile: one of `PROFILES`, or one with an errno, as ``"strict:EACCES"``; see the top of this file.
 
     Raises:
-        ValueError: there is no such profile.
+        ValueError: there is no such profile, or no such errno.
         UnsupportedError: it is not possible on this machine.
     """
     target = architecture(platform.system(), platform.machine(), 8 * struct.calcsize("P"))
@@ -177,7 +223,7 @@ def install(profile: str) -> None:
 def main(args: Sequence[str]) -> str:
     """Become the command, or return what is wrong."""
     if len(args) < 2:
-        return f"usage: python nosock.py {{{','.join(PROFILES)}}} COMMAND [ARG ...]"
+        return f"usage: python nosock.py {{{','.join(PROFILES)}}}[:ERRNO] COMMAND [ARG ...]"
     profile, *command = args
     try:
         install(profile)

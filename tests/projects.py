@@ -19,19 +19,20 @@ from test_readme import FILES
 
 import nosock
 from socketless import sandbox
-from support import LIMIT
+from support import LIMIT, NOT_NEEDED
 
 # What decides how a command of the outer pytest behaves, and must not reach the inner one.
 _UNWANTED = (
     *("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONPATH"),
     *("PYTHONWARNINGS", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "CI", "BUILD_NUMBER"),
-    "DJANGO_SETTINGS_MODULE",
+    *("DJANGO_SETTINGS_MODULE", "SOCKETLESS_LOOPBACK", "SOCKETLESS_LOOPBACK_FAMILIES"),
 )
 # A width for the reports that are asserted in full; no output is late, and no module older than its file.
 _OF_PROJECTS = {"COLUMNS": "100", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 PROFILES = ("none", "codex", "strict")  # `none` is that of no profile: nothing is refused
 REFUSED = {"codex": "send()", "strict": "socketpair()"}  # what the event loops need first
+REFUSED_TO_UNIX = {"codex": "bind()", "strict": "socket()"}  # what UNIX sockets need first
 
 everywhere = pytest.mark.parametrize("profile", PROFILES)
 where_refused = pytest.mark.parametrize("profile", ["codex", "strict"])
@@ -66,7 +67,8 @@ def under(profile: str) -> list[str]:
 
 def environment(**env: str | None) -> dict[str, str]:
     """Return the environment of a command: this process's and `env`, without what is unwanted or `None`."""
-    wanted = {**{name: value for name, value in os.environ.items() if name not in _UNWANTED}, **env}
+    ours = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+    wanted = {**ours, "PYTEST_ADDOPTS": NOT_NEEDED, **env}
     return {name: value for name, value in wanted.items() if value is not None}
 
 
@@ -100,11 +102,17 @@ class Seen(NamedTuple):
 
 
 def header(profile: str) -> list[str]:
-    """Return the line of pytest's header that a profile gives."""
+    """Return the lines of pytest's header that a profile gives."""
     if profile == "none":
         return []
-    refusal = f"this sandbox refuses {REFUSED[profile]}: Operation not permitted"
-    return [f"socketless: event loops wake by a pipe ({refusal})"]
+    refused = {
+        "event loops wake by a pipe": REFUSED[profile],
+        "TCP and UDP on loopback are virtual": "socket()",
+        "UNIX sockets are virtual": REFUSED_TO_UNIX[profile],
+    }
+    return [
+        f"socketless: {what} (this sandbox refuses {call}: Operation not permitted)" for what, call in refused.items()
+    ]
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
@@ -146,33 +154,34 @@ def run(folder: Path, profile: str | None, *args: str, **env: str | None) -> See
 
 
 def run_pytest(folder: Path, profile: str | None, *options: str, **env: str | None) -> Seen:
-    """Run pytest in a folder, with the plugins that it finds by itself."""
+    """Run pytest in a folder, with the plugins that it finds by itself, but for those that PYTEST_ADDOPTS names."""
     return run(folder, profile, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", *options, **env)
 
 
 SHOP = """
     import os
-    from fastapi import FastAPI
+    from starlette.applications import Starlette  # which is imported in no time, as FastAPI is not
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
 
-    app = FastAPI()
     items = []
 
 
-    @app.post("/items")
-    def add(name: str):
-        print("adding", name)
-        items.append(name)
-        return items
+    def add(request):
+        print("adding", request.query_params["name"])
+        items.append(request.query_params["name"])
+        return JSONResponse(items)
 
 
-    @app.get("/items")
-    async def show():
-        return items
+    async def show(request):
+        return JSONResponse(items)
 
 
-    @app.get("/pid")
-    def pid():
-        return os.getpid()
+    def pid(request):
+        return JSONResponse(os.getpid())
+
+
+    app = Starlette(routes=[Route("/items", add, methods=["POST"]), Route("/items", show), Route("/pid", pid)])
 
 
     def reset():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes  # noqa: F401  # from libffi 3.5 on, it opens a file for itself, once and for good: no leak
 import os
 import re
 import socket
@@ -9,17 +10,31 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
 
+# In PYTEST_ADDOPTS: the plugins that pytest finds here and most projects do not have. It takes a second to load them.
+NO_HYPOTHESIS = "-p no:hypothesispytest"
+NOT_NEEDED = f"{NO_HYPOTHESIS} -p no:pytest_cov -p no:django -p no:fakefs -p no:rerunfailures -p no:socket"
+
 # As the kernel numbers them, on x86-64 and arm64: epoll_wait and epoll_pwait, whose fourth argument is the time limit;
 # and futex, whose fourth points to it. The first word of /proc/*/syscall is the number.
 EPOLL_WAIT = ("232", "281", "22")
 FUTEX = ("202", "98")
+_INT = 0xFFFFFFFF  # what the kernel reads of an argument that is an int; what is above it, the C library is free to set
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has ::1, and lets it be used."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 def sockets_are_refused() -> bool:
@@ -59,6 +74,20 @@ def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
+def without_path(text: str) -> str:
+    """Return an error without the entries of sys.path, on which a module was looked for."""
+    return re.sub(r", which (begins with '[^']*'(, '[^']*')*(, \.\.\.)?|has only what is installed)", "", text)
+
+
+def raised_by(function: Callable[[], Any]) -> tuple[type, str] | None:
+    """Return what kind of error a function raises, and what that says."""
+    try:
+        function()
+    except Exception as error:
+        return type(error), str(error)
+    return None
+
+
 @contextmanager
 def nothing_leaks() -> Iterator[None]:
     """Assert that the block leaves no descriptor, thread or child process behind."""
@@ -72,7 +101,7 @@ def hangs(process: subprocess.Popen[Any], limit: float) -> bool:
     """Wait until a process has ended, or hangs: its threads wait without a time limit, and none is left to wake one.
 
     Raises:
-        AssertionError: neither has come within `limit` seconds.
+        AssertionError: neither has come within `limit` seconds. The process has been killed.
     """
     deadline = time.monotonic() + limit
     while process.poll() is None:
@@ -81,7 +110,9 @@ def hangs(process: subprocess.Popen[Any], limit: float) -> bool:
         # often when it is looked at again was not awake in between, so there was a moment in which all waited.
         if waiting and waiting == _threads_that_wait(process.pid):
             return True
-        assert time.monotonic() < deadline, "it neither ends nor hangs"
+        if time.monotonic() > deadline:
+            process.kill()  # or who has started it would wait for its end, and that for ever
+            raise AssertionError("it neither ends nor hangs")
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.1)
     return False
@@ -93,7 +124,7 @@ def _threads_that_wait(pid: int) -> dict[str, str]:
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
             call = (task / "syscall").read_text().split()
-            is_epoll = call[0] in EPOLL_WAIT and int(call[4], 16) == 0xFFFFFFFF
+            is_epoll = call[0] in EPOLL_WAIT and int(call[4], 16) & _INT == _INT
             is_futex = call[0] in FUTEX and int(call[4], 16) == 0
             if not (is_epoll or is_futex):
                 return {}

@@ -24,6 +24,7 @@ from commands import (
     without_colours,
 )
 from socketless import __version__
+from support import without_path
 
 APP = "apps.cli_app:app"
 
@@ -120,6 +121,7 @@ Options:
 Commands:
   doctor   Say what this sandbox refuses, what breaks, and what to write.
   request  Send one request to APP and print the response.
+  rescue   Run a command where sockets are refused: servers and clients...
   run      Run a module or a script whose HTTP clients all ask APP.
   serve    Serve APP over HTTP/1.1, on a UNIX socket or on standard input...
 """,
@@ -135,27 +137,17 @@ def test_help_of_request_names_every_option() -> None:
     assert re.findall(r"^  ((?:-\w, )?--[a-z-]+)", stdout, re.MULTILINE) == [
         *("-m, --method", "-p, --params", "-c, --content", "-d, --data", "-f, --files", "-j, --json", "-h, --headers"),
         *("--cookies", "--auth", "--timeout", "--follow-redirects", "--download", "-v, --verbose"),
-        *("--app-kind", "--start-method", "--startup-timeout", "--root-path", "--debug", "--help"),
+        *("--app-kind", "--start-method", "--startup-timeout", "--root-path", "--lifespan", "--backend", "--debug"),
+        "--help",
     ]
 
 
-@pytest.mark.parametrize("missing", ["click", "rich", "pygments"])
-def test_missing_extra_says_what_to_install(missing: str) -> None:
-    """Without click or rich there is one sentence on how to get them, and no traceback."""
-    program = f"import runpy, sys; sys.modules[{missing!r}] = None; runpy.run_module('socketless', run_name='__main__')"
-    assert run([sys.executable, "-c", program]) == (
-        1,
-        "",
-        "The command line needs click and rich; install them with: pip install 'socketless[cli]'\n",
-    )
-
-
-def test_missing_dependency_is_not_blamed_on_the_extra() -> None:
-    """Without httpx, which is no part of the extra, Python's own error is shown."""
+def test_missing_dependency() -> None:
+    """Without httpx, which is required, Python's own error is shown."""
     program = "import runpy, sys; sys.modules['httpx'] = None; runpy.run_module('socketless', run_name='__main__')"
     code, stdout, stderr = run([sys.executable, "-c", program])
     assert (code, stdout) == (1, "")
-    assert stderr.endswith("\nModuleNotFoundError: import of httpx halted; None in sys.modules\n")
+    assert "\nModuleNotFoundError: import of httpx halted; None in sys.modules" in stderr  # and more from 3.15 on
 
 
 # The request
@@ -551,6 +543,19 @@ def test_terminal_without_colours(env: dict[str, str]) -> None:
     assert without_colours(text).startswith("HTTP/1.1 200 OK\n")
 
 
+def test_terminal_without_rich() -> None:
+    """Without rich, a terminal shows the same, only without colours; an error's first line is red all the same."""
+    hide = "import runpy, sys; sys.modules['rich'] = None; runpy.run_module('socketless', run_name='__main__')"
+    for path in ("/json", "/not-found", "/binary", "/nothing"):
+        code, text = on_terminal(path)
+        plain = run_on_terminal([sys.executable, "-c", hide, "request", APP, path])
+        assert plain == (code, without_colours(text)) != (code, text)
+    code, text = run_on_terminal([sys.executable, "-c", hide, "request", APP, "/break-rule"], stderr=True)
+    assert (code, text[:21]) == (1, "\x1b[31mAppProtocolError")
+    code, text = run_on_terminal([sys.executable, "-c", hide, "request", APP, "/boom"], stderr=True)
+    assert (code, traceback_of(text)) == (1, BOOM)
+
+
 def test_verbose_on_a_terminal() -> None:
     """With `-v` a terminal shows the request's head, too."""
     code, text = on_terminal("/echo", "-v", "-c", "x", *PLAIN_HEADERS)
@@ -615,15 +620,9 @@ def test_app_that_raises_system_exit() -> None:
             "apps.cli_app:nothing",
             ["/"],
             "WorkerStartError: the worker could not start: "
-            "cannot import 'apps.cli_app:nothing': module 'apps.cli_app' has no attribute 'nothing'\n",
+            "cannot import 'apps.cli_app:nothing': module 'apps.cli_app' has no attribute 'nothing'. "
+            "Did you mean: 'show_nothing'?\n",
             id="no such attribute",
-        ),
-        pytest.param(
-            "apps",
-            ["/"],
-            "WorkerStartError: the app is not usable: 'apps' is no import string; "
-            "write 'package.module:attribute' or 'package.module:factory()'\n",
-            id="no import string",
         ),
         pytest.param(
             "apps.cli_app:fail",
@@ -654,7 +653,7 @@ def test_app_that_raises_system_exit() -> None:
 def test_error(app: str, args: list[str], expected: str) -> None:
     """An error of socketless or of httpx is its name and its text, without a traceback, and exits with 1."""
     code, stdout, stderr = request(*args, app=app)
-    assert (code, stdout, traceback_of(stderr)) == (1, "", expected)
+    assert (code, stdout, traceback_of(without_path(stderr))) == (1, "", expected)
 
 
 def test_timeout() -> None:
@@ -668,12 +667,11 @@ def test_timeout() -> None:
 
 def test_error_on_a_terminal_is_red() -> None:
     """The first line of an error is red on a terminal, and is not broken."""
-    assert on_terminal("/", stderr=True, app="nowhere:app") == (
+    code, text = on_terminal("/", stderr=True, app="nowhere:app")
+    assert (code, without_path(text)) == (
         1,
-        (
-            "\x1b[31mWorkerStartError: the worker could not start: cannot import 'nowhere:app': there is no module "
-            "'nowhere' on sys.path\x1b[0m\n"
-        ),
+        "\x1b[31mWorkerStartError: the worker could not start: cannot import 'nowhere:app': there is no module "
+        "'nowhere' on sys.path\x1b[0m\n",
     )
 
 
@@ -753,14 +751,6 @@ def test_startup_timeout() -> None:
 def test_usage_error(args: list[str], expected: str) -> None:
     """Wrong usage says what is wrong, starts no worker, and exits with 2."""
     assert request(*args, app="must.not.be:imported") == usage_error(expected)
-
-
-@pytest.mark.parametrize("option", ["--proxy", "--no-verify", "--http2"])
-def test_options_of_the_network_are_left_out(option: str) -> None:
-    """httpx's options that need a network do not exist."""
-    code, stdout, stderr = request("/", option)
-    assert (code, stdout) == (2, "")
-    assert re.sub("[':.]", "", stderr.splitlines()[-1]).startswith(f"Error No such option {option}")
 
 
 def test_argument_that_is_no_utf8() -> None:

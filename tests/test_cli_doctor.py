@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -15,53 +16,91 @@ from commands import LIMIT, MODULE, TESTS, environment, run, run_on_terminal, wi
 from projects import under
 from socketless import __version__
 
+# The default method by which multiprocessing starts processes decides what breaks.
+FORKSERVER = multiprocessing.get_all_start_methods()[0] == "forkserver"
+REFUSED_BY_CODEX = {
+    "socket(AF_INET)": "",
+    "send() and recv() on a socket pair": "",
+    "setsockopt() on a socket pair": "",
+    "bind() and listen() on 127.0.0.1": "",
+    "a connection over 127.0.0.1": "socket(): ",
+    "a connection over ::1": "socket(): ",
+    "a connection over a UNIX socket": "bind(): ",
+    **({"a process of multiprocessing (forkserver)": ""} if FORKSERVER else {}),
+}
+WIDTH = max(map(len, REFUSED_BY_CODEX))
+RESCUE = """\
+       > pytest: nothing, the plugin of socketless does it
+       > elsewhere: socketless rescue COMMAND, as
+       >     socketless rescue python -m unittest
+"""
+MULTIPROCESSING_FAILS = f"""\
+fails  multiprocessing's Process, Pool, ThreadPool, Lock and Queue
+       needs a process of multiprocessing (forkserver)
+       > multiprocessing.set_start_method("spawn"), before all else of it; or
+{RESCUE}
+fails  concurrent.futures.ProcessPoolExecutor
+       needs a process of multiprocessing (forkserver)
+       > concurrent.futures.ThreadPoolExecutor; or
+{RESCUE}
+"""
+MULTIPROCESSING_WORKS = """\
+works  uvloop; host names: http://localhost:8000; multiprocessing's Process,
+       Pool, ThreadPool, Lock and Queue; concurrent.futures.ProcessPoolExecutor;
+       multiprocessing.Pipe(); multiprocessing.shared_memory; test clients of
+       Flask, Django and werkzeug with sync views; pytest-xdist
+"""
+OTHERS_WORK = """\
+works  uvloop; host names: http://localhost:8000; multiprocessing.Pipe();
+       multiprocessing.shared_memory; test clients of Flask, Django and werkzeug
+       with sync views; pytest-xdist
+"""
 CODEX = f"""\
 Refused here:
-  socket(AF_INET)                     Operation not permitted
-  send() and recv() on a socket pair  Operation not permitted
-  setsockopt() on a socket pair       Operation not permitted
-  bind() and listen() on 127.0.0.1    Operation not permitted
-  a connection over 127.0.0.1         Operation not permitted
-  a connection over a UNIX socket     Operation not permitted
-
+{"".join(f"  {what:{WIDTH}}  {step}Operation not permitted{chr(10)}" for what, step in REFUSED_BY_CODEX.items())}
 hangs  asyncio: TestClient of Starlette and FastAPI, asyncio.run() and
        to_thread(), pytest-asyncio, anyio, Django's AsyncClient and async views
        needs send() and recv() on a socket pair
-       > pytest: nothing, the plugin of socketless lets the loops wake by a pipe
-       > elsewhere, before the first loop is made:
+{RESCUE}\
+       > or, before the first loop is made:
        >     from socketless import eventloop; eventloop.install()
 
 fails  trio
        needs send() and recv() on a socket pair
        > as above
 
-fails  the app on a port: LiveServerTestCase, live_server of pytest-django,
-       uvicorn, waitress
+fails  servers of the tests on 127.0.0.1, and who asks them: LiveServerTestCase,
+       live_server of pytest-django, uvicorn, waitress, http.server; in a
+       thread, or a Python process
        needs socket(AF_INET)
-       > Django, with its test database: socketless.django.LiveServerTestCase,
-       >     or, with pytest-django, the fixture socketless_live_server
-       > else start no server: the app is asked over pipes, whatever its port
-       > in pytest's ini file: socketless_app = package.module:app
-       > or from outside: socketless run package.module:app -m pytest
-       > or in a fixture, or in setUpModule():
-       >     from socketless import switch_to_ipc_connection
-       >     switch_to_ipc_connection("package.module:app")
+{RESCUE}\
+       > or, before the first socket is made:
+       >     from socketless import loopback; loopback.install()
+       > or start no server, and ask the app over pipes, which any client can:
+       >     socketless run package.module:app -m pytest
+       > or in pytest's ini file: socketless_app = package.module:app
 
-fails  clients of other servers on this machine: requests, urllib, drivers of
-       databases
+fails  servers of the tests on ::1
        needs socket(AF_INET)
-       > for the app under test: nothing else, with the switch as above
+{RESCUE}\
+       > or, before the first socket is made:
+       >     from socketless import loopback; loopback.install()
+
+fails  servers of the tests at UNIX sockets
+       needs a connection over a UNIX socket
+       > as above
+
+fails  clients of other servers on this machine: drivers of databases
+       needs socket(AF_INET)
        > for a database: one that is a file; for the rest: httpx.MockTransport
 
+{MULTIPROCESSING_FAILS if FORKSERVER else ""}\
 fails  multiprocessing's Manager, and its start method forkserver, the default
-       of Python 3.14
+       from Python 3.14 on
        needs a connection over a UNIX socket
-       > multiprocessing.get_context("spawn").Process, without a Manager
-
-works  uvloop; host names: http://localhost:8000; multiprocessing's Lock, Queue,
-       Pool and ThreadPool; ProcessPoolExecutor; multiprocessing.Pipe();
-       multiprocessing.shared_memory; test clients of Flask, Django and werkzeug
-       with sync views; pytest-xdist
+       > multiprocessing.get_context("spawn").Process, without a Manager; or
+{RESCUE}
+{OTHERS_WORK if FORKSERVER else MULTIPROCESSING_WORKS}\
 works  socketless {__version__}: a worker has answered
 """
 NOTHING_REFUSED = f"""\
@@ -80,6 +119,15 @@ def test_report_for_people() -> None:
     assert run([*under("codex"), *MODULE, "doctor"]) == (1, CODEX, "")
 
 
+def test_sandbox_has_a_name() -> None:
+    """Where the environment tells which sandbox this is, the report begins with it, and programs have it, too."""
+    env = {"CODEX_SANDBOX_NETWORK_DISABLED": "1"}
+    name = "OpenAI Codex, without a network (CODEX_SANDBOX_NETWORK_DISABLED=1)"
+    assert run([*under("codex"), *MODULE, "doctor"], env=env) == (1, f"Sandbox: {name}\n\n{CODEX}", "")
+    _, stdout, _ = run([*under("codex"), *MODULE, "doctor", "--json"], env=env)
+    assert json.loads(stdout)["sandbox"] == name
+
+
 def test_report_for_programs() -> None:
     """`--json` prints one object with the documented keys."""
     code, stdout, stderr = run([*under("strict"), *MODULE, "doctor", "--json"])
@@ -90,6 +138,7 @@ def test_report_for_programs() -> None:
         "version": __version__,
         "python": platform.python_version(),
         "platform": "linux",
+        "sandbox": None,
         "socketless": {"works": True, "error": None},
     }
     assert {
@@ -105,7 +154,9 @@ def test_report_for_programs() -> None:
         "what": "multiprocessing.Pipe()",
         "outcome": "fails",
         "because": "socketpair",
-        "write": "two of multiprocessing.Pipe(duplex=False), one for each direction",
+        "write": "two of multiprocessing.Pipe(duplex=False), one for each direction; or\n"
+        "pytest: nothing, the plugin of socketless does it\n"
+        "elsewhere: socketless rescue COMMAND, as\n    socketless rescue python -m unittest",
     } in advice
 
 
@@ -113,7 +164,7 @@ def test_sandbox_that_kills() -> None:
     """Where a socket call kills, the report says by what, and socketless works all the same."""
     code, stdout, stderr = run([*under("fatal"), *MODULE, "doctor"])
     assert (code, stderr) == (1, "")
-    assert "  socketpair()                        killed by SIGSYS\n" in stdout
+    assert f"  {'socketpair()':{WIDTH}}  killed by SIGSYS\n" in stdout
     assert stdout.endswith(f"works  socketless {__version__}: a worker has answered\n")
 
 

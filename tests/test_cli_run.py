@@ -13,6 +13,7 @@ import pytest
 
 from commands import LIMIT, MODULE, TESTS, Outcome, environment, run, traceback_of, without_colours
 from projects import under
+from support import without_path
 
 APP = "apps.shop_app:app"
 USAGE = """\
@@ -346,7 +347,8 @@ def test_exceptions_of_the_app(tmp_path: Path) -> None:
 def test_debug(tmp_path: Path) -> None:
     """`--debug` before APP is ours, and behind the module it is not."""
     write(tmp_path, prog="import sys; print(sys.argv[1:])")
-    assert socketless_run(APP, "-m", "prog", "--debug", folder=tmp_path) == (0, "['--debug']\n", "")
+    for words in (["-m", "prog"], ["--", "-m", "prog"]):
+        assert socketless_run(APP, *words, "--debug", folder=tmp_path) == (0, "['--debug']\n", "")
     code, stdout, stderr = socketless_run("--debug", APP, "-m", "prog", folder=tmp_path)
     assert (code, stdout) == (0, "[]\n")
     assert stderr.startswith("[socketless] started 'apps.shop_app:app': spawn, pid ")
@@ -383,7 +385,8 @@ def test_script_beside_a_namesake_of_the_app(tmp_path: Path) -> None:
         ),
         pytest.param(
             ["--reset-hook", "apps.shop_app:nothing", APP],
-            "cannot import 'apps.shop_app:nothing': module 'apps.shop_app' has no attribute 'nothing'\n",
+            "the reset hook is not usable: cannot import 'apps.shop_app:nothing': module 'apps.shop_app' has no "
+            "attribute 'nothing'\n",
             id="no reset hook",
         ),
     ],
@@ -393,7 +396,7 @@ def test_app_that_cannot_start(tmp_path: Path, args: list[str], expected: str) -
     write(tmp_path, prog="print('begun')")
     code, stdout, stderr = socketless_run(*args, "prog.py", folder=tmp_path)
     assert (code, stdout) == (1, "about to fail\n" if "apps.shop_app:fail" in args else "")
-    assert traceback_of(stderr) == f"WorkerStartError: the worker could not start: {expected}"
+    assert traceback_of(without_path(stderr)) == f"WorkerStartError: the worker could not start: {expected}"
 
 
 @pytest.mark.parametrize(
@@ -406,6 +409,12 @@ def test_app_that_cannot_start(tmp_path: Path, args: list[str], expected: str) -
             "cannot run '--debug': after APP comes '-m MODULE' or a script; options of socketless come before APP.",
         ),
         (["nowhere.py"], "cannot run 'nowhere.py': No such file or directory."),
+        (["pytest"], "cannot run 'pytest': No such file or directory. Did you mean '-m pytest'?"),
+        (
+            ["python", "-m", "pytest"],
+            "cannot run 'python': No such file or directory. Leave out 'python': what follows APP is what follows "
+            "that.",
+        ),
         (["empty"], "cannot run 'empty': there is no '__main__' module in 'empty'."),
     ],
 )

@@ -1,20 +1,22 @@
-"""Runs `tests/conformance.py` for each client over each kind of worker."""
+"""Runs `tests/conformance.py` for each client over each kind of app, and over each kind of worker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from functools import partial
+from itertools import product
+from typing import Any
 
 import pytest
 
 import conformance
 from aiohttp_client import AiohttpClient
-from clients import CLIENTS, Client
+from clients import CLIENTS, Client, can
 from socketless import IpcProcess, IpcThread
 from socketless.host.worker import Worker
 
 APPS = ("wsgi", "asgi", "outer")
-
 
 KINDS: dict[str, Callable[..., Worker]] = {
     "spawn": IpcProcess,
@@ -22,48 +24,92 @@ KINDS: dict[str, Callable[..., Worker]] = {
     "thread": IpcThread,
 }
 
+FOR_ALL = "httpx"  # the client that meets each app over each kind of worker
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+
+def is_needed(name: str, app: str, kind: str) -> bool:
+    """Return whether a combination is run by default; `tox -e matrix` runs the others.
+
+    Each client meets each app and each kind of worker. Only `FOR_ALL` meets all pairs of them: what comes of a pair
+    happens in the worker, the same for all clients.
+    """
+    shift = [*CLIENTS].index(name)
+    return name == FOR_ALL or [*KINDS].index(kind) == (APPS.index(app) + shift) % len(KINDS)
+
+
+def combinations(checks: list[Callable[[Client], None]]) -> list[Any]:
+    """Return the app and the kind of a worker, a client's name and a check, for all that can hold."""
+    return [
+        pytest.param(
+            *(app, kind, name, function),
+            id=f"{app}-{kind}-{function.__name__}-{name}",
+            marks=[] if is_needed(name, app, kind) else pytest.mark.redundant,
+        )
+        for app, kind, function, name in product(APPS, KINDS, checks, CLIENTS)
+        if can(name, function)
+    ]
+
+
+def test_every_pair() -> None:
+    """By default, each client meets each app, and each kind of worker, and each of those is a worker of each app."""
+    run = [(name, app, kind) for name, app, kind in product(CLIENTS, APPS, KINDS) if is_needed(name, app, kind)]
+    assert {(name, app) for name, app, _ in run} == {*product(CLIENTS, APPS)}
+    assert {(name, kind) for name, _, kind in run} == {*product(CLIENTS, KINDS)}
+    assert {(app, kind) for _, app, kind in run} == {*product(APPS, KINDS)}
+
+
+class Latest:
+    """The worker that tests have in common until one wants another."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._wanted: tuple[str, str] | None = None
+
+    def get(self, app: str, kind: str, **options: Any) -> Worker:
+        if self._wanted != (app, kind):
+            self.close()
+            start = KINDS[kind](f"apps.conformance_app:{app}", max_connections=2, **options)
+            self._worker = self._stack.enter_context(start)
+            self._wanted = app, kind
+        return self._worker
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Latest]:
+    with closing(Latest()) as latest:
+        yield latest
+
+
+@pytest.fixture(scope="module")
+def limited_worker() -> Iterator[Latest]:
+    with closing(Latest()) as latest:
+        yield latest
+
+
+@pytest.mark.parametrize(("app", "kind", "name", "function"), combinations(conformance.CHECKS))
+def test_conformance(function: Callable[[Client], None], name: str, worker: Latest, app: str, kind: str) -> None:
+    """A client sees of a worker what `conformance` says, which leaves all channels usable."""
+    client = CLIENTS[name](worker.get(app, kind))
+    function(client)
+    conformance.all_channels_work(client)
+
+
+@pytest.mark.parametrize(("app", "kind", "name", "function"), combinations(conformance.LIMITED))
+def test_conformance_with_a_limit(
+    function: Callable[[Client], None], name: str, limited_worker: Latest, app: str, kind: str
+) -> None:
+    """The same for a worker that limits bodies."""
+    client = CLIENTS[name](limited_worker.get(app, kind, max_body_bytes=conformance.MAX_BODY_BYTES))
+    function(client)
+    conformance.all_channels_work(client)
 
 
 @pytest.fixture(scope="module", params=APPS)
-def app(request: pytest.FixtureRequest) -> str:
-    return f"apps.conformance_app:{request.param}"
-
-
-@pytest.fixture(scope="module")
-def worker(app: str, kind: str) -> Iterator[Worker]:
-    with KINDS[kind](app, max_connections=2) as worker:
-        yield worker
-
-
-@pytest.fixture(scope="module")
-def limited_worker(app: str, kind: str) -> Iterator[Worker]:
-    with KINDS[kind](app, max_connections=2, max_body_bytes=conformance.MAX_BODY_BYTES) as worker:
-        yield worker
-
-
-@pytest.mark.parametrize(("name", "function"), conformance.for_each(CLIENTS, conformance.CHECKS))
-def test_conformance(function: Callable[[Client], None], name: str, worker: Worker) -> None:
-    """A client sees of a worker what `conformance` says, which leaves all channels usable."""
-    client = CLIENTS[name](worker)
-    function(client)
-    conformance.all_channels_work(client)
-
-
-@pytest.mark.parametrize(("name", "function"), conformance.for_each(CLIENTS, conformance.LIMITED))
-def test_conformance_with_a_limit(function: Callable[[Client], None], name: str, limited_worker: Worker) -> None:
-    """The same for a worker that limits bodies."""
-    client = CLIENTS[name](limited_worker)
-    function(client)
-    conformance.all_channels_work(client)
-
-
-@pytest.fixture(scope="module")
-def thread_worker(app: str) -> Iterator[Worker]:
-    with IpcThread(app) as worker:
+def thread_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    with IpcThread(f"apps.conformance_app:{request.param}") as worker:
         yield worker
 
 

@@ -7,9 +7,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import django
 import pytest
 
-from library import EACH_PROCESS, EACH_RUNNER, EACH_WORKER, EVERYWHERE, IN_FILES, IN_MEMORY, MANAGE, PYTEST, Library
+from library import (
+    EACH_RUNNER,
+    EACH_WORKER,
+    EVERYWHERE,
+    IN_FILES,
+    IN_MEMORY,
+    MANAGE,
+    PROCESSES,
+    PYTEST,
+    WORKERS,
+    Library,
+    with_profile,
+)
 
 
 @pytest.fixture
@@ -119,7 +132,7 @@ class ThreadTest(WsgiChecks, StaticLiveServerTestCase):
     pass
 """
 
-PROCESSES = """
+OTHERS = """
 
 class SpawnTest(WsgiChecks, StaticLiveServerTestCase):
     worker_class = IpcProcess
@@ -145,8 +158,19 @@ class OrdinaryTest(TestCase):
 """
 
 
-@EVERYWHERE
-@EACH_RUNNER
+# The next two meet each runner under each profile together.
+
+
+@pytest.mark.parametrize(
+    ("runner", "profile"),
+    [
+        with_profile(MANAGE, "free"),
+        with_profile(MANAGE, "codex"),
+        with_profile(MANAGE, "strict"),
+        with_profile(PYTEST, "free"),
+    ],
+    ids=["manage-free", "manage-codex", "manage-strict", "pytest-free"],
+)
 def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) -> None:
     """On threads, the app and its tests share SQLite in memory, whichever thread serves a request."""
     in_memory.write_tests(ALL)
@@ -154,21 +178,49 @@ def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) ->
     assert in_memory.leftovers == set()
 
 
-@EVERYWHERE
-@EACH_RUNNER
+@pytest.mark.parametrize(
+    ("runner", "profile"),
+    [with_profile(MANAGE, "free"), with_profile(PYTEST, "codex"), with_profile(PYTEST, "strict")],
+    ids=["manage-free", "pytest-codex", "pytest-strict"],
+)
 def test_in_files(runner: tuple[str, ...], profile: str, library: Library) -> None:
     """Classes with different workers, one after the other, use the test databases, never the real ones."""
-    library.write_tests(ALL + PROCESSES)
+    library.write_tests(ALL + OTHERS)
     library.passes(57, *runner, profile=profile)
     assert library.leftovers == set()
+
+
+def set_start_method(library: Library, method: str) -> None:
+    """Let `manage.py` say by which method Django starts the processes of --parallel."""
+    imports, main = (library.folder / "manage.py").read_text().split('if __name__ == "__main__":\n')
+    setting = f"import multiprocessing\n\n    multiprocessing.set_start_method({method!r})"
+    library.write("manage.py", f'{imports}if __name__ == "__main__":\n    {setting}\n{main}')
 
 
 @EACH_RUNNER
 def test_parallel(runner: tuple[str, ...], library: Library) -> None:
     """Each of two processes with tests has test databases of its own, and so do its workers."""
-    library.write_tests(ALL + PROCESSES)
+    library.write_tests(ALL + OTHERS)
+    set_start_method(library, "fork")
     options = ("--parallel", "2") if runner is MANAGE else ("-p", "xdist.plugin", "-n", "2")
     library.passes(57, *runner, *options)
+    assert library.leftovers == set()
+
+
+@pytest.mark.skipif(django.VERSION < (6,), reason="of a test database in a file, Django spawned processes for ever")
+def test_parallel_without_fork(library: Library) -> None:
+    """Where --parallel spawns, Django puts SQLite into memory: on threads the app shares it, a process says why not."""
+    library.write_tests(ALL + OTHERS)
+    set_start_method(library, "spawn")
+    done = library.run(*MANAGE, "--parallel", "2")
+    assert (
+        "django.core.exceptions.ImproperlyConfigured: the test database of 'default' is SQLite in memory, which no "
+        "other process can use. Of its file, --parallel has made that, as it does where multiprocessing does not fork. "
+        'Call multiprocessing.set_start_method("fork") in manage.py, or leave out --parallel, '
+        "or let the app run on threads of this process: worker_class = IpcThread "
+        "(pytest-django: socketless_live_server = thread)\n"
+    ) in done.text
+    assert (done.summary, done.exit_code) == (f"FAILED (errors={OTHERS.count('IpcProcess')})", 1), done.text
     assert library.leftovers == set()
 
 
@@ -232,23 +284,22 @@ def test_closing(library: Library) -> None:
 # What it must not do
 
 
-@EACH_PROCESS
 @EACH_RUNNER
-def test_process_in_memory(runner: tuple[str, ...], kind: str, in_memory: Library) -> None:
+def test_process_in_memory(runner: tuple[str, ...], in_memory: Library) -> None:
     """A process cannot share SQLite in memory: the class fails with a text that says what to write, others do not."""
     one = "class LiveTest(LiveServerTestCase):\n    WORKER\n\n    def test(self):\n        pass\n"
-    in_memory.write_tests(one, kind)
-    in_memory.write_tests(one, name="test_other.py")
+    in_memory.write_tests_of_each(one)
     done = in_memory.run(*runner)
-    assert (
+    said = (
         "django.core.exceptions.ImproperlyConfigured: the test database of 'default' is SQLite in memory, which no "
         'other process can use. Give it a file, DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / '
         '"test_default.sqlite3"}, '
         "or let the app run on threads of this process: worker_class = IpcThread "
         "(pytest-django: socketless_live_server = thread)\n"
-    ) in done.text
+    )
+    assert done.text.count(said) == len(PROCESSES)
     assert (done.summary, done.exit_code) == (
-        "FAILED (errors=1)" if runner is MANAGE else "1 passed, 1 error",
+        "FAILED (errors=2)" if runner is MANAGE else "1 passed, 2 errors",
         1,
     )
     assert in_memory.leftovers == set()
@@ -271,9 +322,8 @@ def test_eager_code(kind: str, library: Library) -> None:
     assert library.leftovers == {"real.sqlite3"}  # of the tests' own process, before it has made the test databases
 
 
-@EACH_WORKER
 @EACH_RUNNER
-def test_other_database(runner: tuple[str, ...], kind: str, library: Library) -> None:
+def test_other_database(runner: tuple[str, ...], library: Library) -> None:
     """A database that the tests do not name is refused, as it may be the real one; one that they name is the test's."""
     one = """
         class OneTest(LiveServerTestCase):
@@ -292,16 +342,16 @@ def test_other_database(runner: tuple[str, ...], kind: str, library: Library) ->
                 Book.objects.using("other").create(title="Emma")
                 assert httpx.get("/elsewhere").json() == ["Emma"]
         """
-    library.write_tests(one, kind, "test_one.py")
-    library.passes(1, *runner)
-    library.write_tests(both, kind, "test_two.py")
-    library.passes(2, *runner)
+    library.write_tests_of_each(one)
+    library.passes(3, *runner)
+    for kind in WORKERS:
+        library.write_tests(both, kind, f"test_two_{kind}.py")
+    library.passes(6, *runner)
     assert library.leftovers == set()
 
 
-@EACH_PROCESS
 @EVERYWHERE
-def test_dead_worker(kind: str, profile: str, library: Library) -> None:
+def test_dead_worker(profile: str, library: Library) -> None:
     """A worker that has died in the middle of a test is replaced by one that uses the test database again."""
     text = """
     class LiveTest(LiveServerTestCase):
@@ -315,6 +365,6 @@ def test_dead_worker(kind: str, profile: str, library: Library) -> None:
             assert httpx.post("/books", data={"title": "Dune"}).json() == ["Dune", "Emma"]
             assert Book.objects.count() == 2
     """
-    library.write_tests(text, kind)
-    library.passes(1, *MANAGE, profile=profile)
+    library.write_tests_of_each(text, PROCESSES)
+    library.passes(2, *MANAGE, profile=profile)
     assert library.leftovers == set()

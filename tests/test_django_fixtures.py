@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from library import EACH_PROCESS, EACH_WORKER, EVERYWHERE, IN_FILES, IN_MEMORY, PYTEST, Library
+import pytest
+
+from library import EACH_PROCESS, EVERYWHERE, IN_FILES, IN_MEMORY, PYTEST, Library, with_profile
 
 TESTS = """
     import pytest
@@ -75,8 +77,15 @@ TESTS = """
     """
 
 
-@EVERYWHERE
-@EACH_WORKER
+@pytest.mark.parametrize(
+    ("kind", "profile"),
+    [
+        with_profile("thread", "free"),
+        with_profile("spawn", "free"),
+        with_profile("spawn", "strict"),
+        with_profile("fork", "codex"),
+    ],
+)
 def test_fixture(kind: str, profile: str, tmp_path: Path) -> None:
     """The app uses the test databases; the tests that ask for it are transactional, the others as ever."""
     library = Library(tmp_path, IN_FILES)
@@ -126,7 +135,7 @@ def test_connections_of_threads(tmp_path: Path) -> None:
     library.passes(3, *PYTEST)
 
 
-@EACH_WORKER
+@pytest.mark.parametrize("kind", ["spawn"])
 def test_xdist(kind: str, tmp_path: Path) -> None:
     """Each process of pytest-xdist has a worker of its own, which uses the databases of that process."""
     library = Library(tmp_path, IN_FILES)
@@ -134,7 +143,7 @@ def test_xdist(kind: str, tmp_path: Path) -> None:
     library.passes(12, *PYTEST, "-o", f"socketless_live_server={kind}", "-p", "xdist.plugin", "-n", "2")
 
 
-@EACH_WORKER
+@pytest.mark.parametrize("kind", ["thread", "spawn"])
 def test_all_databases(kind: str, tmp_path: Path) -> None:
     """A test that names a database for itself may ask the app about it."""
     library = Library(tmp_path, IN_FILES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from library import EACH_RUNNER, EACH_WORKER, IN_FILES, MANAGE, PYTEST, WORKERS, Library, sqlite
+from library import EACH_RUNNER, IN_FILES, MANAGE, PYTEST, WORKERS, Library, sqlite
 
 
 @pytest.fixture
@@ -19,9 +19,8 @@ def library(tmp_path: Path) -> Library:
 # Settings
 
 
-@EACH_WORKER
 @EACH_RUNNER
-def test_settings(runner: tuple[str, ...], kind: str, library: Library) -> None:
+def test_settings(runner: tuple[str, ...], library: Library) -> None:
     """The app has the settings of the tests: what the runner and the class's decorators override, and no real mail."""
     text = """
     @override_settings(GREETING="bonjour")
@@ -42,8 +41,8 @@ def test_settings(runner: tuple[str, ...], kind: str, library: Library) -> None:
             assert httpx.get("/mail").text == "sent"
             assert [message.subject for message in self.worker.run(lambda: mail.outbox)] == ["Overdue"]
     """
-    library.write_tests(text, kind)
-    library.passes(2, *runner)
+    library.write_tests_of_each(text)
+    library.passes(6, *runner)
 
 
 IN_PLACE = """
@@ -68,8 +67,7 @@ class LiveTest(LiveServerTestCase):
 """
 
 
-@EACH_WORKER
-def test_settings_changed_in_place(kind: str, library: Library) -> None:
+def test_settings_changed_in_place(library: Library) -> None:
     """The app has what the tests have changed in a list, dict or set of the settings; what cannot go stays as is."""
     library.write(
         "special.py",
@@ -83,8 +81,8 @@ def test_settings_changed_in_place(kind: str, library: Library) -> None:
         ODD = {1}
         """,
     )
-    library.write_tests(IN_PLACE, kind)
-    library.passes(1, *MANAGE, "--settings", "special")
+    library.write_tests_of_each(IN_PLACE)
+    library.passes(3, *MANAGE, "--settings", "special")
 
 
 def test_setting_that_cannot_be_pickled(library: Library) -> None:
@@ -133,14 +131,24 @@ CONFIGURED = """
     from socketless.django import LiveServerTestCase
 
 
-    class LiveTest(LiveServerTestCase):
-        WORKER
-
+    class Checks:
         def test(self):
             Book.objects.create(title="Emma")
             assert httpx.get("/books").json() == ["Emma"]
             assert httpx.get("/settings").json()["GREETING"] == "hello"
             assert self.worker.run(lambda: conf.settings.CACHES["default"]["KEY_PREFIX"]) == "test"
+
+
+    class ThreadTest(Checks, LiveServerTestCase):
+        THREAD
+
+
+    class SpawnTest(Checks, LiveServerTestCase):
+        SPAWN
+
+
+    class ForkTest(Checks, LiveServerTestCase):
+        FORK
 
 
     if __name__ == "__main__":
@@ -153,28 +161,30 @@ CONFIGURED = """
     """
 
 
-@EACH_WORKER
-def test_settings_without_a_module(kind: str, library: Library) -> None:
+def test_settings_without_a_module(library: Library) -> None:
     """Settings that were made by `settings.configure()` reach every kind of worker."""
-    library.write("run_it.py", CONFIGURED.replace("WORKER", WORKERS[kind]).replace("DATABASES_HERE", repr(IN_FILES)))
+    text = CONFIGURED.replace("DATABASES_HERE", repr(IN_FILES))
+    for kind, worker in WORKERS.items():
+        text = text.replace(kind.upper(), worker)
+    library.write("run_it.py", text)
     done = library.run("-W", "error", "run_it.py")
     assert (done.summary, done.exit_code) == ("OK", 0), done.text
+    assert "Ran 3 tests" in done.text
     assert library.leftovers == set()
 
 
 def test_password(library: Library) -> None:
     """The password of a database is in no report of a worker that could not start, not even with local variables."""
     library.databases = {"default": sqlite("real", NAME="test.sqlite3") | {"PASSWORD": "hunter2"}}
-    for kind in WORKERS:
-        text = """
-        class LiveTest(LiveServerTestCase):
-            WORKER
-            app = "library:none"
+    text = """
+    class LiveTest(LiveServerTestCase):
+        WORKER
+        app = "library:none"
 
-            def test(self):
-                pass
-        """
-        library.write_tests(text, kind, f"test_{kind}.py")
+        def test(self):
+            pass
+    """
+    library.write_tests_of_each(text)
     done = library.run(*PYTEST, "--showlocals")
     assert (done.summary, done.exit_code) == ("3 errors", 1), done.text
     assert done.text.count("cannot import 'library:none': module 'library' has no attribute 'none'") >= 3
@@ -196,41 +206,40 @@ class LiveTest(LiveServerTestCase):
 """
 
 
-@EACH_WORKER
-def test_report(kind: str, library: Library) -> None:
+def test_report(library: Library) -> None:
     """What a view prints, logs and raises is in the report of the test that has asked for it."""
-    library.write_tests(SHOWN, kind)
+    library.write_tests_of_each(SHOWN)
     done = library.run(*PYTEST)
-    assert (done.summary, done.exit_code) == ("2 failed", 1)
-    crash, talk = re.split(r"^_+ LiveTest.test_talk _+$", done.text, flags=re.M)
-    assert '>       raise ValueError("no such shelf")\nE       ValueError: no such shelf\n\nbooks/views.py:' in crash
-    assert "ERROR    django.request:log.py:" in crash.partition("- Captured log call -")[2]
-    sections = re.findall(r"^-+ Captured (.*) -+\n(.*)", talk, re.M)
-    assert sections[:2] == [
-        ("stdout call", "printed by the view"),
-        ("stderr call", "an error by the view"),
-    ]
-    assert re.fullmatch(r"WARNING  books:views.py:\d+ logged by the view", sections[2][1])
+    assert (done.summary, done.exit_code) == ("6 failed", 1)
+    _, *reports = re.split(r"^_+ LiveTest.test_(?:crash|talk) _+$", done.text, flags=re.M)
+    raised = '>       raise ValueError("no such shelf")\nE       ValueError: no such shelf\n\nbooks/views.py:'
+    for crash in reports[::2]:
+        assert raised in crash
+        assert "ERROR    django.request:log.py:" in crash.partition("- Captured log call -")[2]
+    for talk in reports[1::2]:
+        sections = re.findall(r"^-+ Captured (.*) -+\n(.*)", talk, re.M)
+        assert sections[:2] == [
+            ("stdout call", "printed by the view"),
+            ("stderr call", "an error by the view"),
+        ]
+        assert re.fullmatch(r"WARNING  books:views.py:\d+ logged by the view", sections[2][1])
 
 
-@EACH_WORKER
-def test_manage_report(kind: str, library: Library) -> None:
+def test_manage_report(library: Library) -> None:
     """`manage.py test` shows the line of the view that has raised."""
-    library.write_tests(SHOWN, kind)
+    library.write_tests_of_each(SHOWN)
     done = library.run(*MANAGE)
-    assert (done.summary, done.exit_code) == ("FAILED (failures=1, errors=1)", 1)
-    assert re.search(
-        r"^ERROR: test_crash \(test_live.LiveTest.*?"
-        r'File ".*/books/views.py", line \d+, in crash\n    raise ValueError\("no such shelf"\)\nValueError: no such',
-        done.text,
-        re.M | re.S,
-    ), done.text
-    assert "printed by the view\n" in done.text
-    assert "an error by the view\n" in done.text
+    assert (done.summary, done.exit_code) == ("FAILED (failures=3, errors=3)", 1)
+    _, *reports = re.split(r"^ERROR: test_crash \(", done.text, flags=re.M)
+    assert {report.partition(".LiveTest")[0] for report in reports} == {f"test_{kind}" for kind in WORKERS}
+    line = re.escape('raise ValueError("no such shelf")')
+    raised = rf'File ".*/books/views.py", line \d+, in crash\n    {line}\nValueError: no such'
+    for report in reports:
+        assert re.search(raised, report.partition("\n====")[0]), done.text
+    assert done.text.count("printed by the view\n") == done.text.count("an error by the view\n") == 3
 
 
-@EACH_WORKER
-def test_500(kind: str, library: Library) -> None:
+def test_500(library: Library) -> None:
     """With `raise_request_exception = False` a view that raises is a 500, as with Django's own test case."""
     text = """
     class LiveTest(LiveServerTestCase):
@@ -245,8 +254,8 @@ def test_500(kind: str, library: Library) -> None:
                 "Internal Server Error: /async-crash",
             ]
     """
-    library.write_tests(text, kind)
-    library.passes(1, *MANAGE)
+    library.write_tests_of_each(text)
+    library.passes(3, *MANAGE)
 
 
 @EACH_RUNNER
@@ -308,13 +317,12 @@ def test_failing_set_up(runner: tuple[str, ...], library: Library) -> None:
         "FAILED (errors=3)" if runner is MANAGE else "2 passed, 3 errors",
         1,
     ), done.text
-    assert "there is no module 'library.nothing' on sys.path" in done.text
+    assert "there is no module 'library.nothing'" in done.text
     assert "RuntimeError: after ours" in done.text
     assert "StateError: this process is switched to 'wsgiref.simple_server:demo_app' already" in done.text
 
 
-@EACH_WORKER
-def test_serialized_rollback(kind: str, library: Library) -> None:
+def test_serialized_rollback(library: Library) -> None:
     """With `serialized_rollback` the app finds in every test what the migrations have made."""
     text = """
     class LiveTest(LiveServerTestCase):
@@ -327,5 +335,5 @@ def test_serialized_rollback(kind: str, library: Library) -> None:
         def test_two(self):
             assert httpx.post("/books", data={"title": "Dune"}).json() == ["Dictionary", "Dune"]
     """
-    library.write_tests(text, kind)
-    library.passes(2, *MANAGE, LIBRARY_INITIAL="Dictionary")
+    library.write_tests_of_each(text)
+    library.passes(6, *MANAGE, LIBRARY_INITIAL="Dictionary")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from socketless import errors
-from socketless.clients import families
+from socketless.clients import families, theirs
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 
@@ -38,6 +38,24 @@ def test_errors_survive_pickling(cls: type[errors.SocketlessError]) -> None:
     error = cls(*args)
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), vars(copy)) == (cls, str(error), vars(error))
+
+
+class Theirs(Exception):
+    """An error of a client library, which wants what ours do not have, as those of httpx do."""
+
+    def __init__(self, *, request: object) -> None:
+        super().__init__("theirs")
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_errors_of_ours_and_theirs(cls: type[errors.SocketlessError]) -> None:
+    """An error that is a client library's, too, is made with ours' arguments alone, and says what ours says."""
+    args = {errors.WorkerDied: ("GET /", 5, -9, "end")}.get(cls, ("text",))
+    error = cls(*args)
+    both = theirs.mixed(error, f"{__name__}.Theirs")
+    assert isinstance(both, cls)
+    assert isinstance(both, Theirs)
+    assert (str(both), both.args) == (str(error), error.args)
 
 
 def test_every_error_of_an_exchange_is_one_of_httpx() -> None:

@@ -6,14 +6,14 @@ import asyncio
 import os
 import signal
 import threading
-import warnings
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from socketless import eventloop
+from socketless import eventloop, genuine
+from socketless.forking import fork
 from support import LIMIT, nothing_leaks, sockets_are_refused
 
 
@@ -138,7 +138,7 @@ def test_wake_up_within_a_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
     eventloop.install()
     loop = asyncio.new_event_loop()
     try:
-        monkeypatch.setattr(os, "write", write)
+        monkeypatch.setattr(genuine.os, "write", write)
         loop.call_soon_threadsafe(woken.append, "by the thread")
         monkeypatch.undo()
         loop.run_until_complete(asyncio.sleep(0))
@@ -160,12 +160,10 @@ def test_fork_in_the_middle_of_a_wake_up(monkeypatch: pytest.MonkeyPatch) -> Non
     eventloop.install()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.call_soon_threadsafe, args=(print,))
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(genuine.os, "write", write)
     thread.start()
     assert is_writing.wait(LIMIT)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later, which sees the other thread
-        pid = os.fork()
+    pid = fork()
     if pid == 0:
         signal.alarm(int(LIMIT))
         loop.close()

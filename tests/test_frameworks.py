@@ -618,6 +618,7 @@ def test_django_async_client(django_worker: IpcProcess, django: httpx.Client, pa
     assert asyncio.run(requests()) == 20
 
 
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # of a thread that has ended, in the app
 @pytest.mark.parametrize("hook", ["reset_database", "reset_database_async"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_django_reset(database: Path, kind: str, hook: str) -> None:

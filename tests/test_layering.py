@@ -21,19 +21,22 @@ MODULES = {
 # The parts of the package, and which other parts each may import. `socketless` itself is for everybody.
 MAY_IMPORT = {
     "errors": set[str](),
-    "eventloop": {"late"},
-    "loopback": {"late"},
-    "wire": {"errors"},
-    "worker": {"wire", "eventloop", "errors"},
-    "host": {"wire", "errors", "worker.loading"},  # loading, to read an import string before it is sent
+    "genuine": set[str](),
+    "eventloop": {"genuine", "late"},
+    "loopback": {"genuine", "late"},
+    "wire": {"errors", "genuine"},
+    "worker": {"wire", "eventloop", "errors", "genuine"},
+    "forking": {"genuine"},
+    # An import string is read before it is sent.
+    "host": {"forking", "wire", "errors", "genuine", "worker.import_strings", "worker.loading"},
     "testclient": {"host", "transport", "websocket", "wire", "errors"},
-    "clients": {"host", "wire", "errors"},
-    "http11": {"clients", "host", "wire", "errors"},
-    "unix_server": {"host", "http11", "wire"},
+    "clients": {"extras", "host", "wire", "errors"},
+    "http11": {"clients", "host", "wire", "errors", "genuine"},
+    "unix_server": {"host", "http11", "wire", "genuine"},
     "transport": {"clients", "host", "wire", "errors"},
-    "requests": {"clients", "host", "unix_server", "wire", "errors"},
+    "requests": {"clients", "extras", "host", "unix_server", "wire", "errors", "genuine"},
     "lowlevel": {"clients", "http11", "host", "errors"},
-    "aiohttp": {"clients", "host", "http11", "wire", "worker", "errors"},  # host and worker are one, in the loop
+    "aiohttp": {"clients", "extras", "host", "http11", "wire", "worker", "errors"},  # the worker is in the loop, too
     "websocket": {"host", "wire", "errors"},
     "switching": {
         "aiohttp",
@@ -48,8 +51,10 @@ MAY_IMPORT = {
         "errors",
     },
     "advice": {"sandbox"},
-    "sandbox": set[str](),
-    "pytest_plugin": {"django_fixtures", "errors", "eventloop", "sandbox", "host", "switch", "testclient"},
+    "sandbox": {"errors", "forking"},
+    "pytest_plugin": {"django_fixtures", "errors", "host", "pytest_rescue", "refusals", "switch", "testclient"},
+    "pytest_rescue": {"eventloop", "loopback", "sandbox"},
+    "refusals": {"sandbox"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},
     "django": {
@@ -63,6 +68,8 @@ MAY_IMPORT = {
     },
     "django_connections": set[str](),
     "django_fixtures": {"django"},
+    "ipc": {"host", "transport"},
+    "extras": set[str](),
     "late": set[str](),
     "switch": {"host", "http11", "late", "switching", "errors"},
     "cli": {
@@ -71,6 +78,7 @@ MAY_IMPORT = {
         "eventloop",
         "host",
         "http11",
+        "loopback",
         "sandbox",
         "unix_server",
         "switch",

@@ -54,6 +54,7 @@ needs_sockets = pytest.mark.usefixtures("_sockets_allowed")
 
 # What each profile refuses
 
+NAMES = ("tcp", "tcp6", "udp", "unix", "pair")
 TRY_ALL = """
 import socket
 
@@ -76,21 +77,51 @@ attempt("pair", lambda: socket.socketpair())
 def test_strict_refuses_every_socket(tmp_path: Path) -> None:
     """Under strict there is no socket of any family, and no pair."""
     done = run("strict", sys.executable, "-", directory=tmp_path, script=TRY_ALL)
-    expected = "".join(f"{name}: PermissionError 1\n" for name in ("tcp", "tcp6", "udp", "unix", "pair"))
+    expected = "".join(f"{name}: PermissionError 1\n" for name in NAMES)
     assert_prints(expected, done)
 
 
 @needs_sockets
-def test_codex_refuses_all_families_but_unix(tmp_path: Path) -> None:
-    """Under codex a socket is AF_UNIX or is refused."""
-    done = run("codex", sys.executable, "-", directory=tmp_path, script=TRY_ALL)
-    refused = "".join(f"{name}: PermissionError 1\n" for name in ("tcp", "tcp6", "udp"))
-    assert_prints(f"{refused}unix: possible\npair: possible\n", done)
+@pytest.mark.parametrize(
+    ("profile", "refused"),
+    [
+        ("codex", {"tcp", "tcp6", "udp"}),
+        ("codex-2025", {"tcp", "tcp6", "udp"}),
+        ("codex-proxy", {"unix"}),
+        ("claude", {"unix"}),
+    ],
+)
+def test_families(tmp_path: Path, profile: str, refused: set[str]) -> None:
+    """A sandbox refuses sockets by their address family; a pair is of AF_UNIX, and another call."""
+    done = run(profile, sys.executable, "-", directory=tmp_path, script=TRY_ALL)
+    outcomes = {name: "PermissionError 1" if name in refused else "possible" for name in NAMES}
+    assert_prints("".join(f"{name}: {outcome}\n" for name, outcome in outcomes.items()), done)
 
 
 @needs_sockets
-def test_codex_refuses_what_sockets_are_for(tmp_path: Path) -> None:
-    """Under codex a socket can be written to and read from as a file, and received from, and that is all."""
+@pytest.mark.parametrize("profile", ["codex-proxy", "claude"])
+def test_calls_that_are_allowed(tmp_path: Path, profile: str) -> None:
+    """Where a sandbox refuses families alone, all can be done with a socket of another."""
+    script = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+    client.sendall(b"hello")
+    print(server.accept()[0].recv(5))
+"""
+    assert_prints("b'hello'\n", run(profile, sys.executable, "-", directory=tmp_path, script=script))
+
+
+@pytest.mark.parametrize("name", ["EACCES", "ENOSYS", "EAFNOSUPPORT"])
+def test_errno(tmp_path: Path, name: str) -> None:
+    """A profile refuses with the errno that is asked for."""
+    script = "import errno, socket\ntry: socket.socket()\nexcept OSError as error: print(errno.errorcode[error.errno])"
+    assert_prints(f"{name}\n", run(f"strict:{name}", sys.executable, "-", directory=tmp_path, script=script))
+
+
+@needs_sockets
+@pytest.mark.parametrize(("profile", "messages"), [("codex", "possible"), ("codex-2025", "refused")])
+def test_codex_refuses_what_sockets_are_for(tmp_path: Path, profile: str, messages: str) -> None:
+    """Under codex a socket is written to and read from as a file, received from, has messages, and that is all."""
     script = """
 import os, socket
 left, right = socket.socketpair()
@@ -100,8 +131,6 @@ os.write(left.fileno(), b"by write")
 print(os.read(right.fileno(), 100))
 calls = {
     "send": lambda: left.send(b"x"),
-    "sendmsg": lambda: left.sendmsg([b"x"]),
-    "recvmsg": lambda: left.recvmsg(1),
     "setsockopt": lambda: left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1),
     "getsockopt": lambda: left.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE),
     "getsockname": lambda: left.getsockname(),
@@ -120,9 +149,15 @@ for name, call in calls.items():
     else:
         print("possible:", name)
 print("the rest is refused")
+try:
+    left.sendmsg([b"x"])
+    assert right.recvmsg(1)[0] == b"x"
+    print("messages are possible")
+except PermissionError:
+    print("messages are refused")
 """
-    done = run("codex", sys.executable, "-", directory=tmp_path, script=script)
-    assert_prints("b'by write'\nb'by write'\nthe rest is refused\n", done)
+    done = run(profile, sys.executable, "-", directory=tmp_path, script=script)
+    assert_prints(f"b'by write'\nb'by write'\nthe rest is refused\nmessages are {messages}\n", done)
 
 
 @pytest.mark.parametrize("call", ["socket.socket()", "socket.socket(socket.AF_UNIX)", "socket.socketpair()"])
@@ -203,15 +238,24 @@ def test_signal_of_the_command_is_passed_on(tmp_path: Path) -> None:
 def test_missing_arguments(tmp_path: Path, args: list[str]) -> None:
     """Without a profile and a command it says how it is used, and exits with 2."""
     done = run(*args, directory=tmp_path)
-    usage = "usage: python nosock.py {strict,codex,fatal} COMMAND [ARG ...]\n"
+    usage = "usage: python nosock.py {strict,codex,codex-2025,codex-proxy,claude,fatal}[:ERRNO] COMMAND [ARG ...]\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", usage)
 
 
-def test_unknown_profile(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        (
+            "lenient",
+            "there is no profile 'lenient'; choose one of strict, codex, codex-2025, codex-proxy, claude, fatal",
+        ),
+        ("strict:ENOTHING", "there is no errno 'ENOTHING'"),
+    ],
+)
+def test_unknown_profile(tmp_path: Path, profile: str, message: str) -> None:
     """A profile that there is not is named, with those that there are; the command does not run."""
-    done = run("lenient", sys.executable, "-c", "print('ran')", directory=tmp_path)
-    message = "nosock: there is no profile 'lenient'; choose one of strict, codex, fatal\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+    done = run(profile, sys.executable, "-c", "print('ran')", directory=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"nosock: {message}\n")
 
 
 def test_unknown_command(tmp_path: Path) -> None:

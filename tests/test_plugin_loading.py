@@ -25,17 +25,19 @@ def test_setting_on(cafe: Path, profile: str) -> None:
 
 @pytest.mark.parametrize("profile", ["strict"])
 def test_setting_off(cafe: Path, profile: str) -> None:
-    """`off` leaves the loops as they are, and no header says anything."""
-    seen = run_pytest(cafe, profile, "-o", "socketless_eventloop=off", "--tb=native")
+    """`off` leaves the loops, and their sockets, as they are, and no header says anything."""
+    off = ("-o", "socketless_eventloop=off", "-o", "socketless_loopback=off")
+    seen = run_pytest(cafe, profile, *off, "--tb=native")
     assert "PermissionError: [Errno 1] Operation not permitted" in seen.part("FAILURES")
     assert (seen.header, seen.end, seen.exit_code) == ([], "1 failed", 1)
 
 
+@pytest.mark.parametrize("name", ["socketless_eventloop", "socketless_loopback"])
 @everywhere
-def test_unknown_setting(cafe: Path, profile: str) -> None:
+def test_unknown_setting(cafe: Path, profile: str, name: str) -> None:
     """Another value is a usage error that names those that there are, and no test runs."""
-    seen = run_pytest(cafe, profile, "-o", "socketless_eventloop=rubbish")
-    assert seen.text == "ERROR: socketless_eventloop must be auto, on or off, not 'rubbish'\n\n"
+    seen = run_pytest(cafe, profile, "-o", f"{name}=rubbish")
+    assert seen.text == f"ERROR: {name} must be auto, on or off, not 'rubbish'\n\n"
     assert seen.exit_code == pytest.ExitCode.USAGE_ERROR
 
 

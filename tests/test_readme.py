@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support import unix_sockets_are_refused
+from support import NO_HYPOTHESIS, NOT_NEEDED, unix_sockets_are_refused, without_path
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text()
@@ -38,7 +38,9 @@ def write_files(folder: Path) -> None:
 def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     # As if in a shell of the environment that runs these tests.
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
-    env["PYTEST_ADDOPTS"] = "-p no:asyncio"  # pytest-asyncio warns in every project that does not configure it
+    needs_others = {"--cov", "--ds"} & {*args}
+    # pytest-asyncio warns in every project that does not configure it.
+    env["PYTEST_ADDOPTS"] = f"{NO_HYPOTHESIS if needs_others else NOT_NEEDED} -p no:asyncio"
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", ""), str(ROOT)]))
     return subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
@@ -83,14 +85,17 @@ def test_script(name: str, printed: str, tmp_path: Path) -> None:
     """A script of the README runs and prints what it should."""
     write_files(tmp_path)
     done = run([sys.executable, name], tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
+    assert (done.returncode, without_path(done.stdout), done.stderr) == (0, printed, "")
 
 
 def test_ci_runs_the_test_command() -> None:
-    """`.ci/run` calls the README's test command, and nothing that the README does not say."""
+    """`.ci/run` calls the README's test command first, then lint and types; each that fails ends it."""
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    body = [line for line in lines if line and not line.startswith("#")]
-    assert body == ["set -eu", 'cd "$(dirname "$0")/.."', COMMANDS[1]]
+    start, folder, *commands = [line for line in lines if line and not line.startswith("#")]
+    assert (start, folder) == ("set -eu", 'cd "$(dirname "$0")/.."')
+    assert commands[0] == COMMANDS[1]
+    assert commands[-1].endswith("tox run -q -e lint,types")
+    assert not [command for command in commands if "|| " in command]
 
 
 def test_first_command_does_the_main_job(tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ def test_arguments(worker: Worker) -> None:
         TypeError, match="^IpcAdapter takes a worker, IpcAdapter\\(IpcProcess\\('app:app'\\)\\), not 'app"
     ):
         IpcAdapter("app:app")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^a worker is given by its name, Session\(worker=...\); url_scheme is"):
+        Session(worker)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="^without a worker, Session takes no root_path$"):
         Session(root_path="/api")
     with Session(worker=worker, root_path="/api") as session:
@@ -341,7 +343,7 @@ with switch_to_ipc_connection("wsgiref.simple_server:demo_app"):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT)
     assert (done.stdout, done.stderr) == (
-        "socketless.requests needs requests: pip install 'socketless[requests]'\n",
+        "socketless.requests needs requests: pip install 'socketless-testing[requests]'\n",
         "",
     )
 

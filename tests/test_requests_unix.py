@@ -163,11 +163,24 @@ def test_scheme(thread: UnixSocketServerThread) -> None:
 def test_abstract_socket(session: Session, raw_name: bytes) -> None:
     """The name of an abstract socket begins with a NUL byte, and may hold any other."""
     raw_name %= os.getpid()
+    answer_abstract(session, raw_name, url_of(raw_name, "/abstract"))
+
+
+@linux_only
+def test_abstract_socket_by_its_character(session: Session) -> None:
+    """A URL may have the null character as it is, as in the document of requests-unixsocket."""
+    name = f"\0socketless-null-{os.getpid()}"
+    answer_abstract(session, name.encode(), f"http+unix://{name}/abstract")
+
+
+def answer_abstract(session: Session, raw_name: bytes, url: str) -> None:
+    """Answer a request at an abstract socket."""
     with socket.socket(socket.AF_UNIX) as listener:
+        listener.settimeout(LIMIT)
         listener.bind(raw_name)
         listener.listen()
         with ThreadPoolExecutor(1) as executor:
-            answer = executor.submit(session.get, url_of(raw_name, "/abstract"), timeout=LIMIT)
+            answer = executor.submit(session.get, url, timeout=LIMIT)
             connection, _ = listener.accept()
             with connection:
                 assert connection.recv(1000).startswith(b"GET /abstract HTTP/1.1\r\nHost: localhost\r\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from projects import Seen, everywhere, header, run, run_pytest, where_refused, write, write_example
+from support import NO_HYPOTHESIS
 
 SITE = {
     "site_settings.py": """
@@ -138,7 +140,7 @@ PYTEST = {
 def test_pytest_django(tmp_path: Path, profile: str) -> None:
     """With pytest-django and pytest-asyncio, clients, ORM and test cases work, and failures show what was printed."""
     write(tmp_path, PYTEST)
-    seen = run_pytest(tmp_path, profile)
+    seen = run_pytest(tmp_path, profile, PYTEST_ADDOPTS=NO_HYPOTHESIS)
     assert seen.header == header(profile)
     assert re.sub(r" - .*", "", seen.part("short test summary info")).splitlines() == [
         "FAILED test_fixtures.py::test_fails",
@@ -208,6 +210,17 @@ MANAGED = {
     "tests/__init__.py": "",
     "tests/test_cases.py": TEST_CASES,
 }
+# The default from Python 3.14 on, forkserver, needs UNIX sockets; what to write instead, `socketless doctor` says.
+SET_START_METHOD = """
+        if __name__ == "__main__":
+            import multiprocessing
+
+            multiprocessing.set_start_method("spawn")
+"""
+SPAWNED = {
+    **MANAGED,
+    "manage.py": MANAGED["manage.py"].replace('\n        if __name__ == "__main__":\n', SET_START_METHOD),
+}
 WITHOUT_LINE = {**MANAGED, "manage.py": MANAGED["manage.py"].replace("eventloop.install()", "")}
 
 
@@ -225,8 +238,8 @@ def test_manage_py(tmp_path: Path, profile: str) -> None:
 
 @where_refused
 def test_manage_py_parallel(tmp_path: Path, profile: str) -> None:
-    """The same line is enough for the processes of `--parallel`."""
-    write(tmp_path, MANAGED)
+    """The same line is enough for the processes of `--parallel`, where those are spawned or forked."""
+    write(tmp_path, MANAGED if multiprocessing.get_all_start_methods()[0] != "forkserver" else SPAWNED)
     assert_one_fails(run(tmp_path, profile, "manage.py", "test", "--parallel", "2"))
 
 
@@ -300,7 +313,7 @@ def test_unittest(tmp_path: Path, profile: str) -> None:
     seen = run(tmp_path, profile, "-m", "unittest", "--buffer")
     assert seen.text.count("\nFAIL: test_fails (tests.test_hello.HelloTest") == 1, seen.text
     assert (last_line(seen), seen.exit_code) == ("FAILED (failures=1)", 1)
-    assert "Ran 5 tests in" in seen.text
+    assert "Ran 6 tests in" in seen.text
 
 
 @pytest.mark.parametrize("profile", ["strict"])
@@ -312,5 +325,5 @@ def test_unittest_without(tmp_path: Path, profile: str) -> None:
     assert "\nPermissionError: [Errno 1] Operation not permitted\n" in seen.text
     # Python 3.10's unittest ends at the first test that can make no loop, and counts nothing.
     if sys.version_info >= (3, 11):
-        assert last_line(seen) == "FAILED (errors=5)"
+        assert last_line(seen) == "FAILED (errors=6)"
     assert seen.exit_code == 1

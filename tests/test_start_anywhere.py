@@ -1,6 +1,7 @@
 """A worker starts wherever the test code runs: scripts, notebooks, unittest, pytest, threads, event loops.
 
-Each test writes a small project and runs it in a process of its own, as it is and where sockets are refused.
+Each test writes a small project and runs it in a process of its own where sockets are refused; the usual ways of
+starting one, also as it is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import pytest
 
 import nosock
+from support import without_path
 
 GENEROUS = 60  # seconds; only a hang takes as long
 PYTEST = str(Path(sys.executable).with_name("pytest"))
@@ -107,15 +109,22 @@ class Project:
         return self.run(sys.executable, *args, script=script, env=env, cwd=cwd)
 
 
+PLAIN: list[str] = []
 REFUSED = [sys.executable, nosock.__file__, "strict"]
-no_filter_here = pytest.mark.skipif(platform.system() != "Linux", reason="nosock.py is for Linux")
+CAN_REFUSE = platform.system() == "Linux"
 
 
-@pytest.fixture(params=[pytest.param([], id="plain"), pytest.param(REFUSED, id="strict", marks=no_filter_here)])
+@pytest.fixture
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
-    return Project(tmp_path, request.param)
+    return Project(tmp_path, getattr(request, "param", REFUSED if CAN_REFUSE else PLAIN))
 
 
+no_filter_here = pytest.mark.skipif(not CAN_REFUSE, reason="nosock.py is for Linux")
+everywhere = pytest.mark.parametrize(
+    "project",
+    [pytest.param(PLAIN, id="plain"), pytest.param(REFUSED, id="strict", marks=no_filter_here)],
+    indirect=True,
+)
 start_methods = pytest.mark.parametrize("start_method", ["spawn", "fork"])
 
 
@@ -130,11 +139,13 @@ with IpcProcess("shop:app") as worker:
 """
 
 
+@everywhere
 def test_python_c(project: Project) -> None:
     """`python -c` can start a worker."""
     assert project.python("-c", ASK_SHOP) == Done(0, "shop\n")
 
 
+@everywhere
 def test_script_without_main_guard(project: Project) -> None:
     """A script needs no `if __name__ == "__main__":`, for the worker never runs it."""
     project.write("script.py", "print('once')\n" + ASK_SHOP)
@@ -149,6 +160,7 @@ def test_module_as_a_script(project: Project) -> None:
     assert project.python("-m", "store") == Done(0, "once\nstore.shop\n")
 
 
+@everywhere
 def test_standard_input(project: Project) -> None:
     """`python - < script` can start a worker."""
     assert project.python("-", script=ASK_SHOP) == Done(0, "shop\n")
@@ -212,12 +224,75 @@ RUNNERS: dict[str, tuple[str, ...]] = {
 runners = pytest.mark.parametrize("command", RUNNERS.values(), ids=RUNNERS.keys())
 
 
+@everywhere
 @runners
 def test_function_of_main(project: Project, command: tuple[str, ...]) -> None:
     """An app that is a function of the script, or of a notebook's cell, goes to the worker by value."""
     project.write("script.py", MAIN_FUNCTION)
     stdin = MAIN_FUNCTION if command == ("-",) else ""
     assert project.python(*command, script=stdin) == Done(0, "once\n__main__\n")
+
+
+def test_where_functions_of_main_are(project: Project) -> None:
+    """What the script's own app, reset hook and functions raise, warn of and wait in is shown at the script's lines."""
+    project.write(
+        "script.py",
+        """
+import threading, traceback, warnings
+import httpx
+from socketless import IpcProcess, IpcTransport
+
+class Sold(Exception):
+    def check(self):
+        raise self
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/warns":
+        warnings.warn("odd")
+    if environ["PATH_INFO"] == "/raises":
+        Sold("tea").check()
+    if environ["PATH_INFO"] == "/waits":
+        threading.Event().wait()
+    start_response("200 OK", [])
+    return [b""]
+
+def hook():
+    raise LookupError("of the hook")
+
+def show(frames):
+    print(*(f"{frame.name}: {frame.line}" for frame in frames if frame.filename == __file__), sep="; ")
+
+def fail(call):
+    try:
+        call()
+    except Exception as error:
+        return error
+
+with IpcProcess(app, reset_hook_path=hook) as worker:
+    client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver")
+    with warnings.catch_warnings(record=True) as seen:
+        client.get("/warns")
+    assert seen[0].filename == __file__
+    print(open(__file__).readlines()[seen[0].lineno - 1].strip())
+    for call in (lambda: client.get("/raises"), worker.reset, lambda: worker.run(Sold("out").check)):
+        show(traceback.extract_tb(fail(call).__traceback__)[-2:])
+    stack = ""
+    while "Event().wait()" not in stack:  # how long it takes to come there is not to matter
+        stack = fail(lambda: client.get("/waits", timeout=httpx.Timeout(60, read=0.1))).stack
+    print(*stack.splitlines()[:2], sep="\\n")
+""",
+    )
+    script = project.directory / "script.py"
+    line = script.read_text().splitlines().index("        threading.Event().wait()") + 1
+    assert project.python(str(script)) == Done(
+        0,
+        'warnings.warn("odd")\n'
+        'app: Sold("tea").check(); check: raise self\n'
+        'hook: raise LookupError("of the hook")\n'
+        "check: raise self\n"
+        f'  File "{script}", line {line}, in app\n'
+        "    threading.Event().wait()\n",
+    )
 
 
 def test_async_function_of_main(project: Project) -> None:
@@ -445,6 +520,7 @@ UNITTEST_COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
+@everywhere
 @pytest.mark.parametrize("command", UNITTEST_COMMANDS.values(), ids=UNITTEST_COMMANDS.keys())
 def test_unittest(project: Project, command: tuple[str, ...]) -> None:
     """unittest can start a worker in setUpModule, however its tests are found."""
@@ -482,6 +558,7 @@ PYTEST_OK = f"{'.':<73}[100%]\n1 passed in N s\n"
 pytests = pytest.mark.parametrize("command", [(PYTEST,), (sys.executable, "-m", "pytest")], ids=["script", "-m"])
 
 
+@everywhere
 @pytests
 def test_pytest(project: Project, command: tuple[str, ...]) -> None:
     """The `pytest` script and `python -m pytest` can start a worker, in a fixture of conftest.py."""
@@ -540,6 +617,7 @@ def test_pytest_main_in_a_script(project: Project, start_method: str) -> None:
 # Threads and event loops
 
 
+@everywhere
 @start_methods
 def test_from_a_thread(project: Project, start_method: str) -> None:
     """A thread can start a worker while others run, and another thread can use and close it."""
@@ -605,6 +683,7 @@ asyncio.run(main())
 """
 
 
+@everywhere
 @start_methods
 def test_from_a_running_event_loop(project: Project, start_method: str) -> None:
     """A coroutine can start a worker, whose ASGI app then has a loop of its own."""
@@ -677,7 +756,8 @@ except errors.WorkerStartError as error:
     print(error)
 """
     expected = "the worker could not start: cannot import 'stock:app': there is no module 'stock' on sys.path\n"
-    assert project.python("-", script=script) == Done(0, expected)
+    done = project.python("-", script=script)
+    assert (done.exitcode, without_path(done.stdout)) == (0, expected)
 
 
 @start_methods

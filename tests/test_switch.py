@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import httpx
 import httpx2
 import pytest
@@ -59,12 +62,15 @@ def attributes() -> list[Any]:
         for family in FAMILIES
         for cls, names in (
             (family.HTTPTransport, ["handle_request", "__init__", "close", "__exit__"]),
-            (family.AsyncHTTPTransport, ["handle_async_request", "aclose", "__aexit__"]),
-            (family._client.BaseClient, ["build_request", "_merge_url"]),
+            (family.AsyncHTTPTransport, ["handle_async_request", "__init__", "aclose", "__aexit__"]),
+            (family._client.BaseClient, ["build_request", "_merge_url", "_get_proxy_map"]),
             (family.Client, ["send", "__init__"]),
+            (http.client.HTTPSConnection, ["connect", "__init__"]),
+            (urllib.request, ["proxy_bypass"]),
+            (aiohttp.client, ["get_env_proxy_for_url"]),
         )
         for name in names
-    ]
+    ] + [dict(vars(http.client))]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -141,7 +141,7 @@ def test_project(profile: str, tmp_path: Path) -> None:
     assert text.count("\nStdout:\nadding coffee\n") == text.count("adding") == 2, text
     assert "\nRuntimeError: the shop is on fire\n\nStdout:\nadding coffee\n" in text
     assert "\nTypeError: WithoutApp has no app; write in the class: app = 'package.module:app'\n" in text
-    assert "cannot import 'no_such_module:app': there is no module 'no_such_module' on sys.path\n" in text
+    assert "cannot import 'no_such_module:app': there is no module 'no_such_module' on sys.path" in text
 
 
 def test_nothing_is_left() -> None:

@@ -1331,7 +1331,7 @@ def test_without_wsproto(start_method: str, tmp_path: Path) -> None:
         text=True,
         timeout=LIMIT,
     )
-    error = "wsproto a WebSocket needs wsproto: pip install 'socketless[websocket]'\n"
+    error = "wsproto a WebSocket needs wsproto: pip install 'socketless-testing[websocket]'\n"
     assert (done.stdout, done.stderr, done.returncode) == (2 * error + "without wsproto\n", "", 0)
 
 

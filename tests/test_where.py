@@ -53,7 +53,8 @@ def read_table() -> dict[str, dict[str, str]]:
 
 
 def run_script(column: str, script: str, stdin: str = "") -> str:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    environment = {**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPTS[column] + script],
         input=stdin,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from wsgiref.simple_server import demo_app
 
+import httpcore
 import httpx
 import pytest
 
@@ -50,15 +52,43 @@ def test_switch() -> None:
         assert httpx.get("/").status_code == 200
 
 
-def test_command_line_is_an_extra() -> None:
-    """Where click is missing, the command says what to install."""
+def test_clients_that_outlive_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the switch a proxy of the environment does not matter; after it a client has its own way to the network."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("all_proxy", "socks5h://localhost:1080")
+    with switch_to_ipc_connection(demo_app):
+        client, direct = httpx.Client(), httpx.Client(trust_env=False)
+        assert client.get("/").status_code == direct.get("/").status_code == 200
+    with pytest.raises((ImportError, ValueError), match="(?i)proxy"):  # the latter from httpx 0.27
+        client.get("http://testserver/")
+    pool = direct._transport._pool  # type: ignore[attr-defined]
+    pool._network_backend = httpcore.MockBackend([b"HTTP/1.1 204 No Content\r\n\r\n"])
+    assert direct.get("http://testserver/").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "printed"),
+    [
+        (["request", "wsgiref.simple_server:demo_app", "/"], "", "Hello world!\n"),
+        (["run", "wsgiref.simple_server:demo_app", "-m", "ask"], "", "200\n"),
+        (["serve", "wsgiref.simple_server:demo_app", "--stdio"], "GET / HTTP/1.1\nHost: x\n\n", "HTTP/1.1 200 OK\n"),
+        (["doctor", "--json"], "", "{\n"),
+        (["doctor"], "", ""),
+        (["--version"], "", "socketless "),
+    ],
+)
+def test_command_line(arguments: list[str], stdin: str, printed: str, tmp_path: Path) -> None:
+    """Each command works without rich."""
+    (tmp_path / "ask.py").write_text("import httpx\nprint(httpx.get('/').status_code)\n")
     program = (
-        "import sys; sys.modules['click'] = None; sys.argv = ['socketless', 'request'];"
-        "from socketless.__main__ import main; main()"
+        "import sys; sys.modules['rich'] = sys.modules['pygments'] = None;"
+        "from socketless.__main__ import main; sys.argv[0] = 'socketless'; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "pip install 'socketless[cli]'" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], input=stdin, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.startswith(printed)
+    assert (done.stderr, done.returncode in (0, *[1] * ("doctor" in arguments))) == ("", True)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +108,7 @@ def test_library_that_is_missing(library: str, statement: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1
-    last = f"ModuleNotFoundError: socketless.{library} needs {library}: pip install 'socketless[{library}]'"
+    last = f"ModuleNotFoundError: socketless.{library} needs {library}: pip install 'socketless-testing[{library}]'"
     assert done.stderr.splitlines()[-1] == last
 
 

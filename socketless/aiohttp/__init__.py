@@ -11,14 +11,10 @@ aiohttp's own pool, timeouts, parser and writer are at work; only the connection
 
 from __future__ import annotations
 
-try:
-    import aiohttp  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "aiohttp":
-        raise
-    raise ModuleNotFoundError(
-        "socketless.aiohttp needs aiohttp: pip install 'socketless[aiohttp]'", name="aiohttp"
-    ) from None
-from socketless.aiohttp.connector import ASGIApplicationConnector
+from socketless.extras import require
+
+require("aiohttp", "aiohttp", by=__name__)
+
+from socketless.aiohttp.connector import ASGIApplicationConnector  # noqa: E402
 
 __all__ = ["ASGIApplicationConnector"]

@@ -29,6 +29,7 @@ from socketless.errors import (
     WorkerStartError,
 )
 from socketless.host.apps import local_source_of
+from socketless.host.arguments import AppKind
 from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
@@ -36,7 +37,8 @@ from socketless.host.trace import logger
 from socketless.host.worker import Worker, owned
 from socketless.http11.transport import BridgeTransport
 from socketless.wire.messages import DEFAULT_PORTS
-from socketless.worker.loading import LoadError, load_app
+from socketless.worker.import_strings import LoadError
+from socketless.worker.loading import load_app
 
 if TYPE_CHECKING:
     from aiohttp import ClientRequest, ClientTimeout
@@ -99,7 +101,7 @@ class ASGIApplicationConnector(aiohttp.BaseConnector):
         *,
         propagate_exceptions: bool = True,
         client: tuple[str, int] = ("127.0.0.1", 123),
-        app_kind: str = "auto",
+        app_kind: AppKind = "auto",
         decompress: bool = True,
         **options: Any,
     ) -> None:
@@ -115,7 +117,7 @@ class ASGIApplicationConnector(aiohttp.BaseConnector):
         self._answers: Answers = Decoding(answering) if decompress else answering
         self._options = {"client": client, "root_path": root_path, "raise_app_exceptions": propagate_exceptions}
 
-    def _answering(self, application: Callable[..., Any] | str | Worker, app_kind: str) -> Answers:
+    def _answering(self, application: Callable[..., Any] | str | Worker, app_kind: AppKind) -> Answers:
         if isinstance(application, Worker):
             return application
         if isinstance(application, str):

@@ -8,10 +8,11 @@ from importlib import import_module
 import click
 
 from socketless import __version__
+from socketless.cli.habits import hint_at_command
 
 __all__ = ["AfterClick", "cli"]
 
-_COMMANDS = ("doctor", "request", "run", "serve")
+_COMMANDS = ("doctor", "request", "rescue", "run", "serve")
 
 
 class AfterClick(BaseException):
@@ -34,6 +35,20 @@ class _Commands(click.Group):
             return None
         command: click.Command = import_module(f"socketless.cli.{cmd_name}").command
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hint = hint_at_command(error.option_name, _COMMANDS)
+            raise click.UsageError(f"No such option {error.option_name!r}. {hint}", ctx) from None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not ctx.resilient_parsing:  # which completes in a shell
+            raise click.UsageError(f"No such command {args[0]!r}. {hint_at_command(args[0], _COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,23 +12,22 @@ from textwrap import wrap
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from socketless import __version__
 from socketless.advice import WORKS, Advice, advise
-from socketless.cli.output import drop_stdout, print_error
-from socketless.sandbox import Check, examine
+from socketless.cli.habits import Command
+from socketless.cli.output import drop_stdout, print_error, wants_colours
+from socketless.sandbox import Check, examine, product
 
 __all__ = ["command"]
 
 _APP = "wsgiref.simple_server:demo_app"
 _NOTHING_REFUSED, _REFUSED, _NO_SOCKETLESS = 0, 1, 3  # exit codes; 2 is click's, for wrong usage
-_INDENT = 7
+_INDENT = " " * 7
 _LEAST_WIDTH, _MOST_WIDTH = 40, 100  # of a line
 
 
-@click.command("doctor", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("doctor", cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 def command(as_json: bool) -> None:
     """Say what this sandbox refuses, what breaks, and what to write.
@@ -83,6 +83,7 @@ def _for_programs(checks: list[Check], advice: list[Advice], problem: str | None
         "version": __version__,
         "python": platform.python_version(),
         "platform": sys.platform,
+        "sandbox": product(),
         "socketless": {"works": problem is None, "error": problem},
         "checks": [
             {"name": check.name, "what": check.what, "works": check.works, "error": check.error} for check in checks
@@ -92,41 +93,43 @@ def _for_programs(checks: list[Check], advice: list[Advice], problem: str | None
 
 
 def _print_for_people(checks: list[Check], advice: list[Advice], problem: str | None) -> None:
-    width = max(_LEAST_WIDTH, min(Console().width, _MOST_WIDTH))
-    console = Console(highlight=False, width=width)
-    text = Text()
+    width = max(_LEAST_WIDTH, min(shutil.get_terminal_size().columns, _MOST_WIDTH))
     for line in _lines(checks, advice, problem, width):
-        text.append_text(line).append("\n")
-    console.print(text, end="", soft_wrap=True)
+        click.echo(line, color=wants_colours())
 
 
-def _lines(checks: list[Check], advice: list[Advice], problem: str | None, width: int) -> Iterator[Text]:
+def _lines(checks: list[Check], advice: list[Advice], problem: str | None, width: int) -> Iterator[str]:
     refused = {check.name: check for check in checks if not check.works}
+    sandbox = product()
+    if sandbox is not None:
+        yield from wrap(f"Sandbox: {sandbox}", width)
+        yield ""
     if refused:
-        yield Text("Refused here:", "bold")
+        yield click.style("Refused here:", bold=True)
         longest = max(len(check.what) for check in refused.values())
         for check in refused.values():
-            yield Text(f"  {check.what:{longest}}  {check.error}")
-        yield Text()
+            yield f"  {check.what:{longest}}  {check.error}"
+        yield ""
     broken = [each for each in advice if each.outcome != WORKS]
     said = set()
     for each in broken:
-        first, *rest = wrap(each.what, width - _INDENT)
-        yield Text.assemble((each.outcome, "red"), f"  {first}")
+        first, *rest = wrap(each.what, width - len(_INDENT))
+        yield f"{click.style(each.outcome, 'red')}  {first}"
         because = refused[each.because or ""].what
         write = "as above" if each.write in said else each.write or ""
-        for line in [*rest, f"needs {because}", *(f"> {line}" for line in write.splitlines())]:
-            yield Text(" " * _INDENT + line, "green" if line.startswith("> ") else "")
+        yield from (_INDENT + line for line in [*rest, f"needs {because}"])
+        yield from (_INDENT + click.style(f"> {line}", "green") for line in write.splitlines())
         said.add(each.write)
-        yield Text()
-    works = "; ".join(each.what for each in advice if each.outcome == WORKS)
+        yield ""
+    works = click.style(WORKS, "green")
+    what_works = "; ".join(each.what for each in advice if each.outcome == WORKS)
     if checks and not broken:
-        yield Text.assemble(("works", "green"), "  everything that tests need")
-    elif works:
-        first, *rest = wrap(works, width - _INDENT)
-        yield Text.assemble((WORKS, "green"), f"  {first}")
-        yield from (Text(" " * _INDENT + line) for line in rest)
+        yield f"{works}  everything that tests need"
+    elif what_works:
+        first, *rest = wrap(what_works, width - len(_INDENT))
+        yield f"{works}  {first}"
+        yield from (_INDENT + line for line in rest)
     if problem is None:
-        yield Text.assemble(("works", "green"), f"  socketless {__version__}: a worker has answered")
+        yield f"{works}  socketless {__version__}: a worker has answered"
     else:
-        yield Text.assemble(("fails", "red"), f"  socketless {__version__} itself: {problem}")
+        yield f"{click.style('fails', 'red')}  socketless {__version__} itself: {problem}"

@@ -133,7 +133,8 @@ def _main_module(found: _Found, path: str) -> ModuleType:
     main.__file__ = path if spec is None else spec.origin
     main.__package__ = None if spec is None else spec.parent
     main.__loader__ = found.loader
-    vars(main)["__cached__"] = None if spec is None else spec.cached
+    if sys.version_info < (3, 15):
+        vars(main)["__cached__"] = None if spec is None else spec.cached
     vars(main)["__builtins__"] = sys.modules["builtins"]
     return main
 

@@ -14,13 +14,10 @@ from typing import IO, Any, TextIO
 
 import click
 import httpx
-from pygments.lexers import get_lexer_for_mimetype  # type: ignore[import-untyped]
-from pygments.util import ClassNotFound  # type: ignore[import-untyped]
-from rich.console import Console
-from rich.syntax import Syntax
 
-from socketless.cli.options import BASE_URL, SECONDS, worker_options
-from socketless.cli.output import drop_stdout, print_error
+from socketless.cli.habits import Command
+from socketless.cli.options import BASE_URL, SECONDS, app_argument, worker_options
+from socketless.cli.output import drop_stdout, print_error, print_highlighted
 from socketless.clients.answer import traceback_in_worker
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
@@ -30,7 +27,7 @@ __all__ = ["command"]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _STRUCTURED = re.compile(r"[/+](?:x-)?(json|xml|yaml)$")  # application/json, application/problem+json
-_WORKER_OPTIONS = ("app_kind", "start_method", "startup_timeout", "debug")
+_WORKER_OPTIONS = ("app_kind", "start_method", "startup_timeout", "lifespan", "backend", "debug")
 _BODY_OPTIONS = {"content": "-c/--content", "json": "-j/--json", "data": "-d/--data", "files": "-f/--files"}
 
 
@@ -39,14 +36,27 @@ def _check_url(_context: click.Context, _option: click.Parameter, value: str) ->
         url = httpx.URL(value)
     except (httpx.InvalidURL, UnicodeError) as error:
         raise click.BadParameter(f"{error}.") from None
-    if (url.scheme or url.host) and not (url.scheme in ("http", "https") and url.host):
-        raise click.BadParameter(f"{value!r} is neither a path, like '/users?page=2', nor an http:// or https:// URL.")
+    is_host = re.match(r"(localhost|\d+(\.\d+){3}|[\w.-]*:\d+)(?=[/?]|$)", value)
+    if is_host or ((url.scheme or url.host) and not (url.scheme in ("http", "https") and url.host)):
+        hint = f" Write 'http://{'testserver' * value.startswith(':')}{value}'." if is_host else ""
+        raise click.BadParameter(
+            f"{value!r} is neither a path, like '/users?page=2', nor an http:// or https:// URL.{hint}"
+        )
     return value
 
 
 def _check_method(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not _TOKEN.fullmatch(value):
+    if value is not None and (not _TOKEN.fullmatch(value) or value.isdigit()):  # a token, but rather a time limit
         raise click.BadParameter(f"{value!r} is no HTTP method.")
+    return value
+
+
+def _check_pairs(
+    _context: click.Context, _option: click.Parameter, value: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    for name, text in value:
+        if text.startswith("-") and re.search("[=:@{&]", name):  # the two were written as one
+            raise click.BadParameter(f"{text!r} would be the value of {name!r}.")
     return value
 
 
@@ -89,27 +99,30 @@ def _ask_password(
     if value is None or context.resilient_parsing:
         return None
     user, password = value
+    if ":" in user:  # RFC 7617, section 2
+        raise click.BadParameter(f"the user's name {user!r} has a colon in it.")
     if password == "-":
         password = click.prompt("Password", hide_input=True, default="", show_default=False, err=True)
     return os.fsencode(user), os.fsencode(password)
 
 
 _PAIR: Any = {"type": (str, str), "multiple": True, "metavar": "NAME VALUE"}
+_FIELD: Any = {**_PAIR, "callback": _check_pairs}
 _METHOD: Any = {"callback": _check_method, "metavar": "METHOD"}
 _FILES: Any = {**_PAIR, "type": (str, click.File("rb")), "callback": _read_files, "metavar": "NAME FILENAME"}
 _AUTH: Any = {"type": (str, str), "callback": _ask_password, "metavar": "USER PASS"}
 
 _PARAMETERS: list[click.Parameter] = [
-    click.Argument(["app"]),
+    app_argument(),
     click.Argument(["url"], callback=_check_url),
     click.Option(["-m", "--method"], **_METHOD, help="Request method.  [default: GET, or POST with a body]"),
-    click.Option(["-p", "--params"], **_PAIR, help="Add a query parameter to the URL."),
+    click.Option(["-p", "--params"], **_FIELD, help="Add a query parameter to the URL."),
     click.Option(["-c", "--content"], metavar="TEXT", help="Send TEXT as the body."),
-    click.Option(["-d", "--data"], **_PAIR, help="Send a form with this field."),
+    click.Option(["-d", "--data"], **_FIELD, help="Send a form with this field."),
     click.Option(["-f", "--files"], **_FILES, help="Send a multipart form with this file; '-' is standard input."),
     click.Option(["-j", "--json"], callback=_check_json, metavar="TEXT", help="Send TEXT, which is JSON, as the body."),
     click.Option(["-h", "--headers"], **_PAIR, callback=_check_headers, help="Add a header to the request."),
-    click.Option(["--cookies"], **_PAIR, help="Add a cookie to the request."),
+    click.Option(["--cookies"], **_FIELD, help="Add a cookie to the request."),
     click.Option(["--auth"], **_AUTH, help="Basic authentication; '-' for PASS asks for it. --verbose shows it."),
     click.Option(["--timeout"], default=5.0, **SECONDS, help="How long the app may take to answer."),
     click.Option(["--follow-redirects"], is_flag=True, help="Follow redirects; all of them go to APP."),
@@ -119,7 +132,7 @@ _PARAMETERS: list[click.Parameter] = [
 ]
 
 
-@click.command("request", params=_PARAMETERS, context_settings={"help_option_names": ["--help"]})
+@click.command("request", cls=Command, params=_PARAMETERS, context_settings={"help_option_names": ["--help"]})
 def command(app: str, url: str, **options: Any) -> None:
     """Send one request to APP and print the response.
 
@@ -138,6 +151,9 @@ def command(app: str, url: str, **options: Any) -> None:
             _print_response(response, out, verbose=options["verbose"], download=options["download"])
     except _OutputError as error:
         drop_stdout()
+        with contextlib.suppress(OSError):  # which is what has just been raised
+            if options["download"] is not None:
+                options["download"].close()
         if not isinstance(error.reason, BrokenPipeError):  # or the reader has seen enough
             print_error(error.reason)
             is_success = False
@@ -209,7 +225,7 @@ def _explain(error: BaseException) -> bool:
     in_worker = traceback_in_worker(error)
     if in_worker is not None and not isinstance(error, SocketlessError):
         text = "".join(traceback.format_exception(type(error), error, in_worker))
-        _print_highlighted(Console(stderr=True), text, "pytb")
+        print_highlighted(text, "pytb", sys.stderr)
         return True
     is_expected = isinstance(error, (SocketlessError, httpx.HTTPError, httpx.InvalidURL))
     if is_expected:
@@ -248,20 +264,19 @@ def _write(file: IO[bytes], data: bytes) -> None:
 
 def _print_for_people(response: httpx.Response, out: TextIO, heads: list[str], download: IO[bytes] | None) -> None:
     out.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
-    console = Console(file=out)
     for number, head in enumerate(heads):
-        _print_highlighted(console, f"\n{head}" if number else head, "http")
+        print_highlighted(f"\n{head}" if number else head, "http", out)
     if download is not None:
         size = _save(response, download)
-        console.print(f"\n<{size} bytes saved as {download.name}>", markup=False, soft_wrap=True)
+        click.echo(f"\n<{size} bytes saved as {download.name}>", out)
     elif _mime_type(response) == "text/event-stream":
         out.write("\n")
         for text in response.iter_text():  # it may never end
             out.write(text)
             out.flush()
     elif response.read():
-        text, lexer = _readable(response)
-        _print_highlighted(console, f"\n{text}", lexer)
+        text, language = _readable(response)
+        print_highlighted(f"\n{text}", language, out)
 
 
 def _heads(response: httpx.Response, verbose: bool) -> Iterator[str]:
@@ -283,22 +298,14 @@ def _mime_type(response: httpx.Response) -> str:
 
 
 def _readable(response: httpx.Response) -> tuple[str, str]:
-    """Return a body as text for people, and the name of its language."""
+    """Return a body as text for people, and its language, by a name or a type that pygments knows."""
     mime_type = _mime_type(response)
-    structured, lexer, text = _STRUCTURED.search(mime_type), "", response.text
-    with contextlib.suppress(ClassNotFound):
-        lexer = structured[1] if structured else get_lexer_for_mimetype(mime_type).aliases[0]
-    is_text = lexer or not mime_type or mime_type.startswith("text/")
-    if not is_text or "\0" in text or (not mime_type and "\N{REPLACEMENT CHARACTER}" in text):
+    structured, text = _STRUCTURED.search(mime_type), response.text
+    is_text = structured or mime_type.startswith("text/") or "\N{REPLACEMENT CHARACTER}" not in text
+    if not is_text or "\0" in text:
         return f"<{len(response.content)} bytes of binary data>", "text"
-    if lexer == "json":
+    language = structured[1] if structured else mime_type
+    if language == "json":
         with contextlib.suppress(ValueError, RecursionError):
             text = json.dumps(response.json(), indent=4, ensure_ascii=False)
-    return text, lexer or "text"
-
-
-def _print_highlighted(console: Console, text: str, lexer: str) -> None:
-    # Not as a Syntax, which fills each line with spaces, and breaks long ones: bad for copying.
-    highlighted = Syntax("", lexer, theme="ansi_dark").highlight(text)
-    highlighted.rstrip()
-    console.print(highlighted, soft_wrap=True)
+    return text, language

@@ -12,7 +12,8 @@ import click
 
 from socketless import eventloop, sandbox
 from socketless.cli import AfterClick
-from socketless.cli.options import BASE_URL, worker_options
+from socketless.cli.habits import Command
+from socketless.cli.options import BASE_URL, app_argument, check_import_string, limits, worker_options
 from socketless.cli.output import print_error
 from socketless.cli.program import Program
 from socketless.errors import SocketlessError
@@ -30,10 +31,11 @@ def _check_base_url(_context: click.Context, _option: click.Parameter, value: st
 _BASE_URL: Any = {"default": BASE_URL, "show_default": True, "callback": _check_base_url, "metavar": "URL"}
 
 _PARAMETERS: list[click.Parameter] = [
-    click.Argument(["app"]),
+    app_argument(),
     click.Argument(["program"], nargs=-1, type=click.UNPROCESSED, metavar="-m MODULE | SCRIPT [ARGS]..."),
     click.Option(
         ["--reset-hook"],
+        callback=check_import_string,
         metavar="PATH",
         help="What reset_ipc_state() calls, and pytest before each test: 'package.module:function'.",
     ),
@@ -45,33 +47,27 @@ _PARAMETERS: list[click.Parameter] = [
         help="Raise in the program what APP lets through, or answer 500.",
     ),
     *worker_options(),
-    click.Option(
-        ["--max-connections"],
-        type=click.IntRange(min=1),
-        default=32,
-        show_default=True,
-        help="How many requests there can be at once.",
-    ),
+    *limits(),
 ]
 
 
 _SETTINGS: Any = {"help_option_names": ["-h", "--help"], "allow_interspersed_args": False}
 
 
-@click.command("run", params=_PARAMETERS, context_settings=_SETTINGS)
+@click.command("run", cls=Command, params=_PARAMETERS, context_settings=_SETTINGS)
 def command(app: str, program: tuple[str, ...], reset_hook: str | None, **options: Any) -> None:
     """Run a module or a script whose HTTP clients all ask APP.
 
     APP is 'package.module:app' or 'package.module:factory()'. What follows it is what follows 'python': '-m MODULE' or
-    a script, with its arguments. Where sockets are refused, the event loops of the program wake without them.
+    a script, with its arguments. Where sockets are refused, the program has what 'socketless rescue' gives: event loops
+    that wake without them, and servers and clients on this machine that meet without them.
 
     Processes that the program starts are not switched, but for those of pytest-xdist.
 
     Exits as the program does; with 1 if APP cannot start, and with 2 for wrong usage. The program has not begun then.
     """
     to_run = _read_program(program)
-    if sandbox.wakeup_refusal() is not None:
-        eventloop.install()
+    _rescue()
     found = _origin_of(app)
     to_run.set_up()
     if _origin_of(app) != found:
@@ -88,6 +84,16 @@ def command(app: str, program: tuple[str, ...], reset_hook: str | None, **option
     raise AfterClick(to_run.run)
 
 
+def _rescue() -> None:
+    if sandbox.wakeup_refusal() is not None:
+        eventloop.install()
+    refusals = sandbox.loopback_refusals() if sys.platform == "linux" else {}
+    if refusals:
+        from socketless import loopback
+
+        loopback.install(refusals)
+
+
 def _origin_of(app: str) -> str | None:
     """Return the file that an import string begins with, or a falsy value where that cannot be told."""
     try:
@@ -98,12 +104,14 @@ def _origin_of(app: str) -> str | None:
 
 
 def _read_program(words: tuple[str, ...]) -> Program:
-    first, *args = words or ("",)
+    first, *args = words[words[:1] == ("--",) :] or ("",)  # it may, but need not, be said that our options end there
     if first.startswith("-m"):
         name, *args = [first[2:], *args] if first[2:] else (args or [""])
         if not name:
             raise click.UsageError("-m needs the name of a module.")
         return Program(name, args, is_module=True)
+    if first.startswith("-c"):
+        raise click.UsageError("cannot run '-c': after APP comes '-m MODULE' or a script; write the code into one.")
     if first.startswith("-"):
         raise click.UsageError(
             f"cannot run {first!r}: after APP comes '-m MODULE' or a script; options of socketless come before APP."
@@ -115,6 +123,8 @@ def _read_program(words: tuple[str, ...]) -> Program:
     except OSError as error:
         is_module = first.isidentifier() and importlib.util.find_spec(first) is not None
         hint = f" Did you mean '-m {first}'?" if is_module else ""
+        if first in ("python", "python3"):
+            hint = f" Leave out {first!r}: what follows APP is what follows that."
         raise click.UsageError(f"cannot run {first!r}: {error.strerror}.{hint}") from None
     except ImportError as error:
         raise click.UsageError(f"cannot run {first!r}: {error}.") from None

@@ -9,9 +9,9 @@ import sys
 from typing import Any
 
 import click
-from rich.console import Console
 
-from socketless.cli.options import worker_options
+from socketless.cli.habits import Command
+from socketless.cli.options import app_argument, limits, worker_options
 from socketless.cli.output import print_error
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
@@ -21,7 +21,7 @@ from socketless.wire.channel import make_pipe
 __all__ = ["command"]
 
 _PARAMETERS: list[click.Parameter] = [
-    click.Argument(["app"]),
+    app_argument(),
     click.Option(["--uds"], type=click.Path(dir_okay=False), metavar="PATH", help="Listen on this UNIX socket."),
     click.Option(["--stdio"], is_flag=True, help="Serve one connection on standard input and output, as for inetd."),
     click.Option(
@@ -32,19 +32,12 @@ _PARAMETERS: list[click.Parameter] = [
         metavar="SECONDS",
         help="How long requests that have begun may take when it is stopped.",
     ),
-    click.Option(
-        ["--max-restarts"],
-        default=1,
-        type=click.IntRange(min=0),
-        show_default=True,
-        metavar="N",
-        help="How often a worker that died is replaced.",
-    ),
     *worker_options(),
+    *limits(),
 ]
 
 
-@click.command("serve", params=_PARAMETERS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("serve", cls=Command, params=_PARAMETERS, context_settings={"help_option_names": ["-h", "--help"]})
 def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, root_path: str, **options: Any) -> None:
     """Serve APP over HTTP/1.1, on a UNIX socket or on standard input and output.
 
@@ -92,7 +85,7 @@ def _serve_unix(worker: IpcProcess, path: str, shutdown_timeout: float, serving:
         signal.signal(number, lambda *_: None)
     server = UnixServer(worker, path, print_error, **serving)
     try:
-        Console(stderr=True).print(f"{worker.description} is served on {path}", soft_wrap=True, markup=False)
+        click.echo(f"{worker.description} is served on {path}", err=True)
         os.read(stopped.fileno(), 1)
     finally:
         server.close(shutdown_timeout)

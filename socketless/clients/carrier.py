@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from socketless.clients.answer import Body
 from socketless.clients.upgrade import Upgraded
+from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
 from socketless.wire.channel import Pull
 from socketless.wire.drivers import run_blocking
@@ -29,9 +30,7 @@ class Carrier:
         root_path: str = "",
         client: tuple[str, int] = ("127.0.0.1", 123),
     ) -> None:
-        if not hasattr(worker, "exchange_blocking"):
-            name = type(self).__name__
-            raise TypeError(f"{name} takes a worker, {name}(IpcProcess({worker!r})), not {worker!r}")
+        check_worker(worker, f"{type(self).__name__}({{}})")
         self.worker = worker
         self.raise_app_exceptions = raise_app_exceptions
         self.root_path = root_path

@@ -16,6 +16,7 @@ from typing import Any
 
 from socketless.clients.answer import AsTheirs, Exchanging
 from socketless.errors import SocketlessError, StateError
+from socketless.extras import require
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
 from socketless.wire.channel import PullingSteps, Steps
@@ -54,14 +55,7 @@ def require_wsproto() -> None:
     Raises:
         ModuleNotFoundError: it is not installed; the text says what to install.
     """
-    try:
-        import_module("wsproto")
-    except ModuleNotFoundError as error:
-        if error.name != "wsproto":
-            raise
-        raise ModuleNotFoundError(
-            "a WebSocket needs wsproto: pip install 'socketless[websocket]'", name="wsproto"
-        ) from None
+    require("wsproto", "websocket", by="a WebSocket")
 
 
 class Upgraded:

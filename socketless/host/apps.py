@@ -7,7 +7,10 @@ a module that it can import; else by value (cloudpickle), the last resort: the w
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import os
 import sys
+from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -15,7 +18,8 @@ from socketless.errors import TransferError, WorkerStartError
 from socketless.host.trace import logger
 from socketless.wire.messages import AppSource, ImportSource, InheritedSource, PickledSource
 from socketless.wire.pickling import dumps
-from socketless.worker.loading import WAYS_OUT, LoadError, parse_path
+from socketless.worker.import_strings import LoadError, parse_path
+from socketless.worker.loading import WAYS_OUT
 
 
 def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
@@ -43,6 +47,18 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
     return PickledSource(pickled, f"the {what} object")
 
 
+def check_import_string(value: str) -> None:
+    """Refuse a string that is no import string.
+
+    Raises:
+        ValueError: it is none; the text says what to write.
+    """
+    try:
+        parse_path(value)
+    except LoadError as error:
+        raise ValueError(str(error)) from None
+
+
 def local_source_of(value: Any, *, what: str) -> AppSource:
     """Choose the way for a worker that has everything of this process in its memory.
 
@@ -52,13 +68,28 @@ def local_source_of(value: Any, *, what: str) -> AppSource:
     """
     if isinstance(value, str):
         try:
-            parse_path(value)
-        except LoadError as error:
+            check_import_string(value)
+        except ValueError as error:
             raise WorkerStartError(f"the {what} is not usable: {error}") from None
         return ImportSource(value)
     if not callable(value):
-        raise TypeError(f"the {what} must be an import string or a callable, not {_shorten(repr(value))}")
+        raise TypeError(f"the {what} must be an import string or a callable, not {described(value)}")
     return InheritedSource(value, f"the {what} object")
+
+
+# What is given for an app or a hook and is neither, and what to write instead.
+_INSTEAD: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
+    (lambda value: isinstance(value, ModuleType), lambda value: f"name what is in it: '{value.__name__}:...'"),
+    (lambda value: isinstance(value, os.PathLike), lambda value: "write 'package.module:attribute'"),
+    (inspect.iscoroutine, lambda value: f"an async function is called by asyncio.run({value.__name__}())"),
+    (lambda value: hasattr(value, "exchange_blocking"), lambda value: "that is a worker already, to be used as it is"),
+)
+
+
+def described(value: Any) -> str:
+    """Return what an error shows of a value that is wrong, with what to write instead if that can be told."""
+    hint = next((f"; {write(value)}" for fits, write in _INSTEAD if fits(value)), "")
+    return _shorten(repr(value)) + hint
 
 
 def find_import_path(value: Any) -> str | None:
@@ -108,6 +139,8 @@ def _is_importable(name: str) -> bool:
         search = getattr(parent, "__path__", None)
         fresh = None
         for finder in sys.meta_path:
+            if type(finder).__module__.startswith("pyfakefs."):
+                continue  # it takes the question for an import, and removes the module in the end
             fresh = finder.find_spec(name, search, None) if hasattr(finder, "find_spec") else None
             if fresh is not None:
                 break

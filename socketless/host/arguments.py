@@ -1,8 +1,16 @@
-"""What a worker's arguments may be."""
+"""What a worker's arguments may be; and what is said where a worker is given for something else, or that for one."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
 from socketless.worker.loading import BACKENDS, KINDS
+
+AppKind = Literal["auto", "wsgi", "asgi"]
+Backend = Literal["asyncio", "trio"]
+StartMethod = Literal["spawn", "fork"]
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -24,18 +32,46 @@ def check_backend(backend: str) -> None:
     check_choice("backend", backend, BACKENDS)
 
 
-def check_common(app_kind: str, backend: str, max_connections: int | None, max_body_bytes: int | None) -> None:
+def check_kind(app_kind: str) -> None:
+    """Refuse a kind of app that there is not.
+
+    Raises:
+        ValueError: it is none.
+    """
+    check_choice("app_kind", app_kind, KINDS)
+
+
+def check_common(
+    *,
+    app_kind: str,
+    backend: str,
+    backend_options: Mapping[str, Any] | None,
+    max_connections: int | None,
+    max_restarts: int,
+    max_body_bytes: int | None,
+    lifespan: bool,
+) -> None:
     """Refuse what no kind of worker takes.
 
     Raises:
         ValueError: one of the arguments.
     """
-    check_choice("app_kind", app_kind, KINDS)
+    check_kind(app_kind)
     check_backend(backend)
-    if max_connections is not None and max_connections < 1:
-        raise ValueError(f"max_connections must be at least 1, not {max_connections!r}")
-    if max_body_bytes is not None and max_body_bytes < 0:
-        raise ValueError(f"max_body_bytes must not be negative; None is for no limit, not {max_body_bytes!r}")
+    if backend_options is not None and not isinstance(backend_options, Mapping):
+        raise ValueError(f"backend_options must be a dict, not {backend_options!r}")
+    if max_connections is not None:
+        _check_number("max_connections", max_connections, at_least=1)
+    _check_number("max_restarts", max_restarts, at_least=0)
+    if max_body_bytes is not None:
+        _check_number("max_body_bytes", max_body_bytes, at_least=0)
+    if not isinstance(lifespan, bool):  # "off", as servers have it, would count as true
+        raise ValueError(f"lifespan must be True or False, not {lifespan!r}")
+
+
+def _check_number(name: str, value: Any, *, at_least: int) -> None:
+    if not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{name} must be a number, at least {at_least}, not {value!r}")
 
 
 def check_seconds(name: str, value: float | None) -> None:
@@ -46,3 +82,53 @@ def check_seconds(name: str, value: float | None) -> None:
     """
     if value is not None and not (isinstance(value, (int, float)) and value >= 0):
         raise ValueError(f"{name} must be a number of seconds, or None for ever, not {value!r}")
+
+
+def check_env(env: Mapping[str, str] | None) -> None:
+    """Refuse environment variables that are no strings.
+
+    Raises:
+        TypeError: one of them is none.
+    """
+    if env is not None and not isinstance(env, Mapping):
+        raise TypeError(f"env must be a dict of strings, not {env!r}")
+    for name, value in (env or {}).items():
+        if not (isinstance(name, str) and isinstance(value, (str, bytes, os.PathLike))):
+            raise TypeError(f"env must be a dict of strings: write {str(name)!r}: {str(value)!r}, not {value!r}")
+
+
+def newer_name(name: str, value: Any, older_name: str, older_value: Any) -> Any:
+    """Return the value of an argument that has an older name as well.
+
+    Raises:
+        TypeError: it is given by both.
+    """
+    if value is not None and older_value is not None:
+        raise TypeError(f"{name} and {older_name}, its older name, are both given; leave out {older_name}")
+    return older_value if value is None else value
+
+
+def check_worker(value: Any, form: str) -> None:
+    """Refuse what is no worker, where one is wanted; `form` is what to write, with the worker as ``{}``.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if hasattr(value, "exchange_blocking") and not isinstance(value, type):
+        return
+    if isinstance(value, type) and hasattr(value, "exchange_blocking"):
+        worker = f"{value.__name__}('package.module:app')"
+    elif isinstance(value, str):
+        worker = f"IpcProcess({value!r})"
+    else:
+        worker = "IpcThread(app)" if callable(value) else "IpcProcess('package.module:app')"
+    raise TypeError(f"{form.partition('(')[0]} takes a worker, {form.format(worker)}, not {value!r}")
+
+
+def no_attribute(value: object, name: str, instead: Mapping[str, str]) -> AttributeError:
+    """Return the error of an attribute that there is not; `instead` says what to write for names that are looked for.
+
+    These are the methods that client libraries call, when a worker or a transport is where another belongs.
+    """
+    hint = f": {instead[name]}" if name in instead else ""
+    return AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}{hint}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 import traceback
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from socketless.forking import fork
+from socketless.genuine import os
 from socketless.host.output import WorkerOutput
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
@@ -26,10 +26,7 @@ class Forked:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
                 stream.flush()
-        with warnings.catch_warnings():
-            # From Python 3.12 on, a fork beside another thread warns; the person has asked for a fork by its name.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.pid = os.fork()
+        self.pid = fork()  # beside other threads as well: the person has asked for it by its name
         if self.pid == 0:
             _be_worker(ends, start, output, env or {})
 
@@ -59,7 +56,7 @@ def _be_worker(ends: list[Channel], start: Start, output: WorkerOutput, env: Map
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
-            os._exit(code)
+            sys.modules["os"]._exit(code)  # which coverage.py may have patched, to save what it has counted
 
 
 def _take_standard_streams(output: WorkerOutput) -> None:
@@ -67,9 +64,14 @@ def _take_standard_streams(output: WorkerOutput) -> None:
     for fd, number in ((stdin, 0), (output.fileno()[0], 1), (output.fileno()[1], 2)):
         os.dup2(fd, number)
     # New objects: the host's may be pytest's, and hold text that the host has yet to write.
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False))  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False))  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, "wb", closefd=False))  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(_file(0, "rb")))  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(_file(1, "wb")))  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(io.BufferedWriter(_file(2, "wb")))  # type: ignore[misc]
+
+
+def _file(fd: int, mode: str) -> io.FileIO:
+    # What open() begins with, which may be pyfakefs's.
+    return io.FileIO(fd, mode, closefd=False)
 
 
 def _forget_logging() -> None:

@@ -12,13 +12,13 @@ how much had been printed before it, and so `forward()` keeps the order.
 from __future__ import annotations
 
 import codecs
-import fcntl
-import os
 import sys
 import tempfile
 import threading
-from typing import IO, TextIO
+from io import FileIO
+from typing import TextIO
 
+from socketless.genuine import fcntl, os
 from socketless.host.reports import Replay, ReportReader, show
 from socketless.wire.channel import above_stdio
 from socketless.wire.reports import Frame, LogReport
@@ -29,15 +29,17 @@ _TAIL_SIZE = 4096  # bytes of stderr that an error shows
 _PIECE_SIZE = 64 * 1024
 
 
-def _nameless_file() -> IO[bytes]:
+def _nameless_file() -> FileIO:
+    # Not tempfile's: under pyfakefs, those have no descriptor.
     try:
-        with tempfile.TemporaryFile(buffering=0) as temporary:
-            fd = os.dup(temporary.fileno())
-    except FileNotFoundError:  # no temporary directory that can be written to
+        name = os.path.join(tempfile.gettempdir(), f"socketless-{os.urandom(8).hex()}")
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        os.unlink(name)
+    except OSError:  # no temporary directory that can be written to
         if not hasattr(os, "memfd_create"):  # Linux only
             raise
         fd = os.memfd_create("socketless-output")
-    file: IO[bytes] = open(above_stdio(fd), "w+b", buffering=0)
+    file = FileIO(above_stdio(fd), "r+")
     # Whoever opens it again, as /dev/stdout, must not write over what is there.
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
     return file

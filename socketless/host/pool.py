@@ -11,7 +11,6 @@ for. A channel that comes free is handed to the first in the queue.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from contextlib import suppress
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from socketless.errors import PoolTimeout
+from socketless.genuine import os
 from socketless.wire.channel import Channel, Steps, Wait, Woken
 from socketless.wire.drivers import poll
 

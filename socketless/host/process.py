@@ -10,7 +10,7 @@ from typing import Any
 
 from socketless.errors import StateError, TransferError, WorkerStartError
 from socketless.host import apps
-from socketless.host.arguments import check_choice, check_common
+from socketless.host.arguments import AppKind, Backend, StartMethod, check_choice, check_common, check_env, newer_name
 from socketless.host.calls import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
 from socketless.host.runs import Run
@@ -34,7 +34,7 @@ class IpcProcess(Worker):
     Args:
         app: an import string (``"package.module:attribute"``, ``"package.module:create_app()"``), an app object, or a
             callable that takes no argument and returns the app.
-        reset_hook_path: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
+        reset_hook: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
             awaited.
         app_kind: ``"auto"``, ``"wsgi"`` (PEP 3333) or ``"asgi"`` (ASGI 2 and 3).
         startup_timeout: seconds until the app must be loaded and its lifespan started; `None`: for ever.
@@ -47,9 +47,11 @@ class IpcProcess(Worker):
             ever.
         max_body_bytes: how large the body of a request or of a response may be; `None`: any size. More is an error,
             `BodyTooLarge`.
+        lifespan: run the lifespan of an ASGI app.
         backend: what an ASGI app runs on, ``"asyncio"`` or ``"trio"``.
         backend_options: what anyio takes for that backend, for example ``{"debug": True}``.
         debug: write what happens to `sys.stderr`.
+        reset_hook_path: the older name of `reset_hook`.
 
     Raises:
         WorkerStartError: the app cannot be imported, is no app, its lifespan failed, or it took too long.
@@ -62,21 +64,33 @@ class IpcProcess(Worker):
         self,
         app: str | Callable[..., Any],
         *,
-        reset_hook_path: str | Callable[[], Any] | None = None,
-        app_kind: str = "auto",
+        reset_hook: str | Callable[[], Any] | None = None,
+        app_kind: AppKind = "auto",
         startup_timeout: float | None = 30.0,
-        start_method: str = "spawn",
+        start_method: StartMethod = "spawn",
         max_connections: int = 32,
         max_restarts: int = 1,
         env: Mapping[str, str] | None = None,
         shutdown_timeout: float | None = 5.0,
         max_body_bytes: int | None = None,
-        backend: str = "asyncio",
+        lifespan: bool = True,
+        backend: Backend = "asyncio",
         backend_options: Mapping[str, Any] | None = None,
         debug: bool = False,
+        reset_hook_path: str | Callable[[], Any] | None = None,
     ) -> None:
-        check_common(app_kind, backend, max_connections, max_body_bytes)
+        check_common(
+            app_kind=app_kind,
+            backend=backend,
+            backend_options=backend_options,
+            max_connections=max_connections,
+            max_restarts=max_restarts,
+            max_body_bytes=max_body_bytes,
+            lifespan=lifespan,
+        )
         check_choice("start_method", start_method, tuple(LAUNCHERS))
+        check_env(env)
+        reset_hook = newer_name("reset_hook", reset_hook, "reset_hook_path", reset_hook_path)
         if max_connections is None:
             raise ValueError("max_connections must be a number: the pipes of a process are made before it starts")
         if loading.is_loading():
@@ -91,9 +105,10 @@ class IpcProcess(Worker):
         start = Start(
             apps.source_of(app, what="app", forked=forked),
             app_kind,
-            None if reset_hook_path is None else apps.source_of(reset_hook_path, what="reset hook", forked=forked),
+            None if reset_hook is None else apps.source_of(reset_hook, what="reset hook", forked=forked),
             list(sys.argv),
             max_body_bytes,
+            lifespan=lifespan,
             backend=backend,
             backend_options=dict(backend_options or {}),
             debug=debug,
@@ -112,6 +127,16 @@ class IpcProcess(Worker):
         """The process id of the worker; `None` after `close()`. A restart changes it."""
         run = self._run
         return None if run is None else run.pid
+
+    @property
+    def _proc(self) -> ProcessRun | None:
+        """The process itself, for tests that kill it; the tests of the package socketless-http know it by this name.
+
+        It has of `subprocess.Popen` what they call: `pid`, `poll()`, `wait()` and `kill()`. A restart changes it.
+        """
+        run = self._run
+        assert run is None or isinstance(run, ProcessRun)
+        return run
 
     @property
     def app(self) -> Any:

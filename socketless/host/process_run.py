@@ -12,15 +12,16 @@ stop ── Stop, then SIGTERM, then SIGKILL ────▶ leaves
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from socketless.errors import ExchangeTimeout, WorkerDied, WorkerStartError, describe_exit
+from socketless.genuine import is_green, os
 from socketless.host.exchange import Exchange
 from socketless.host.failures import error_of_app, exception_of, start_error
 from socketless.host.fork import Forked
@@ -42,6 +43,7 @@ LAUNCHERS: Mapping[str, type[Spawned] | type[Forked]] = {"spawn": Spawned, "fork
 # How long a worker may take to answer on its control channel; one that is stopped takes all of it, once.
 _CONTROL_SECONDS = 2.0
 _TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
+_LOOK_SECONDS = 0.02  # how often a greenlet looks whether the process has ended
 
 _live: weakref.WeakSet[ProcessRun] = weakref.WeakSet()
 _launching = threading.Lock()  # no worker is forked between the making of another's pipes and their entry in _live
@@ -69,6 +71,7 @@ class ProcessRun:
         self._stopped = False  # guarded by _stopping
         self._child: Spawned | Forked | None = None
         self._watcher: threading.Thread | None = None
+        self._is_abandoned = False  # in a forked child of the host
 
     @classmethod
     def launch(cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None) -> ProcessRun:
@@ -131,16 +134,31 @@ class ProcessRun:
         if hasattr(os, "waitid"):  # not on macOS before Python 3.13
             # Without reaping it yet: as long as it is a zombie, nobody else can have its number.
             with suppress(ChildProcessError):
-                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+                while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | _options()) is None:
+                    self._let_others_run()
             self._kill_children()
-            self.exitcode = _reap(self.pid)
+            self.exitcode = self._reap()
         else:
-            self.exitcode = _reap(self.pid)
+            self.exitcode = self._reap()
             self._kill_children()
         self._child.forget()
         self._ended.set()
         self._sentinel.writer.close()
         on_end()
+
+    def _reap(self) -> int | None:
+        # The exit code, minus the signal if one killed it; None if somebody else has reaped it.
+        try:
+            while (ended := os.waitpid(self.pid, _options()))[0] == 0:
+                self._let_others_run()
+        except ChildProcessError:
+            return None
+        return os.waitstatus_to_exitcode(ended[1])
+
+    def _let_others_run(self) -> None:
+        time.sleep(_LOOK_SECONDS)
+        if self._is_abandoned:  # a forked child has its parent's greenlets, as it does not have its threads
+            threading.Event().wait()
 
     def _kill_children(self) -> None:
         with suppress(OSError):  # there are none
@@ -286,13 +304,22 @@ class ProcessRun:
                         self.error = error_of_app(exception_of(stop.value))
                     return
 
-    def kill(self, number: int) -> None:
+    def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process, if it is still there."""
         if not self.has_ended:
             try:
                 os.kill(self.pid, number)
             except ProcessLookupError:
                 pass
+
+    def poll(self) -> int | None:
+        """Return the exit code, minus the signal if one killed the process; `None` as long as it is there."""
+        return self.exitcode if self.has_ended else None
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until the process has ended, and return its exit code; `None` after `timeout` seconds."""
+        self._ended.wait(timeout)
+        return self.poll()
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""
@@ -312,6 +339,7 @@ class ProcessRun:
 
     def _abandon(self) -> None:
         # Runs in a forked child of the host, where other threads are gone: it may take no lock.
+        self._is_abandoned = True
         for channel in (self._control, *self.channels, *self._worker_ends):
             if self._keeps(channel):
                 channel.close()
@@ -324,13 +352,9 @@ class ProcessRun:
         return self._child is not None or channel not in self._worker_ends
 
 
-def _reap(pid: int) -> int | None:
-    # The exit code, minus the signal if one killed it; None if somebody else has reaped it.
-    try:
-        _, status = os.waitpid(pid, 0)
-    except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(status)
+def _options() -> int:
+    # A greenlet that waits for the end of a process would block all others.
+    return os.WNOHANG if is_green() else 0
 
 
 def _abandon_all() -> None:

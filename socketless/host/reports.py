@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import builtins
 import logging
-import os
 import sys
 import traceback
 import warnings
 from contextlib import suppress
 from typing import Any
 
+from socketless.genuine import os
 from socketless.host.failures import exception_of
 from socketless.wire.exceptions import traceback_at
 from socketless.wire.messages import Failed

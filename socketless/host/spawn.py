@@ -6,14 +6,15 @@ starts in half the time.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 
+from socketless.genuine import copy_of, os
 from socketless.host.output import WorkerOutput
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
+
+_subprocess = copy_of("subprocess")  # tests replace Popen, too
 
 # sys.path first: the worker imports socketless, and the app, from where the host does.
 _PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from socketless.worker.main import spawned; spawned(*sys.argv[1:3])"
@@ -27,24 +28,24 @@ class Spawned:
     def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None) -> None:
         pairs = [channel.fileno() for channel in ends]
         stdout, stderr, reports = output.fileno()
-        self._process = subprocess.Popen(
+        self._process = _subprocess.Popen(
             [
                 sys.executable,
-                *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # as multiprocessing does
+                *_subprocess._args_from_interpreter_flags(),  # as multiprocessing does
                 "-c",
                 _PROGRAM,
                 ":".join(f"{read_fd},{write_fd}" for read_fd, write_fd in pairs),
                 str(reports),
                 *(entry for entry in sys.path if isinstance(entry, str)),
             ],
-            stdin=subprocess.DEVNULL,
+            stdin=_subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             env={**os.environ, **env} if env is not None else None,
             pass_fds=[fd for pair in [*pairs, (reports,)] for fd in pair],
             start_new_session=True,
         )
-        self.pid = self._process.pid
+        self.pid: int = self._process.pid
 
     def forget(self) -> None:
         """Let go of the process: it has been reaped, or it is no child of this process."""

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from socketless.errors import StateError
 from socketless.host.apps import local_source_of
-from socketless.host.arguments import check_common
+from socketless.host.arguments import AppKind, Backend, check_common, newer_name
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.runs import Run
@@ -37,7 +37,7 @@ class IpcThread(Worker):
 
     Args:
         app: an app object, a callable that takes no argument and returns one, or an import string.
-        reset_hook_path: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
+        reset_hook: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
             awaited.
         app_kind: ``"auto"``, ``"wsgi"`` (PEP 3333) or ``"asgi"`` (ASGI 2 and 3).
         startup_timeout: seconds until the app must be loaded and its lifespan started; `None`: for ever. A thread that
@@ -51,6 +51,7 @@ class IpcThread(Worker):
         state: the state of the lifespan, of which the scope of every request has a copy; `None`: a new one.
         backend, backend_options: as of `IpcProcess`.
         debug: write what happens to `sys.stderr`.
+        reset_hook_path: the older name of `reset_hook`.
 
     Raises:
         WorkerStartError: the app cannot be imported, is no app, its lifespan failed, or it took too long.
@@ -61,8 +62,8 @@ class IpcThread(Worker):
         self,
         app: str | Callable[..., Any],
         *,
-        reset_hook_path: str | Callable[[], Any] | None = None,
-        app_kind: str = "auto",
+        reset_hook: str | Callable[[], Any] | None = None,
+        app_kind: AppKind = "auto",
         startup_timeout: float | None = 30.0,
         max_connections: int | None = None,
         shutdown_timeout: float | None = 5.0,
@@ -70,15 +71,25 @@ class IpcThread(Worker):
         max_body_bytes: int | None = None,
         lifespan: bool = True,
         state: dict[str, Any] | None = None,
-        backend: str = "asyncio",
+        backend: Backend = "asyncio",
         backend_options: Mapping[str, Any] | None = None,
         debug: bool = False,
+        reset_hook_path: str | Callable[[], Any] | None = None,
     ) -> None:
-        check_common(app_kind, backend, max_connections, max_body_bytes)
+        check_common(
+            app_kind=app_kind,
+            backend=backend,
+            backend_options=backend_options,
+            max_connections=max_connections,
+            max_restarts=max_restarts,
+            max_body_bytes=max_body_bytes,
+            lifespan=lifespan,
+        )
+        reset_hook = newer_name("reset_hook", reset_hook, "reset_hook_path", reset_hook_path)
         start = Start(
             local_source_of(app, what="app"),
             app_kind,
-            None if reset_hook_path is None else local_source_of(reset_hook_path, what="reset hook"),
+            None if reset_hook is None else local_source_of(reset_hook, what="reset hook"),
             list(sys.argv),
             max_body_bytes,
             lifespan=lifespan,

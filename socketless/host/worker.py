@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from socketless.errors import ExchangeTimeout, StateError, WorkerDied, WorkerStartError, describe_exit
-from socketless.host.arguments import check_seconds
+from socketless.host.arguments import check_seconds, no_attribute
 from socketless.host.exchange import Exchange, begin
 from socketless.host.failures import exception_of
 from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
@@ -38,6 +38,18 @@ __all__ = ["Worker"]
 
 T = TypeVar("T")
 
+_FOR_ASYNC = "httpx.AsyncClient takes a transport, IpcAsyncTransport(worker)"
+_INSTEAD = {
+    "handle_request": "httpx.Client takes a transport, IpcTransport(worker)",
+    "handle_async_request": _FOR_ASYNC,
+    "__aenter__": _FOR_ASYNC,
+    "_loop": "a session of aiohttp takes a connector, socketless.aiohttp.ASGIApplicationConnector(worker)",
+    "send": "a session of requests takes an adapter, socketless.requests.IpcAdapter(worker)",
+    **{
+        method: f"a worker has clients, socketless.testclient.TestClient(worker).{method}(...)"
+        for method in ("request", "get", "options", "head", "post", "put", "patch", "delete")
+    },
+}
 _GLANCE = Timeouts(pool=0.0, write=1.0, read=1.0)  # at whether a worker lives
 
 
@@ -92,6 +104,11 @@ class Worker:
         run = self._run
         state = ", closed" if self._closed else ", ended" if run is None or run.has_ended else ""
         return f"<{type(self).__name__} {self.description}, {self._describe(None if state else run)}{state}>"
+
+    if not TYPE_CHECKING:  # or a type checker would let every name pass
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name, _INSTEAD)
 
     def _describe(self, run: Run | None) -> str:
         """Say in a few words where it runs."""
@@ -430,6 +447,16 @@ def owned(worker: W) -> W:
     """Let a worker go with the client that owns it, without a word: most tests never close a TestClient."""
     worker._is_owned = True
     return worker
+
+
+def check_worker_class(value: object) -> None:
+    """Refuse what is no class of workers.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not (isinstance(value, type) and issubclass(value, Worker)):
+        raise TypeError(f"worker_class must be IpcProcess or IpcThread, the class itself, not {value!r}")
 
 
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import threading
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from socketless.errors import BodyTooLarge, ClientDisconnected, SocketlessError
+from socketless.genuine import os
 from socketless.host.worker import Worker
 from socketless.http11.bridge import Bridge
 from socketless.wire.channel import make_pipe

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import socket
 import warnings
 from collections import deque
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from socketless.errors import ClientDisconnected, ExchangeTimeout, SocketlessError
+from socketless.genuine import os
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.http11.bridge import Bridge

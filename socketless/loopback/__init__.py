@@ -24,12 +24,15 @@ waits in C, is told of reading as always, and never of writing. Nor can a bare n
 
 from __future__ import annotations
 
+import errno
+import sys
 import threading
+from collections.abc import Collection
 from typing import Any
 
 from socketless.loopback.patches import Patches
 
-__all__ = ["install", "is_installed", "uninstall"]
+__all__ = ["install", "is_installed", "prepare_children", "uninstall"]
 
 _lock = threading.RLock()
 _patches = Patches()  # guarded by _lock
@@ -37,12 +40,22 @@ _is_installing = False  # guarded by _lock; the import of `socket` that belongs 
 _late: Any = None  # guarded by _lock; what is changed when it is imported
 
 
-def install() -> None:
-    """Make sockets virtual where both sides are on loopback: in this process and in the Python ones that it starts.
+def install(families: Collection[str] | None = None) -> None:
+    """Make sockets virtual where both sides are on loopback, in this process and in the Python processes it starts.
 
     Those that exist already stay as they are. Calling it again does nothing.
+
+    Args:
+        families: which sockets: ``"inet"`` (TCP and UDP over IPv4 and IPv6), ``"unix"``. `None` is all, or in a process
+            that has this from the one that has started it, the same as there.
+
+    Raises:
+        OSError: the folder in which processes meet cannot be made; or this is not Linux; or somebody (gevent,
+            pytest-socket) has replaced `socket.socket`.
+        ValueError: there is no such family.
     """
     global _is_installing, _late
+    _check_platform()
     with _lock:
         if _patches or _is_installing:
             return
@@ -50,9 +63,23 @@ def install() -> None:
         try:
             from socketless.loopback import installing
 
-            _late = installing.install(_patches)
+            _late = installing.install(_patches, families)
         finally:
             _is_installing = False
+
+
+def _check_platform() -> None:
+    if sys.platform != "linux":
+        raise OSError(errno.ENOTSUP, "servers on loopback without a socket need Linux")
+
+
+def prepare_children() -> None:
+    """Make the sockets of the Python processes that this one starts from now on virtual, and not those of this one."""
+    from socketless.loopback import children, folder
+
+    _check_platform()
+    folder.name_folder()
+    children.add_to_environment()
 
 
 def is_installed() -> bool:

@@ -6,7 +6,6 @@ A `Place` is what a socket can be bound to: a transport, a host or a path, and a
 from __future__ import annotations
 
 import errno
-import os
 from _socket import (
     AF_INET,
     AF_INET6,
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 from socketless.loopback import names
 from socketless.loopback.pipes import failure
+from socketless.loopback.system import os
 
 ANY4, ANY6 = "0.0.0.0", "::"
 _LOOPBACK = {AF_INET: "127.0.0.1", AF_INET6: "::1"}

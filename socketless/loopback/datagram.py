@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from _socket import AF_INET, AF_INET6, AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR
 from contextlib import suppress
 from typing import Any
@@ -14,6 +13,7 @@ from socketless.loopback.listening import name_of
 from socketless.loopback.pipes import READABLE, close_all, failure, make_pipe, peek, resize
 from socketless.loopback.places import Bound
 from socketless.loopback.state import Buffer, Message, State
+from socketless.loopback.system import os
 
 _LARGEST = {AF_UNIX: 212960, AF_INET: 65507, AF_INET6: 65527}
 

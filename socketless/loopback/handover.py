@@ -18,12 +18,12 @@ it, and leaves in `.rest` what was written until then: whichever of the two is f
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import Any
 
 from socketless.loopback import folder, pipes, records
 from socketless.loopback.pipes import close_all, make_pipe
+from socketless.loopback.system import exists, os, read_file, write_file
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -72,7 +72,7 @@ class Unaccepted:
     def is_over(self) -> bool:
         """Whether it has been accepted, or never will be; what was held for that time is given back then."""
         if self._holder >= 0:
-            if os.path.exists(self._path + ".up"):
+            if exists(self._path + ".up"):
                 if pipes.has_reader(self._listener):
                     return False
                 self.was_hopeless = _remove(self._path + ".up")
@@ -99,9 +99,11 @@ class Unaccepted:
         self._release()
 
     def _leave_rest(self) -> None:
-        with open(self._path + ".new", "wb") as rest, suppress(BlockingIOError):
+        rest = bytearray()
+        with suppress(BlockingIOError):
             while data := os.read(self._holder, 1 << 16):
-                rest.write(data)
+                rest += data
+        write_file(self._path + ".new", rest)
         os.rename(self._path + ".new", self._path + ".rest")
 
     def _release(self) -> None:
@@ -151,14 +153,13 @@ def _wait_until_closed(path: str) -> None:
     up = _open(path + ".closing", _READ)
     if up >= 0:
         with suppress(TimeoutError):
-            pipes.wait([(up, 0)], pipes.deadline_after(0 if os.path.exists(path + ".rest") else 5))
+            pipes.wait([(up, 0)], pipes.deadline_after(0 if exists(path + ".rest") else 5))
         os.close(up)
 
 
 def _take_rest(path: str) -> tuple[int, int] | None:
     try:
-        with open(path + ".rest", "rb") as file:
-            rest = file.read()
+        rest = read_file(path + ".rest")
         os.unlink(path + ".rest")
     except OSError:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from _socket import AF_INET6, AF_UNIX, IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOCK_SEQPACKET
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from socketless.loopback.pipes import WRITABLE
 from socketless.loopback.places import Bound
 from socketless.loopback.state import State
 from socketless.loopback.stream import Stream
+from socketless.loopback.system import os
 
 
 class NobodyThere(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
 from contextlib import suppress
@@ -13,6 +12,7 @@ from socketless.loopback.datagram import Datagram
 from socketless.loopback.idle import Idle
 from socketless.loopback.openfile import OpenFile
 from socketless.loopback.places import Bound
+from socketless.loopback.system import os
 
 _KINDS = {
     "tcp": SOCK_STREAM,

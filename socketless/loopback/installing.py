@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import atexit
-import os
+import errno
+import socket
+from collections.abc import Collection
 
-from socketless.loopback import children, folder, handover, places, polling, socket_module, wakeups
+from socketless.loopback import children, families, folder, handover, places, polling, socket_module, wakeups
 from socketless.loopback.late_patches import LatePatches
 from socketless.loopback.patches import Patches
+from socketless.loopback.system import os
 
 _is_watching = False
 
 
-def install(patches: Patches) -> LatePatches:
+def install(patches: Patches, names: Collection[str] | None) -> LatePatches:
     """Make sockets virtual; return what has to be closed before the patches are undone."""
+    if socket.socket.__module__ != "socket":
+        who = socket.socket.__module__
+        raise OSError(errno.ENOTSUP, f"sockets cannot be virtual: {who} has replaced socket.socket")
+    families.choose(names)
     folder.open_folder()
     children.add_to_environment()
     _watch()

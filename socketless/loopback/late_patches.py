@@ -12,6 +12,7 @@ from socketless.loopback.patches import Patches
 
 # The module that is changed, and what of ours does it.
 _MODULES = {
+    "pytest_socket": ("restorers", "patch"),
     "ssl": ("tls", "patch"),
     "subprocess": ("programs", "patch"),
     "uvloop": ("event_loops", "patch"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from _socket import AF_UNIX
 from contextlib import suppress
 from typing import Any
@@ -14,6 +13,7 @@ from socketless.loopback.pipes import failure
 from socketless.loopback.places import Bound
 from socketless.loopback.state import Accepted, State
 from socketless.loopback.stream import Stream
+from socketless.loopback.system import os
 
 _NOBODY = ""  # the token of a record that only wakes who waits
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-import os
 import stat
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 from socketless.loopback import inherited, late_patches, openfile, real
 from socketless.loopback import virtual as virtuals
 from socketless.loopback.pipes import failure
+from socketless.loopback.system import os
 from socketless.loopback.virtual import ElsewhereError, Virtual
 
 _virtuals: dict[int, Virtual] = {}  # by the id() of its socket object, which removes it when it dies
@@ -42,7 +42,11 @@ def _either(name: str) -> Callable[..., Any]:
         try:
             return of_virtual(virtual, *args, **kwargs)
         except ElsewhereError as elsewhere:
-            return _go_elsewhere(self, virtual, name, args, elsewhere)
+            try:
+                return _go_elsewhere(self, virtual, name, args, elsewhere)
+            except OSError as error:
+                real.remember_refusal(name, args, error)
+                raise
 
     method.__name__ = name
     method.__qualname__ = f"socket.{name}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from _socket import SO_ERROR, SO_RCVBUF, SO_SNDBUF, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET
-from os import close, dup, dup2, getpid
 from typing import Any, Protocol
 from weakref import ReferenceType, ref
 
@@ -24,6 +23,7 @@ from socketless.loopback.pipes import Identity, failure, identity, make_pipe
 from socketless.loopback.places import Bound
 from socketless.loopback.state import State
 from socketless.loopback.stream import Stream
+from socketless.loopback.system import os
 
 _files: dict[Identity, OpenFile] = {}  # every one that has a number
 
@@ -71,8 +71,8 @@ class OpenFile:
         self._forget()
         if self.numbers:
             for number in self.numbers:
-                dup2(read_fd, number, inheritable=False)
-            close(read_fd)
+                os.dup2(read_fd, number, inheritable=False)
+            os.close(read_fd)
         else:
             self.numbers.add(read_fd)
         if before is not self.state:
@@ -106,8 +106,8 @@ class OpenFile:
             self.bound.is_shared = True
 
     def copy_number(self, number: int) -> int:
-        """As `dup()`."""
-        copy = dup(number)
+        """As `os.dup()`."""
+        copy = os.dup(number)
         self.numbers.add(copy)
         return copy
 
@@ -121,7 +121,7 @@ class OpenFile:
         self.numbers.discard(number)
         try:
             if number >= 0 and not keep_number:
-                close(number)
+                os.close(number)
         finally:
             if is_last:
                 self.state.close()  # after the number: see stream.py, and who looks for a reset
@@ -196,7 +196,7 @@ def pair(family: int, kind: int, protocol: int) -> tuple[int, int]:
     name = nowhere(family)
     ends = ((left_reads, left_writes), (right_reads, right_writes))
     numbers = [
-        OpenFile(family, kind, protocol, stream(family, writes, name, name, peer_pid=getpid())).adopt(reads)
+        OpenFile(family, kind, protocol, stream(family, writes, name, name, peer_pid=os.getpid())).adopt(reads)
         for reads, writes in ends
     ]
     return numbers[0], numbers[1]

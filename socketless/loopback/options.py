@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from _socket import (
     AF_UNIX,
@@ -26,6 +25,7 @@ from _socket import (
 from typing import Any
 
 from socketless.loopback.pipes import failure
+from socketless.loopback.system import os
 
 Key = tuple[int, int]
 Value = int | bytes

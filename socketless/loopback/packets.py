@@ -5,7 +5,6 @@ Each is a record in a FIFO. What is too large for one lies in a file of its own,
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +12,7 @@ from socketless.loopback import folder, records
 from socketless.loopback.pipes import failure
 from socketless.loopback.state import Buffer, Message
 from socketless.loopback.stream import Stream
+from socketless.loopback.system import os, read_file, write_file
 
 _INLINE, _FILE, _ERROR = range(3)
 _MSG_TRUNC = 0x20
@@ -27,8 +27,7 @@ def pack(data: Buffer, source: Any) -> bytes:
 
 def _spooled(raw: bytes, source: Any) -> bytes:
     name = folder.unique()
-    with open(os.path.join(folder.open_folder(), "d", name), "wb") as file:
-        file.write(raw)
+    write_file(os.path.join(folder.open_folder(), "d", name), raw)
     record = records.pack((_FILE, name, source))
     assert record is not None, "names are short"
     return record
@@ -43,8 +42,7 @@ def discard(record: bytes) -> None:
 
 def _take_file(name: str, *, peek: bool = False) -> bytes:
     path = os.path.join(folder.open_folder(), "d", name)
-    with open(path, "rb") as file:
-        raw = file.read()
+    raw = read_file(path)
     if not peek:
         with suppress(OSError):
             os.unlink(path)

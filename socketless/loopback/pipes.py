@@ -6,14 +6,14 @@ full buffer and a Ctrl-C need little care of ours.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import select
 import sys
 import termios
 from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
+
+from socketless.loopback.system import fcntl, os
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT
 

@@ -8,7 +8,6 @@ gone, even if it was killed. That the socket listens is a bit of the FIFO's mode
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import NamedTuple
 from socketless.loopback import folder
 from socketless.loopback.addresses import ANY4, ANY6, Place
 from socketless.loopback.pipes import failure
+from socketless.loopback.system import os
 
 EPHEMERAL = range(32768, 61000)  # the ports that Linux gives away
 _LISTENS = 0o100  # the bit of the FIFO's mode
@@ -157,7 +157,9 @@ def _filed_under(status: os.stat_result) -> str:
 
 def _make(place: Place, options: Options, keeps: int = -1) -> Bound:
     path = os.path.join(_folder_of(place.transport, place.port), f"{place.host},{options},{folder.unique()}")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    for directory in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
     os.mkfifo(path, 0o600)
     return Bound(place, options, os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), path, keeps)
 

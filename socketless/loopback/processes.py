@@ -7,7 +7,6 @@ sent descriptors through a socket, which pipes cannot do: processes of that star
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
 from multiprocessing import reduction
@@ -18,6 +17,7 @@ from socketless.loopback.methods import virtual_of
 from socketless.loopback.openfile import OpenFile
 from socketless.loopback.patches import Patches
 from socketless.loopback.stream import Stream
+from socketless.loopback.system import os
 from socketless.loopback.virtual import Virtual
 
 _ATTRIBUTE = "_socketless_virtual"  # of a Connection, where what is found out once is kept

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 from socketless.loopback import openfile
 from socketless.loopback.patches import Patches
+from socketless.loopback.system import os
 
 
 def patch(subprocess: Any, patches: Patches) -> None:

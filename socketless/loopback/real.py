@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import _socket
 import errno
-import os
 from typing import Any
 
 from socketless.loopback.pipes import failure
+from socketless.loopback.system import os
 from socketless.loopback.virtual import Virtual
 
 VARIABLE = "SOCKETLESS_LOOPBACK_ONLY"  # of the environment: not even try a real socket
 # What sandboxes say of a socket; and ENETUNREACH, where the loopback interface is down.
 _REFUSALS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.ENETUNREACH, errno.EADDRNOTAVAIL}
+
+_MOST_REMEMBERED = 10
+
+refused: list[str] = []  # the last calls that needed a real socket where there is none to be had, for reports
 
 
 def forbid() -> None:
@@ -34,6 +38,13 @@ def create(virtual: Virtual) -> _socket.socket:
     if is_forbidden():
         raise failure(errno.EPERM)
     return _socket.socket(virtual.family, virtual.type, virtual.proto)
+
+
+def remember_refusal(call: str, arguments: tuple[Any, ...], error: OSError) -> None:
+    """Remember that a call has failed, if it is for want of a socket."""
+    if error.errno in _REFUSALS:
+        refused.append(f"{call}({', '.join(map(repr, arguments))}): {error.strerror}")
+        del refused[:-_MOST_REMEMBERED]
 
 
 def connect(virtual: Virtual, address: Any) -> tuple[_socket.socket, OSError | None]:

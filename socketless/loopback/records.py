@@ -7,8 +7,9 @@ into one FIFO, and several may read from it, as the children of a pre-forking se
 from __future__ import annotations
 
 import marshal
-import os
 from typing import Any
+
+from socketless.loopback.system import os
 
 SIZE = 512  # the least PIPE_BUF that POSIX knows
 _ROOM = SIZE - 2

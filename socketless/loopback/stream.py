@@ -17,7 +17,6 @@ shutdown(SHUT_WR) ends one direction            the number goes on to stand for 
 from __future__ import annotations
 
 import errno
-import os
 from _socket import AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from socketless.loopback import pipes
 from socketless.loopback.handover import Unaccepted
 from socketless.loopback.pipes import READABLE, failure
 from socketless.loopback.state import Buffer, Message, State
+from socketless.loopback.system import os
 
 _sendfile = os.sendfile  # socket_module.py puts another one in its place
 _IOV_MAX = 1024  # <limits.h>; sysconf() is refused in some sandboxes

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from operator import index
 from typing import Any, TypeVar
 
-from socketless.loopback import arguments, idle, openfile, places
+from socketless.loopback import arguments, families, idle, openfile, places
 from socketless.loopback.addresses import Place, reached, resolve
 from socketless.loopback.datagram import Datagram
 from socketless.loopback.idle import Idle, NobodyThere
@@ -410,6 +410,8 @@ def plain_kind(family: int, kind: int, protocol: int) -> int | None:
 
 
 def _is_ours(family: int, kind: int, protocol: int) -> bool:
+    if family not in families.chosen:
+        return False
     if family == AF_UNIX:
         return protocol == 0 and kind in (SOCK_STREAM, SOCK_DGRAM, 5)
     return family in (AF_INET, AF_INET6) and (kind, protocol) in _INTERNET

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
 from typing import Any
 
 from socketless.loopback import openfile
 from socketless.loopback.patches import Patches
+from socketless.loopback.system import fcntl, os
 
 _set_wakeup_fd = signal.set_wakeup_fd
 

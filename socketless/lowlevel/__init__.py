@@ -3,7 +3,7 @@
     async with connection_pool() as pool, pool.connection(worker) as connection:
         await pool.send(connection, b"GET / HTTP/1.1\\r\\nHost: testserver\\r\\n\\r\\n")
         code, cursor = await pool.recv_status_line(connection)
-        async for name, value in pool.recv_headers(connection, cursor):
+        async for name, value, cursor in pool.recv_headers(connection, cursor):
             ...
         async for piece in pool.recv_body(connection, cursor):
             ...

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import ssl
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 from socketless.errors import StateError
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
-from socketless.lowlevel.response import Cursor, Field, Parsing
+from socketless.lowlevel.response import Cursor, Parsing
 from socketless.lowlevel.streams import Data, Peer, Stream, TcpPeer, UnixPeer, within
 
-if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-
 T = TypeVar("T")
+
+Address = str | IPv4Address | IPv6Address
+AddressInfo = tuple[Any, ...]  # of `loop.getaddrinfo()`: family, type, proto, canonname, sockaddr
 
 
 class Connection:
@@ -148,7 +148,7 @@ class ConnectionPool:
     @overload
     def connection(
         self,
-        to: str | IPv4Address | IPv6Address,
+        to: Address | Sequence[Address | AddressInfo],
         port: int,
         ssl_context: ssl.SSLContext | None,
         /,
@@ -161,7 +161,8 @@ class ConnectionPool:
 
         Args:
             to: a worker; the path of a UNIX socket, with a slash in it, or, abstract, with a null character before it;
-                or an IP address, of version 4 or 6. Names are to be resolved by the caller.
+                or an IP address, of version 4 or 6. Names are to be resolved by the caller: what `loop.getaddrinfo()`
+                returns may be given as it is, and so may a list of addresses, which are tried in turn.
             port: with an IP address, the TCP port.
             ssl_context: with an IP address, what TLS is to be like; there is no default. `None`: plain, without TLS.
             server_hostname: whom the certificate has to be for; the IP address itself, if not given.
@@ -296,8 +297,10 @@ class ConnectionPool:
         cursor = connection.begin(self._chunk_bytes)
         return await self._parse(connection, cursor, cursor.status_line()), cursor
 
-    async def recv_headers(self, connection: Connection, cursor: Cursor) -> AsyncIterator[Field]:
+    async def recv_headers(self, connection: Connection, cursor: Cursor) -> AsyncIterator[tuple[bytes, bytes, Cursor]]:
         """Receive the header fields, one by one: name and value, as they were written, without the space around.
+
+        The third is the cursor that was given, so that a loop may bind its name anew.
 
         Raises:
             RemoteProtocolError: they break the grammar, have more than 64 KiB, or do not say how long the body is, such
@@ -305,7 +308,7 @@ class ConnectionPool:
             Exception: as of `recv_status_line()`.
         """
         while (field := await self._parse(connection, cursor, cursor.next_field())) is not None:
-            yield field
+            yield *field, cursor
 
     async def recv_body(self, connection: Connection, cursor: Cursor, *, has_body: bool = True) -> AsyncIterator[bytes]:
         """Receive the body as it comes, in pieces of `chunk_bytes` at most; chunks are taken out of their frames.
@@ -356,8 +359,24 @@ def _peer_of(to: Any, port: Any = _MISSING, ssl_context: Any = _MISSING, **optio
         return UnixPeer(path)
     if ssl_context is _MISSING:
         raise TypeError("ssl_context is missing: an ssl.SSLContext for TLS, or None for plain HTTP")
-    try:
-        address = str(ipaddress.ip_address(to))
-    except ValueError:
-        raise ValueError(f"{to!r} is no IP address: resolve names first, as by loop.getaddrinfo()") from None
-    return TcpPeer(address, port, ssl_context, **{"server_hostname": None, **options})
+    if not (ssl_context is None or isinstance(ssl_context, ssl.SSLContext)):
+        raise TypeError(f"ssl_context is an ssl.SSLContext for TLS, or None for plain HTTP, not {ssl_context!r}")
+    return TcpPeer(_addresses_of(to), port, ssl_context, **{"server_hostname": None, **options})
+
+
+def _addresses_of(to: Any) -> tuple[str, ...]:
+    infos = to if isinstance(to, (list, tuple)) else [to]
+    addresses = dict.fromkeys(_address_of(info, to) for info in infos)  # each once, not for each kind of socket
+    if not addresses:
+        raise ValueError("there is no IP address in an empty list")
+    return tuple(addresses)
+
+
+def _address_of(info: Any, given: Any) -> str:
+    address = info[4][0] if isinstance(info, tuple) and len(info) == 5 else info
+    if isinstance(address, (str, IPv4Address, IPv6Address)):
+        with suppress(ValueError):
+            return str(ip_address(address))
+    raise ValueError(
+        f"{given!r} is no IP address: resolve names first, as by loop.getaddrinfo(), whose list can be given as it is"
+    )

@@ -90,22 +90,40 @@ else:
 
 @dataclass(frozen=True)
 class TcpPeer:
-    """A TCP port. With an SSL context, the certificate has to be for `server_hostname`, or else for the address."""
+    """A TCP port of a host, whose addresses are tried in turn.
 
-    ip_address: str
+    With an SSL context, the certificate has to be for `server_hostname`, or else for the address.
+    """
+
+    addresses: tuple[str, ...]
     port: int
     ssl_context: ssl.SSLContext | None
     server_hostname: str | None
 
     def __str__(self) -> str:
-        host = f"[{self.ip_address}]" if ":" in self.ip_address else self.ip_address
-        return f"{host}:{self.port}"
+        return ", ".join(map(self._name, self.addresses))
+
+    def _name(self, address: str) -> str:
+        return f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
 
     async def open(self, timeouts: Timeouts) -> Stream:
-        stream = TransportStream(str(self))
+        errors = []
+        for address in self.addresses:
+            try:
+                return await self._open(address)
+            except ssl.SSLError:
+                raise  # it has answered
+            except OSError as error:
+                errors.append(error)
+        if len(errors) == 1:
+            raise errors[0]
+        raise OSError(errors[-1].errno, "; ".join(error.strerror or str(error) for error in errors))
+
+    async def _open(self, address: str) -> Stream:
+        stream = TransportStream(self._name(address))
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"ssl": self.ssl_context, "server_hostname": self.server_hostname}
-        await stream.opened(loop.create_connection(lambda: stream, self.ip_address, self.port, **options))
+        await stream.opened(loop.create_connection(lambda: stream, address, self.port, **options))
         return stream
 
 

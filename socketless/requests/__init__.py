@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from socketless.extras import require
+
 if TYPE_CHECKING:
     from socketless.requests.adapter import IpcAdapter
     from socketless.requests.api import delete, get, head, monkeypatch, options, patch, post, put, request
@@ -47,14 +49,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        import requests  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "requests":
-            raise
-        raise ModuleNotFoundError(
-            "socketless.requests needs requests: pip install 'socketless[requests]'", name="requests"
-        ) from None
+    require("requests", "requests", by=__name__)
     value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)
     return value
 

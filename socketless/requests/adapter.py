@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.exceptions import InvalidSchema
 from requests.models import PreparedRequest, Response
+from requests.utils import select_proxy
 from urllib3 import Timeout
 from urllib3._collections import HTTPHeaderDict
 
@@ -60,7 +61,8 @@ class IpcAdapter(Carrier, BaseAdapter):
     ) -> Response:
         """Carry a request to the worker and return the app's response.
 
-        There is no connection, so `verify`, `cert` and `proxies`, also those of the environment, have no meaning.
+        There is no connection, so `verify`, `cert` and `proxies`, also those of the environment, have no meaning. What
+        a request says to its proxy (`Proxy-Authorization`) the app does not see, as behind a proxy.
 
         Args:
             request: what to send.
@@ -76,11 +78,11 @@ class IpcAdapter(Carrier, BaseAdapter):
             TransferError: a piece of the request's body is neither bytes nor text.
             StateError: the worker is closed.
         """
-        return HTTPAdapter.build_response(self, request, self.send_raw(request, timeout))  # type: ignore[arg-type]
+        return HTTPAdapter.build_response(self, request, self.send_raw(request, timeout, proxies))  # type: ignore[arg-type]
 
-    def send_raw(self, request: PreparedRequest, timeout: Any = None) -> RawResponse:
+    def send_raw(self, request: PreparedRequest, timeout: Any = None, proxies: Any = None) -> RawResponse:
         """Carry a request to the worker, as `send()` does; return what `HTTPAdapter.build_response()` takes."""
-        message, upload = self._message(request), None
+        message, upload = self._message(request, proxies), None
         exchange: Exchange | None = None
         if message.more_body:
             upload = RequestBody(_chunks_of(request.body), request.body)
@@ -93,7 +95,7 @@ class IpcAdapter(Carrier, BaseAdapter):
             if upload is not None and (exchange is None or exchange.is_over):
                 upload.close()
 
-    def _message(self, request: PreparedRequest) -> messages.Request:
+    def _message(self, request: PreparedRequest, proxies: Any) -> messages.Request:
         url = urlsplit(str(request.url))
         if url.scheme not in ("http", "https") or url.hostname is None:
             raise InvalidSchema(f"a worker answers http:// and https://, not {request.url!r}", request=request)
@@ -103,7 +105,7 @@ class IpcAdapter(Carrier, BaseAdapter):
             scheme=url.scheme,
             server=(url.hostname, url.port or messages.DEFAULT_PORTS[url.scheme]),
             raw_target=request.path_url.encode(),
-            headers=_raw_headers(request, _host(url)),
+            headers=_raw_headers(request, _host(url), has_proxy=bool(select_proxy(str(request.url), proxies))),
             body=body or b"",
             root_path=self.root_path,
             client=self.client,
@@ -154,12 +156,13 @@ def _host(url: SplitResult) -> str:
     return host.rpartition(":")[0] if url.port == messages.DEFAULT_PORTS[url.scheme] else host
 
 
-def _raw_headers(request: PreparedRequest, host: str) -> messages.RawHeaders:
+def _raw_headers(request: PreparedRequest, host: str, *, has_proxy: bool) -> messages.RawHeaders:
     headers: messages.RawHeaders = []
     if "Host" not in request.headers:
         headers.append((b"host", host.encode()))
     for name, value in request.headers.items():
-        if value != _SKIPPED:
+        is_for_proxy = has_proxy and name.lower() == "proxy-authorization"  # requests adds it to a redirected request
+        if value != _SKIPPED and not is_for_proxy:
             headers.append((_encoded(name), _encoded(value)))
     return headers
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
 from socketless.requests.adapter import IpcAdapter
 from socketless.requests.unix import DEFAULT_SCHEME, UnixAdapter
@@ -32,7 +33,7 @@ class Session(requests.Session):
         options: of `IpcAdapter`: `raise_app_exceptions`, `root_path` and `client`.
 
     Raises:
-        TypeError: there are options, and no worker; or `url_scheme`, and a worker.
+        TypeError: there are options, and no worker; or `url_scheme`, and a worker; or `url_scheme` is no text.
     """
 
     __attrs__ = [*requests.Session.__attrs__, "base_url"]  # what is pickled
@@ -47,6 +48,9 @@ class Session(requests.Session):
     ) -> None:
         super().__init__()
         self.base_url = base_url
+        scheme: Any = url_scheme  # of UNIX sockets, as of requests-unixsocket; who takes it for the worker gets a hint
+        if not isinstance(scheme, str):
+            raise TypeError(f"a worker is given by its name, Session(worker=...); url_scheme is text, not {scheme!r}")
         if worker is None:
             if options:
                 raise TypeError(f"without a worker, Session takes no {', '.join(options)}")
@@ -56,12 +60,15 @@ class Session(requests.Session):
             raise TypeError("with a worker, Session takes no url_scheme: it answers http:// and https://")
         if base_url is None:
             self.base_url = "http://testserver"
+        check_worker(worker, "Session(worker={})")
         adapter = IpcAdapter(worker, **options)
         self.mount("http://", adapter)
         self.mount("https://", adapter)
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Prepare a request as requests does, its URL made absolute."""
+        """Prepare a request as requests does, its URL made absolute; urllib3 takes no null character as it is."""
+        if isinstance(request.url, str) and "\0" in request.url:
+            request = _with_url(request, request.url.replace("\0", "%00"))
         if self.base_url:
             request = with_absolute_url(request, self.base_url)
         return super().prepare_request(request)
@@ -74,6 +81,10 @@ def with_absolute_url(request: requests.Request, base_url: str) -> requests.Requ
     parts = urlsplit(text)
     if parts.scheme or parts.netloc:
         return request
+    return _with_url(request, f"{base_url.rstrip('/')}/{text.lstrip('/')}")
+
+
+def _with_url(request: requests.Request, url: str) -> requests.Request:
     copy = requests.Request()
-    vars(copy).update(vars(request), url=f"{base_url.rstrip('/')}/{text.lstrip('/')}")
+    vars(copy).update(vars(request), url=url)
     return copy

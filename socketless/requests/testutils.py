@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 import traceback
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from socketless.genuine import os
 from socketless.host.thread import IpcThread
 from socketless.host.worker import Worker
 from socketless.unix_server import UnixServer
@@ -42,7 +41,8 @@ class UnixSocketServerThread:
     """
 
     def __init__(self, app: Callable[..., Any] | Worker | None = None) -> None:
-        folder = tempfile.mkdtemp(prefix="socketless-")
+        folder = os.path.join(tempfile.gettempdir(), f"socketless-{os.urandom(8).hex()}")
+        os.mkdir(folder, 0o700)  # not by tempfile.mkdtemp(): under pyfakefs, no socket can be there
         self._remove_folder = weakref.finalize(self, _remove, folder, os.getpid())
         self.usock = os.path.join(folder, "sock")
         # What is served knows nothing of this object, which ends it when it is dropped.
@@ -97,4 +97,7 @@ def _hello(path: str, environ: dict[str, Any], start_response: Callable[..., Any
 
 def _remove(folder: str, owner_pid: int) -> None:
     if os.getpid() == owner_pid:  # a fork may drop its copy
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # somebody has put a folder into it
+            for name in os.listdir(folder):
+                os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)

@@ -1,4 +1,7 @@
-"""What the switch replaces of aiohttp: the connections of `TCPConnector`, which sessions have unless given another."""
+"""What the switch replaces of aiohttp: the connections of `TCPConnector`, which sessions have unless given another.
+
+And what a session with `trust_env` hears of the environment's proxies: that there are none.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,16 @@ from socketless.host.worker import Worker
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 MODULE = "aiohttp.connector"  # which takes 120 to 160 ms to import
+PROXIES_MODULE = "aiohttp.client"  # the module that calls it
+
+
+def proxy_replacements() -> Iterator[tuple[Any, Callable[..., Any]]]:
+    """Return a module, and a function to replace that of the same name."""
+
+    def get_env_proxy_for_url(url: Any) -> Any:
+        raise LookupError(f"under the switch there is no proxy for {url}")
+
+    yield sys.modules[PROXIES_MODULE], get_env_proxy_for_url
 
 
 class Connections:

@@ -1,6 +1,6 @@
 """The standard library's `http.client` under the switch, and what is built on it: `urllib.request`, urllib3.
 
-`connect()` gives a connection a `WorkerSocket` instead of a socket.
+`connect()` gives a connection a `WorkerSocket` instead of a socket. Proxies are not asked.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import importlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -29,6 +30,7 @@ from socketless.errors import (
 )
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
+from socketless.switching.deferred import Deferred
 from socketless.wire.messages import DEFAULT_PORTS
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -53,11 +55,12 @@ _URLLIB3_NAMES: dict[type[SocketlessError], str] = {
     ReadTimeout: "urllib3.exceptions.ReadTimeoutError",
 }
 
-Replacements = Iterator[tuple[type, Callable[..., Any]]]
+Replacements = Iterator[tuple[Any, Callable[..., Any]]]
 
 
 def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     """Return classes of `http.client`, and functions to replace their methods of the same name."""
+    yield _without_context()
     yield http.client.HTTPConnection, _connect_for(worker, options, "http")
     yield http.client.HTTPSConnection, _connect_for(worker, options, "https")
     original_putrequest = http.client.HTTPConnection.putrequest
@@ -92,6 +95,47 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     yield http.client.HTTPResponse, _get_chunk_left
 
 
+def _without_context() -> tuple[Any, Callable[..., Any]]:
+    """Let connections have the default context only when somebody wants it."""
+    module: Any = http.client
+    if hasattr(module, "_create_https_context"):  # since Python 3.12; HTTPSHandler calls it, too
+        create = module._create_https_context
+
+        def _create_https_context(*args: Any) -> Any:
+            return Deferred(partial(create, *args))
+
+        return module, _create_https_context
+
+    owner: Any = http.client.HTTPSConnection
+    original, standing_in = owner.__init__, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    @wraps(original)
+    def __init__(
+        self: Any,
+        host: Any,
+        port: Any = None,
+        key_file: Any = None,
+        cert_file: Any = None,
+        *args: Any,
+        context: Any = None,
+        check_hostname: Any = None,
+        **options: Any,
+    ) -> None:
+        is_default = context is key_file is cert_file is check_hostname is None
+        options |= {"context": standing_in if is_default else context, "check_hostname": check_hostname}
+        original(self, host, port, key_file, cert_file, *args, **options)
+
+        def make_context() -> Any:
+            other = owner.__new__(type(self))
+            original(other, host)
+            return other._context
+
+        if is_default:
+            self._context = Deferred(make_context)
+
+    return owner, __init__
+
+
 def _closing(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def closing(self: Any, *args: Any, **options: Any) -> Any:
@@ -120,6 +164,12 @@ def _urllib_handlers(worker: Worker, options: Mapping[str, Any]) -> Replacements
             raise
 
     yield handler, do_open
+
+    def proxy_bypass(host: str, *args: Any) -> bool:
+        # A ProxyHandler asks it, also one that was made before.
+        return True
+
+    yield importlib.import_module("urllib.request"), proxy_bypass
 
 
 def _urllib3_connections(worker: Worker, options: Mapping[str, Any]) -> Replacements:

@@ -38,7 +38,7 @@ def replacements(
         if urlsplit(request.url).scheme not in ("http", "https") or _has_a_way_of_its_own(self):
             return original_send(self, request, **arguments)
         self.add_headers(request, **arguments)
-        return self.build_response(request, ours.send_raw(request, timeout))
+        return self.build_response(request, ours.send_raw(request, timeout, proxies))
 
     # No `close`: requests.get(url, stream=True) has closed its session when it returns, and the response is open.
     yield HTTPAdapter, send

@@ -8,9 +8,7 @@ The pipes of a WSGI worker block, so there the generators never yield, and `fini
 from __future__ import annotations
 
 import enum
-import fcntl
 import io
-import os
 import sys
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
@@ -18,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeVar
 
+from socketless.genuine import fcntl, os
 from socketless.wire import codec
 from socketless.wire.messages import Message
 
@@ -41,6 +40,10 @@ class PipeEnd(Connection):
         with suppress(IndexError):
             self._open.pop()
             super().close()
+
+    def _close(self) -> None:
+        # Connection's own has os.close() for a default value, which pyfakefs replaces if it is told to.
+        os.close(self.fileno())
 
     def __del__(self) -> None:
         # Connection's own closes the descriptor and keeps its number, for what else is collected to write to.

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import select
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 from socketless.errors import ClientDisconnected
+from socketless.genuine import is_green, os
 from socketless.wire.channel import Pull, PullingSteps, Steps, Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -73,7 +73,14 @@ def poll(wait: Wait, client_fd: int | None = None) -> Woken:
     Raises:
         ClientDisconnected: who reads from `client_fd` has left.
     """
-    poller = select.poll()
+    if not is_green():
+        return _poll(wait, client_fd)
+    with _own(wait.fd) as fd, _own(wait.sentinel) as sentinel, _own(client_fd) as client:
+        return _poll(wait._replace(fd=fd, sentinel=sentinel), client)
+
+
+def _poll(wait: Wait, client_fd: int | None) -> Woken:
+    poller = _make_poller()
     poller.register(wait.fd, select.POLLOUT if wait.for_writing else select.POLLIN)
     if wait.sentinel is not None:
         poller.register(wait.sentinel, select.POLLIN)
@@ -90,6 +97,41 @@ def poll(wait: Wait, client_fd: int | None = None) -> Woken:
             return Woken.READY if wait.fd in fds else Woken.ENDED
         if milliseconds is not None and milliseconds <= _LONGEST_POLL:
             return Woken.LATE  # whatever the clock says now: tests stop it (freezegun)
+
+
+def readable(fds: list[int]) -> list[int]:
+    """Block this greenlet until at least one of the descriptors is readable, or has ended, and return which are.
+
+    Raises:
+        EOFError: one of them is closed.
+    """
+    poller = _make_poller()
+    with ExitStack() as stack:
+        copies = {stack.enter_context(_own(fd)): fd for fd in fds}
+        for copy in copies:
+            poller.register(copy, select.POLLIN)
+        return [copies[copy] for copy, _ in poller.poll(None)]
+
+
+def _make_poller() -> select.poll | _Select:
+    return select.poll() if hasattr(select, "poll") else _Select()
+
+
+class _Select:
+    """As much of `select.poll` as is needed here: eventlet takes that away, and patches `select.select` only."""
+
+    def __init__(self) -> None:
+        self._masks: dict[int, int] = {}
+
+    def register(self, fd: int, mask: int) -> None:
+        self._masks[fd] = mask
+
+    def poll(self, milliseconds: int | None) -> list[tuple[int, int]]:
+        reading, writing = (
+            [fd for fd, mask in self._masks.items() if mask & way] for way in (select.POLLIN, select.POLLOUT)
+        )
+        seconds = None if milliseconds is None else milliseconds / 1000
+        return [(fd, 0) for fds in select.select(reading, writing, [], seconds) for fd in fds]
 
 
 async def run_async(steps: PullingSteps[T]) -> T:
@@ -121,13 +163,14 @@ def _in_trio() -> bool:
 
 
 @contextmanager
-def _own_sentinel(wait: Wait) -> Iterator[int | None]:
-    # A loop knows one waiter for each descriptor, and every exchange waits for the sentinel: each has a copy.
-    if wait.sentinel is None:
+def _own(fd: int | None) -> Iterator[Any]:
+    # A copy of a descriptor. A loop knows one waiter for each, and every exchange waits for the sentinel. gevent's loop
+    # forgets who waits for what another greenlet closes; and if a forked child closes it, that aborts there.
+    if fd is None:
         yield None
         return
     try:
-        copy = os.dup(wait.sentinel)
+        copy = os.dup(fd)
     except OSError:  # closed by another thread: the worker has been stopped
         raise EOFError from None
     try:
@@ -148,7 +191,7 @@ async def _asyncio_wait(wait: Wait) -> Woken:
 
     add, remove = (loop.add_writer, loop.remove_writer) if wait.for_writing else (loop.add_reader, loop.remove_reader)
     seconds = remaining(wait.deadline)
-    with _own_sentinel(wait) as sentinel:
+    with _own(wait.sentinel) as sentinel:
         timer = None if seconds is None else loop.call_later(seconds, wake, Woken.LATE)
         add(wait.fd, wake, Woken.READY)
         if sentinel is not None:
@@ -174,7 +217,7 @@ async def _trio_wait(wait: Wait) -> Woken:
 
     wait_for_fd = trio.lowlevel.wait_writable if wait.for_writing else trio.lowlevel.wait_readable
     seconds = remaining(wait.deadline)
-    with _own_sentinel(wait) as sentinel, trio.move_on_after(math.inf if seconds is None else seconds):
+    with _own(wait.sentinel) as sentinel, trio.move_on_after(math.inf if seconds is None else seconds):
         async with trio.open_nursery() as nursery:
             if sentinel is not None:
                 nursery.start_soon(until_end, sentinel)

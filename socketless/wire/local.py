@@ -7,8 +7,6 @@ capacity limits what is in flight, as where the body itself is in the pipe.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import select
 import sys
 import weakref
@@ -16,6 +14,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Protocol
 
+from socketless.genuine import fcntl, os
 from socketless.wire.channel import Channel, ChannelEnds, PipeEnd, Steps, Wait, make_pipe
 from socketless.wire.messages import Event, Message
 

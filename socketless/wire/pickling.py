@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import marshal
 import pickle
 import sys
 from collections.abc import Callable
+from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
@@ -21,11 +23,9 @@ def dumps(value: Any, leave_out: Callable[[pickle.PickleBuffer], None] | None = 
     Raises:
         TransferError: it cannot be pickled.
     """
-    try:
-        pickled: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=leave_out)
-    except Exception as error:
-        raise TransferError(f"cannot pickle {type(value).__name__} object: {error}") from error
-    return pickled
+    file = io.BytesIO()
+    _dump(_Pickler(file, protocol=5, buffer_callback=leave_out), value)
+    return file.getvalue()
 
 
 loads = pickle.loads
@@ -60,14 +60,53 @@ def dumps_object(value: Any, name_of: Callable[[Any], str | None] | None = None)
     file = io.BytesIO()
     pickler = _ObjectPickler(file, protocol=5) if name_of is None else _NamingPickler(file, protocol=5)
     pickler.name_of = name_of
+    _dump(pickler, value)
+    return file.getvalue()
+
+
+def _dump(pickler: _Pickler, value: Any) -> None:
     try:
         pickler.dump(value)
     except Exception as error:
         raise TransferError(f"cannot pickle {type(value).__name__} object: {error}") from error
-    return file.getvalue()
 
 
-class _ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, CodeType):
+            # As Python itself keeps it in a .pyc: cloudpickle, from 3.1.3 on, forgets which file it is from.
+            try:
+                return marshal.loads, (marshal.dumps(value),)
+            except ValueError:  # somebody has put a constant into it that no compiler makes
+                return NotImplemented
+        if sys.version_info >= (3, 14) and isinstance(value, FunctionType):
+            try:
+                return super().reducer_override(value)
+            except Exception:  # what it is annotated with may be there for a type checker alone (PEP 649)
+                return super().reducer_override(_annotated_in_words(value))
+        return super().reducer_override(value)
+
+
+if sys.version_info >= (3, 14):
+
+    def _annotated_in_words(function: FunctionType) -> FunctionType:
+        import annotationlib
+
+        copy = FunctionType(
+            function.__code__, function.__globals__, argdefs=function.__defaults__, closure=function.__closure__
+        )
+        copy.__name__, copy.__qualname__, copy.__module__ = (
+            function.__name__,
+            function.__qualname__,
+            function.__module__,
+        )
+        copy.__doc__, copy.__kwdefaults__ = function.__doc__, function.__kwdefaults__
+        copy.__annotations__ = annotationlib.get_annotations(function, format=annotationlib.Format.STRING)
+        vars(copy).update(vars(function))
+        return copy
+
+
+class _ObjectPickler(_Pickler):
     name_of: Any
 
     def reducer_override(self, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from itertools import dropwhile
 
 from socketless.errors import ClientDisconnected
 from socketless.wire.exceptions import members_of
@@ -16,9 +17,14 @@ def failed(error: BaseException, response: Response | Chunk | None = None) -> Fa
 
     From then on, its traceback has no frame of this package.
     """
-    summary = "".join(traceback.format_exception_only(type(error), error)).rstrip()
+    lines = traceback.format_exception_only(type(error), error)
+    summary = "".join(dropwhile(_is_of_the_code, lines)).rstrip()
     hide_our_frames(error)
     return Failed(error, summary, "".join(traceback.format_exception(error)), response)
+
+
+def _is_of_the_code(line: str) -> bool:
+    return line.startswith("  ")  # where a SyntaxError is; its traceback says it, too
 
 
 def is_disconnection(error: BaseException) -> bool:

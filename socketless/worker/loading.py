@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
 import inspect
-import os
 from collections.abc import Callable
 from typing import Any
 
 from socketless.wire.messages import AppSource, ImportSource, PickledSource
 from socketless.wire.pickling import loads
+from socketless.worker.import_strings import FIRST_ARGUMENTS, LoadError, load_path
 
 KINDS = ("auto", "wsgi", "asgi")
 BACKENDS = ("asyncio", "trio")
+_ARGUMENTS = {"wsgi": ({2}, "(environ, start_response)"), "asgi": ({1, 3}, "(scope, receive, send)")}  # and how many
 
 WAYS_OUT = (
     "Give an import string ('package.module:app'), or a factory that makes it, or use start_method='fork', which takes "
     "any object."
 )
+
+_SHOWN = 5  # arguments
 
 _is_worker_process = False
 _loading = False
@@ -54,10 +55,6 @@ class WorkersApp:
 
 def _the_app() -> Any:
     return _app
-
-
-class LoadError(Exception):
-    """The app or the hook is not there, or is not what it should be. The text says all, so no traceback is shown."""
 
 
 def load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
@@ -97,7 +94,10 @@ def load_hook(source: AppSource) -> Callable[[], Any]:
     Raises:
         LoadError: there is no such hook, or it cannot be called.
     """
-    hook: Callable[[], Any] = load(source)
+    try:
+        hook: Callable[[], Any] = load(source)
+    except LoadError as error:
+        raise LoadError(f"the reset hook is not usable: {error}") from None
     if not callable(hook):
         raise LoadError(f"the reset hook {source.description} is not callable: {hook!r}")
     return hook
@@ -116,63 +116,6 @@ def load(source: AppSource) -> Any:
     return source.value
 
 
-def load_path(path: str) -> Any:
-    """Import `module:attribute`, with dots in the attribute, or a call with literal arguments at its end."""
-    module_name, attribute, call = parse_path(path)
-    try:
-        value: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            where = f"there is no module {error.name!r} on sys.path"
-            if os.path.isdir(error.name) or os.path.isfile(f"{error.name}.py"):
-                where += ", but in the current directory (pytest puts that there with pythonpath = . in its ini file)"
-            raise LoadError(f"cannot import {path!r}: {where}") from None
-        raise
-    for name in attribute.split("."):
-        try:
-            value = getattr(value, name)
-        except AttributeError:
-            raise LoadError(f"cannot import {path!r}: {_describe(value)} has no attribute {name!r}") from None
-    if call is None:
-        return value
-    args, kwargs = call
-    if not callable(value):
-        raise LoadError(f"{module_name}:{attribute} is not callable: {value!r}")
-    return value(*args, **kwargs)
-
-
-def _describe(value: Any) -> str:
-    return f"module {value.__name__!r}" if inspect.ismodule(value) else f"{type(value).__name__!r} object"
-
-
-def parse_path(path: str) -> tuple[str, str, tuple[list[Any], dict[str, Any]] | None]:
-    """Split an import string into module, dotted attribute and the factory's arguments (`None` without a call).
-
-    Raises:
-        LoadError: it has another form.
-    """
-    module_name, colon, expression = path.partition(":")
-    if not colon or not all(part.isidentifier() for part in module_name.split(".")):
-        raise LoadError(f"{path!r} is no import string; write 'package.module:attribute' or 'package.module:factory()'")
-    try:
-        node = ast.parse(expression.strip(), mode="eval").body
-        call = None
-        if isinstance(node, ast.Call):
-            kwargs = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
-            if "None" in kwargs:
-                raise ValueError("** is not possible")
-            call = [ast.literal_eval(argument) for argument in node.args], kwargs
-            node = node.func
-        attribute = ast.unparse(node)
-        if not all(part.isidentifier() for part in attribute.split(".")):
-            raise ValueError(attribute)
-    except (SyntaxError, ValueError):
-        raise LoadError(
-            f"{path!r}: what follows the colon must be a name, a dotted name, or a call of one with literal arguments"
-        ) from None
-    return module_name, attribute, call
-
-
 def app_kind(app: Any, wanted: str, where: str) -> str:
     """Tell "wsgi", "asgi" (version 3), "asgi2" and "factory" apart, by how many arguments the app takes.
 
@@ -186,13 +129,17 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
         raise LoadError(f"{where} is not callable, so it is no WSGI or ASGI app: {app!r}")
     counts, names = _parameters(app)
     first = names[0] if names else ""
-    if 0 in counts and first not in ("scope", "environ", "env"):
+    if 0 in counts and first not in FIRST_ARGUMENTS:
         if first != "*" or inspect.isclass(app):
             return "factory"  # def create_app(config=None), or a class with defaults for all
-    if wanted == "wsgi":
-        return "wsgi"
-    if wanted == "asgi":
-        return "asgi2" if counts == {1} else "asgi"
+    if wanted != "auto":
+        possible_counts, arguments = _ARGUMENTS[wanted]
+        if names and not counts & possible_counts:
+            raise LoadError(
+                f"{where} is no {wanted.upper()} app: that takes {arguments}, this ({', '.join(names)}); leave out "
+                f"app_kind={wanted!r}"
+            )
+        return "asgi2" if wanted == "asgi" and counts == {1} else wanted
     if getattr(app, "_asgi_double_callable", False) is True:  # a mock has every attribute
         return "asgi2"
     if getattr(app, "_asgi_single_callable", False) is True or _is_async(app):
@@ -201,13 +148,15 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
         return "asgi2" if counts == {1} else "asgi"
     if first in ("environ", "env"):
         return "wsgi"
+    if inspect.isclass(app) and any("__call__" in vars(base) for base in app.__mro__):
+        raise LoadError(f"{where} is a class, whose objects are apps perhaps; give one: {app.__name__}(...)")
     possible = [kind for count, kind in ((2, "wsgi"), (3, "asgi")) if count in counts]
     if len(possible) == 1:
         return possible[0]
     if possible or not names:
         what = "it may be either; give app_kind='wsgi' or 'asgi'"
     else:
-        arguments = ", ".join(names)
+        arguments = ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
         what = f"it takes ({arguments}); of a factory, write the call: 'package.module:factory({arguments})'"
     raise LoadError(f"cannot tell whether {where} is a WSGI or an ASGI app, {what}")
 

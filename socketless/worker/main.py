@@ -1,6 +1,6 @@
 """The worker, from its first line to its last.
 
-    main thread                 thread socketless-control       threads socketless-channel-N
+    main thread                 control thread                  threads socketless-channel-N
     loads the app
     says Ready
     WSGI: waits                 waits for the end of the        one for each channel in use
@@ -15,15 +15,17 @@ and if leaving takes too long then, it kills itself with all its children.
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import sys
 import threading
 from contextlib import suppress
+from typing import Any
 
 from socketless import eventloop
+from socketless.genuine import is_green, original, os
 from socketless.wire.channel import Channel, PipeEnd, finish
+from socketless.wire.drivers import readable
 from socketless.wire.messages import Done, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
 from socketless.worker import loading, stacks
 from socketless.worker.failures import failed
@@ -62,14 +64,14 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
     eventloop.install()
     loading.be_worker_process()
     os.register_at_fork(after_in_child=lambda: _close(control, *channels))
-    watch = _ControlThread(control, channels)
+    watch = _Control(control, channels)
     watch.start()
     try:
         watch.levels.apply(start.levels)
         runner = make_runner(start, outlives_its_worker=False)
         watch.levels.apply(start.levels)  # those that the app's configuration has changed
         loading.have_app(runner.app)
-        watch.runner = runner
+        watch.have_runner(runner)
 
         def on_ready() -> None:
             watch.is_ready = True  # first: the host may say Stop as soon as it knows
@@ -88,24 +90,33 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
             _kill_group()
 
 
-class _ControlThread(threading.Thread):
-    """Listens to the host, and starts the thread of a channel when the first request comes over it."""
+class _Control:
+    """Listens to the host, and starts the thread of a channel when the first request comes over it.
+
+    It does so in a thread of its own, of which `threading` does not know: an app may call gevent's `patch_all()` while
+    it is loaded, which then finds one thread, as it must, and leaves the other one as it is.
+    """
 
     runner: Runner | None = None  # set by the main thread once the app is loaded
+    _is_green = False  # set with it
     levels: HostLevels  # used by the main thread until then
 
     def __init__(self, control: Channel, channels: list[Channel]) -> None:
-        super().__init__(name="socketless-control", daemon=True)
         self.levels = HostLevels()
         self._control = control
         self._channels = {channel.read_fd: channel for channel in channels}
-        self._poll = select.poll()
+        self._poll = original("select", "poll")()
         self._poll.register(control.read_fd, select.POLLIN)
         self.is_ready = False
         self.is_leaving = False
         self.is_orphan = False
         self._wake_read, self._wake_write = os.pipe()
         self._poll.register(self._wake_read, select.POLLIN)
+
+    def start(self) -> None:
+        """Start listening. Must be called in the main thread."""
+        stacks.be_in_main_thread()
+        original("_thread", "start_new_thread")(self._run, (threading.gettrace(),))
 
     def say(self, message: Message) -> None:
         """Send a message to the host, if it is still there."""
@@ -114,12 +125,36 @@ class _ControlThread(threading.Thread):
         except OSError:
             self.is_orphan = True
 
+    def have_runner(self, runner: Runner) -> None:
+        """Take what serves the channels, and what knows where the app is."""
+        self._is_green = is_green()
+        self.runner = runner
+
     def open_channels(self) -> None:
         """Serve the channels from now on."""
+        if self._is_green:
+            threading.Thread(target=self._serve_greenlets, daemon=True).start()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
         os.write(self._wake_write, b"\0")
 
-    def run(self) -> None:
-        # Runs in the thread socketless-control, until the control channel ends.
+    def _serve_greenlets(self) -> None:
+        # Runs in a greenlet of the main thread, like all of an app that gevent has patched, until _stop().
+        assert self.runner is not None
+        while True:
+            for fd in readable([self._wake_read, *self._channels]):
+                if fd == self._wake_read:
+                    self.runner.stop()
+                    return
+                channel = self._channels.pop(fd, None)
+                if channel is not None:
+                    self.runner.serve(channel)
+
+    def _run(self, trace: Any) -> None:
+        # Runs in the control thread, until the control channel ends.
+        sys.settrace(trace)  # as `threading` does it, for coverage.py
         while True:
             for fd, _ in self._poll.poll():
                 if fd == self._control.read_fd:
@@ -161,17 +196,19 @@ class _ControlThread(threading.Thread):
             with suppress(KeyError):  # it was not served yet
                 self._poll.unregister(fd)
         if self.is_ready and self.runner is not None:
-            self.runner.stop()
+            if self._is_green:
+                self._wake()
+            else:
+                self.runner.stop()
         elif not self.is_leaving:
             _kill_group()  # the app is not ready, and may never be: nothing is worth saving
 
     def _be_orphan(self) -> None:
         # The host has closed the pipe without a Stop, so it was killed: leave, one way or the other.
         self.is_orphan = True
-        watchdog = threading.Timer(_ORPHAN_SECONDS, _kill_group)
-        watchdog.daemon = True
-        watchdog.start()
         self._stop()
+        original("time", "sleep")(_ORPHAN_SECONDS)
+        _kill_group()
 
 
 def _close(*channels: Channel) -> None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 import warnings
 from contextlib import suppress
 from typing import Any, TextIO
 
+from socketless.genuine import os
 from socketless.wire.exceptions import pack, pickled
 from socketless.wire.reports import Frame, LogReport, Report, WarningReport, encode, target_of
 from socketless.worker.failures import failed

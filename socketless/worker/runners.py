@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from socketless.genuine import is_green
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
 from socketless.worker import loading
+from socketless.worker.import_strings import LoadError
+
+# asyncio, and asgiref, ask the system which thread they are in.
+_GREEN_ASGI = (
+    "an ASGI app cannot run where gevent or eventlet has patched threading: its event loop and its other threads would "
+    "be one; call monkey.patch_all(thread=False), or, if only the tests are patched, take IpcProcess with "
+    "start_method='spawn'"
+)
 
 
 class Runner(Protocol):
@@ -46,7 +55,7 @@ def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:
         outlives_its_worker: whether the process goes on after the worker, which then has to leave nothing behind.
 
     Raises:
-        LoadError: there is no such app, or no such hook.
+        LoadError: there is no such app, or no such hook, or the app cannot run beside gevent.
         Exception: what the app's own code has raised.
     """
     app, kind = loading.load_app(start.app, start.app_kind)
@@ -55,6 +64,8 @@ def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:
         from socketless.worker.wsgi import WsgiRunner
 
         return WsgiRunner(app, hook, start, outlives_its_worker=outlives_its_worker)
+    if is_green():
+        raise LoadError(_GREEN_ASGI)
     from socketless.worker.asgi import AsgiRunner, as_asgi3
 
     runner_class = AsgiRunner
@@ -64,7 +75,7 @@ def make_runner(start: Start, *, outlives_its_worker: bool) -> Runner:
         except ModuleNotFoundError as error:
             if error.name != "trio":
                 raise
-            raise loading.LoadError("backend='trio' needs trio: pip install trio") from None
+            raise LoadError("backend='trio' needs trio: pip install trio") from None
     runner = runner_class(
         as_asgi3(app) if kind == "asgi2" else app, hook, start, outlives_its_worker=outlives_its_worker
     )

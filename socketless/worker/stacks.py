@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from socketless.genuine import is_green, original
 from socketless.wire.exceptions import members_of
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -27,6 +28,7 @@ _CARRIERS = tuple(
         ("asyncio", "events.py"),
     ]
 )
+_main = 0  # the system's number of the main thread, in a worker process
 _KINDS = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 _WRAPPERS = ("async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "anext_awaitable")
 # Through which an ASGI app waits for a thread.
@@ -41,6 +43,12 @@ _TO_THREADS = tuple(
 )
 
 
+def be_in_main_thread() -> None:
+    """Say that the calling thread is the main one of a worker process."""
+    global _main
+    _main = original("_thread", "get_ident")()
+
+
 def main_thread() -> str:
     """Return the stack of the main thread as text, innermost call last."""
     return of_thread(threading.main_thread())
@@ -51,8 +59,17 @@ def of_thread(thread: threading.Thread) -> str:
     return _format(_stack(thread))
 
 
+def _frame_of(thread: threading.Thread) -> FrameType | None:
+    frames = sys._current_frames()
+    if thread.ident in frames or not is_green():
+        return frames.get(thread.ident or 0)
+    # It is a greenlet, whose number this is; one without a frame of its own is what the main thread is at.
+    own = (each.gr_frame for each in gc.get_objects() if id(each) == thread.ident and hasattr(each, "gr_frame"))
+    return next(own, None) or frames.get(_main)
+
+
 def _stack(thread: threading.Thread) -> list[traceback.FrameSummary]:
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = _frame_of(thread)
     stack = list(traceback.extract_stack(frame)) if frame is not None else []
     while stack and stack[0].filename == threading.__file__:
         del stack[0]  # how every thread begins

@@ -17,7 +17,9 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.test import EnvironBuilder
 
 from socketless.errors import AppProtocolError
-from socketless.wire.channel import Channel, finish
+from socketless.genuine import is_green
+from socketless.wire.channel import Channel
+from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import (
     DEFAULT_PORTS,
     Call,
@@ -88,9 +90,10 @@ class WsgiRunner:
 
     def _serve_channel(self, channel: Channel) -> None:
         # Runs in the thread socketless-channel-N, one for each channel in use, until the pipe ends.
+        channel.set_blocking(not is_green())  # or all greenlets of this thread would wait
         try:
             while True:
-                message = finish(channel.receive())
+                message = run_blocking(channel.receive())
                 if not isinstance(message, (Request, Reset, Call)):
                     continue
                 if self._debug:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import threading
 from collections.abc import Callable
 from io import BufferedReader, RawIOBase
@@ -12,7 +11,8 @@ from werkzeug.exceptions import BadRequest
 
 from socketless import errors
 from socketless.errors import TransferError
-from socketless.wire.channel import Channel, finish
+from socketless.wire.channel import Channel, Wait, Woken
+from socketless.wire.drivers import poll, run_blocking
 from socketless.wire.messages import Cancel, Chunk, Message, WantBody
 from socketless.worker.failures import failed
 from socketless.worker.output import flush_output
@@ -34,8 +34,6 @@ class Exchange:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._poll = select.poll()
-        self._poll.register(channel.read_fd, select.POLLIN)
         self._lock = threading.Lock()
         self._is_over = False  # guarded by _lock
         self.is_cancelled = False
@@ -46,11 +44,14 @@ class Exchange:
         Raises:
             ClientDisconnected: it has.
         """
-        if not self.is_cancelled and not self._channel.has_rest and not self._poll.poll(0):
+        if not self.is_cancelled and not self._channel.has_rest and not self._is_readable():
             return
         if not self.is_cancelled:
             self._receive()  # nothing but a Cancel comes unasked
         raise ClientDisconnected("the client has gone before the response was complete")
+
+    def _is_readable(self) -> bool:
+        return poll(Wait(self._channel.read_fd, deadline=0.0)) is Woken.READY
 
     def look(self) -> None:
         """Check as well where the app has nothing to send, unless another thread of it waits for a chunk."""
@@ -62,7 +63,7 @@ class Exchange:
 
     def _receive(self) -> Message:
         try:
-            message = finish(self._channel.receive())
+            message = run_blocking(self._channel.receive())
         except (EOFError, OSError):
             message = Cancel()
         self.is_cancelled = isinstance(message, Cancel)
@@ -79,7 +80,7 @@ class Exchange:
             self.check()
             flush_output()
             try:
-                finish(self._channel.send(message))
+                run_blocking(self._channel.send(message))
             except OSError:
                 self.is_cancelled = True
                 raise ClientDisconnected("the host has gone before the response was complete") from None
@@ -93,7 +94,7 @@ class Exchange:
         with self._lock:
             self._check_open()
             self.check()
-            finish(self._channel.send(WantBody()))
+            run_blocking(self._channel.send(WantBody()))
             message = self._receive()
         if not isinstance(message, Chunk):
             raise ClientDisconnected("the client has gone before its request was complete")
@@ -113,9 +114,9 @@ class Exchange:
             self._is_over = True
             flush_output()
             try:
-                finish(self._channel.send(message))
+                run_blocking(self._channel.send(message))
             except TransferError as error:  # nothing was written
-                finish(self._channel.send(failed(error)))
+                run_blocking(self._channel.send(failed(error)))
 
 
 class _Body(RawIOBase):

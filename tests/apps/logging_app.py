@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
+from socketless.forking import fork
+
 logger = logging.getLogger("apps.web")
 quiet = logging.getLogger("apps.quiet")
 
@@ -147,7 +149,7 @@ def later(go: str, gone: str) -> None:
 
 
 def in_a_child() -> None:
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         logger.warning("of the child")
         warnings.warn("of the child, too", UserWarning, stacklevel=1)

@@ -2,7 +2,8 @@
 
 All contestants of a table are there at the same time and take turns, round by round; what counts is the best round of
 each, so that what else the machine does falls on nobody. The ratios are to `socketless-http`, the best package that did
-this before; only they can be compared from one machine to another.
+this before, and those of whole runs of pytest to Starlette's TestClient; only they can be compared from one machine to
+another.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +28,7 @@ sys.path.insert(0, HERE)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))  # for the servers
 
 import contestants
+import suite
 from contestants import BASELINE, OURS, Action, Contestant, Send
 
 from socketless import IpcProcess, eventloop
@@ -35,6 +38,7 @@ GET = Action("GET", "/")
 MIB = 1024 * 1024
 THREADS, REQUESTS_A_THREAD = 8, 25
 IN_THREADS = f"{THREADS} threads x {REQUESTS_A_THREAD} requests of 20 ms"
+SUITES = f"{suite.TESTS} tests of {suite.REQUESTS} GETs, each test"
 
 Table = dict[str, float]  # seconds by contestant
 
@@ -78,6 +82,7 @@ def sections(rounds: int, requests: int) -> dict[str, Callable[[], Table]]:
         "start, Flask": lambda: measure_starts(contestants.FLASK, rounds),
         "start, FastAPI": lambda: measure_starts(contestants.FASTAPI, rounds),
         IN_THREADS: lambda: measure_threads(flask),
+        SUITES: lambda: measure_suites(max(1, rounds // 5)),
     }
 
 
@@ -146,6 +151,22 @@ def measure_threads(entries: Mapping[str, Contestant]) -> Table:
     return seconds
 
 
+def measure_suites(rounds: int) -> Table:
+    """Return the seconds of a whole run of pytest, for each of its tests."""
+    ways = {name: partial(run_suite, name) for name in suite.WAYS if name != BASELINE or contestants.baseline_works()}
+    return {name: seconds / suite.TESTS for name, seconds in best_of(ways, rounds).items()}
+
+
+def run_suite(way: str) -> None:
+    options = ["-p", "socketless.pytest_plugin", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", HERE]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(suite.__file__)],
+        env={**os.environ, "SUITE": way, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
 def versions() -> dict[str, str]:
     found = {distribution.name.lower(): distribution.version for distribution in metadata.distributions()}
     return {"python": platform.python_version(), **{name: found[name] for name in PACKAGES if name in found}}
@@ -169,11 +190,12 @@ def print_heading() -> None:
 
 
 def print_table(title: str, table: Table) -> None:
-    baseline = table.get(BASELINE)
-    print(f"\n{title:<36}{'µs':>12}{f'/ {BASELINE}':>20}")
+    beside = suite.TEST_CLIENT if title == SUITES else BASELINE
+    baseline = table.get(beside)
+    print(f"\n{title:<36}{'µs':>12}{f'/ {beside}':>24}")
     for name, seconds in sorted(table.items(), key=lambda entry: entry[1]):
         ratio = f"{seconds / baseline:.2f}" if baseline else ""
-        print(f"  {name:<34}{seconds * 1e6:>12,.0f}{ratio:>20}", flush=True)
+        print(f"  {name:<34}{seconds * 1e6:>12,.0f}{ratio:>24}", flush=True)
 
 
 def print_goals(tables: Mapping[str, Table]) -> None:
@@ -181,6 +203,9 @@ def print_goals(tables: Mapping[str, Table]) -> None:
     for title, most in {"GET, Flask": 0.6, "GET, FastAPI": 0.8}.items():
         if BASELINE in tables.get(title, {}):
             print_goal(f"{title}, / {BASELINE}", tables[title][OURS] / tables[title][BASELINE], most)
+    if SUITES in tables:
+        [new_client, kept_client] = (tables[SUITES][name] for name in (suite.NEW_CLIENT, suite.KEPT_CLIENT))
+        print_goal(f"{SUITES}: {suite.NEW_CLIENT}, / {suite.KEPT_CLIENT}", new_client / kept_client, 1.5)
     if IN_THREADS in tables:
         print_goal(f"{IN_THREADS}, seconds", tables[IN_THREADS][OURS], 0.6)
 

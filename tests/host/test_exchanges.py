@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from socketless import IpcProcess, IpcTransport, errors
+from socketless.forking import fork
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS
 from socketless.wire.drivers import run_blocking
@@ -58,7 +59,7 @@ def client(worker: IpcProcess) -> Iterator[httpx.Client]:
 def in_a_fork(call: Callable[[], object]) -> str:
     """Return what `call` raises in a forked child."""
     read_fd, write_fd = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             call()

@@ -22,6 +22,7 @@ import pytest
 import aiohttp_client
 from clients import CLIENTS, Client
 from socketless import IpcProcess, IpcTransport, errors
+from socketless.forking import fork
 from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import Response
 from support import LIMIT, nothing_leaks
@@ -242,7 +243,7 @@ def test_fork_of_the_host(start: Callable[..., IpcProcess]) -> None:
     client = client_of(worker)
     client.get("/count")
     read_fd, write_fd = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             client.get("/count")

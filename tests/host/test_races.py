@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors
+from socketless.forking import fork
 from support import LIMIT, nothing_leaks
 
 APP = "apps.conformance_app:wsgi"
@@ -79,7 +80,7 @@ def grandchild(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         threading.Event().wait()
     kept = [os.dup(int(fd)) for fd in os.listdir("/proc/self/fd") if "pipe" in _target(fd)]
     left_read, left_write = os.pipe()
-    if os.fork() == 0:
+    if fork() == 0:
         os.setsid()
         os.write(left_write, b"left")
         os.open(environ["QUERY_STRING"], os.O_RDONLY)
@@ -255,7 +256,7 @@ def test_close_in_a_forked_child() -> None:
     """A forked child can close its copy of a worker, also when another thread held the lock at that moment."""
     with nothing_leaks(), IpcProcess(APP) as worker:
         with worker._lock:
-            pid = os.fork()
+            pid = fork()
             if pid == 0:
                 signal.alarm(int(LIMIT))
                 worker.close()
@@ -274,7 +275,7 @@ def test_child_that_the_app_forks_does_not_serve() -> None:
 
 
 def forking(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    pid = os.fork() if environ["PATH_INFO"] == "/fork" else 1
+    pid = fork() if environ["PATH_INFO"] == "/fork" else 1
     if pid > 1:
         os.waitpid(pid, 0)
     start_response("200 OK", [])

@@ -21,7 +21,8 @@ FAILURES: dict[str, tuple[str, str, str]] = {
         "",
         "broken_app.nothing:app",
         "the worker could not start: "
-        "cannot import 'broken_app.nothing:app': there is no module 'broken_app.nothing' on sys.path",
+        "cannot import 'broken_app.nothing:app': 'broken_app' is a module, and no package; did you mean "
+        "'broken_app:nothing'?",
     ),
     "no such attribute": (
         "",
@@ -118,7 +119,7 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "no such hook": (
         "def app(environ, start_response): pass",
         "broken_app:app",
-        "the worker could not start: "
+        "the worker could not start: the reset hook is not usable: "
         "cannot import 'broken_app:no_hook': module 'broken_app' has no attribute 'no_hook'",
     ),
     "the hook is not callable": (
@@ -144,7 +145,7 @@ def test_start_failure(case: str, start_method: str, tmp_path: Path, monkeypatch
     source, app, text = FAILURES[case]
     module(tmp_path, monkeypatch, source)
     with nothing_leaks(), pytest.raises(WorkerStartError) as caught:
-        IpcProcess(app, start_method=start_method, reset_hook_path=HOOKS.get(case))
+        IpcProcess(app, start_method=start_method, reset_hook=HOOKS.get(case))
     assert MARKS.sub("", str(caught.value)) == text.format(dir=tmp_path)
 
 
@@ -199,7 +200,7 @@ def test_factory_arguments_must_be_literals() -> None:
         IpcProcess("broken_app:make(os.environ)")
     assert str(caught.value) == (
         "the app is not usable: 'broken_app:make(os.environ)': what follows the colon must be a name, a dotted name, "
-        "or a call of one with literal arguments"
+        "or a call of one with literal arguments; write 'package.module:attribute' or 'package.module:factory()'"
     )
 
 
@@ -242,7 +243,7 @@ def test_app_that_cannot_be_rebuilt() -> None:
     )
 
 
-@pytest.mark.parametrize("options", [{"app": None}, {"app": 3}, {"reset_hook_path": 3}, {"reset_hook": "a:b"}])
+@pytest.mark.parametrize("options", [{"app": None}, {"app": 3}, {"reset_hook": 3}, {"reset_hok": "a:b"}])
 def test_wrong_types(options: dict[str, Any]) -> None:
     """What is neither a string nor a callable is refused, and so is an argument that does not exist."""
     with nothing_leaks(), pytest.raises(TypeError):
@@ -261,7 +262,13 @@ def test_transport_wants_a_worker() -> None:
     [
         ({"app_kind": "cgi"}, "app_kind must be one of 'auto', 'wsgi', 'asgi', not 'cgi'"),
         ({"start_method": "forkserver"}, "start_method must be one of 'spawn', 'fork', not 'forkserver'"),
-        ({"max_connections": 0}, "max_connections must be at least 1, not 0"),
+        ({"max_connections": 0}, "max_connections must be a number, at least 1, not 0"),
+        ({"max_connections": "5"}, "max_connections must be a number, at least 1, not '5'"),
+        ({"max_restarts": -1}, "max_restarts must be a number, at least 0, not -1"),
+        ({"max_body_bytes": 1.5}, "max_body_bytes must be a number, at least 0, not 1.5"),
+        ({"lifespan": "off"}, "lifespan must be True or False, not 'off'"),
+        ({"backend": "curio"}, "backend must be one of 'asyncio', 'trio', not 'curio'"),
+        ({"backend_options": ["debug"]}, "backend_options must be a dict, not ['debug']"),
         ({"startup_timeout": "5"}, "startup_timeout must be a number of seconds, or None for ever, not '5'"),
         ({"shutdown_timeout": -1}, "shutdown_timeout must be a number of seconds, or None for ever, not -1"),
     ],

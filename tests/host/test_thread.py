@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, errors
+from socketless.forking import fork
 from support import LIMIT, nothing_leaks, traceback_of
 
 variable = contextvars.ContextVar("variable", default="not set")
@@ -281,7 +282,7 @@ def test_fork(app: Any) -> None:
     """A fork of the test cannot use the worker; a worker that is forked beside it serves, and both end."""
     with nothing_leaks(), IpcThread(app) as worker, client_of(worker) as client:
         assert client.get("/").content == b"one"
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             try:
                 client.get("/")
@@ -309,7 +310,7 @@ def test_dropped_in_a_fork(app: Any) -> None:
         thread = threading.Thread(target=hold)
         thread.start()
         assert is_held.wait(LIMIT)
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             signal.alarm(int(LIMIT))  # which ends a child that waits
             run.__del__()

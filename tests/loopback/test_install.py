@@ -140,7 +140,6 @@ def test_who_imports_socket_first(virtual: None) -> None:
     """In a child, sockets are virtual whoever imports the module first, and their TLS works."""
     for module in ("socket", "ssl", "multiprocessing.connection", "asyncio", "selectors, socket"):
         code = f"import {module}; import socket, ssl; socket.socket().close(); print(ssl.SSLContext._wrap_socket)"
-        assert "socketless" not in python(code, SOCKETLESS_LOOPBACK="")
         assert "<function _wrap_socket" in python(code)
 
 
@@ -154,3 +153,22 @@ def test_the_folder_goes() -> None:
     assert python(code).strip() == mine
     assert Path(mine).stat().st_mode & 0o777 == 0o700
     loopback.uninstall()
+
+
+def test_what_tests_put_in_the_place_of_os(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who replaces functions of the module `os` for a test does not meet the sockets."""
+
+    def blocks(*args: object, **options: object) -> None:
+        raise AssertionError("this blocks")
+
+    for name in ("listdir", "mkdir", "open", "stat", "unlink", "rename", "access", "read", "write"):
+        monkeypatch.setattr(os, name, blocks)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            with socket.create_connection(server.getsockname()) as client, server.accept()[0] as peer:
+                client.sendall(b"x")
+                assert peer.recv(1) == b"x"
+            with pytest.raises(OSError):
+                socket.create_connection(("127.0.0.1", 1))
+    finally:
+        monkeypatch.undo()

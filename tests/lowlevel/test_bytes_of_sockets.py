@@ -36,7 +36,7 @@ def test_what_is_sent_is_what_arrives() -> None:
                 await pool.send(connection, piece)
             code, cursor = await pool.recv_status_line(connection)
             assert (code, cursor.reason, cursor.version) == (201, b"Made", b"HTTP/1.1")
-            assert [field async for field in pool.recv_headers(connection, cursor)] == [
+            assert [(name, value) async for name, value, _ in pool.recv_headers(connection, cursor)] == [
                 (b"X-a", b"1"),
                 (b"x-A", b"2"),
                 (b"Transfer-Encoding", b"chunked"),
@@ -242,7 +242,7 @@ def test_trying_again() -> None:
             code, cursor = await patiently(lambda: pool.recv_status_line(connection))
             fields = [await patiently(lambda: anext(pool.recv_headers(connection, cursor)))]
             pieces = [await patiently(lambda: anext(pool.recv_body(connection, cursor), b"")) for _ in range(3)]
-        assert (code, fields, pieces) == (200, [(b"Transfer-Encoding", b"chunked")], [b"a", b"b", b""])
+        assert (code, fields, pieces) == (200, [(b"Transfer-Encoding", b"chunked", cursor)], [b"a", b"b", b""])
         assert cursor.trailers == [(b"X", b"y")]
 
     asked = asyncio.Semaphore(0)

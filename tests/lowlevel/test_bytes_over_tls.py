@@ -77,7 +77,7 @@ async def say_back(pool: ConnectionPool, body: bytes, *peer: Any, **options: Any
         await pool.send(connection, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
         sending = asyncio.ensure_future(pool.send(connection, body))
         code, cursor = await pool.recv_status_line(connection)
-        headers = {name.lower(): value async for name, value in pool.recv_headers(connection, cursor)}
+        headers = {name.lower(): value async for name, value, _ in pool.recv_headers(connection, cursor)}
         received = b"".join([piece async for piece in pool.recv_body(connection, cursor)])
         await sending
         scheme = b"http" if peer[2] is None else b"https"

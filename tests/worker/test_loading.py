@@ -15,7 +15,8 @@ from starlette.endpoints import HTTPEndpoint
 
 from socketless.host.apps import find_import_path
 from socketless.wire.messages import InheritedSource
-from socketless.worker.loading import LoadError, app_kind, load_app, load_path, parse_path
+from socketless.worker.import_strings import LoadError, load_path, parse_path
+from socketless.worker.loading import app_kind, load_app
 
 
 def wsgi_function(environ: Any, start_response: Any) -> Any: ...

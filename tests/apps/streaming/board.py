@@ -151,6 +151,8 @@ topics: defaultdict[str, Topic] = defaultdict(Topic)
 def reset() -> None:
     """Let everything be said that is said when garbage is collected, such as "Task exception was never retrieved"."""
     gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()  # What is there after the first test is what the app is made of, which is long to go through.
 
 
 def as_event(number: int, data: str | None = None) -> str:

@@ -1,0 +1,29 @@
+"""Which address families are virtual: those that a sandbox refuses, and the others stay real."""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_INET, AF_INET6, AF_UNIX
+from collections.abc import Collection
+
+VARIABLE = "SOCKETLESS_LOOPBACK_FAMILIES"  # of the environment, for the processes that are started
+
+_NAMES = {"inet": {AF_INET, AF_INET6}, "unix": {AF_UNIX}}
+
+chosen: frozenset[int] = frozenset()
+
+
+def choose(names: Collection[str] | None) -> None:
+    """Choose what is virtual in this process, and in those that it starts; `None`: what they say, or else all.
+
+    Raises:
+        ValueError: there is no such family.
+    """
+    global chosen
+    wanted = set(os.environ.get(VARIABLE, "").split(",")) - {""} if names is None else set(names)
+    unknown = sorted(wanted - {*_NAMES})
+    if unknown:
+        raise ValueError(f"families must be of {', '.join(map(repr, _NAMES))}, not {unknown[0]!r}")
+    wanted = wanted or {*_NAMES}
+    chosen = frozenset().union(*(_NAMES[name] for name in wanted))
+    os.environ[VARIABLE] = ",".join(sorted(wanted))

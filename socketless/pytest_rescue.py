@@ -1,0 +1,98 @@
+"""The pytest plugin's part that makes event loops, and what meets on loopback, work without sockets."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from socketless import sandbox
+
+_SETTINGS = ("auto", "on", "off")
+_rescued = pytest.StashKey[list[str]]()  # what is rescued, and why
+_if_blocked = pytest.StashKey[bool]()  # whether loops wake by a pipe where tests block sockets
+
+_KINDS = {"inet": "TCP and UDP on loopback are", "unix": "UNIX sockets are"}
+
+
+def rescue(config: pytest.Config) -> None:
+    """Do what the settings say, as far as the sandbox makes it needed.
+
+    Raises:
+        UsageError: a setting is none of those that there are, or cannot be had here.
+    """
+    config.stash[_rescued] = [*_rescue_loops(config), *_rescue_loopback(config)]
+
+
+def header(config: pytest.Config) -> list[str]:
+    """Return the lines of the header that say so."""
+    lines = [f"socketless: {rescued}" for rescued in config.stash[_rescued]]
+    if config.stash.get(_if_blocked, False) and _disables_socket(config):
+        lines.insert(0, "socketless: event loops wake by a pipe (pytest --disable-socket)")
+    return lines
+
+
+def _rescue_loops(config: pytest.Config) -> Iterator[str]:
+    wanted = _setting(config, "socketless_eventloop")
+    if wanted == "off":
+        return
+    from socketless import eventloop
+
+    refusal = sandbox.wakeup_refusal()
+    if wanted == "on" or refusal is not None:
+        yield f"event loops wake by a pipe ({_reason('socketless_eventloop', refusal)})"
+        before = eventloop.wake_by_pipe("always")
+    elif eventloop.is_installed():  # by a pytest around this one
+        return
+    else:
+        config.stash[_if_blocked] = True
+        before = eventloop.wake_by_pipe("blocked")
+
+    def put_back() -> None:
+        eventloop.wake_by_pipe(before)
+
+    config.add_cleanup(put_back)
+
+
+def _disables_socket(config: pytest.Config) -> bool:
+    # By the options of pytest-socket. It leaves the sockets of the hosts that are allowed.
+    options = vars(config.option)
+    exceptions = ("force_enable_socket", "allow_hosts")
+    return bool(options.get("disable_socket") and not any(map(options.get, exceptions)))
+
+
+def _rescue_loopback(config: pytest.Config) -> Iterator[str]:
+    wanted = _setting(config, "socketless_loopback")
+    if wanted == "off" or (wanted == "auto" and (sys.platform != "linux" or _sockets_are_replaced())):
+        return
+    refusals = sandbox.loopback_refusals()
+    if wanted == "auto" and not refusals:
+        return
+    from socketless import loopback
+
+    for family in _KINDS if wanted == "on" else refusals:
+        yield f"{_KINDS[family]} virtual ({_reason('socketless_loopback', refusals.get(family))})"
+    if not loopback.is_installed():
+        try:
+            loopback.install(None if wanted == "on" else refusals)
+        except OSError as error:
+            raise pytest.UsageError(f"socketless_loopback = {wanted}: {error}") from None
+        config.add_cleanup(loopback.uninstall)
+
+
+def _sockets_are_replaced() -> bool:
+    # By gevent, or by a plugin that lets no test have one: that is not for us to undo.
+    return socket.socket.__module__ != "socket"
+
+
+def _setting(config: pytest.Config, name: str) -> str:
+    wanted = str(config.getini(name))
+    if wanted not in _SETTINGS:
+        raise pytest.UsageError(f"{name} must be auto, on or off, not {wanted!r}")
+    return wanted
+
+
+def _reason(name: str, refusal: str | None) -> str:
+    return f"{name} = on" if refusal is None else f"this sandbox refuses {refusal}"

@@ -1,0 +1,65 @@
+"""A test that fails for want of a socket says in its report what helps."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from projects import run_pytest, write
+
+TESTS = """
+    import asyncio, socket, urllib.request
+
+    def test_elsewhere():
+        urllib.request.urlopen("http://192.0.2.1/")
+
+    def test_of_another_kind():
+        assert 1 == 2
+
+    def test_hidden():
+        async def main():
+            server = await asyncio.start_server(print, "127.0.0.1", 0)
+            server.sockets[0].getsockname()
+        asyncio.run(main())
+
+    def test_nobody():
+        socket.create_connection(("127.0.0.1", 9))
+"""
+ELSEWHERE = """\
+This sandbox refuses a socket to others than this machine's own Python processes:
+    connect(('192.0.2.1', 80)): Operation not permitted
+The app under test can be asked without one: socketless_app = package.module:app
+What stands for another server is a mock, such as httpx.MockTransport or responses.
+"""
+LOOPBACK = """\
+This sandbox refuses socket(): Operation not permitted, for TCP over 127.0.0.1.
+Servers and clients of this machine meet without sockets by socketless_loopback = auto,
+or from outside by: socketless rescue python -m pytest
+"""
+
+
+@pytest.mark.parametrize("profile", ["none", "codex", "strict"])
+@pytest.mark.parametrize("wanted", ["auto", "off"])
+def test_report(profile: str, wanted: str, tmp_path: Path) -> None:
+    """What was refused is named where a failure comes from it, also if a library hides it; others are as ever."""
+    write(tmp_path, {"test_x.py": TESTS})
+    # Nothing of this goes anywhere: what is not refused is not tried.
+    which = ["-k", "not elsewhere"] if profile == "none" else []
+    seen = run_pytest(tmp_path, profile, "-o", f"socketless_loopback={wanted}", *which, http_proxy=None)
+    said = dict(
+        re.findall(r"^_+ (test_\w+) _+$.*?^-+ socketless -+\n(.*?)(?=^[_=]|\Z)", without_silent(seen.text), re.M | re.S)
+    )
+    expected = {
+        "none": {},
+        "auto": {"test_elsewhere": ELSEWHERE},
+        "off": dict.fromkeys(["test_elsewhere", "test_hidden", "test_nobody"], LOOPBACK),
+    }
+    assert said == expected["none" if profile == "none" else wanted]
+
+
+def without_silent(text: str) -> str:
+    """Return a report without the failures that say nothing of sockets."""
+    parts = re.split(r"(?=^_{3,} test_\w+ _{3,}$)", text, flags=re.M)
+    return "".join(part for part in parts if "- socketless -" in part)
