@@ -19,6 +19,8 @@ from support import nothing_leaks
 if sys.platform != "linux":
     pytest.skip("what is asserted here is what Linux does", allow_module_level=True)
 
+pytestmark = pytest.mark.unfinished
+
 
 @contextmanager
 def real() -> Iterator[None]:

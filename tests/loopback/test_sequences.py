@@ -25,6 +25,8 @@ a_socket = st.integers(0, 7)
 some_data = st.sampled_from([b"", b"a", b"bcd", b"e" * 700])
 a_size = st.sampled_from([1, 2, 1000])
 
+pytestmark = pytest.mark.unfinished
+
 
 class Machine(RuleBasedStateMachine):
     """Does the same with both, and compares. A socket is meant by its number, counted round."""
