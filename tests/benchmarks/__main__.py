@@ -1,4 +1,4 @@
-"""Measure what a request costs, beside the other ways to send one: `python -m tests.benchmarks`.
+"""Measure what a request costs, beside the other ways to send one: `python tests/benchmarks`.
 
 All contestants of a table are there at the same time and take turns, round by round; what counts is the best round of
 each, so that what else the machine does falls on nobody. The ratios are to `socketless-http`, the best package that did
@@ -33,7 +33,7 @@ from contestants import BASELINE, OURS, Action, Contestant, Send
 
 from socketless import IpcProcess, eventloop
 
-PACKAGES = ("socketless", "socketless-http", "httpx", "flask", "fastapi", "starlette", "waitress", "uvicorn")
+PACKAGES = ("socketless-testing", "socketless-http", "httpx", "flask", "fastapi", "starlette", "waitress", "uvicorn")
 GET = Action("GET", "/")
 MIB = 1024 * 1024
 THREADS, REQUESTS_A_THREAD = 8, 25
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure what a request costs.")
+    parser = argparse.ArgumentParser(prog="python tests/benchmarks", description="Measure what a request costs.")
     parser.add_argument("--rounds", type=int, default=15, help="how often each contestant has its turn")
     parser.add_argument("--requests", type=int, default=200, help="small requests in one turn")
     parser.add_argument("--only", default="", metavar="WORD", help="the tables that have this word in their title")

@@ -1,4 +1,4 @@
-"""Measure what streaming adds to the memory of both processes: `python -m tests.benchmarks.memory`.
+"""Measure what streaming adds to the memory of both processes: `python tests/benchmarks/memory.py`.
 
 Linux only: the peaks are read, and reset, in /proc. Exits with 1 if one has grown by more than the goal.
 """
