@@ -88,8 +88,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.import_plugin("socketless.pytest_switched")
     if run_arguments not in config.stash:
         _check_settings(config)
-    if "pytest_rerunfailures" in sys.modules:
-        config.pluginmanager.import_plugin("socketless.pytest_reruns")
     _offer_live_server(config)
 
 

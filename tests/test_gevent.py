@@ -115,6 +115,7 @@ TESTS = """
     BIG = bytes(3_000_000)
     app = Flask(__name__)
     turns = []
+    freed = []
 
 
     @app.get("/")
@@ -142,11 +143,14 @@ TESTS = """
 
     @app.get("/stuck")
     def stuck():
-        gevent.sleep(1000)
+        while not freed:
+            gevent.sleep(0.01)
+        return "free"
 
 
     def reset():
         turns.clear()
+        freed.append(1)  # or the end of the threads would be waited for
 
 
     WAYS = {

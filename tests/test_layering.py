@@ -54,7 +54,6 @@ MAY_IMPORT = {
     "sandbox": {"errors", "forking"},
     "pytest_plugin": {"django_fixtures", "errors", "host", "pytest_rescue", "refusals", "switch", "testclient"},
     "pytest_rescue": {"eventloop", "loopback", "sandbox"},
-    "pytest_reruns": {"sandbox"},
     "refusals": {"sandbox"},
     "pytest_switched": {"pytest_plugin", "switch"},
     "testcase": {"host", "testclient"},

@@ -1,38 +1,31 @@
-"""pytest-rerunfailures, which opens a server where pytest-xdist is installed, and where that is refused."""
+"""pytest-rerunfailures, which opens a server on loopback where pytest-xdist is installed."""
 
 from __future__ import annotations
-
-import pytest
 
 from projects import Project, header, where_refused
 
 TEST = """
+    import os
+
     import pytest
 
     runs = []
 
 
-    @pytest.mark.flaky(reruns=2)
-    def test_flaky():
-        runs.append(1)
-        assert len(runs) == 2
+    @pytest.mark.parametrize("number", range(2))
+    def test_flaky(number):
+        runs.append(number)
+        assert runs.count(number) == 2
+
+
+    def test_crash():
+        os._exit(3)
 """
-PLUGINS = ["-p", "xdist", "-p", "pytest_rerunfailures"]
-MISSING = "socketless: a test that crashes its process is not rerun (pytest-rerunfailures would need a socket)"
 
 
 @where_refused
-@pytest.mark.parametrize("options", [[], ["-n1"]], ids=["alone", "xdist"])
-def test_refused(project: Project, profile: str, options: list[str]) -> None:
-    """Tests are rerun without the server; if xdist is used, the header says what is missing."""
+def test_refused(project: Project, profile: str) -> None:
+    """Tests are rerun in the processes of xdist, those that crash their process as well: its server is virtual."""
     project.write("test_flaky.py", TEST)
-    seen = project.run(*PLUGINS, *options, profile=profile)
-    assert seen.header == [*header(profile), *([MISSING] if options else [])], seen.text
-    assert (seen.end, seen.exit_code) == ("1 passed, 1 rerun", 0)
-
-
-def test_not_refused(project: Project) -> None:
-    """Where the server is allowed, it is there."""
-    project.write("test_server.py", "def test(pytestconfig):\n    assert pytestconfig.failures_db.sock_port\n")
-    seen = project.run(*PLUGINS, profile="none")
-    assert (seen.header, seen.end) == ([], "1 passed"), seen.text
+    seen = project.run("-p", "xdist", "-p", "pytest_rerunfailures", "-n2", "--reruns=1", profile=profile)
+    assert (seen.header, seen.end) == (header(profile), "1 failed, 2 passed, 3 rerun"), seen.text
