@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
+
 from projects import Project, header, where_refused
 
-TEST = """
-    import os
-
+FLAKY = """
     import pytest
 
     runs = []
 
 
-    @pytest.mark.parametrize("number", range(2))
+    @pytest.mark.parametrize("number", range(4))
     def test_flaky(number):
         runs.append(number)
         assert runs.count(number) == 2
+"""
+CRASH = """
+    import os
 
 
     def test_crash():
@@ -24,8 +27,11 @@ TEST = """
 
 
 @where_refused
-def test_refused(project: Project, profile: str) -> None:
-    """Tests are rerun in the processes of xdist, those that crash their process as well: its server is virtual."""
-    project.write("test_flaky.py", TEST)
-    seen = project.run("-p", "xdist", "-p", "pytest_rerunfailures", "-n2", "--reruns=1", profile=profile)
-    assert (seen.header, seen.end) == (header(profile), "1 failed, 2 passed, 3 rerun"), seen.text
+@pytest.mark.parametrize(
+    ("test", "end"), [(FLAKY, "4 passed, 4 rerun"), (CRASH, "1 failed, 2 rerun")], ids=["flaky", "crash"]
+)
+def test_refused(project: Project, profile: str, test: str, end: str) -> None:
+    """Tests are rerun in the processes of xdist, and one that crashes its process as well: the server is virtual."""
+    project.write("test_it.py", test)
+    seen = project.run("-p", "xdist", "-p", "pytest_rerunfailures", "-n2", "--reruns=2", profile=profile)
+    assert (seen.header, seen.end) == (header(profile), end), seen.text
