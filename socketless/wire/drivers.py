@@ -152,11 +152,11 @@ async def run_async(steps: PullingSteps[T]) -> T:
 
 
 def _in_trio() -> bool:
-    trio = sys.modules.get("trio")
-    if trio is None:
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
+    if lowlevel is None:  # nobody has imported it, or another thread is just doing that
         return False
     try:
-        trio.lowlevel.current_task()
+        lowlevel.current_task()
     except RuntimeError:
         return False
     return True
@@ -176,7 +176,7 @@ def _own(fd: int | None) -> Iterator[Any]:
     try:
         yield copy
     finally:
-        if "trio" in sys.modules and _in_trio():
+        if _in_trio():
             sys.modules["trio"].lowlevel.notify_closing(copy)  # or it would be woken for what has this number next
         os.close(copy)
 
