@@ -78,9 +78,10 @@ def test_curl(number: signal.Signals, tmp_path: Path) -> None:
         assert stat.filemode(path.stat().st_mode) == "srw-------"
         seen = json.loads(curl(path, "http://shop.example:81/api/seen?x=1").stdout)
         assert (seen["target"], seen["server"]) == ("/api/seen?x=1", ["shop.example", 81])
-        twice = curl(path, "http://x/status/200", "http://x/status/404", "--verbose")
-        assert twice.stdout == "hellohello"
-        assert "Re-using existing connection" in twice.stderr
+        twice = curl(
+            path, "http://x/status/200", "http://x/status/404", "--write-out", " after %{num_connects} connects;"
+        )
+        assert twice.stdout == "hello after 1 connects;hello after 0 connects;"
         large = tmp_path / "large"
         large.write_bytes(os.urandom(3 << 20))
         assert curl(path, "http://x/echo", "--data-binary", f"@{large}", "--output", f"{large}.back").returncode == 0
