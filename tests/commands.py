@@ -32,11 +32,11 @@ def environment(env: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def as_warm(command: list[str]) -> tuple[list[str], str | None] | None:
-    """Return the arguments and the profile of a command, if it is `python -m socketless`, under a profile or none."""
+    """Return what follows `python -m` and the profile of a command, if it is `MODULE`, under a profile or none."""
     profile = None
     if command[:2] == [sys.executable, str(Path(nosock.__file__).resolve())]:
         profile, command = command[2], command[3:]
-    return (command[len(MODULE) :], profile) if command[: len(MODULE)] == MODULE else None
+    return (command[2:], profile) if command[: len(MODULE)] == MODULE else None
 
 
 def run(command: list[str], stdin: bytes = b"", *, folder: Path = TESTS, env: dict[str, str] | None = None) -> Outcome:
@@ -47,7 +47,7 @@ def run(command: list[str], stdin: bytes = b"", *, folder: Path = TESTS, env: di
             paths = [Path(streams, name) for name in ("stdin", "stdout", "stderr")]
             for path, content in zip(paths, (stdin, b"", b""), strict=True):
                 path.write_bytes(content)
-            code = warm.start().run(*known, [*map(str, paths)], folder, environment(env), LIMIT)
+            code = warm.start("the command line").run(*known, [*map(str, paths)], folder, environment(env), LIMIT)
             stdout, stderr = (path.read_bytes() for path in paths[1:])
         return Outcome(code, stdout.decode("utf-8", "surrogateescape"), stderr.decode())
     done = subprocess.run(
@@ -76,7 +76,7 @@ def run_on_terminal(command: list[str], *, stderr: bool = False, env: dict[str, 
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(read_to_end, master)
         try:
-            code = warm.start().run(*known, streams, TESTS, environment(env), LIMIT)
+            code = warm.start("the command line").run(*known, streams, TESTS, environment(env), LIMIT)
         finally:
             os.close(slave)
         text = reading.result()

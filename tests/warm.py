@@ -1,13 +1,14 @@
-"""Runs `python -m socketless` many times, and imports its command line once: each time it is a fork of one process.
+"""Runs `python -m MODULE` many times, and imports what that imports once: each time it is a fork of one process.
 
 A fork has what a command that is started has: standard streams, folder, environment, `sys.path` and `__main__` of its
-own, and Python's own end. What depends on when something is imported is not for this.
+own, and Python's own end. What depends on when something is imported, or on Python's options, is not for this.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
+import io
 import json
 import os
 import runpy
@@ -24,19 +25,23 @@ from typing import Any
 
 import nosock
 
-MODULES = [
-    *("doctor", "request", "run", "serve"),  # of socketless.cli
-    *("socketless.host.process", "socketless.transport", "socketless.unix_server", "rich.console", "rich.syntax"),
-]
-FLAGS = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
+# What is imported before, by what it is for.
+MODULES = {
+    "the command line": [
+        *(f"socketless.cli.{name}" for name in ("doctor", "request", "run", "serve")),
+        *("socketless.host.process", "socketless.transport", "socketless.unix_server", "rich.console", "rich.syntax"),
+    ],
+    "tests": ["pytest", "unittest", "fastapi", "flask", "starlette.testclient", "socketless.testclient"],
+}
+FLAGS = (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)
 
 
 class Warm:
     """The process that is forked. Ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, purpose: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve())],
+            [sys.executable, str(Path(__file__).resolve()), purpose],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -56,7 +61,7 @@ class Warm:
         env: Mapping[str, str],
         timeout: float,
     ) -> int:
-        """Run `python -m socketless` under a profile of nosock.py or none, with its three streams in files that exist.
+        """Run `python -m` with `args`, under a profile of nosock.py or none, with its three streams in these files.
 
         Returns:
             its exit code.
@@ -77,9 +82,9 @@ class Warm:
 
 
 @cache
-def start() -> Warm:
+def start(purpose: str) -> Warm:
     """Return the one of this process."""
-    return Warm()
+    return Warm(purpose)
 
 
 # The other side
@@ -99,33 +104,42 @@ def serve() -> dict[str, Any] | None:
 
 def become(job: dict[str, Any]) -> None:
     """Let this process look as if Python had just been started with this command."""
-    for fd, path in enumerate(job["streams"]):
-        opened = os.open(path, FLAGS[fd] | os.O_NOCTTY)
-        os.dup2(opened, fd)
-        os.close(opened)
-    for name, mode, fd in (("stdin", "r", 0), ("stdout", "w", 1), ("stderr", "w", 2)):
-        before = getattr(sys, name)
-        stream = open(fd, mode, 1 if os.isatty(fd) or fd == 2 else -1, before.encoding, before.errors, closefd=False)
-        stream.buffer.raw.name = f"<{name}>"  # type: ignore[attr-defined]
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
     ours = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     theirs = [entry for entry in job["env"].get("PYTHONPATH", "").split(os.pathsep) if entry]
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["env"])
+    for fd, path in enumerate(job["streams"]):
+        opened = os.open(path, FLAGS[fd] | os.O_NOCTTY)
+        os.dup2(opened, fd)
+        os.close(opened)
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = make_stream(fd, name)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     sys.path[:] = [job["folder"], *theirs, *(entry for entry in sys.path[1:] if entry not in ours)]
-    sys.argv[:] = ["-m", *job["args"]]
+    sys.argv[:] = ["-m", *job["args"][1:]]
     sys.modules["__main__"] = types.ModuleType("__main__")
     if job["profile"] is not None:
         nosock.install(job["profile"])
 
 
+def make_stream(fd: int, name: str) -> io.TextIOWrapper:
+    """Make a standard stream as Python does."""
+    before = getattr(sys, name)
+    is_unbuffered = fd > 0 and "PYTHONUNBUFFERED" in os.environ
+    raw = io.FileIO(fd, "wb" if fd else "rb", closefd=False)
+    raw.name = f"<{name}>"
+    buffer: Any = raw if is_unbuffered else io.BufferedWriter(raw) if fd else io.BufferedReader(raw)
+    line_buffering = raw.isatty() or fd == 2
+    return io.TextIOWrapper(buffer, before.encoding, before.errors, "\n", line_buffering, is_unbuffered)
+
+
 if __name__ == "__main__":
-    for each in MODULES:
-        import_module(each if "." in each else f"socketless.cli.{each}")
+    for each in MODULES[sys.argv[1]]:
+        import_module(each)
     gc.freeze()
     command = serve()
     if command is not None:
         become(command)
-        runpy._run_module_as_main("socketless")  # type: ignore[attr-defined]  # what Python itself calls for -m
+        runpy._run_module_as_main(command["args"][0])  # type: ignore[attr-defined]  # as Python does for -m
