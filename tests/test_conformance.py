@@ -14,6 +14,7 @@ import conformance
 from aiohttp_client import AiohttpClient
 from clients import CLIENTS, Client, can, in_pairs
 from socketless import IpcProcess, IpcThread
+from socketless.aiohttp import connector
 from socketless.host.worker import Worker
 
 APPS = ("wsgi", "asgi", "outer")
@@ -100,8 +101,11 @@ def thread_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
 
 
 @pytest.mark.parametrize(("name", "function"), conformance.for_each(["aiohttp"], conformance.CHECKS))
-def test_conformance_without_a_worker(function: Callable[[Client], None], name: str, thread_worker: Worker) -> None:
+def test_conformance_without_a_worker(
+    function: Callable[[Client], None], name: str, thread_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """aiohttp's connector sees the same of an app that it was given itself."""
+    monkeypatch.setattr(connector, "_LEAVE_SECONDS", 0.5)  # where the app waits for what comes after leaving it
     client = AiohttpClient(thread_worker, in_process=True)
     function(client)
     conformance.all_channels_work(client)
