@@ -6,14 +6,16 @@ import asyncio
 import http.cookies
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, closing, contextmanager
+from itertools import product
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 import anyio.lowlevel
 import httpx
 import httpx2
+import pytest
 import requests
 import trio
 import urllib3
@@ -496,6 +498,20 @@ CLIENTS: dict[str, Callable[[Worker], Client]] = {
     "urllib3": Urllib3Client,
     "aiohttp": AiohttpClient,
 }
+
+FOR_ALL = "httpx"  # the client that is tried in every combination
+
+
+def in_pairs(ones: Sequence[str], others: Sequence[str]) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield one, other and client in every combination, and the mark of those that `tox -e slow` alone runs.
+
+    By default, each client meets each one and each other, and `FOR_ALL` each pair of them: what depends on the pair is
+    on the worker's side, and the same for all clients.
+    """
+    for one, other, (shift, name) in product(ones, others, enumerate(CLIENTS)):
+        is_needed = name == FOR_ALL or others.index(other) == (ones.index(one) + shift) % len(others)
+        yield one, other, name, [] if is_needed else pytest.mark.slow
+
 
 SENT_AHEAD = "bytes wait between client and app, as in a socket's buffers: a body is not taken in step with the app"
 NOT_IN_BYTES = "HTTP/1.1 has no place for the extensions of ASGI"

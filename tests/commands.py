@@ -7,9 +7,13 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import nosock
+import warm
 from projects import environment as environment_of_projects
 
 TESTS = Path(__file__).resolve().parent
@@ -27,8 +31,25 @@ def environment(env: dict[str, str] | None = None) -> dict[str, str]:
     return environment_of_projects(**{"TERM": "xterm-256color", "COLUMNS": "80", **(env or {})})
 
 
+def as_warm(command: list[str]) -> tuple[list[str], str | None] | None:
+    """Return what follows `python -m` and the profile of a command, if it is `MODULE`, under a profile or none."""
+    profile = None
+    if command[:2] == [sys.executable, str(Path(nosock.__file__).resolve())]:
+        profile, command = command[2], command[3:]
+    return (command[2:], profile) if command[: len(MODULE)] == MODULE else None
+
+
 def run(command: list[str], stdin: bytes = b"", *, folder: Path = TESTS, env: dict[str, str] | None = None) -> Outcome:
-    """Run a command with its streams in pipes."""
+    """Run a command with its streams in pipes; `MODULE` in a fork of what has imported it, its streams in files."""
+    known = as_warm(command)
+    if known is not None:
+        with tempfile.TemporaryDirectory() as streams:
+            paths = [Path(streams, name) for name in ("stdin", "stdout", "stderr")]
+            for path, content in zip(paths, (stdin, b"", b""), strict=True):
+                path.write_bytes(content)
+            code = warm.start("the command line").run(*known, [*map(str, paths)], folder, environment(env), LIMIT)
+            stdout, stderr = (path.read_bytes() for path in paths[1:])
+        return Outcome(code, stdout.decode("utf-8", "surrogateescape"), stderr.decode())
     done = subprocess.run(
         command, check=False, input=stdin, capture_output=True, cwd=folder, env=environment(env), timeout=LIMIT
     )
@@ -46,20 +67,21 @@ def read_to_end(master: int) -> str:
 
 
 def run_on_terminal(command: list[str], *, stderr: bool = False, env: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run a command with stdout, or stderr, on a terminal of 80 columns; return the code and its text."""
+    """Run `MODULE` with stdout, or stderr, on a terminal of 80 columns; return the code and its text."""
+    known = as_warm(command)
+    assert known is not None
     master, slave = pty.openpty()
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL if stderr else slave,
-        stderr=slave if stderr else subprocess.DEVNULL,
-        cwd=TESTS,
-        env=environment(env),
-    ) as process:
-        os.close(slave)
-        text = read_to_end(master)
-        os.close(master)
-        return process.wait(LIMIT), text
+    outputs = [os.ttyname(slave), os.devnull]
+    streams = [os.devnull, *(reversed(outputs) if stderr else outputs)]
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(read_to_end, master)
+        try:
+            code = warm.start("the command line").run(*known, streams, TESTS, environment(env), LIMIT)
+        finally:
+            os.close(slave)
+        text = reading.result()
+    os.close(master)
+    return code, text
 
 
 def without_colours(text: str) -> str:

@@ -429,10 +429,10 @@ def project(tmp_path: Path) -> Path:
 
 start_methods = pytest.mark.parametrize("start_method", ["spawn", "fork"])
 apps = pytest.mark.parametrize("app", ["apps:flask_app", "apps:fast_app"])
+pairs = pytest.mark.parametrize(("start_method", "app"), [("spawn", "apps:fast_app"), ("fork", "apps:flask_app")])
 
 
-@start_methods
-@pytest.mark.parametrize("profile", ["fatal", "strict"])
+@pytest.mark.parametrize(("profile", "start_method"), [("fatal", "spawn"), ("fatal", "fork"), ("strict", "spawn")])
 def test_first_law(project: Path, profile: str, start_method: str) -> None:
     """Starting, requests, resetting, the switch and closing make no socket system call, in neither process."""
     done = run(profile, sys.executable, "sync_clients.py", start_method, directory=project)
@@ -448,8 +448,7 @@ def test_first_law_with_asyncio(project: Path, start_method: str, app: str) -> N
     assert_prints("20 requests, at most 2 at once\nto_thread\n", done)
 
 
-@start_methods
-@apps
+@pairs
 def test_asyncio_where_sockets_are_refused(project: Path, start_method: str, app: str) -> None:
     """With `eventloop.install()`, an async client and `asyncio.to_thread` work under strict."""
     command = [sys.executable, "async_client.py", start_method, app, "install", "to_thread"]
@@ -458,8 +457,7 @@ def test_asyncio_where_sockets_are_refused(project: Path, start_method: str, app
 
 
 @needs_sockets
-@start_methods
-@apps
+@pairs
 def test_asyncio_as_it_is_where_sending_is_refused(project: Path, start_method: str, app: str) -> None:
     """Under codex an async client gets its answers from an event loop that nothing can wake up.
 

@@ -101,8 +101,7 @@ def assert_one_fails(project: Project, profile: str, *plugin: str) -> None:
     ]
 
 
-@everywhere
-@pytest.mark.parametrize("mode", ["auto", "strict"])
+@pytest.mark.parametrize(("mode", "profile"), [("auto", "none"), ("auto", "codex"), ("strict", "strict")])
 def test_pytest_asyncio(project: Project, mode: str, profile: str) -> None:
     """Under pytest-asyncio, async tests and fixtures ask the worker, which is reset before them."""
     project.write("pytest.ini", ASYNCIO_INI.format(mode=mode))

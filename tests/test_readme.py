@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support import NO_HYPOTHESIS, NOT_NEEDED, unix_sockets_are_refused, without_path
+from support import LIMIT, NO_HYPOTHESIS, NOT_NEEDED, unix_sockets_are_refused, without_path
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text()
@@ -28,8 +28,8 @@ CONSOLES = [(name.partition("-")[0], body) for language, name, body in BLOCKS if
 COMMANDS = [body.removeprefix("$ ").strip() for language, name, body in BLOCKS if language == "console" and not name]
 
 
-def write_files(folder: Path) -> None:
-    for name, body in FILES.items():
+def write_files(folder: Path, files: dict[str, str] = FILES) -> None:
+    for name, body in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(body)
@@ -88,14 +88,29 @@ def test_script(name: str, printed: str, tmp_path: Path) -> None:
     assert (done.returncode, without_path(done.stdout), done.stderr) == (0, printed, "")
 
 
+CI = ROOT / ".ci" / "run"
+
+
 def test_ci_runs_the_test_command() -> None:
-    """`.ci/run` calls the README's test command first, then lint and types; each that fails ends it."""
-    lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    start, folder, *commands = [line for line in lines if line and not line.startswith("#")]
-    assert (start, folder) == ("set -eu", 'cd "$(dirname "$0")/.."')
-    assert commands[0] == COMMANDS[1]
-    assert commands[-1].endswith("tox run -q -e lint,types")
-    assert not [command for command in commands if "|| " in command]
+    """`.ci/run` calls the README's test command, and then lint and types."""
+    _, _, after = CI.read_text().partition(COMMANDS[1])
+    assert re.search(r"^[^#\n]*\blint\b", after, re.MULTILINE)
+    assert re.search(r"^[^#\n]*\btypes\b", after, re.MULTILINE)
+
+
+@pytest.mark.parametrize("fails", ["", "python3", "pip", "python", "tox"])
+def test_ci_fails(tmp_path: Path, fails: str) -> None:
+    """It fails with whatever it calls."""
+    programs = [tmp_path / ".venv" / "bin" / name for name in ("python3", "pip", "python", "tox")]
+    texts = {str(path): f"#!/bin/sh\necho {path.name}\nexit {int(path.name == fails)}\n" for path in programs}
+    write_files(tmp_path, {".ci/run": CI.read_text(), **texts})
+    for path in programs:
+        path.chmod(0o700)
+    env = {"PATH": f"{programs[0].parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=LIMIT)
+    called = ["python3", "pip", "python", "pip", "tox"]
+    assert done.stdout.split() == called[: called.index(fails) + 1 if fails else None]
+    assert done.returncode == bool(fails)
 
 
 def test_first_command_does_the_main_job(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
+import warm
 from support import LIMIT, without_path
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +34,7 @@ CLIENTS = {
     "debugged process": "socketless.IpcProcess('shop:app', reset_hook_path='shop:reset', debug=True)",
 }
 EVERYWHERE = pytest.mark.parametrize("kind", ["in-process", "threads", "process"])
-COMMANDS = {"pytest": ["-m", "pytest", "-p", "no:cacheprovider", "--color=no"], "unittest": ["-m", "unittest"]}
+COMMANDS = {"pytest": ["pytest", "-p", "no:cacheprovider", "--color=no"], "unittest": ["unittest"], "run": ["run"]}
 
 HAS_NOTES_AND_GROUPS = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
 
@@ -126,19 +126,14 @@ def see(tmp_path_factory: pytest.TempPathFactory) -> See:
         for unwanted in ("PYTEST_ADDOPTS", "PYTHONWARNINGS", "FORCE_COLOR", "PY_COLORS", "CI", "BUILD_NUMBER"):
             env.pop(unwanted, None)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        done = subprocess.run(
-            [sys.executable, *COMMANDS.get(command, [command]), *options],
-            cwd=folder,
-            env=env,
-            input=typed,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=4 * LIMIT,
-        )
-        text = re.sub(rf'(?<=File "){re.escape(str(folder))}/', "", done.stdout).replace(str(folder), "FOLDER")
+        (folder / "stdin").write_text(typed)
+        (folder / "stdout").touch()
+        streams = [str(folder / name) for name in ("stdin", "stdout", "stdout")]
+        exit_code = warm.start("tests").run([*COMMANDS[command], *options], None, streams, folder, env, 4 * LIMIT)
+        text = (folder / "stdout").read_text()
+        text = re.sub(rf'(?<=File "){re.escape(str(folder))}/', "", text).replace(str(folder), "FOLDER")
         text = re.sub(r"<\w+\.testclient\.TestClient object at 0x\w+>", "<TestClient>", text)
-        return Seen(text, done.returncode)
+        return Seen(text, exit_code)
 
     return see
 
@@ -1841,7 +1836,7 @@ def test_debug(see: See, kind: str) -> None:
         the worker has received run(len)
         < run(len): Result
     """
-    text = see("debug", kind, command="run.py").text
+    text = see("debug", kind, command="run").text
     text = re.sub(r"(?<=pid )\d+|(?<=after )\d+\.\d+(?= s)", "N", text)
     shown = [line.removeprefix("[socketless] ") for line in text.splitlines()]
     lines = dedent(expected).splitlines()

@@ -20,7 +20,7 @@ import httpx2
 import pytest
 
 import aiohttp_client
-from clients import CLIENTS, Client
+from clients import CLIENTS, Client, in_pairs
 from socketless import IpcProcess, IpcTransport, errors
 from socketless.forking import fork
 from socketless.wire.drivers import run_blocking
@@ -71,8 +71,15 @@ def client_of(worker: IpcProcess, **options: Any) -> httpx.Client:
     return httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=None, **options)
 
 
+each_client = pytest.mark.parametrize(
+    ("start", "start_method", "name"),
+    [pytest.param(*values, marks=marks) for *values, marks in in_pairs(APPS, START_METHODS)],
+    indirect=["start", "start_method"],
+)
+
+
 @pytest.mark.parametrize(("path", "ending"), [("/exit", "exited with code 7"), ("/kill", "was killed by SIGKILL")])
-@pytest.mark.parametrize("name", CLIENTS)
+@each_client
 def test_worker_dies_in_a_request(start: Callable[..., IpcProcess], name: str, path: str, ending: str) -> None:
     """A worker that dies fails its request, says how, and the next request starts another."""
     worker = start()
@@ -145,7 +152,7 @@ def test_worker_dies_with_many_in_flight(start: Callable[..., IpcProcess], tmp_p
     assert served == [200] * 20
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+@each_client
 def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     """An app that hangs gives the library's read timeout; its channel comes back when the app lets go."""
     worker = start(max_connections=2)
@@ -164,7 +171,7 @@ def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     assert answers == ["hello"] * 20
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+@each_client
 def test_pool_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     """When every channel is busy, the library's pool timeout says with what."""
     worker = start(__name__, max_connections=2)
@@ -329,9 +336,12 @@ def test_unclosed_worker() -> None:
         del worker
 
 
-def test_fifty_workers(start_method: str) -> None:
-    """Starting, using and closing 50 workers leaves no descriptor, thread or process."""
+@pytest.mark.parametrize(
+    ("start_method", "count"), [("spawn", 10), pytest.param("spawn", 50, marks=pytest.mark.slow), ("fork", 50)]
+)
+def test_many_workers(start_method: str, count: int) -> None:
+    """Starting, using and closing many workers leaves no descriptor, thread or process."""
     with nothing_leaks():
-        for _ in range(50):
+        for _ in range(count):
             with IpcProcess("apps.conformance_app:wsgi", start_method=start_method) as worker:
                 assert client_of(worker).get("/count").text == "1"

@@ -1,0 +1,145 @@
+"""Runs `python -m MODULE` many times, and imports what that imports once: each time it is a fork of one process.
+
+A fork has what a command that is started has: standard streams, folder, environment, `sys.path` and `__main__` of its
+own, and Python's own end. What depends on when something is imported, or on Python's options, is not for this.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import io
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import nosock
+
+# What is imported before, by what it is for.
+MODULES = {
+    "the command line": [
+        *(f"socketless.cli.{name}" for name in ("doctor", "request", "run", "serve")),
+        *("socketless.host.process", "socketless.transport", "socketless.unix_server", "rich.console", "rich.syntax"),
+    ],
+    "tests": ["pytest", "unittest", "fastapi", "flask", "starlette.testclient", "socketless.testclient"],
+}
+FLAGS = (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)
+
+
+class Warm:
+    """The process that is forked. Ends with this one."""
+
+    def __init__(self, purpose: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve()), purpose],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        with self._process:  # closes its standard input, which ends it, and waits
+            pass
+
+    def run(
+        self,
+        args: Sequence[str],
+        profile: str | None,
+        streams: Sequence[str],
+        folder: Path,
+        env: Mapping[str, str],
+        timeout: float,
+    ) -> int:
+        """Run `python -m` with `args`, under a profile of nosock.py or none, with its three streams in these files.
+
+        Returns:
+            its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it takes too long; it has been killed.
+        """
+        job = {"args": args, "profile": profile, "streams": streams, "folder": str(folder), "env": dict(env)}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job).encode() + b"\n")
+        self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], timeout)[0]:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            start.cache_clear()
+            raise subprocess.TimeoutExpired([*args], timeout)
+        return int(self._process.stdout.readline())
+
+
+@cache
+def start(purpose: str) -> Warm:
+    """Return the one of this process."""
+    return Warm(purpose)
+
+
+# The other side
+
+
+def serve() -> dict[str, Any] | None:
+    """Fork for each command; return it in the fork, and `None` when there are no more."""
+    for line in sys.stdin.buffer:
+        job: dict[str, Any] = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            return job
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    return None
+
+
+def become(job: dict[str, Any]) -> None:
+    """Let this process look as if Python had just been started with this command."""
+    ours = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    theirs = [entry for entry in job["env"].get("PYTHONPATH", "").split(os.pathsep) if entry]
+    os.chdir(job["folder"])
+    os.environ.clear()
+    os.environ.update(job["env"])
+    for fd, path in enumerate(job["streams"]):
+        opened = os.open(path, FLAGS[fd] | os.O_NOCTTY)
+        os.dup2(opened, fd)
+        os.close(opened)
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = make_stream(fd, name)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    sys.path[:] = [job["folder"], *theirs, *(entry for entry in sys.path[1:] if entry not in ours)]
+    sys.argv[:] = ["-m", *job["args"][1:]]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    if job["profile"] is not None:
+        nosock.install(job["profile"])
+
+
+def make_stream(fd: int, name: str) -> io.TextIOWrapper:
+    """Make a standard stream as Python does."""
+    before = getattr(sys, name)
+    is_unbuffered = fd > 0 and "PYTHONUNBUFFERED" in os.environ
+    raw = io.FileIO(fd, "wb" if fd else "rb", closefd=False)
+    raw.name = f"<{name}>"
+    buffer: Any = raw if is_unbuffered else io.BufferedWriter(raw) if fd else io.BufferedReader(raw)
+    line_buffering = raw.isatty() or fd == 2
+    return io.TextIOWrapper(buffer, before.encoding, before.errors, "\n", line_buffering, is_unbuffered)
+
+
+if __name__ == "__main__":
+    for each in MODULES[sys.argv[1]]:
+        import_module(each)
+    gc.freeze()
+    command = serve()
+    if command is not None:
+        become(command)
+        runpy._run_module_as_main(command["args"][0])  # type: ignore[attr-defined]  # as Python does for -m
