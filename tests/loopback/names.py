@@ -1,0 +1,128 @@
+"""Names of hosts and services, as far as they need no network: numbers and localhost."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from loopback.checks import Net, check
+
+STREAM, DGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+def found(*args: Any, **kwargs: Any) -> list[tuple[int, int, int, str, Any]]:
+    return socket.getaddrinfo(*args, **kwargs)
+
+
+def error_of(*args: Any, **kwargs: Any) -> int:
+    with pytest.raises(socket.gaierror) as raised:
+        socket.getaddrinfo(*args, **kwargs)
+    assert str(raised.value).startswith(f"[Errno {raised.value.errno}] ")
+    return raised.value.errno or 0
+
+
+@check("tcp4")
+def numbers(net: Net) -> None:
+    """A number is found for each type of socket, or for the one that is asked for."""
+    assert found("127.0.0.1", 80) == [
+        (V4, STREAM, 6, "", ("127.0.0.1", 80)),
+        (V4, DGRAM, 17, "", ("127.0.0.1", 80)),
+        (V4, socket.SOCK_RAW, 0, "", ("127.0.0.1", 80)),
+    ]
+    assert found("127.0.0.1", 80, type=STREAM) == [(V4, STREAM, 6, "", ("127.0.0.1", 80))]
+    assert found("127.0.0.1", 80, proto=socket.IPPROTO_UDP) == [(V4, DGRAM, 17, "", ("127.0.0.1", 80))]
+    assert found("::1", 80, 0, STREAM) == [(V6, STREAM, 6, "", ("::1", 80, 0, 0))]
+    [(family, kind, *_)] = found("127.0.0.1", 80, type=STREAM)
+    assert (family, kind) == (socket.AddressFamily.AF_INET, socket.SocketKind.SOCK_STREAM)
+    assert isinstance(family, socket.AddressFamily)
+    assert isinstance(kind, socket.SocketKind)
+
+
+@check("tcp4")
+def ports(net: Net) -> None:
+    """A port is a number, a string, or nothing."""
+    for port, number in ((80, 80), ("80", 80), (b"80", 80), (None, 0), (0, 0), ("0", 0)):
+        assert found("127.0.0.1", port, V4, STREAM)[0][4] == ("127.0.0.1", number)
+    with pytest.raises(OSError, match="Int or String expected"):
+        found("127.0.0.1", 1.5)
+    assert error_of("127.0.0.1", "no such service") == socket.EAI_SERVICE
+    assert error_of("127.0.0.1", "no such service", 0, STREAM) == socket.EAI_SERVICE
+
+
+@check("tcp4")
+def hosts(net: Net) -> None:
+    """A host is a str, bytes, or nothing: that is this machine."""
+    for host in ("127.0.0.1", b"127.0.0.1"):
+        assert found(host, 80, V4, STREAM)[0][4] == ("127.0.0.1", 80)
+    assert found(None, 80, V4, STREAM)[0][4] == ("127.0.0.1", 80)
+    assert found(None, 80, V6, STREAM)[0][4] == ("::1", 80, 0, 0)
+    assert found(None, 80, V4, STREAM, 0, socket.AI_PASSIVE)[0][4] == ("0.0.0.0", 80)
+    assert found(None, 80, V6, STREAM, 0, socket.AI_PASSIVE)[0][4] == ("::", 80, 0, 0)
+    assert error_of("", 80) == socket.EAI_NONAME
+    assert found("0.0.0.0", 80, V4, STREAM)[0][4] == ("0.0.0.0", 80)
+    assert {entry[0] for entry in found(None, 80, type=STREAM)} == {V4, V6}
+    with pytest.raises(TypeError, match="must be string"):
+        found(1, 80)
+    assert error_of(None, None) == socket.EAI_NONAME
+
+
+@check("tcp4")
+def localhost(net: Net) -> None:
+    """localhost is 127.0.0.1, whatever else it may be."""
+    assert (V4, STREAM, 6, "", ("127.0.0.1", 80)) in found("localhost", 80, type=STREAM)
+    assert found("localhost", 80, V4, STREAM) == [(V4, STREAM, 6, "", ("127.0.0.1", 80))]
+    assert {entry[4][0] for entry in found("localhost", 80)} <= {"127.0.0.1", "::1"}
+    assert found("LocalHost", 80, V4, DGRAM)[0][4] == ("127.0.0.1", 80)
+    assert socket.gethostbyname("localhost") == "127.0.0.1"
+    assert "127.0.0.1" in socket.gethostbyname_ex("localhost")[2]
+
+
+@check("tcp4")
+def canonical_name(net: Net) -> None:
+    """The canonical name of a number is the number."""
+    assert found("127.0.0.1", 80, V4, STREAM, 0, socket.AI_CANONNAME)[0][3] == "127.0.0.1"
+
+
+@check("tcp4")
+def what_is_not_found(net: Net) -> None:
+    """A number of the other family, and a name where only numbers are wanted, are not found."""
+    assert error_of("::1", 80, V4) == socket.EAI_ADDRFAMILY
+    assert error_of("127.0.0.1", 80, V6) == socket.EAI_ADDRFAMILY
+    assert error_of("localhost", 80, flags=socket.AI_NUMERICHOST) == socket.EAI_NONAME
+    assert error_of("127.0.0.1", "http", 0, STREAM, 0, socket.AI_NUMERICSERV) == socket.EAI_NONAME
+    assert error_of("127.0.0.1", 80, 999) == socket.EAI_FAMILY
+    assert error_of("127.0.0.1", 80, V4, 99) == socket.EAI_SOCKTYPE
+    assert error_of("no such host", 80) == socket.EAI_NONAME
+    assert error_of("127.0.0.256", 80) == socket.EAI_NONAME
+
+
+@check("tcp4")
+def mapped(net: Net) -> None:
+    """AI_V4MAPPED finds an IPv4 number for IPv6."""
+    flags = socket.AI_V4MAPPED | socket.AI_NUMERICHOST
+    assert found("127.0.0.1", 80, V6, STREAM, 0, flags)[0][4] == ("::ffff:127.0.0.1", 80, 0, 0)
+
+
+@check("tcp4")
+def by_number(net: Net) -> None:
+    """gethostbyname() leaves a number as it is, and getnameinfo() gives it back."""
+    assert socket.gethostbyname("127.0.0.1") == "127.0.0.1"
+    assert socket.gethostbyname("") == "0.0.0.0"
+    assert socket.gethostbyname("<broadcast>") == "255.255.255.255"
+    assert socket.gethostbyname_ex("127.0.0.1") == ("127.0.0.1", [], ["127.0.0.1"])
+    flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    assert socket.getnameinfo(("127.0.0.1", 80), flags) == ("127.0.0.1", "80")
+    assert socket.getnameinfo(("::1", 80, 0, 0), flags) == ("::1", "80")
+    with pytest.raises(socket.gaierror):
+        socket.getnameinfo(("localhost.no such host", 80), flags)
+
+
+@check("tcp4")
+def of_this_machine(net: Net) -> None:
+    """A machine has a name."""
+    assert socket.gethostname()
+    assert socket.getfqdn("127.0.0.1")
+    assert socket.getfqdn()
