@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 from collections.abc import Collection
 
-from socketless.loopback import children, families, folder, handover, places, polling, socket_module, wakeups
+from socketless.loopback import children, families, folder, handover, openfile, places, polling, socket_module, wakeups
 from socketless.loopback.late_patches import LatePatches
 from socketless.loopback.patches import Patches
+from socketless.loopback.stream import not_forking
 from socketless.loopback.system import os
 
 _is_watching = False
@@ -36,9 +37,16 @@ def _watch() -> None:
     if not _is_watching:
         _is_watching = True
         atexit.register(handover.finish_all)
-        os.register_at_fork(after_in_parent=places.share_all, after_in_child=_in_child)
+        os.register_at_fork(before=_before_fork, after_in_parent=not_forking.release, after_in_child=_in_child)
+
+
+def _before_fork() -> None:
+    not_forking.acquire()
+    places.share_all()
+    openfile.share_all()
 
 
 def _in_child() -> None:
-    places.share_all()
+    not_forking.release()
+    openfile.after_fork_in_child()
     handover.forget_all()

@@ -49,9 +49,9 @@ class State:
 
     def __init__(self, family: int) -> None:
         self.family = family
-        self.write_fd = (
-            -1
-        )  # what is writable when the socket is; the number of the socket is what is readable when it is
+        # What is writable when the socket is. What is readable when it is, is its number.
+        self.write_fd = -1
+        self.is_shared = False  # with another process
 
     def refuse(self, call: str) -> NoReturn:
         table = self.refusals_of_unix if self.family == AF_UNIX else self.refusals

@@ -11,7 +11,9 @@ the first bytes for a peer that has closed go   as here; EPIPE comes with the se
 nowhere, and only their answer is an error
 shutdown(SHUT_RD) wakes who reads               a byte is put into the pipe, and nothing is read from it any more
 shutdown(SHUT_WR) ends one direction            the number goes on to stand for a pipe that nobody reads: another thread
-                                                may be about to use it
+                                                may be about to use it; an eventfd wakes who waits for it
+the same, where other processes have it, too:   a last byte in the pipe, whose mode says that it is that, see pipes.py
+their ends of the pipe stay open
 """
 
 from __future__ import annotations
@@ -20,15 +22,17 @@ import errno
 from _socket import AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import RLock
 from typing import Any
 
 from socketless.loopback import pipes
 from socketless.loopback.handover import Unaccepted
-from socketless.loopback.pipes import READABLE, failure
+from socketless.loopback.pipes import MARK, READABLE, failure
 from socketless.loopback.state import Buffer, Message, State
 from socketless.loopback.system import os
 
 _sendfile = os.sendfile  # socket_module.py puts another one in its place
+not_forking = RLock()  # held while an end of a pipe is given up, and by who forks: a child would have it still
 _IOV_MAX = 1024  # <limits.h>; sysconf() is refused in some sandboxes
 
 
@@ -53,6 +57,7 @@ class Stream(State):
         self.local, self.peer, self.peer_pid = local, peer, peer_pid
         self._unaccepted = unaccepted
         self._reads_no_more = self._writes_no_more = False
+        self._shut_event: list[int] = []  # an eventfd, once somebody has waited for room: its writing has been shut
         self._has_byte = False  # one of ours is in the pipe that we read, see `shutdown`
         self._has_written_to_nobody = False
         self._is_reset = False  # and whoever has called has been told
@@ -72,17 +77,24 @@ class Stream(State):
         if self._reads_no_more:
             return b""
         data = os.read(fd, size)
-        if data or not size or self._is_at_end():
-            return data
-        return self.read(fd, size)
+        if data:
+            return data if data[-1] != MARK else self._before_mark(fd, data)
+        return data if not size or self._is_at_end() else self.read(fd, size)
 
     def read_into(self, fd: int, view: memoryview) -> int:
         if self._reads_no_more:
             return 0
         count = os.readv(fd, [view])
-        if count or not view or self._is_at_end():
-            return count
-        return self.read_into(fd, view)
+        if count:
+            return count if view[count - 1] != MARK else len(self._before_mark(fd, view[:count]))
+        return count if not view or self._is_at_end() else self.read_into(fd, view)
+
+    def _before_mark(self, fd: int, data: Any) -> Any:
+        """Return what has been read, without the byte that ends a pipe. It ends with that, or with the same by chance."""
+        if pipes.unread(fd) or not pipes.is_marked(fd):
+            return data
+        self._stop_reading(fd)
+        return data[:-1]
 
     def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
         if not peek:
@@ -90,9 +102,11 @@ class Stream(State):
         if self._reads_no_more:
             return Message(b"")
         data = pipes.peek(fd, size)
-        if data or not size or self._is_at_end():
-            return Message(data)
-        return self.receive(fd, size, peek=True)
+        if data and data[-1] == MARK and pipes.unread(fd) == len(data) and pipes.is_marked(fd):
+            data = data[:-1]
+        elif not data and size and not self._is_at_end():
+            return self.receive(fd, size, peek=True)
+        return Message(data)
 
     def _is_at_end(self) -> bool:
         """Return whether a read of nothing was the end; otherwise, try again.
@@ -141,7 +155,7 @@ class Stream(State):
             return self._write_to_nobody(sum(memoryview(data).nbytes for data in buffers))
 
     def _check_writing(self) -> None:
-        if self._writes_no_more:
+        if self._writes_no_more or (self.is_shared and pipes.is_marked(self.write_fd)):
             raise failure(errno.EPIPE)
         if self._unaccepted is not None:
             self._settle()
@@ -187,19 +201,36 @@ class Stream(State):
             self._writes_no_more = True
             self._stop_writing()
         if how != SHUT_WR and not self._reads_no_more:
-            self._reads_no_more = True
-            self._has_byte = not pipes.unread(fd) and pipes.add_byte(fd)
+            if self.is_shared:
+                pipes.mark(fd)
+            self._stop_reading(fd)
+
+    def _stop_reading(self, fd: int) -> None:
+        self._reads_no_more = True
+        self._has_byte = not pipes.unread(fd) and pipes.add_byte(fd)
 
     def _stop_writing(self) -> None:
         reader, writer = pipes.make_pipe()
         os.close(reader)
-        pipes.move(writer, self.write_fd)
+        with not_forking:
+            if self.is_shared:
+                pipes.mark(self.write_fd)
+            pipes.move(writer, self.write_fd)
+        for event in self._shut_event:
+            os.eventfd_write(event, 1)
 
     def watches(self, fd: int, events: int) -> list[tuple[int, int]]:
-        watches = [(fd if events == READABLE else self.write_fd, events)]
+        watches = [(fd, events)] if events == READABLE else self._watches_for_room(events)
         if self._unaccepted is not None and not self._settle():
             watches.append(self._unaccepted.watch())
         return watches
+
+    def _watches_for_room(self, events: int) -> list[tuple[int, int]]:
+        if not self._shut_event:
+            self._shut_event.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            if self._writes_no_more:
+                os.eventfd_write(self._shut_event[-1], 1)  # it has been shut just now
+        return [(self.write_fd, events), (self._shut_event[0], READABLE)]
 
     def before_close(self, fd: int, *, resets: bool) -> None:
         if self._unaccepted is not None:
@@ -212,4 +243,5 @@ class Stream(State):
 
     def close(self) -> None:
         write_fd, self.write_fd = self.write_fd, -1
-        pipes.close_all(write_fd)
+        pipes.close_all(write_fd, *self._shut_event)
+        self._shut_event.clear()
