@@ -8,6 +8,7 @@ from collections.abc import Collection
 from socketless.loopback import children, families, folder, handover, openfile, places, polling, socket_module, wakeups
 from socketless.loopback.late_patches import LatePatches
 from socketless.loopback.patches import Patches
+from socketless.loopback.state import count_fork
 from socketless.loopback.stream import not_forking
 from socketless.loopback.system import os
 
@@ -43,7 +44,7 @@ def _watch() -> None:
 def _before_fork() -> None:
     not_forking.acquire()
     places.share_all()
-    openfile.share_all()
+    count_fork()
 
 
 def _in_child() -> None:

@@ -228,12 +228,6 @@ def find(number: int) -> OpenFile | None:
     return file
 
 
-def share_all() -> None:
-    """Take notice of a fork: from now on, two processes have all that was open before it."""
-    for file in list(_files.values()):
-        file.state.is_shared = True
-
-
 def after_fork_in_child() -> None:
     """Close what waits for threads that are the parent's."""
     for file in (*_files.values(), *_closing):

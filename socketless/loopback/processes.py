@@ -118,7 +118,7 @@ def _reduce_socket_with(original: Callable[[Any], _Reduced]) -> Callable[[Any], 
 def _packed(virtual: Virtual) -> tuple[Any, ...]:
     file, state = virtual.file, virtual.file.state
     assert isinstance(state, Stream)
-    state.is_shared = True
+    state.share()
     ends = reduction.DupFd(virtual.number), reduction.DupFd(state.write_fd)
     return (*ends, file.family, file.kind, file.protocol, state.local, state.peer)
 
@@ -129,7 +129,7 @@ def _unpacked(packed: tuple[Any, ...]) -> tuple[OpenFile, int]:
     for fd in (number, write_fd):
         os.set_inheritable(fd, False)
     file = OpenFile(family, kind, protocol, Stream(family, write_fd, local, peer))
-    file.state.is_shared = True
+    file.state.share()
     return file, file.adopt(number)
 
 

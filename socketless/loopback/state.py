@@ -22,6 +22,15 @@ from socketless.loopback.pipes import failure
 Buffer = Any  # bytes, or whatever has the buffer interface: typing cannot say that before Python 3.12
 
 
+_forks = 0  # of this process, and of its parents
+
+
+def count_fork() -> None:
+    """Take notice of a fork: from now on, two processes have all that was open before it."""
+    global _forks
+    _forks += 1
+
+
 class Message(NamedTuple):
     """What has been received at once."""
 
@@ -51,7 +60,16 @@ class State:
         self.family = family
         # What is writable when the socket is. What is readable when it is, is its number.
         self.write_fd = -1
-        self.is_shared = False  # with another process
+        self._forks = _forks  # before it was made
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process may have its descriptors, too."""
+        return self._forks != _forks
+
+    def share(self) -> None:
+        """Take notice that another process has them."""
+        self._forks = -1
 
     def refuse(self, call: str) -> NoReturn:
         table = self.refusals_of_unix if self.family == AF_UNIX else self.refusals
