@@ -5,7 +5,18 @@ from __future__ import annotations
 import atexit
 from collections.abc import Collection
 
-from socketless.loopback import children, families, folder, handover, openfile, places, polling, socket_module, wakeups
+from socketless.loopback import (
+    children,
+    families,
+    folder,
+    handover,
+    methods,
+    openfile,
+    places,
+    polling,
+    socket_module,
+    wakeups,
+)
 from socketless.loopback.late_patches import LatePatches
 from socketless.loopback.patches import Patches
 from socketless.loopback.state import count_fork
@@ -15,22 +26,36 @@ from socketless.loopback.system import os
 _is_watching = False
 
 
-def install(patches: Patches, names: Collection[str] | None) -> LatePatches:
-    """Make sockets virtual; return what has to be closed before the patches are undone."""
+def switch_on(names: Collection[str] | None) -> None:
+    """Make new sockets virtual."""
     families.choose(names)
     folder.open_folder()
     children.add_to_environment()
     _watch()
+
+
+def switch_off() -> None:
+    """Make new sockets real."""
+    families.choose_none()
+    children.remove_from_environment()
+
+
+def is_anything_open() -> bool:
+    """Whether there is a virtual socket still."""
+    return methods.is_any_open() or openfile.is_any_open()
+
+
+def patch(patches: Patches) -> LatePatches:
+    """Let everything know of virtual sockets; return what has to be closed before the patches are undone."""
     for module in (socket_module, polling, wakeups):
         module.patch(patches)
     return LatePatches(patches)
 
 
-def uninstall(patches: Patches, late: LatePatches) -> None:
+def restore(patches: Patches, late: LatePatches) -> None:
     """Put everything back."""
     late.close()
     patches.undo()
-    children.remove_from_environment()
 
 
 def _watch() -> None:

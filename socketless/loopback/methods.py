@@ -29,6 +29,11 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 _virtuals: dict[int, Virtual] = {}  # by the id() of its socket object, which removes it when it dies
 
 
+def is_any_open() -> bool:
+    """Whether there is a virtual socket object that is not closed."""
+    return any(not virtual.is_closed for virtual in list(_virtuals.values()))
+
+
 def virtual_of(sock: object) -> Virtual | None:
     """Return what is virtual of a socket object; `None`: it is a real one."""
     return _virtuals.get(id(sock))

@@ -228,6 +228,11 @@ def find(number: int) -> OpenFile | None:
     return file
 
 
+def is_any_open() -> bool:
+    """Whether a number stands for a virtual socket still."""
+    return any(find(number) is file for file in list(_files.values()) for number in list(file.numbers))
+
+
 def after_fork_in_child() -> None:
     """Close what waits for threads that are the parent's."""
     for file in (*_files.values(), *_closing):

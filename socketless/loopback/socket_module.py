@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import fcntl
 import os
 import socket
@@ -14,6 +15,7 @@ from socketless.loopback.methods import Methods
 from socketless.loopback.patches import Patches
 from socketless.loopback.system import fcntl as _fcntl
 from socketless.loopback.system import os as _os
+from socketless.loopback.virtual import attach
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -67,6 +69,30 @@ def close(number: int) -> None:
         file.close(number)
 
 
+class _Close:
+    """As `os.close()`; an object, since it may become an attribute of a class."""
+
+    def __call__(self, fd: int) -> None:
+        file = openfile.find(fd)
+        if file is None:
+            _os.close(fd)
+        else:
+            file.close(fd)
+
+
+class _Write:
+    """As `os.write()`."""
+
+    def __call__(self, fd: int, data: Any, /) -> int:
+        try:
+            return _os.write(fd, data)
+        except OSError as error:  # what a virtual socket's number stands for is not for writing
+            file = openfile.find(fd) if error.errno == errno.EBADF else None
+            if file is None:
+                raise
+        return attach(file, fd, None if file.blocks else 0.0).send(data)
+
+
 def get_blocking(fd: int, /) -> bool:
     """As `os.get_blocking()`."""
     file = openfile.find(fd)
@@ -113,6 +139,8 @@ def patch(patches: Patches) -> None:
     patches.set(socket, "dup", dup)
     patches.set(socket, "close", close)
     patches.set(os, "sendfile", sendfile)
+    patches.set(os, "close", _Close())
+    patches.set(os, "write", _Write())
     patches.set(os, "get_blocking", get_blocking)
     patches.set(os, "set_blocking", set_blocking)
     patches.set(fcntl, "fcntl", control)

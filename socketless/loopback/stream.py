@@ -195,7 +195,7 @@ class Stream(State):
     def shutdown(self, fd: int, how: int) -> None:
         if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
             raise failure(errno.EINVAL)
-        if self._is_reset:
+        if self._is_reset and self.family != AF_UNIX:
             raise failure(errno.ENOTCONN)
         if how != SHUT_RD and not self._writes_no_more:
             self._writes_no_more = True
@@ -238,7 +238,7 @@ class Stream(State):
         if self._has_byte and pipes.unread(fd) == 1:
             with suppress(OSError):
                 os.read(fd, 1)  # ours: for the other side, it would be something unread
-        if resets:
+        if resets and self.family != AF_UNIX:
             pipes.add_byte(fd)
 
     def close(self) -> None:
