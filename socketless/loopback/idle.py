@@ -48,6 +48,10 @@ class Idle(State):
     def sockname(self) -> Any:
         return nowhere(self.family) if self.bound is None else name_of(self.bound, self.family)
 
+    def shutdown(self, fd: int, how: int) -> None:
+        if self.family != AF_UNIX:
+            self.refuse("shutdown")
+
     def listen(self) -> Became:
         """Let others connect."""
         if self.bound is None:

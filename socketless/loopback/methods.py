@@ -15,6 +15,7 @@ import errno
 import stat
 import warnings
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 from socketless.loopback import inherited, late_patches, openfile, real
@@ -182,7 +183,7 @@ class Methods:
 
 def _new(family: int, kind: int, protocol: int) -> Virtual | None:
     numbers = (_socket.AF_INET if family == -1 else family, _socket.SOCK_STREAM if kind == -1 else kind)
-    return virtuals.make(int(numbers[0]), int(numbers[1]), max(0, int(protocol)))
+    return virtuals.make(index(numbers[0]), index(numbers[1]), max(0, index(protocol)))
 
 
 def _existing(number: int, family: int) -> Virtual | None:

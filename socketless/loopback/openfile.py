@@ -202,7 +202,7 @@ class OpenFile:
     def take_error(self) -> int:
         """Return SO_ERROR, which is told once."""
         number, self.error = self.error, 0
-        return number
+        return number or self.state.take_error()
 
 
 class Closed(State):

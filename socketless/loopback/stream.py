@@ -59,7 +59,9 @@ class Stream(State):
         self._reads_no_more = self._writes_no_more = False
         self._shut_event: list[int] = []  # an eventfd, once somebody has waited for room: its writing has been shut
         self._has_byte = False  # one of ours is in the pipe that we read, see `shutdown`
+        self._has_ended = False  # and whoever reads has been told
         self._has_written_to_nobody = False
+        self._error = 0  # that nobody has been told of
         self._is_reset = False  # and whoever has called has been told
         self.size: int | None = None  # of the pipe that we write into, if somebody has said it
 
@@ -67,15 +69,27 @@ class Stream(State):
         return self.local
 
     def peername(self) -> Any:
-        if self._is_reset:
+        if self.family != AF_UNIX and self._is_over():
             raise failure(errno.ENOTCONN)
         return self.peer
+
+    def _is_over(self) -> bool:
+        if self._is_reset or self._has_written_to_nobody or (self._writes_no_more and self._has_ended):
+            return True
+        return self._unaccepted is None and self._was_reset()
+
+    def take_error(self) -> int:
+        """Return what SO_ERROR says: what the next call would fail with, which then does not."""
+        error, self._error = self._error, 0
+        if not error and not self._is_reset and self._unaccepted is None and self._was_reset():
+            self._is_reset, error = True, errno.ECONNRESET
+        return error
 
     # Reading
 
     def read(self, fd: int, size: int) -> bytes:
         if self._reads_no_more:
-            return b""
+            return self._read_rest(fd, size)
         data = os.read(fd, size)
         if data:
             return data if data[-1] != MARK else self._before_mark(fd, data)
@@ -83,11 +97,21 @@ class Stream(State):
 
     def read_into(self, fd: int, view: memoryview) -> int:
         if self._reads_no_more:
-            return 0
+            rest = self._read_rest(fd, view.nbytes)
+            view[: len(rest)] = rest
+            return len(rest)
         count = os.readv(fd, [view])
         if count:
             return count if view[count - 1] != MARK else len(self._before_mark(fd, view[:count]))
         return count if not view or self._is_at_end() else self.read_into(fd, view)
+
+    def _read_rest(self, fd: int, size: int) -> bytes:
+        """Read what came before the end that shutdown() has made."""
+        if self._has_byte or not pipes.unread(fd):
+            return b""
+        data = os.read(fd, size)
+        self._stop_reading(fd)
+        return data
 
     def _before_mark(self, fd: int, data: Any) -> Any:
         """Return what has been read, without the byte that ends a pipe. It ends with that, or with the same by chance."""
@@ -122,6 +146,7 @@ class Stream(State):
         if not self._is_reset and self._was_reset():
             self._is_reset = True
             raise failure(errno.ECONNRESET)
+        self._has_ended = True
         return True
 
     def _was_reset(self) -> bool:
@@ -177,12 +202,13 @@ class Stream(State):
         return pipes.resize(self.write_fd)
 
     def _write_to_nobody(self, size: int) -> int:
-        if self.family == AF_UNIX or self._has_written_to_nobody:
+        if self.family == AF_UNIX or self._has_written_to_nobody or self._is_reset:
+            self._error = 0
             raise failure(errno.EPIPE)
         if not self._is_reset and self._was_reset():
             self._is_reset = self._has_written_to_nobody = True
             raise failure(errno.ECONNRESET)
-        self._has_written_to_nobody = True
+        self._has_written_to_nobody, self._error = True, errno.EPIPE
         return size
 
     def write_to(self, data: Buffer, address: Any) -> int:
@@ -195,7 +221,7 @@ class Stream(State):
     def shutdown(self, fd: int, how: int) -> None:
         if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
             raise failure(errno.EINVAL)
-        if self._is_reset and self.family != AF_UNIX:
+        if self.family != AF_UNIX and (self._is_reset or self._has_written_to_nobody):
             raise failure(errno.ENOTCONN)
         if how != SHUT_RD and not self._writes_no_more:
             self._writes_no_more = True
