@@ -59,7 +59,7 @@ def _file(number: int, family: int, kind: int, bound: Bound) -> OpenFile:
     assert isinstance(file.state, Idle)
     file.state.bound = bound
     if bound.is_listening:
-        became = file.state.listen()
+        became = file.state.listen(bound.backlog)
         os.close(became.read_fd)
         file.adopt(number, became.state)
     return file

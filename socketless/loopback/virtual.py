@@ -13,7 +13,7 @@ from socketless.loopback.datagram import Datagram
 from socketless.loopback.idle import Idle, NobodyThere
 from socketless.loopback.listening import Listening
 from socketless.loopback.openfile import OpenFile
-from socketless.loopback.pipes import READABLE, deadline_after, failure
+from socketless.loopback.pipes import READABLE, failure
 from socketless.loopback.transfers import Transfers
 from socketless.loopback.waiting import ElsewhereError
 
@@ -84,11 +84,11 @@ class Virtual(Transfers):
             raise OverflowError("Python int too large to convert to C int")
         state = self.file.state
         if isinstance(state, Listening):
-            state.listen()
+            state.listen(index(backlog))
         elif isinstance(state, Idle):
             if self.file.bound is None and self.file.family != AF_UNIX:
                 self._bind_somewhere()
-            became = state.listen()
+            became = state.listen(index(backlog))
             self.number = self.file.adopt(became.read_fd, became.state)
         else:
             state.refuse("listen")
@@ -110,6 +110,7 @@ class Virtual(Transfers):
         elif isinstance(file.state, Idle):
             self._connect(self._resolve("connect", address))
         else:
+            self._resolve("connect", address)
             file.state.refuse("connect")
 
     def _connect(self, place: Place) -> None:
@@ -118,7 +119,7 @@ class Virtual(Transfers):
         try:
             if file.family == AF_UNIX:
                 place = places.locate_path(place)
-            became = file.state.connect(reached(place), deadline_after(self.timeout))
+            became = file.state.connect(reached(place), self.timeout)
         except NobodyThere:
             raise ElsewhereError(nobody_there=True) from None
         self.number = file.adopt(became.read_fd, became.state)
