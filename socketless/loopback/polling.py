@@ -107,7 +107,7 @@ class _Both:
         for fd, event in events:
             number = self._numbers.get(fd)
             if number is not None:
-                event = event & ~_IN | (_OUT if event & _ERR else 0)
+                event = _OUT if event & (_OUT | _ERR) else 0  # a pipe that nobody reads takes what is written, too
             elif event & _HUP:
                 number, event = fd, _of_socket(fd, event)
             else:
