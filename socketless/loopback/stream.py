@@ -227,13 +227,13 @@ class Stream(State):
             self._writes_no_more = True
             self._stop_writing()
         if how != SHUT_WR and not self._reads_no_more:
-            if self.is_shared:
-                pipes.mark(fd)
             self._stop_reading(fd)
 
     def _stop_reading(self, fd: int) -> None:
+        self._has_byte = not pipes.unread(fd)  # said before it is there: other threads may wait for it
         self._reads_no_more = True
-        self._has_byte = not pipes.unread(fd) and pipes.add_byte(fd)
+        if self._has_byte:
+            pipes.mark(fd)  # they may even be about to read it
 
     def _stop_writing(self) -> None:
         reader, writer = pipes.make_pipe()
