@@ -60,8 +60,8 @@ class _Both:
         reads = bool(events & ~(_WRITING | _HOW))
         if reads:
             self._real.register(number, events & ~_WRITING)
+        self._writers[number], self._numbers[writer] = (writer, reads), number  # another thread may be in poll()
         self._real.register(writer, events & (_WRITING | _HOW))
-        self._writers[number], self._numbers[writer] = (writer, reads), number
 
     def _forget_closed(self, number: int) -> None:
         # The kernel has dropped a descriptor that was closed. By now, its number may be another file's.
