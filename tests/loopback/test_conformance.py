@@ -49,7 +49,7 @@ def virtual() -> Iterator[None]:
             loopback.uninstall()
 
 
-@pytest.fixture(scope="module", params=["real", "virtual"])
+@pytest.fixture(scope="module", params=[pytest.param("real", marks=pytest.mark.redundant), "virtual"])
 def sockets(request: pytest.FixtureRequest) -> Iterator[str]:
     """The sockets that this process makes for the tests of this module."""
     with virtual() if request.param == "virtual" else real():
