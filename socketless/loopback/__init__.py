@@ -38,6 +38,7 @@ _lock = threading.RLock()
 _patches = Patches()  # guarded by _lock
 _is_installing = False  # guarded by _lock; the import of `socket` that belongs to it may ask for it once more
 _late: Any = None  # guarded by _lock; what is changed when it is imported
+_is_installed = False  # guarded by _lock; the patches outlast it while a virtual socket is open
 
 
 def install(families: Collection[str] | None = None) -> None:
@@ -54,16 +55,18 @@ def install(families: Collection[str] | None = None) -> None:
             pytest-socket) has replaced `socket.socket`.
         ValueError: there is no such family.
     """
-    global _is_installing, _late
+    global _is_installing, _is_installed, _late
     _check_platform()
     with _lock:
-        if _patches or _is_installing:
+        if _is_installed or _is_installing:
             return
         _is_installing = True
         try:
             from socketless.loopback import installing
 
-            _late = installing.install(_patches, families)
+            installing.switch_on(families)
+            _late = _late if _patches else installing.patch(_patches)
+            _is_installed = True
         finally:
             _is_installing = False
 
@@ -84,13 +87,20 @@ def prepare_children() -> None:
 
 def is_installed() -> bool:
     """Whether new sockets are virtual."""
-    return bool(_patches)
+    return _is_installed
 
 
 def uninstall() -> None:
-    """Make new sockets real again. Virtual ones that are still open cannot be used any more. May be called twice."""
+    """Make new sockets real again. Virtual ones that are still open go on to work. May be called twice.
+
+    While there are any, at the end of a session those of a thread that nobody has stopped, what knows of them stays.
+    """
+    global _is_installed
     with _lock:
-        if _patches:
+        if _is_installed:
             from socketless.loopback import installing
 
-            installing.uninstall(_patches, _late)
+            _is_installed = False
+            installing.switch_off()
+            if not installing.is_anything_open():
+                installing.restore(_patches, _late)

@@ -26,7 +26,10 @@ def seconds(timeout: Any) -> float | None:
 def readable(data: Any) -> memoryview:
     """Return the bytes of a buffer."""
     try:
-        return memoryview(data)
+        view = memoryview(data)
+        if not view.contiguous:
+            raise BufferError("memoryview: underlying buffer is not C-contiguous")
+        return view
     except TypeError:
         raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
 

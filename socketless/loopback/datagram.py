@@ -15,7 +15,9 @@ from socketless.loopback.places import Bound
 from socketless.loopback.state import Buffer, Message, State
 from socketless.loopback.system import os
 
-_LARGEST = {AF_UNIX: 212960, AF_INET: 65507, AF_INET6: 65527}
+_LARGEST = {AF_UNIX: packets.LARGEST_OF_UNIX, AF_INET: 65507, AF_INET6: 65527}
+
+_MOST_WAITING = 1024  # datagrams
 
 
 class Datagram(State):
@@ -37,7 +39,7 @@ class Datagram(State):
     def bind(self, bound: Bound) -> int:
         """Have a name from now on; return the number's new descriptor."""
         self.bound = bound
-        resize(bound.fd)
+        resize(bound.fd, _MOST_WAITING * records.SIZE)
         return os.dup(bound.fd)
 
     def connect(self, place: Place | None) -> None:

@@ -27,3 +27,9 @@ def choose(names: Collection[str] | None) -> None:
     wanted = wanted or {*_NAMES}
     chosen = frozenset().union(*(_NAMES[name] for name in wanted))
     os.environ[VARIABLE] = ",".join(sorted(wanted))
+
+
+def choose_none() -> None:
+    """Let no new socket of this process be virtual."""
+    global chosen
+    chosen = frozenset()

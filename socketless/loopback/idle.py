@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 from _socket import AF_INET6, AF_UNIX, IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOCK_SEQPACKET
+from contextlib import suppress
+from time import monotonic
 from typing import Any, NamedTuple
 
-from socketless.loopback import handover, pipes, places
+from socketless.loopback import handover, pipes, places, records
 from socketless.loopback.addresses import Place, home, inet_name, nowhere
 from socketless.loopback.listening import Listening, name_of
 from socketless.loopback.options import Options
 from socketless.loopback.packets import PacketStream
-from socketless.loopback.pipes import WRITABLE
+from socketless.loopback.pipes import WRITABLE, deadline_after, failure
 from socketless.loopback.places import Bound
 from socketless.loopback.state import State
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
+
+
+_MOMENT = 0.02  # seconds after which who connects looks whether there is room again: no descriptor tells that
 
 
 class NobodyThere(Exception):
@@ -48,24 +53,33 @@ class Idle(State):
     def sockname(self) -> Any:
         return nowhere(self.family) if self.bound is None else name_of(self.bound, self.family)
 
-    def listen(self) -> Became:
-        """Let others connect."""
+    def shutdown(self, fd: int, how: int) -> None:
+        if self.family != AF_UNIX:
+            self.refuse("shutdown")
+
+    def listen(self, backlog: int) -> Became:
+        """Let others connect. So many may wait to be accepted, and one more."""
         if self.bound is None:
             self.refuse("listen")
         self.bound.listen()
+        self.bound.backlog = max(0, backlog)
         return Became(os.dup(self.bound.fd), Listening(self.family, self._stream, self.bound))
 
-    def connect(self, place: Place, deadline: float | None) -> Became:
+    def connect(self, place: Place, timeout: float | None) -> Became:
         """Connect to who listens at a place; while too many others wait there, this waits.
 
         Raises:
             NobodyThere: nobody does.
             TimeoutError: it waited for too long.
+            BlockingIOError: a UNIX socket waits without a time limit, or not at all.
         """
+        deadline = deadline_after(timeout)
         found = places.find(place)
         if found is None:
             raise NobodyThere
         fd, bound = found
+        if timeout != 0 or self.family == AF_UNIX:
+            self._wait_for_room(bound, timeout, deadline)
         local, peer = self._names(place)
         if bound is not None and not bound.is_shared:
             read_fd, write_fd, token = handover.offer_here()
@@ -79,6 +93,17 @@ class Idle(State):
         state = self._stream(self.family, write_fd, self._shown(local), self._shown(peer), unaccepted)
         _write(fd, record, deadline)
         return Became(read_fd, state)
+
+    def _wait_for_room(self, bound: Bound | None, timeout: float | None, deadline: float | None) -> None:
+        # Only who listens in this process says how many may wait. TCP that does not wait is let in, though it would
+        # have to wait: nobody could tell it later that there is room.
+        while bound is not None and pipes.unread(bound.fd) // records.SIZE > bound.backlog:
+            if self.family == AF_UNIX and timeout is not None:
+                raise failure(errno.EAGAIN)
+            with suppress(TimeoutError):
+                pipes.wait([], deadline_after(_MOMENT))
+            if deadline is not None and monotonic() > deadline:
+                raise TimeoutError("timed out")
 
     def _names(self, place: Place) -> tuple[Any, Any]:
         if self.family == AF_UNIX:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
+from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
 from contextlib import suppress
 
 from socketless.loopback import folder, places
@@ -30,12 +30,19 @@ def restore(number: int, family: int) -> OpenFile | None:
         return None
     transport, port, name = path.split(os.sep)[-3:]
     host, options, _ = name.split(",")
-    if family == -1:
+    if transport.startswith("unix"):
+        family = AF_UNIX
+    elif family == -1:
         family = AF_INET6 if ":" in host else AF_INET
-    place = Place(transport, port, host, family, "")
+    place = Place(transport, port, host, family, _name_of(port))
     bound = Bound(place, places.Options.parse(options), os.dup(number), path)
     bound.is_shared = True
     return _file(number, family, _KINDS[transport], bound)
+
+
+def _name_of(port: str) -> bytes | str:
+    """Return the abstract name that a UNIX socket is filed under; of one with a path, nothing says which it was."""
+    return bytes.fromhex(port[1:]) if port.startswith("@") else ""
 
 
 def _path_of(number: int) -> str | None:
@@ -59,7 +66,7 @@ def _file(number: int, family: int, kind: int, bound: Bound) -> OpenFile:
     assert isinstance(file.state, Idle)
     file.state.bound = bound
     if bound.is_listening:
-        became = file.state.listen()
+        became = file.state.listen(bound.backlog)
         os.close(became.read_fd)
         file.adopt(number, became.state)
     return file

@@ -7,16 +7,29 @@ import errno
 import socket
 from collections.abc import Collection
 
-from socketless.loopback import children, families, folder, handover, places, polling, socket_module, wakeups
+from socketless.loopback import (
+    children,
+    families,
+    folder,
+    handover,
+    methods,
+    openfile,
+    places,
+    polling,
+    socket_module,
+    wakeups,
+)
 from socketless.loopback.late_patches import LatePatches
 from socketless.loopback.patches import Patches
+from socketless.loopback.state import count_fork
+from socketless.loopback.stream import not_forking
 from socketless.loopback.system import os
 
 _is_watching = False
 
 
-def install(patches: Patches, names: Collection[str] | None) -> LatePatches:
-    """Make sockets virtual; return what has to be closed before the patches are undone."""
+def switch_on(names: Collection[str] | None) -> None:
+    """Make new sockets virtual."""
     if socket.socket.__module__ != "socket":
         who = socket.socket.__module__
         raise OSError(errno.ENOTSUP, f"sockets cannot be virtual: {who} has replaced socket.socket")
@@ -24,16 +37,30 @@ def install(patches: Patches, names: Collection[str] | None) -> LatePatches:
     folder.open_folder()
     children.add_to_environment()
     _watch()
+
+
+def switch_off() -> None:
+    """Make new sockets real."""
+    families.choose_none()
+    children.remove_from_environment()
+
+
+def is_anything_open() -> bool:
+    """Whether there is a virtual socket still."""
+    return methods.is_any_open() or openfile.is_any_open()
+
+
+def patch(patches: Patches) -> LatePatches:
+    """Let everything know of virtual sockets; return what has to be closed before the patches are undone."""
     for module in (socket_module, polling, wakeups):
         module.patch(patches)
     return LatePatches(patches)
 
 
-def uninstall(patches: Patches, late: LatePatches) -> None:
+def restore(patches: Patches, late: LatePatches) -> None:
     """Put everything back."""
     late.close()
     patches.undo()
-    children.remove_from_environment()
 
 
 def _watch() -> None:
@@ -41,9 +68,16 @@ def _watch() -> None:
     if not _is_watching:
         _is_watching = True
         atexit.register(handover.finish_all)
-        os.register_at_fork(after_in_parent=places.share_all, after_in_child=_in_child)
+        os.register_at_fork(before=_before_fork, after_in_parent=not_forking.release, after_in_child=_in_child)
+
+
+def _before_fork() -> None:
+    not_forking.acquire()
+    places.share_all()
+    count_fork()
 
 
 def _in_child() -> None:
-    places.share_all()
+    not_forking.release()
+    openfile.after_fork_in_child()
     handover.forget_all()

@@ -39,8 +39,9 @@ class Listening(State):
     def sockname(self) -> Any:
         return name_of(self._bound, self.family)
 
-    def listen(self) -> None:
-        """Do it again: that is allowed, and changes nothing."""
+    def listen(self, backlog: int) -> None:
+        """Do it again: that is allowed, and changes how many may wait."""
+        self._bound.backlog = max(0, backlog)
 
     def accept(self, fd: int) -> Accepted:
         while not self._is_shut:
@@ -59,6 +60,7 @@ class Listening(State):
 
     def shutdown(self, fd: int, how: int) -> None:
         self._is_shut = True
+        self._bound.stop_listening()
         record = records.pack((_NOBODY, None, None, 0))
         with suppress(BlockingIOError):
             os.write(fd, record or b"")

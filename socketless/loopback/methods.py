@@ -15,15 +15,24 @@ import errno
 import stat
 import warnings
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 from socketless.loopback import inherited, late_patches, openfile, real
 from socketless.loopback import virtual as virtuals
 from socketless.loopback.pipes import failure
 from socketless.loopback.system import os
-from socketless.loopback.virtual import ElsewhereError, Virtual
+from socketless.loopback.virtual import Virtual
+from socketless.loopback.waiting import ElsewhereError
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _virtuals: dict[int, Virtual] = {}  # by the id() of its socket object, which removes it when it dies
+
+
+def is_any_open() -> bool:
+    """Whether there is a virtual socket object that is not closed."""
+    return any(not virtual.is_closed for virtual in list(_virtuals.values()))
 
 
 def virtual_of(sock: object) -> Virtual | None:
@@ -39,6 +48,22 @@ def _either(name: str) -> Callable[..., Any]:
         virtual = _virtuals.get(id(self))
         if virtual is None:
             return of_real(self, *args, **kwargs)
+        return of_virtual(virtual, *args, **kwargs)
+
+    return _named(method, name)
+
+
+def _using(name: str) -> Callable[..., Any]:
+    """Return such a method for what uses descriptors: no other thread closes them meanwhile."""
+    of_virtual, of_real = getattr(Virtual, name), getattr(_socket.socket, name)
+
+    def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        virtual = _virtuals.get(id(self))
+        if virtual is None:
+            return of_real(self, *args, **kwargs)
+        file = virtual.file
+        users = file.users
+        users.append(None)  # as file.enter() and leave() do, which would cost a call each
         try:
             return of_virtual(virtual, *args, **kwargs)
         except ElsewhereError as elsewhere:
@@ -47,11 +72,20 @@ def _either(name: str) -> Callable[..., Any]:
             except OSError as error:
                 real.remember_refusal(name, args, error)
                 raise
+        finally:
+            if users:
+                users.pop()
+            if file.closing and not users:
+                file.finish_closing()
 
+    return _named(method, name)
+
+
+def _named(method: Any, name: str) -> Callable[..., Any]:
     method.__name__ = name
     method.__qualname__ = f"socket.{name}"
-    method.__doc__ = of_real.__doc__
-    return method
+    method.__doc__ = getattr(_socket.socket, name).__doc__
+    return method  # type: ignore[no-any-return]
 
 
 def _go_elsewhere(sock: Any, virtual: Virtual, name: str, args: tuple[Any, ...], elsewhere: ElsewhereError) -> Any:
@@ -115,32 +149,32 @@ class Methods:
             return error.errno
         return 0
 
-    _accept = _either("_accept")
-    bind = _either("bind")
+    _accept = _using("_accept")
+    bind = _using("bind")
     close = _either("close")
-    connect = _either("connect")
+    connect = _using("connect")
     detach = _either("detach")
     fileno = _either("fileno")
     getblocking = _either("getblocking")
     getpeername = _either("getpeername")
     getsockname = _either("getsockname")
-    getsockopt = _either("getsockopt")
+    getsockopt = _using("getsockopt")
     gettimeout = _either("gettimeout")
-    listen = _either("listen")
-    recv = _either("recv")
-    recv_into = _either("recv_into")
-    recvfrom = _either("recvfrom")
-    recvfrom_into = _either("recvfrom_into")
-    recvmsg = _either("recvmsg")
-    recvmsg_into = _either("recvmsg_into")
-    send = _either("send")
-    sendall = _either("sendall")
-    sendmsg = _either("sendmsg")
-    sendto = _either("sendto")
+    listen = _using("listen")
+    recv = _using("recv")
+    recv_into = _using("recv_into")
+    recvfrom = _using("recvfrom")
+    recvfrom_into = _using("recvfrom_into")
+    recvmsg = _using("recvmsg")
+    recvmsg_into = _using("recvmsg_into")
+    send = _using("send")
+    sendall = _using("sendall")
+    sendmsg = _using("sendmsg")
+    sendto = _using("sendto")
     setblocking = _either("setblocking")
-    setsockopt = _either("setsockopt")
+    setsockopt = _using("setsockopt")
     settimeout = _either("settimeout")
-    shutdown = _either("shutdown")
+    shutdown = _using("shutdown")
     family = _attribute("family")
     proto = _attribute("proto")
     timeout = _attribute("timeout")
@@ -149,7 +183,7 @@ class Methods:
 
 def _new(family: int, kind: int, protocol: int) -> Virtual | None:
     numbers = (_socket.AF_INET if family == -1 else family, _socket.SOCK_STREAM if kind == -1 else kind)
-    return virtuals.make(int(numbers[0]), int(numbers[1]), max(0, int(protocol)))
+    return virtuals.make(index(numbers[0]), index(numbers[1]), max(0, index(protocol)))
 
 
 def _existing(number: int, family: int) -> Virtual | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from _socket import SO_ERROR, SO_RCVBUF, SO_SNDBUF, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET
+from contextlib import suppress
 from typing import Any, Protocol
 from weakref import ReferenceType, ref
 
@@ -26,6 +27,7 @@ from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
 
 _files: dict[Identity, OpenFile] = {}  # every one that has a number
+_closing: set[OpenFile] = set()  # those whose numbers are closed once nobody uses them any more
 
 
 class Watcher(Protocol):
@@ -41,6 +43,9 @@ class OpenFile:
         self.family, self.kind, self.protocol = family, kind, protocol
         self.options = Options()
         self.numbers: set[int] = set()
+        self.users: list[None] = []  # a `None` for each call that is under way: a list changes atomically
+        self.closing: list[tuple[int, bool]] = []  # the arguments of each close() that waits for them
+        self.blocks = True  # what O_NONBLOCK is not
         self.bound: Bound | None = None
         self.error = 0  # of a connect() that did not wait; SO_ERROR tells it once
         self.is_connecting = False  # such a connect() has not been asked for its end yet
@@ -111,21 +116,55 @@ class OpenFile:
         self.numbers.add(copy)
         return copy
 
+    # Being used by several threads
+    #
+    # A call that reads or writes a number must not do so once it is somebody else's. The kernel counts who uses a file;
+    # so does this, without a lock: who enters looks for the file after that, who closes looks for users after that.
+
+    def enter(self) -> None:
+        """Begin to use it. What is closed meanwhile stays until `leave()`."""
+        self.users.append(None)
+
+    def leave(self) -> None:
+        """End to use it."""
+        if self.users:  # else this is a child of fork(), see `after_fork_in_child`
+            self.users.pop()
+        if self.closing and not self.users:
+            self.finish_closing()
+
     def close(self, number: int, *, keep_number: bool = False) -> None:
         """Close a number; with the last one, the socket is closed. One that is kept is somebody else's already."""
-        is_last = self.numbers <= {number}
-        if is_last:
-            if number >= 0 and not keep_number:
-                self.state.before_close(number, resets=self.options.resets)
-            self._forget()
-        self.numbers.discard(number)
         try:
-            if number >= 0 and not keep_number:
+            if number >= 0:
+                self.numbers.remove(number)
+        except KeyError:
+            return  # another thread was first
+        if not self.numbers:
+            self._forget()
+        self.closing.append((number, keep_number))
+        _closing.add(self)
+        if not self.users:
+            self.finish_closing()
+
+    def finish_closing(self) -> None:
+        """Close what was to be closed."""
+        while self.closing:
+            with suppress(IndexError):  # another thread takes it
+                self._close(*self.closing.pop())
+        _closing.discard(self)
+
+    def _close(self, number: int, is_kept: bool) -> None:
+        is_last = not self.numbers and not self.closing and not isinstance(self.state, Closed)
+        has_number = number >= 0 and not is_kept
+        if is_last and has_number:
+            self.state.before_close(number, resets=self.options.resets)
+        try:
+            if has_number:
                 os.close(number)
         finally:
             if is_last:
-                self.state.close()  # after the number: see stream.py, and who looks for a reset
-                self.state = Closed(self.family)
+                state, self.state = self.state, Closed(self.family)
+                state.close()  # after the number: see stream.py, and who looks for a reset
                 if self.bound is not None:
                     self.bound.close()
                     self.bound = None
@@ -163,7 +202,7 @@ class OpenFile:
     def take_error(self) -> int:
         """Return SO_ERROR, which is told once."""
         number, self.error = self.error, 0
-        return number
+        return number or self.state.take_error()
 
 
 class Closed(State):
@@ -187,6 +226,19 @@ def find(number: int) -> OpenFile | None:
     if file is not None:
         file.numbers.add(number)
     return file
+
+
+def is_any_open() -> bool:
+    """Whether a number stands for a virtual socket still."""
+    return any(find(number) is file for file in list(_files.values()) for number in list(file.numbers))
+
+
+def after_fork_in_child() -> None:
+    """Close what waits for threads that are the parent's."""
+    for file in (*_files.values(), *_closing):
+        file.users.clear()
+    for file in list(_closing):
+        file.finish_closing()
 
 
 def pair(family: int, kind: int, protocol: int) -> tuple[int, int]:

@@ -85,6 +85,14 @@ class Options:
         value = self._values.get((SOL_SOCKET, option))
         return value if isinstance(value, int) else None
 
+    def seconds(self, option: int) -> float | None:
+        """Return a time limit, SO_RCVTIMEO or SO_SNDTIMEO; `None`: there is none."""
+        value = self._values.get((SOL_SOCKET, option))
+        if not isinstance(value, bytes):
+            return None
+        seconds, microseconds = struct.unpack("@ll", value[:16])
+        return seconds + microseconds / 1e6 or None
+
     @property
     def resets(self) -> bool:
         """Whether to close is to reset: SO_LINGER with no time at all."""

@@ -5,6 +5,7 @@ Each is a record in a FIFO. What is too large for one lies in a file of its own,
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,7 @@ from socketless.loopback.system import os, read_file, write_file
 
 _INLINE, _FILE, _ERROR = range(3)
 _MSG_TRUNC = 0x20
+LARGEST_OF_UNIX = 212960
 
 
 def pack(data: Buffer, source: Any) -> bytes:
@@ -73,8 +75,11 @@ class PacketStream(Stream):
     """A connection of SOCK_SEQPACKET, or a pair of datagram sockets."""
 
     def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
-        record = super().receive(fd, records.SIZE, peek=peek).data
+        record = super().receive(fd, records.SIZE, peek=True).data if peek else super().read(fd, records.SIZE)
         return unpack(record, size, peek=peek) if record else Message(b"")
+
+    def _grow(self) -> bool:
+        return False  # so few packets of a UNIX socket wait that there is room for them
 
     def read(self, fd: int, size: int) -> bytes:
         record = super().read(fd, records.SIZE)
@@ -87,6 +92,8 @@ class PacketStream(Stream):
 
     def write_all_of(self, buffers: Any) -> int:
         raw = b"".join(bytes(data) for data in buffers)
+        if len(raw) > LARGEST_OF_UNIX:
+            raise failure(errno.EMSGSIZE)
         record = pack(raw, None)
         try:
             super().write_all_of([record])

@@ -21,6 +21,9 @@ _poll = select.poll  # the kernel's own; polling.py puts another one in its plac
 _LARGE = 1 << 20  # /proc/sys/fs/pipe-max-size, where nobody has changed it
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 
+MARK = 0xF7  # the last byte of a pipe that has been ended, see `mark`. UTF-8 has no such byte, so it is rarely a mistake
+_IS_MARKED = 0o100  # the bit of its mode
+
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>
 
 Identity = tuple[int, int]
@@ -71,6 +74,31 @@ def add_byte(fd: int) -> bool:
         finally:
             os.close(writer)
     return False
+
+
+def mark(fd: int) -> None:
+    """End a pipe whose ends are open in other processes: a last byte says so to its reader, and its mode to all."""
+    os.fchmod(fd, 0o600 | _IS_MARKED)
+    with suppress(OSError):
+        writer = reopen_for_writing(fd)
+        try:
+            _write_mark(writer)
+        finally:
+            os.close(writer)
+
+
+def _write_mark(writer: int) -> None:
+    for size in (0, _LARGE):
+        with suppress(BlockingIOError):
+            if size:
+                resize(writer, size)
+            os.write(writer, bytes([MARK]))
+            return
+
+
+def is_marked(fd: int) -> bool:
+    """Whether a pipe has been ended."""
+    return bool(os.fstat(fd).st_mode & _IS_MARKED)
 
 
 def resize(fd: int, size: int = _LARGE) -> bool:

@@ -20,6 +20,7 @@ from socketless.loopback.system import os
 
 EPHEMERAL = range(32768, 61000)  # the ports that Linux gives away
 _LISTENS = 0o100  # the bit of the FIFO's mode
+_SOMAXCONN = 4096
 
 _mine: dict[tuple[str, str], list[Bound]] = {}  # by transport and port; what a fork has inherited is among it
 _count = 0
@@ -57,6 +58,7 @@ class Bound:
         self._keeps = keeps  # a descriptor of the file that a UNIX socket is named by
         self.is_listening = bool(os.fstat(fd).st_mode & _LISTENS)
         self.is_shared = False  # another process may accept what comes
+        self.backlog = _SOMAXCONN
         _mine.setdefault(place[:2], []).append(self)
 
     def listen(self) -> None:
@@ -71,6 +73,11 @@ class Bound:
                 raise failure(errno.EADDRINUSE)
             os.fchmod(self.fd, 0o600 | _LISTENS)
         self.is_listening = True
+
+    def stop_listening(self) -> None:
+        """Let nobody connect any more."""
+        os.fchmod(self.fd, 0o600)
+        self.is_listening = False
 
     def holder(self) -> Holder:
         return Holder(self.place.host, self.options, self.is_listening)

@@ -51,6 +51,8 @@ class _Both:
         file = openfile.find(number)
         if file is not None and file.watched_by(self):
             self._changing[number] = events
+        if _never_writes(file):
+            events &= ~_WRITING
         writer = _writer(file, events)
         if writer is None:
             self._real.register(number, events)
@@ -58,8 +60,8 @@ class _Both:
         reads = bool(events & ~(_WRITING | _HOW))
         if reads:
             self._real.register(number, events & ~_WRITING)
+        self._writers[number], self._numbers[writer] = (writer, reads), number  # another thread may be in poll()
         self._real.register(writer, events & (_WRITING | _HOW))
-        self._writers[number], self._numbers[writer] = (writer, reads), number
 
     def _forget_closed(self, number: int) -> None:
         # The kernel has dropped a descriptor that was closed. By now, its number may be another file's.
@@ -83,8 +85,9 @@ class _Both:
 
     def _modify(self, fd: Any, events: int) -> None:
         number = _number(fd)
-        if number not in self._writers and _writer(openfile.find(number), events) is None:
-            self._real.modify(number, events)
+        file = openfile.find(number)
+        if number not in self._writers and _writer(file, events) is None:
+            self._real.modify(number, events & ~_WRITING if _never_writes(file) else events)
         else:
             self._unregister(number)
             self._register(number, events)
@@ -104,7 +107,7 @@ class _Both:
         for fd, event in events:
             number = self._numbers.get(fd)
             if number is not None:
-                event = event & ~_IN | (_OUT if event & _ERR else 0)
+                event = _OUT if event & (_OUT | _ERR) else 0  # a pipe that nobody reads takes what is written, too
             elif event & _HUP:
                 number, event = fd, _of_socket(fd, event)
             else:
@@ -122,6 +125,11 @@ def _writer(file: OpenFile | None, events: int) -> int | None:
     if file is None or not events & _WRITING or file.state.write_fd < 0:
         return None
     return file.state.write_fd
+
+
+def _never_writes(file: OpenFile | None) -> bool:
+    # A listener's number is a FIFO that could be written to.
+    return file is not None and file.state.is_listening
 
 
 def _of_socket(number: int, event: int) -> int:
@@ -214,7 +222,10 @@ class _Select:
         watched: list[Any] = []
         origins: dict[int, list[Any]] = {}
         for one in writers:
-            writer = _writer(openfile.find(_number(one)), _OUT)
+            file = openfile.find(_number(one))
+            if _never_writes(file):
+                continue
+            writer = _writer(file, _OUT)
             watched.append(one if writer is None else writer)
             if writer is not None:
                 origins.setdefault(writer, []).append(one)

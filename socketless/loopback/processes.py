@@ -20,6 +20,8 @@ from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
 from socketless.loopback.virtual import Virtual
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _ATTRIBUTE = "_socketless_virtual"  # of a Connection, where what is found out once is kept
 
 
@@ -57,7 +59,8 @@ def _send_with(original: Callable[..., None]) -> Callable[..., None]:
         if virtual is None:
             original(self, buf, *write)
         else:
-            virtual.sendall(buf)
+            with virtual.using():
+                virtual.sendall(buf)
 
     return _send
 
@@ -67,7 +70,8 @@ def _recv_with(original: Callable[..., Any]) -> Callable[..., Any]:
         virtual = _virtual(self)
         if virtual is None:
             return original(self, size, *read)
-        return original(self, size, lambda _, count: virtual.recv(count))
+        with virtual.using():
+            return original(self, size, lambda _, count: virtual.recv(count))
 
     return _recv
 
@@ -114,6 +118,7 @@ def _reduce_socket_with(original: Callable[[Any], _Reduced]) -> Callable[[Any], 
 def _packed(virtual: Virtual) -> tuple[Any, ...]:
     file, state = virtual.file, virtual.file.state
     assert isinstance(state, Stream)
+    state.share()
     ends = reduction.DupFd(virtual.number), reduction.DupFd(state.write_fd)
     return (*ends, file.family, file.kind, file.protocol, state.local, state.peer)
 
@@ -124,6 +129,7 @@ def _unpacked(packed: tuple[Any, ...]) -> tuple[OpenFile, int]:
     for fd in (number, write_fd):
         os.set_inheritable(fd, False)
     file = OpenFile(family, kind, protocol, Stream(family, write_fd, local, peer))
+    file.state.share()
     return file, file.adopt(number)
 
 

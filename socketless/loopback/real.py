@@ -10,6 +10,8 @@ from socketless.loopback.pipes import failure
 from socketless.loopback.system import os
 from socketless.loopback.virtual import Virtual
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 VARIABLE = "SOCKETLESS_LOOPBACK_ONLY"  # of the environment: not even try a real socket
 # What sandboxes say of a socket; and ENETUNREACH, where the loopback interface is down.
 _REFUSALS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.ENETUNREACH, errno.EADDRNOTAVAIL}

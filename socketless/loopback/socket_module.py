@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _socket
+import errno
+import fcntl
 import os
 import socket
 from types import ModuleType
@@ -11,6 +13,11 @@ from typing import Any
 from socketless.loopback import names, openfile, virtual
 from socketless.loopback.methods import Methods
 from socketless.loopback.patches import Patches
+from socketless.loopback.system import fcntl as _fcntl
+from socketless.loopback.system import os as _os
+from socketless.loopback.virtual import attach
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _sendfile = os.sendfile
 
@@ -62,12 +69,66 @@ def close(number: int) -> None:
         file.close(number)
 
 
+class _Close:
+    """As `os.close()`; an object, since it may become an attribute of a class."""
+
+    def __call__(self, fd: int) -> None:
+        file = openfile.find(fd)
+        if file is None:
+            _os.close(fd)
+        else:
+            file.close(fd)
+
+
+class _Write:
+    """As `os.write()`."""
+
+    def __call__(self, fd: int, data: Any, /) -> int:
+        try:
+            return _os.write(fd, data)
+        except OSError as error:  # what a virtual socket's number stands for is not for writing
+            file = openfile.find(fd) if error.errno == errno.EBADF else None
+            if file is None:
+                raise
+        return attach(file, fd, None if file.blocks else 0.0).send(data)
+
+
+def get_blocking(fd: int, /) -> bool:
+    """As `os.get_blocking()`."""
+    file = openfile.find(fd)
+    return _os.get_blocking(fd) if file is None else file.blocks
+
+
+def set_blocking(fd: int, blocking: bool, /) -> None:
+    """As `os.set_blocking()`."""
+    file = openfile.find(fd)
+    if file is None:
+        _os.set_blocking(fd, blocking)
+    else:
+        file.blocks = bool(blocking)
+
+
+def control(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
+    """As `fcntl.fcntl()`."""
+    file = openfile.find(fd) if cmd in (fcntl.F_GETFL, fcntl.F_SETFL) and isinstance(fd, int) else None
+    if file is None:
+        return _fcntl.fcntl(fd, cmd, arg)
+    if cmd == fcntl.F_GETFL:
+        return os.O_RDWR | (0 if file.blocks else os.O_NONBLOCK)
+    file.blocks = not arg & os.O_NONBLOCK
+    return 0
+
+
 def sendfile(out_fd: int, in_fd: int, offset: Any, count: int, *args: Any, **kwargs: Any) -> int:
     """As `os.sendfile()`."""
     file = openfile.find(out_fd)
     if file is None:
         return _sendfile(out_fd, in_fd, offset, count, *args, **kwargs)
-    return file.state.send_file(in_fd, offset, count)
+    file.enter()
+    try:
+        return file.state.send_file(in_fd, offset, count)
+    finally:
+        file.leave()
 
 
 def patch(patches: Patches) -> None:
@@ -78,5 +139,10 @@ def patch(patches: Patches) -> None:
     patches.set(socket, "dup", dup)
     patches.set(socket, "close", close)
     patches.set(os, "sendfile", sendfile)
+    patches.set(os, "close", _Close())
+    patches.set(os, "write", _Write())
+    patches.set(os, "get_blocking", get_blocking)
+    patches.set(os, "set_blocking", set_blocking)
+    patches.set(fcntl, "fcntl", control)
     for name in ("gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"):
         patches.set(socket, name, getattr(names, name))

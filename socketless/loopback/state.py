@@ -22,6 +22,15 @@ from socketless.loopback.pipes import failure
 Buffer = Any  # bytes, or whatever has the buffer interface: typing cannot say that before Python 3.12
 
 
+_forks = 0  # of this process, and of its parents
+
+
+def count_fork() -> None:
+    """Take notice of a fork: from now on, two processes have all that was open before it."""
+    global _forks
+    _forks += 1
+
+
 class Message(NamedTuple):
     """What has been received at once."""
 
@@ -49,9 +58,18 @@ class State:
 
     def __init__(self, family: int) -> None:
         self.family = family
-        self.write_fd = (
-            -1
-        )  # what is writable when the socket is; the number of the socket is what is readable when it is
+        # What is writable when the socket is. What is readable when it is, is its number.
+        self.write_fd = -1
+        self._forks = _forks  # before it was made
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process may have its descriptors, too."""
+        return self._forks != _forks
+
+    def share(self) -> None:
+        """Take notice that another process has them."""
+        self._forks = -1
 
     def refuse(self, call: str) -> NoReturn:
         table = self.refusals_of_unix if self.family == AF_UNIX else self.refusals
@@ -100,6 +118,10 @@ class State:
     def peername(self) -> Any:
         """Return the other side's name."""
         self.refuse("getpeername")
+
+    def take_error(self) -> int:
+        """Return an error that nobody has been told of, once."""
+        return 0
 
     def watches(self, fd: int, events: int) -> list[tuple[int, int]]:
         """Return what to wait for until a call can go on."""

@@ -11,7 +11,9 @@ the first bytes for a peer that has closed go   as here; EPIPE comes with the se
 nowhere, and only their answer is an error
 shutdown(SHUT_RD) wakes who reads               a byte is put into the pipe, and nothing is read from it any more
 shutdown(SHUT_WR) ends one direction            the number goes on to stand for a pipe that nobody reads: another thread
-                                                may be about to use it
+                                                may be about to use it; an eventfd wakes who waits for it
+the same, where other processes have it, too:   a last byte in the pipe, whose mode says that it is that, see pipes.py
+their ends of the pipe stay open
 """
 
 from __future__ import annotations
@@ -20,15 +22,17 @@ import errno
 from _socket import AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import RLock
 from typing import Any
 
 from socketless.loopback import pipes
 from socketless.loopback.handover import Unaccepted
-from socketless.loopback.pipes import READABLE, failure
+from socketless.loopback.pipes import MARK, READABLE, failure
 from socketless.loopback.state import Buffer, Message, State
 from socketless.loopback.system import os
 
 _sendfile = os.sendfile  # socket_module.py puts another one in its place
+not_forking = RLock()  # held while an end of a pipe is given up, and by who forks: a child would have it still
 _IOV_MAX = 1024  # <limits.h>; sysconf() is refused in some sandboxes
 
 
@@ -53,8 +57,11 @@ class Stream(State):
         self.local, self.peer, self.peer_pid = local, peer, peer_pid
         self._unaccepted = unaccepted
         self._reads_no_more = self._writes_no_more = False
+        self._shut_event: list[int] = []  # an eventfd, once somebody has waited for room: its writing has been shut
         self._has_byte = False  # one of ours is in the pipe that we read, see `shutdown`
+        self._has_ended = False  # and whoever reads has been told
         self._has_written_to_nobody = False
+        self._error = 0  # that nobody has been told of
         self._is_reset = False  # and whoever has called has been told
         self.size: int | None = None  # of the pipe that we write into, if somebody has said it
 
@@ -62,27 +69,56 @@ class Stream(State):
         return self.local
 
     def peername(self) -> Any:
-        if self._is_reset:
+        if self.family != AF_UNIX and self._is_over():
             raise failure(errno.ENOTCONN)
         return self.peer
+
+    def _is_over(self) -> bool:
+        if self._is_reset or self._has_written_to_nobody or (self._writes_no_more and self._has_ended):
+            return True
+        return self._unaccepted is None and self._was_reset()
+
+    def take_error(self) -> int:
+        """Return what SO_ERROR says: what the next call would fail with, which then does not."""
+        error, self._error = self._error, 0
+        if not error and not self._is_reset and self._unaccepted is None and self._was_reset():
+            self._is_reset, error = True, errno.ECONNRESET
+        return error
 
     # Reading
 
     def read(self, fd: int, size: int) -> bytes:
         if self._reads_no_more:
-            return b""
+            return self._read_rest(fd, size)
         data = os.read(fd, size)
-        if data or not size or self._is_at_end():
-            return data
-        return self.read(fd, size)
+        if data:
+            return data if data[-1] != MARK else self._before_mark(fd, data)
+        return data if not size or self._is_at_end() else self.read(fd, size)
 
     def read_into(self, fd: int, view: memoryview) -> int:
         if self._reads_no_more:
-            return 0
+            rest = self._read_rest(fd, view.nbytes)
+            view[: len(rest)] = rest
+            return len(rest)
         count = os.readv(fd, [view])
-        if count or not view or self._is_at_end():
-            return count
-        return self.read_into(fd, view)
+        if count:
+            return count if view[count - 1] != MARK else len(self._before_mark(fd, view[:count]))
+        return count if not view or self._is_at_end() else self.read_into(fd, view)
+
+    def _read_rest(self, fd: int, size: int) -> bytes:
+        """Read what came before the end that shutdown() has made."""
+        if self._has_byte or not pipes.unread(fd):
+            return b""
+        data = os.read(fd, size)
+        self._stop_reading(fd)
+        return data
+
+    def _before_mark(self, fd: int, data: Any) -> Any:
+        """Return what has been read, without the byte that ends a pipe. It ends with that, or with the same by chance."""
+        if pipes.unread(fd) or not pipes.is_marked(fd):
+            return data
+        self._stop_reading(fd)
+        return data[:-1]
 
     def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
         if not peek:
@@ -90,9 +126,11 @@ class Stream(State):
         if self._reads_no_more:
             return Message(b"")
         data = pipes.peek(fd, size)
-        if data or not size or self._is_at_end():
-            return Message(data)
-        return self.receive(fd, size, peek=True)
+        if data and data[-1] == MARK and pipes.unread(fd) == len(data) and pipes.is_marked(fd):
+            data = data[:-1]
+        elif not data and size and not self._is_at_end():
+            return self.receive(fd, size, peek=True)
+        return Message(data)
 
     def _is_at_end(self) -> bool:
         """Return whether a read of nothing was the end; otherwise, try again.
@@ -108,6 +146,7 @@ class Stream(State):
         if not self._is_reset and self._was_reset():
             self._is_reset = True
             raise failure(errno.ECONNRESET)
+        self._has_ended = True
         return True
 
     def _was_reset(self) -> bool:
@@ -141,7 +180,7 @@ class Stream(State):
             return self._write_to_nobody(sum(memoryview(data).nbytes for data in buffers))
 
     def _check_writing(self) -> None:
-        if self._writes_no_more:
+        if self._writes_no_more or (self.is_shared and pipes.is_marked(self.write_fd)):
             raise failure(errno.EPIPE)
         if self._unaccepted is not None:
             self._settle()
@@ -163,12 +202,13 @@ class Stream(State):
         return pipes.resize(self.write_fd)
 
     def _write_to_nobody(self, size: int) -> int:
-        if self.family == AF_UNIX or self._has_written_to_nobody:
+        if self.family == AF_UNIX or self._has_written_to_nobody or self._is_reset:
+            self._error = 0
             raise failure(errno.EPIPE)
         if not self._is_reset and self._was_reset():
             self._is_reset = self._has_written_to_nobody = True
             raise failure(errno.ECONNRESET)
-        self._has_written_to_nobody = True
+        self._has_written_to_nobody, self._error = True, errno.EPIPE
         return size
 
     def write_to(self, data: Buffer, address: Any) -> int:
@@ -181,25 +221,42 @@ class Stream(State):
     def shutdown(self, fd: int, how: int) -> None:
         if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
             raise failure(errno.EINVAL)
-        if self._is_reset:
+        if self.family != AF_UNIX and (self._is_reset or self._has_written_to_nobody):
             raise failure(errno.ENOTCONN)
         if how != SHUT_RD and not self._writes_no_more:
             self._writes_no_more = True
             self._stop_writing()
         if how != SHUT_WR and not self._reads_no_more:
-            self._reads_no_more = True
-            self._has_byte = not pipes.unread(fd) and pipes.add_byte(fd)
+            self._stop_reading(fd)
+
+    def _stop_reading(self, fd: int) -> None:
+        self._has_byte = not pipes.unread(fd)  # said before it is there: other threads may wait for it
+        self._reads_no_more = True
+        if self._has_byte:
+            pipes.mark(fd)  # they may even be about to read it
 
     def _stop_writing(self) -> None:
         reader, writer = pipes.make_pipe()
         os.close(reader)
-        pipes.move(writer, self.write_fd)
+        with not_forking:
+            if self.is_shared:
+                pipes.mark(self.write_fd)
+            pipes.move(writer, self.write_fd)
+        for event in self._shut_event:
+            os.eventfd_write(event, 1)
 
     def watches(self, fd: int, events: int) -> list[tuple[int, int]]:
-        watches = [(fd if events == READABLE else self.write_fd, events)]
+        watches = [(fd, events)] if events == READABLE else self._watches_for_room(events)
         if self._unaccepted is not None and not self._settle():
             watches.append(self._unaccepted.watch())
         return watches
+
+    def _watches_for_room(self, events: int) -> list[tuple[int, int]]:
+        if not self._shut_event:
+            self._shut_event.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            if self._writes_no_more:
+                os.eventfd_write(self._shut_event[-1], 1)  # it has been shut just now
+        return [(self.write_fd, events), (self._shut_event[0], READABLE)]
 
     def before_close(self, fd: int, *, resets: bool) -> None:
         if self._unaccepted is not None:
@@ -207,9 +264,10 @@ class Stream(State):
         if self._has_byte and pipes.unread(fd) == 1:
             with suppress(OSError):
                 os.read(fd, 1)  # ours: for the other side, it would be something unread
-        if resets:
+        if resets and self.family != AF_UNIX:
             pipes.add_byte(fd)
 
     def close(self) -> None:
         write_fd, self.write_fd = self.write_fd, -1
-        pipes.close_all(write_fd)
+        pipes.close_all(write_fd, *self._shut_event)
+        self._shut_event.clear()

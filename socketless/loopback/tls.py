@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar
 from weakref import ref
 
 from socketless.loopback.methods import virtual_of
 from socketless.loopback.patches import Patches
-from socketless.loopback.pipes import READABLE, WRITABLE, deadline_after
+from socketless.loopback.pipes import READABLE, WRITABLE, deadline_after, wait
 from socketless.loopback.virtual import Virtual
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 T = TypeVar("T")
 
@@ -37,8 +39,10 @@ class _Connection:
         self._inner = context._wrap_bio(self._incoming, self._outgoing, **options)
         self._record = bytearray()  # of the record that is being read: its header, as far as it has come
         self._missing = 0  # bytes of its content
-        self._unsent = b""  # guarded by _sending
-        self._sending = Lock()  # what is encrypted must go in order, though one thread may read while another writes
+        self._unsent = b""  # guarded by _lock
+        # Two threads may use it, one that reads and one that writes. OpenSSL's object is not made for that, and what is
+        # encrypted must go in order. It is never held while somebody waits.
+        self._lock = RLock()
         self._written: int | None = None  # what write() has taken, but not sent as a whole
 
     def __getattr__(self, name: str) -> Any:
@@ -64,97 +68,116 @@ class _Connection:
         self._run(self._inner.do_handshake, "handshake")
 
     def read(self, size: int = 1024, *buffer: Any) -> Any:
-        return self._run(lambda: self._inner.read(size, *buffer), "read")
+        return self._run(lambda: self._inner.read(size, *buffer), "read", sends=False)
 
     def write(self, data: Any) -> int:
-        deadline = deadline_after(self._virtual.timeout)
-        if self._written is None:  # else it is the same data once more, as after every SSLWantWriteError
-            self._flush(deadline, "write")
-            self._written = self._run(lambda: self._inner.write(data), "write", flushes=False)
-        self._flush(deadline, "write")
         count, self._written = self._written, None
+        if count is None:  # else it is the same data once more, as after every SSLWantWriteError
+            self._run(lambda: None, "write")
+            count = self._run(lambda: self._inner.write(data), "write", sends=False)
+        try:
+            self._run(lambda: None, "write")
+        except ssl.SSLWantWriteError:
+            self._written = count
+            raise
         return count
 
     def shutdown(self) -> Any:
         self._run(self._inner.shutdown, "read")
         return self._sock()
 
-    def _run(self, attempt: Callable[[], T], operation: str, *, flushes: bool = True) -> T:
-        deadline = deadline_after(self._virtual.timeout)
-        while True:
+    def _run(self, attempt: Callable[[], T], operation: str, *, sends: bool = True) -> T:
+        """Do something with the TLS object inside, and what it needs to have received, and sent, for that.
+
+        Args:
+            attempt: what to do.
+            operation: what an error calls it.
+            sends: whether it has only succeeded once all is sent; otherwise, that may be left to another thread.
+        """
+        with self._virtual.using():
+            deadline = deadline_after(self._virtual.timeout)
+            while True:
+                try:
+                    result = self._attempt(attempt)
+                except ssl.SSLWantReadError:
+                    self._flush(deadline, operation, waits=sends)
+                    self._feed(deadline, operation)
+                except ssl.SSLError:
+                    self._send_alert()
+                    raise
+                else:
+                    self._flush(deadline, operation, waits=sends)
+                    return result
+
+    def _attempt(self, attempt: Callable[[], T]) -> T:
+        with self._lock:
             try:
-                result = attempt()
-            except ssl.SSLWantReadError:
-                self._flush(deadline, operation)
-                self._feed(deadline, operation)
-            except ssl.SSLError:
-                self._send_alert()
-                raise
-            else:
-                if flushes:
-                    self._flush(deadline, operation)
-                return result
+                return attempt()
+            finally:
+                self._unsent += self._outgoing.read()
 
     def _send_alert(self) -> None:
         try:
-            self._flush(deadline_after(1), "write")
+            self._flush(deadline_after(1), "write", waits=True)
         except OSError:
             pass  # what is wrong is said already
 
     # Writing
 
-    def _flush(self, deadline: float | None, operation: str) -> None:
-        """Send what is encrypted.
+    def _flush(self, deadline: float | None, operation: str, *, waits: bool) -> None:
+        """Send what is encrypted, or what there is room for.
 
         Raises:
             SSLWantWriteError: the socket does not wait, and there is no room.
             TimeoutError: it waited for too long.
         """
-        if not self._outgoing.pending and not self._unsent:
-            return
-        with self._sending:
-            self._unsent += self._outgoing.read()
+        while self._unsent and not self._send() and waits:
+            if self._virtual.timeout == 0:
+                raise ssl.SSLWantWriteError(ssl.SSL_ERROR_WANT_WRITE, "The operation did not complete (write)")
+            self._wait(WRITABLE, deadline, operation)
+
+    def _send(self) -> bool:
+        with self._lock:
             while self._unsent:
                 try:
                     self._unsent = self._unsent[self._virtual.file.state.write(self._unsent) :]
                 except BlockingIOError:
-                    if self._virtual.timeout == 0:
-                        raise ssl.SSLWantWriteError(
-                            ssl.SSL_ERROR_WANT_WRITE, "The operation did not complete (write)"
-                        ) from None
-                    self._wait(WRITABLE, deadline, operation)
+                    return False
+            return True
 
     def _wait(self, events: int, deadline: float | None, operation: str) -> None:
+        file, number = self._virtual.file, self._virtual.number
         try:
-            self._virtual._wait(events, deadline)
+            wait(file.state.watches(number, events), deadline)
         except TimeoutError:
             raise TimeoutError(f"The {operation} operation timed out") from None
 
     # Reading
 
     def _feed(self, deadline: float | None, operation: str) -> None:
-        """Read up to the end of a record.
+        """Read up to the end of a record, or wait until there is more of it.
 
         Raises:
             SSLWantReadError: the socket does not wait, and nothing is there.
             TimeoutError: it waited for too long.
         """
-        while True:
-            try:
-                data = self._virtual.file.state.read(self._virtual.number, self._missing or _HEADER - len(self._record))
-            except BlockingIOError:
-                if self._virtual.timeout == 0:
-                    raise ssl.SSLWantReadError(
-                        ssl.SSL_ERROR_WANT_READ, "The operation did not complete (read)"
-                    ) from None
-                self._wait(READABLE, deadline, operation)
-                continue
+        try:
+            with self._lock:
+                self._feed_record()
+        except BlockingIOError:
+            if self._virtual.timeout == 0:
+                raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "The operation did not complete (read)") from None
+            self._wait(READABLE, deadline, operation)
+
+    def _feed_record(self) -> None:
+        is_complete = bool(self._incoming.pending)  # another thread has just read one
+        while not is_complete:
+            data = self._virtual.file.state.read(self._virtual.number, self._missing or _HEADER - len(self._record))
             if not data:
                 self._incoming.write_eof()
                 return
             self._incoming.write(data)
-            if self._is_complete(data):
-                return
+            is_complete = self._is_complete(data)
 
     def _is_complete(self, data: bytes) -> bool:
         """Take notice of bytes that have been read; return whether they are the last ones of a record."""

@@ -3,111 +3,37 @@
 from __future__ import annotations
 
 import errno
-from _socket import (
-    AF_INET,
-    AF_INET6,
-    AF_UNIX,
-    MSG_DONTWAIT,
-    MSG_OOB,
-    MSG_PEEK,
-    MSG_TRUNC,
-    MSG_WAITALL,
-    SOCK_DGRAM,
-    SOCK_STREAM,
-    getdefaulttimeout,
-)
-from collections.abc import Callable
+from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, SOCK_STREAM, getdefaulttimeout
 from operator import index
-from typing import Any, TypeVar
+from typing import Any
 
-from socketless.loopback import arguments, families, idle, openfile, places
+from socketless.loopback import families, idle, places
 from socketless.loopback.addresses import Place, reached, resolve
 from socketless.loopback.datagram import Datagram
 from socketless.loopback.idle import Idle, NobodyThere
 from socketless.loopback.listening import Listening
 from socketless.loopback.openfile import OpenFile
-from socketless.loopback.pipes import READABLE, WRITABLE, deadline_after, failure, wait
-from socketless.loopback.state import Buffer, Message
+from socketless.loopback.pipes import READABLE, failure
+from socketless.loopback.transfers import Transfers
+from socketless.loopback.waiting import ElsewhereError
 
-T = TypeVar("T")
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _SOCK_NONBLOCK, _SOCK_CLOEXEC = 0o4000, 0o2000000
-_SPECIAL = MSG_DONTWAIT | MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_WAITALL  # the flags that change what a call does
 _RESOLVER = "53"  # its port: what is sent there from a socket without a name is meant for the machine's resolver
 
 
-class ElsewhereError(Exception):
-    """What is asked for is not on loopback, or there is nobody of ours: it is for a real socket."""
+class Virtual(Transfers):
+    """A virtual socket, as one socket object has it."""
 
-    def __init__(self, *, nobody_there: bool = False) -> None:
-        super().__init__(nobody_there)
-        self.nobody_there = nobody_there
-
-
-class Virtual:
-    """A virtual socket, as one socket object has it: with a number and a time limit of its own."""
-
-    __slots__ = ("file", "number", "timeout")
-
-    def __init__(self, file: OpenFile, number: int = -1, timeout: float | None = None) -> None:
-        self.file = file
-        self.number = number  # -1 before there is one, see fileno()
-        self.timeout = timeout  # as settimeout(): 0 is not to wait
-
-    # Being there
-
-    @property
-    def family(self) -> int:
-        return self.file.family
-
-    @property
-    def type(self) -> int:
-        return self.file.kind
-
-    @property
-    def proto(self) -> int:
-        return self.file.protocol
-
-    @property
-    def is_closed(self) -> bool:
-        return isinstance(self.file.state, openfile.Closed)
-
-    def fileno(self) -> int:
-        if self.number < 0 and not self.is_closed:
-            self.number = self.file.number()
-        return self.number
-
-    def detach(self) -> int:
-        number = self.fileno()
-        self.file, self.number = openfile.closed(self.file), -1
-        return number
-
-    def close(self) -> None:
-        file, number = self.file, self.number
-        self.file, self.number = openfile.closed(file), -1
-        if not isinstance(file.state, openfile.Closed):
-            file.close(number)
-        elif number >= 0:
-            raise failure(errno.EBADF)  # somebody has closed the number
-
-    def settimeout(self, timeout: Any) -> None:
-        self.timeout = arguments.seconds(timeout)
-
-    def gettimeout(self) -> float | None:
-        return self.timeout
-
-    def setblocking(self, flag: Any) -> None:
-        self.timeout = None if flag else 0.0
-
-    def getblocking(self) -> bool:
-        return self.timeout != 0
+    __slots__ = ()
 
     def getsockopt(self, level: int, option: int, size: int = 0, /) -> int | bytes:
-        self._check_open()
+        self.check_open()
         return self.file.get_option(level, option, size)
 
     def setsockopt(self, level: int, option: int, *value: Any) -> None:
-        self._check_open()
+        self.check_open()
         if not value:
             raise TypeError("setsockopt expected at least 3 arguments, got 2")
         self.file.set_option(level, option, *value)
@@ -118,30 +44,10 @@ class Virtual:
     def getpeername(self) -> Any:
         return self.file.state.peername()
 
-    def _check_open(self) -> None:
-        if self.is_closed:
-            raise failure(errno.EBADF)
-
-    # Waiting
-
-    def _patiently(self, attempt: Callable[[], T], events: int, flags: int = 0) -> T:
-        """Try until it succeeds, as long as the time limit lets it wait."""
-        deadline = deadline_after(self.timeout)
-        while True:
-            try:
-                return attempt()
-            except BlockingIOError:
-                if self.timeout == 0 or flags & MSG_DONTWAIT:
-                    raise
-            self._wait(events, deadline)
-
-    def _wait(self, events: int, deadline: float | None) -> None:
-        wait(self.file.state.watches(self.fileno(), events), deadline)
-
     # Names and connections
 
     def bind(self, address: Any) -> None:
-        self._check_open()
+        self.check_open()
         place = self._resolve("bind", address)
         state = self.file.state
         if self.file.bound is not None or not isinstance(state, (Idle, Datagram)):
@@ -173,28 +79,29 @@ class Virtual:
         self._bind(Place(transport, "0", host, self.file.family))
 
     def listen(self, backlog: int = 128, /) -> None:
-        self._check_open()
+        self.check_open()
         if index(backlog) > 0x7FFFFFFF:
             raise OverflowError("Python int too large to convert to C int")
         state = self.file.state
         if isinstance(state, Listening):
-            state.listen()
+            state.listen(index(backlog))
         elif isinstance(state, Idle):
             if self.file.bound is None and self.file.family != AF_UNIX:
                 self._bind_somewhere()
-            became = state.listen()
+            became = state.listen(index(backlog))
             self.number = self.file.adopt(became.read_fd, became.state)
         else:
             state.refuse("listen")
 
     def _accept(self) -> tuple[int, Any]:
-        accepted = self._patiently(lambda: self.file.state.accept(self.fileno()), READABLE)
+        options = self.file.options
+        accepted = self.patiently(lambda state, number: state.accept(number), READABLE)
         file = OpenFile(self.file.family, self.file.kind, self.file.protocol, accepted.state)
-        file.options.inherit(self.file.options)
+        file.options.inherit(options)
         return file.adopt(accepted.read_fd), accepted.address
 
     def connect(self, address: Any) -> None:
-        self._check_open()
+        self.check_open()
         file = self.file
         if isinstance(file.state, Datagram):
             self._connect_datagram(address)
@@ -203,6 +110,7 @@ class Virtual:
         elif isinstance(file.state, Idle):
             self._connect(self._resolve("connect", address))
         else:
+            self._resolve("connect", address)
             file.state.refuse("connect")
 
     def _connect(self, place: Place) -> None:
@@ -211,7 +119,7 @@ class Virtual:
         try:
             if file.family == AF_UNIX:
                 place = places.locate_path(place)
-            became = file.state.connect(reached(place), deadline_after(self.timeout))
+            became = file.state.connect(reached(place), self.timeout)
         except NobodyThere:
             raise ElsewhereError(nobody_there=True) from None
         self.number = file.adopt(became.read_fd, became.state)
@@ -243,148 +151,23 @@ class Virtual:
         if isinstance(address, tuple) and len(address) == 2 and address[0] is None:
             state.connect(None)
             return
-        place = self._destination("connect", address)
+        place = self.destination("connect", address)
         if self.file.family == AF_UNIX:
             place = places.locate_path(place)
             if places.find(place) is None:
                 raise failure(errno.ECONNREFUSED)
-        elif self.file.bound is None:
-            self._bind_somewhere()
         state.connect(place)
 
-    def _destination(self, call: str, address: Any) -> Place:
+    def destination(self, call: str, address: Any) -> Place:
         place = reached(self._resolve(call, address))
         if place.port == _RESOLVER and self.file.bound is None and places.find(place) is None:
             raise ElsewhereError
+        if self.file.family != AF_UNIX and self.file.bound is None:
+            self._bind_somewhere()
         return place
 
     def shutdown(self, how: int, /) -> None:
         self.file.state.shutdown(self.fileno(), how)
-
-    # Receiving
-
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        if bufsize < 0:
-            raise ValueError("negative buffersize in recv")
-        if flags & _SPECIAL:
-            return self._receive(bufsize, flags).data
-        try:
-            return self.file.state.read(self.number, bufsize)
-        except BlockingIOError:
-            if self.timeout == 0:
-                raise
-        return self._patiently(lambda: self.file.state.read(self.number, bufsize), READABLE)
-
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        view = arguments.writable(buffer, nbytes, "recv_into")
-        if flags & _SPECIAL:
-            return arguments.fill(view, self._receive(view.nbytes, flags))
-        try:
-            return self.file.state.read_into(self.number, view)
-        except BlockingIOError:
-            if self.timeout == 0:
-                raise
-        return self._patiently(lambda: self.file.state.read_into(self.number, view), READABLE)
-
-    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
-        if bufsize < 0:
-            raise ValueError("negative buffersize in recvfrom")
-        message = self._receive(bufsize, flags)
-        return message.data, message.address
-
-    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
-        view = arguments.writable(buffer, nbytes, "recvfrom_into")
-        message = self._receive(view.nbytes, flags)
-        return arguments.fill(view, message), message.address
-
-    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
-        if bufsize < 0:
-            raise ValueError("negative buffer size in recvmsg()")
-        arguments.check_room(ancbufsize)
-        message = self._receive(bufsize, flags)
-        return message.data, [], message.flags, message.address
-
-    def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> tuple[int, list[Any], int, Any]:
-        views = [
-            arguments.writable(buffer, 0, "recvmsg_into") for buffer in arguments.iterable(buffers, "recvmsg_into", 1)
-        ]
-        arguments.check_room(ancbufsize)
-        message = self._receive(sum(view.nbytes for view in views), flags)
-        left = memoryview(message.data)
-        for view in views:
-            count = min(len(left), view.nbytes)
-            view[:count], left = left[:count], left[count:]
-        return len(message.data), [], message.flags, message.address
-
-    def _receive(self, size: int, flags: int) -> Message:
-        if index(flags) & MSG_OOB:
-            raise failure(errno.EINVAL)
-        is_peek = bool(flags & MSG_PEEK)
-        message = self._patiently(lambda: self.file.state.receive(self.fileno(), size, peek=is_peek), READABLE, flags)
-        if flags & MSG_WAITALL and not is_peek and self.file.kind == SOCK_STREAM:
-            return self._receive_rest(message, size, flags)
-        return message
-
-    def _receive_rest(self, message: Message, size: int, flags: int) -> Message:
-        data, piece = bytearray(message.data), message.data
-        while piece and len(data) < size:
-            left = size - len(data)
-            piece = self._patiently(lambda: self.file.state.read(self.number, left), READABLE, flags)  # noqa: B023
-            data += piece
-        return message._replace(data=bytes(data))
-
-    # Sending
-
-    def send(self, data: Buffer, flags: int = 0, /) -> int:
-        try:
-            return self.file.state.write(data)
-        except BlockingIOError:
-            if self.timeout == 0 or flags & MSG_DONTWAIT:
-                raise
-        return self._patiently(lambda: self.file.state.write(data), WRITABLE, flags)
-
-    def sendall(self, data: Buffer, flags: int = 0, /) -> None:
-        view = memoryview(data).cast("B")
-        deadline = deadline_after(self.timeout)
-        while True:
-            try:
-                view = view[self.file.state.write(view) :]
-                if not view:
-                    return
-            except BlockingIOError:
-                if self.timeout == 0 or flags & MSG_DONTWAIT:
-                    raise
-                self._wait(WRITABLE, deadline)
-
-    def sendto(self, data: Buffer, *args: Any) -> int:
-        if not 1 <= len(args) <= 2:
-            raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(args)} given)")
-        flags = args[0] if len(args) == 2 else 0
-        return self._send_to(arguments.readable(data), args[-1], index(flags))
-
-    def _send_to(self, data: Buffer, address: Any, flags: int) -> int:
-        self._check_open()
-        state = self.file.state
-        if not isinstance(state, Datagram):
-            return self._patiently(lambda: state.write_to(data, address), WRITABLE, flags)
-        place = self._destination("sendto", address)
-        if self.file.family == AF_UNIX:
-            place = places.locate_path(place)
-        elif self.file.bound is None:
-            self._bind_somewhere()
-        return self._patiently(lambda: state.send_to(data, place), WRITABLE, flags)
-
-    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        pieces = [arguments.readable(piece) for piece in arguments.iterable(buffers, "sendmsg", 1)]
-        messages = [arguments.control(item) for item in arguments.iterable(ancdata, "sendmsg", 2)]
-        index(flags)
-        if messages:
-            raise failure(errno.EOPNOTSUPP)
-        if address is not None:
-            return self._send_to(b"".join(bytes(piece) for piece in pieces), address, flags)
-        if not pieces:
-            return 0
-        return self._patiently(lambda: self.file.state.write_all_of(pieces), WRITABLE, flags)
 
 
 def make(family: int, kind: int, protocol: int) -> Virtual | None:

@@ -28,6 +28,7 @@ sys.path.insert(0, HERE)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))  # for the servers
 
 import contestants
+import sockets
 import suite
 from contestants import BASELINE, OURS, Action, Contestant, Send
 
@@ -39,6 +40,7 @@ MIB = 1024 * 1024
 THREADS, REQUESTS_A_THREAD = 8, 25
 IN_THREADS = f"{THREADS} threads x {REQUESTS_A_THREAD} requests of 20 ms"
 SUITES = f"{suite.TESTS} tests of {suite.REQUESTS} GETs, each test"
+LOOPBACK = "loopback, GET and 16 MiB"
 
 Table = dict[str, float]  # seconds by contestant
 
@@ -83,6 +85,7 @@ def sections(rounds: int, requests: int) -> dict[str, Callable[[], Table]]:
         "start, FastAPI": lambda: measure_starts(contestants.FASTAPI, rounds),
         IN_THREADS: lambda: measure_threads(flask),
         SUITES: lambda: measure_suites(max(1, rounds // 5)),
+        LOOPBACK: lambda: sockets.measure(rounds, requests) if contestants.sockets_allowed() else {},
     }
 
 
@@ -206,6 +209,11 @@ def print_goals(tables: Mapping[str, Table]) -> None:
     if SUITES in tables:
         [new_client, kept_client] = (tables[SUITES][name] for name in (suite.NEW_CLIENT, suite.KEPT_CLIENT))
         print_goal(f"{SUITES}: {suite.NEW_CLIENT}, / {suite.KEPT_CLIENT}", new_client / kept_client, 1.5)
+    for name, seconds in tables.get(LOOPBACK, {}).items():
+        line, _, kind = name.rpartition(", ")
+        if kind == "virtual":
+            most = 1.5 if line.endswith("child") else 1.0
+            print_goal(f"loopback, {line}, / real", seconds / tables[LOOPBACK][f"{line}, real"], most)
     if IN_THREADS in tables:
         print_goal(f"{IN_THREADS}, seconds", tables[IN_THREADS][OURS], 0.6)
 
