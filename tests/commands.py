@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,21 +40,29 @@ def as_warm(command: list[str]) -> tuple[list[str], str | None] | None:
     return (command[2:], profile) if command[: len(MODULE)] == MODULE else None
 
 
-def run(command: list[str], stdin: bytes = b"", *, folder: Path = TESTS, env: dict[str, str] | None = None) -> Outcome:
-    """Run a command with its streams in pipes; `MODULE` in a fork of what has imported it, its streams in files."""
+def call(command: list[str], streams: list[str], folder: Path, env: dict[str, str] | None) -> int:
+    """Run a command, `MODULE` in a fork, with its three streams in these files; return its code."""
     known = as_warm(command)
     if known is not None:
-        with tempfile.TemporaryDirectory() as streams:
-            paths = [Path(streams, name) for name in ("stdin", "stdout", "stderr")]
-            for path, content in zip(paths, (stdin, b"", b""), strict=True):
-                path.write_bytes(content)
-            code = warm.start("the command line").run(*known, [*map(str, paths)], folder, environment(env), LIMIT)
-            stdout, stderr = (path.read_bytes() for path in paths[1:])
-        return Outcome(code, stdout.decode("utf-8", "surrogateescape"), stderr.decode())
-    done = subprocess.run(
-        command, check=False, input=stdin, capture_output=True, cwd=folder, env=environment(env), timeout=LIMIT
-    )
-    return Outcome(done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode())
+        return warm.start("the command line").run(*known, streams, folder, environment(env), LIMIT)
+    with ExitStack() as stack:
+        stdin, stdout, stderr = (
+            stack.enter_context(open(path, mode)) for path, mode in zip(streams, ("rb", "ab", "ab"), strict=True)
+        )
+        return subprocess.call(
+            command, stdin=stdin, stdout=stdout, stderr=stderr, cwd=folder, env=environment(env), timeout=LIMIT
+        )
+
+
+def run(command: list[str], stdin: bytes = b"", *, folder: Path = TESTS, env: dict[str, str] | None = None) -> Outcome:
+    """Run a command with its streams in files."""
+    with tempfile.TemporaryDirectory() as directory:
+        streams = [Path(directory, name) for name in ("stdin", "stdout", "stderr")]
+        for path, content in zip(streams, (stdin, b"", b""), strict=True):
+            path.write_bytes(content)
+        code = call(command, [*map(str, streams)], folder, env)
+        stdout, stderr = (path.read_bytes() for path in streams[1:])
+    return Outcome(code, stdout.decode("utf-8", "surrogateescape"), stderr.decode())
 
 
 def read_to_end(master: int) -> str:
@@ -67,16 +76,14 @@ def read_to_end(master: int) -> str:
 
 
 def run_on_terminal(command: list[str], *, stderr: bool = False, env: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run `MODULE` with stdout, or stderr, on a terminal of 80 columns; return the code and its text."""
-    known = as_warm(command)
-    assert known is not None
+    """Run a command with stdout, or stderr, on a terminal of 80 columns; return the code and its text."""
     master, slave = pty.openpty()
     outputs = [os.ttyname(slave), os.devnull]
     streams = [os.devnull, *(reversed(outputs) if stderr else outputs)]
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(read_to_end, master)
         try:
-            code = warm.start("the command line").run(*known, streams, TESTS, environment(env), LIMIT)
+            code = call(command, streams, TESTS, env)
         finally:
             os.close(slave)
         text = reading.result()
