@@ -19,7 +19,6 @@ from socketless.loopback.state import State
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
 
-
 _MOMENT = 0.02  # seconds after which who connects looks whether there is room again: no descriptor tells that
 
 

@@ -21,7 +21,7 @@ _poll = select.poll  # the kernel's own; polling.py puts another one in its plac
 _LARGE = 1 << 20  # /proc/sys/fs/pipe-max-size, where nobody has changed it
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 
-MARK = 0xF7  # the last byte of a pipe that has been ended, see `mark`. UTF-8 has no such byte, so it is rarely a mistake
+MARK = 0xF7  # the last byte of a pipe that has been ended, see `mark`; one that UTF-8 does not have
 _IS_MARKED = 0o100  # the bit of its mode
 
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>

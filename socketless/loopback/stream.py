@@ -114,7 +114,7 @@ class Stream(State):
         return data
 
     def _before_mark(self, fd: int, data: Any) -> Any:
-        """Return what has been read, without the byte that ends a pipe. It ends with that, or with the same by chance."""
+        """Return what has been read, without the byte that ends a pipe, if that is what it ends with."""
         if pipes.unread(fd) or not pipes.is_marked(fd):
             return data
         self._stop_reading(fd)

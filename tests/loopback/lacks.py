@@ -15,7 +15,7 @@ FILED = "a UNIX socket is found by the file that it is named by, not by the path
 LACKS = {
     "binding.file_moves": FILED,
     "binding.kind_of_a_unix_socket-path": "each kind has names of its own, so nobody of the other kind is there",
-    "binding.no_address_of_unix": "an abstract name of nobody's choosing has one letter more or less than Linux gives it",
+    "binding.no_address_of_unix": "an abstract name of nobody's choosing has one letter more or less than Linux's",
     "binding.relative_path": FILED,
     "binding.reuse_after_close": "a port is its listener's: connections do not hold it, and a test may have it sooner",
     "connecting.backlog_is_full-tcp": "a connect that does not wait is let in: no descriptor could tell it of room",
@@ -88,5 +88,7 @@ LACKS = {
 
 def why_not(name: str) -> str | None:
     """Return why virtual sockets fail a check; `None`: they must not."""
-    subject, _, kind = name.rpartition("-")
-    return next((reason for key, reason in LACKS.items() if key == subject or ("-" in key and name.startswith(key))), None)
+    subject = name.rpartition("-")[0]
+    return next(
+        (reason for key, reason in LACKS.items() if key == subject or ("-" in key and name.startswith(key))), None
+    )

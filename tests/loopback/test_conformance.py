@@ -21,9 +21,6 @@ from support import nothing_leaks
 if sys.platform != "linux":
     pytest.skip("what is asserted here is what Linux does", allow_module_level=True)
 
-pytestmark = pytest.mark.unfinished
-
-
 A_WHILE = 5.0  # seconds, for a check that hangs since it cannot pass
 
 
@@ -51,7 +48,7 @@ def virtual() -> Iterator[None]:
             loopback.uninstall()
 
 
-@pytest.fixture(scope="module", params=[pytest.param("real", marks=pytest.mark.redundant), "virtual"])
+@pytest.fixture(scope="module", params=[pytest.param("real", marks=pytest.mark.slow), "virtual"])
 def sockets(request: pytest.FixtureRequest) -> Iterator[str]:
     """The sockets that this process makes for the tests of this module."""
     with virtual() if request.param == "virtual" else real():
