@@ -104,7 +104,7 @@ def resolve(call: str, family: int, kind: int, address: Any) -> Place | None:
     """
     transport = _TRANSPORTS[family, kind]
     if family == AF_UNIX:
-        return _resolve_path(transport, address)
+        return _resolve_path(call, transport, address)
     host, port = _host_and_port(call, family, address)
     number = numeric(family, host)
     if number is None or not is_loopback(number):
@@ -155,8 +155,10 @@ def _literal(family: int, host: str) -> str | None:
         return None
 
 
-def _resolve_path(transport: str, address: Any) -> Place:
-    if not address:
+def _resolve_path(call: str, transport: str, address: Any) -> Place:
+    if isinstance(address, (str, bytes, bytearray)) and not address:
+        if call != "bind":
+            raise failure(errno.EINVAL)
         address = b"\0" + os.urandom(3).hex()[:5].encode()  # unix(7): autobind
     path = address if isinstance(address, str) else bytes(memoryview(_path_like(address)))
     raw = os.fsencode(path) if isinstance(path, str) else path

@@ -73,7 +73,7 @@ class Unaccepted:
         """Whether it has been accepted, or never will be; what was held for that time is given back then."""
         if self._holder >= 0:
             if exists(self._path + ".up"):
-                if pipes.has_reader(self._listener):
+                if pipes.has_other_end(self._listener):
                     return False
                 self.was_hopeless = _remove(self._path + ".up")
                 _remove(self._path + ".down")

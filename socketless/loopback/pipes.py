@@ -133,8 +133,8 @@ def wait(watches: Iterable[tuple[int, int]], deadline: float | None) -> None:
         raise TimeoutError("timed out")
 
 
-def has_reader(fd: int) -> bool:
-    """Whether anybody can still read from the pipe that we have a writing end of."""
+def has_other_end(fd: int) -> bool:
+    """Whether anybody has the other end of the pipe that we have one end of."""
     poll = _poll()
     poll.register(fd, 0)
     return not poll.poll(0)
