@@ -127,15 +127,22 @@ class Options:
             is_known = state.peer_pid and self._family == AF_UNIX
             peer = (state.peer_pid, os.getuid(), os.getgid()) if is_known else (0, -1, -1)
             return _told(struct.pack("3i", *peer), size)
-        if option == SO_PROTOCOL and self._family != AF_UNIX:
-            protocol = IPPROTO_TCP if self._kind == SOCK_STREAM else IPPROTO_UDP
+        if option == SO_PROTOCOL:
+            protocol = protocol or self.protocol
         fixed = {SO_TYPE: self._kind, SO_DOMAIN: self._family, SO_PROTOCOL: protocol, SO_ACCEPTCONN: state.is_listening}
         return None if option not in fixed else _told(int(fixed[option]), size)
+
+    @property
+    def protocol(self) -> int:
+        """The protocol that the kernel chooses for a socket of this kind."""
+        if self._family == AF_UNIX:
+            return 0
+        return IPPROTO_TCP if self._kind == SOCK_STREAM else IPPROTO_UDP
 
     def _check(self, level: int, option: int) -> None:
         if level != SOL_SOCKET and self._family == AF_UNIX:
             raise failure(errno.EOPNOTSUPP)
-        levels = {SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP if self._kind == SOCK_STREAM else IPPROTO_UDP}
+        levels = {SOL_SOCKET, IPPROTO_IP, self.protocol}
         if self._family == AF_INET6:
             levels.add(IPPROTO_IPV6)
         if level not in levels or not 0 < option <= _LAST:

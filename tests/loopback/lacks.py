@@ -10,15 +10,10 @@ DATAGRAM = "a datagram goes into the pipe of who is bound, which knows nothing o
 
 LACKS = {
     "connecting.backlog_is_full-tcp": "a connect that does not wait is let in: no descriptor could tell it of room",
-    "connecting.in_progress_and_refused": "where real sockets are allowed, it becomes one of those, and stays one",
     "datagrams.descriptors_by_datagram-path": DESCRIPTORS,
     "datagrams.descriptors_by_datagram-abstract": DESCRIPTORS,
     "datagrams.only_from_the_peer_of_unix": DATAGRAM,
-    "names.hosts": "a host that cannot be is asked of the resolver",
-    "names.numbers": "SOCK_RAW is not loopback's",
-    "names.what_is_not_found": "a host that cannot be is asked of the resolver",
     "objects.file_of_the_descriptor": NUMBER,
-    "objects.from_a_descriptor-tcp": "a number says nothing of a protocol: proto is 0",
     "objects.numbers_are_reused-tcp": TWO,
     "objects.numbers_are_reused-path": TWO,
     "objects.numbers_are_reused-abstract": TWO,
@@ -31,10 +26,29 @@ LACKS = {
     "transfer.sends_sockets": DESCRIPTORS,
 }
 
+# What they lack where real ones are allowed.
+LACKS_BESIDE_REAL = {
+    "connecting.in_progress_and_refused": "who finds nobody of ours becomes a real socket, and stays one",
+}
 
-def why_not(name: str) -> str | None:
-    """Return why virtual sockets fail a check; `None`: they must not."""
+# What is not on loopback, and so is for a real socket, or for the resolver: where those are refused, it cannot be.
+BEYOND = {
+    "binding.elsewhere",
+    "binding.no_address_of_ip",
+    "binding.no_such_host",
+    "datagrams.names_of_hosts",
+    "datagrams.to_port_0",
+    "loops.unresolved",
+    "names.what_is_not_found",
+    "objects.bare",
+    "objects.kinds_that_cannot_be",
+    "objects.other_families_go_on",
+    "objects.pairs",
+}
+
+
+def why_not(name: str, *, real_too: bool) -> str | None:
+    """Return why virtual sockets fail a check, where there are real ones, too, or not; `None`: they must not."""
     subject = name.rpartition("-")[0]
-    return next(
-        (reason for key, reason in LACKS.items() if key == subject or ("-" in key and name.startswith(key))), None
-    )
+    lacks = LACKS | LACKS_BESIDE_REAL if real_too else LACKS
+    return next((reason for key, reason in lacks.items() if key in (subject, name, name.rstrip("46"))), None)
