@@ -23,6 +23,8 @@ from socketless.loopback import names
 from socketless.loopback.pipes import failure
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 ANY4, ANY6 = "0.0.0.0", "::"
 _LOOPBACK = {AF_INET: "127.0.0.1", AF_INET6: "::1"}
 _ANY = {AF_INET: ANY4, AF_INET6: ANY6}

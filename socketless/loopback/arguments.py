@@ -9,6 +9,8 @@ from typing import Any
 
 from socketless.loopback.state import Message
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 
 def seconds(timeout: Any) -> float | None:
     """Return a time limit."""

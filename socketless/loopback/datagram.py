@@ -15,6 +15,8 @@ from socketless.loopback.places import Bound
 from socketless.loopback.state import Buffer, Message, State
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _LARGEST = {AF_UNIX: packets.LARGEST_OF_UNIX, AF_INET: 65507, AF_INET6: 65527}
 
 _MOST_WAITING = 1024  # datagrams

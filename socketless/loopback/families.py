@@ -6,6 +6,8 @@ import os
 from _socket import AF_INET, AF_INET6, AF_UNIX
 from collections.abc import Collection
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 VARIABLE = "SOCKETLESS_LOOPBACK_FAMILIES"  # of the environment, for the processes that are started
 
 _NAMES = {"inet": {AF_INET, AF_INET6}, "unix": {AF_UNIX}}

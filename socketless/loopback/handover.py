@@ -25,6 +25,8 @@ from socketless.loopback import folder, pipes, records
 from socketless.loopback.pipes import close_all, make_pipe
 from socketless.loopback.system import exists, os, read_file, write_file
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
 

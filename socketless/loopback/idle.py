@@ -21,6 +21,8 @@ from socketless.loopback.state import Buffer, Message, State
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _MOMENT = 0.02  # seconds after which who connects looks whether there is room again: no descriptor tells that
 
 

@@ -14,6 +14,8 @@ from socketless.loopback.openfile import OpenFile
 from socketless.loopback.places import Bound
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _KINDS = {
     "tcp": SOCK_STREAM,
     "udp": SOCK_DGRAM,

@@ -15,6 +15,8 @@ from socketless.loopback.state import Accepted, State
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _NOBODY = ""  # the token of a record that only wakes who waits
 
 

@@ -31,6 +31,8 @@ from _socket import (
 )
 from typing import Any
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 # IPv4 comes first: most servers that tests start listen there alone, and a refusal on the way costs time.
 _HOSTS = {AF_INET: "127.0.0.1", AF_INET6: "::1"}
 _NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}

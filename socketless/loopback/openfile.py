@@ -35,6 +35,8 @@ from socketless.loopback.state import State
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _files: dict[Identity, OpenFile] = {}  # every one that has a number
 _closing: set[OpenFile] = set()  # those whose numbers are closed once nobody uses them any more
 _STREAMS = {SOCK_STREAM: Stream, SOCK_SEQPACKET: PacketStream, SOCK_DGRAM: PairedDatagram}

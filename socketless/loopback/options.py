@@ -51,6 +51,8 @@ from socketless.loopback.pipes import failure
 from socketless.loopback.state import State
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 Key = tuple[int, int]
 Value = int | bytes
 

@@ -15,6 +15,8 @@ from socketless.loopback.state import Buffer, Message
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os, read_file, write_file
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _INLINE, _FILE, _NUDGE = range(3)
 _MSG_TRUNC = 0x20
 LARGEST_OF_UNIX = 212960

@@ -15,6 +15,8 @@ from time import monotonic
 
 from socketless.loopback.system import fcntl, os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT
 
 _poll = select.poll  # the kernel's own; polling.py puts another one in its place

@@ -19,6 +19,8 @@ from socketless.loopback.addresses import ANY4, ANY6, Place
 from socketless.loopback.pipes import failure
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 EPHEMERAL = range(32768, 61000)  # the ports that Linux gives away
 _LISTENS = 0o100  # the bit of the FIFO's mode
 _SOMAXCONN = 4096

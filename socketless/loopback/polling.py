@@ -17,6 +17,8 @@ from socketless.loopback import openfile, pipes
 from socketless.loopback.openfile import OpenFile
 from socketless.loopback.patches import Patches
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _OUT, _HUP, _ERR = select.POLLOUT, select.POLLHUP, select.POLLERR
 _WRITING = _OUT | select.POLLWRNORM | select.POLLWRBAND
 _HOW = 1 << 31 | 1 << 30  # EPOLLET, EPOLLONESHOT: how it is told

@@ -20,6 +20,8 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from socketless.loopback.pipes import failure
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 Buffer = Any  # bytes, or whatever has the buffer interface: typing cannot say that before Python 3.12
 
 

@@ -33,6 +33,8 @@ from socketless.loopback.places import Bound
 from socketless.loopback.state import Buffer, Message, State
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _sendfile = os.sendfile  # socket_module.py puts another one in its place
 not_forking = RLock()  # held while an end of a pipe is given up, and by who forks: a child would have it still
 _IOV_MAX = 1024  # <limits.h>; sysconf() is refused in some sandboxes
