@@ -115,6 +115,14 @@ def resolve(call: str, family: int, kind: int, address: Any) -> Place | None:
     return Place(transport, str(port), number, AF_INET6 if ":" in number else AF_INET)
 
 
+def check_shape(call: str, family: int, address: Any) -> None:
+    """Raise what is wrong with an address that nothing will be sent to."""
+    if family != AF_UNIX:
+        _host_and_port(call, family, address)
+    elif not isinstance(address, str):
+        _path_like(address)
+
+
 def _host_and_port(call: str, family: int, address: Any) -> tuple[str, int]:
     if not isinstance(address, tuple):
         raise TypeError(f"{call}(): {_FAMILY_NAMES[family]} address must be tuple, not {type(address).__name__}")

@@ -26,6 +26,14 @@ def seconds(timeout: Any) -> float | None:
     return seconds
 
 
+def number(value: Any) -> int:
+    """Return a number that C has room for in an `int`."""
+    converted = index(value)
+    if not -0x80000000 <= converted <= 0x7FFFFFFF:
+        raise OverflowError("Python int too large to convert to C int")
+    return converted
+
+
 def readable(data: Any) -> memoryview:
     """Return the bytes of a buffer."""
     try:

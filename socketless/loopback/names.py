@@ -174,7 +174,8 @@ def getnameinfo(address: Any, flags: int) -> tuple[str, str]:
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
         return _socket.getnameinfo(address, flags)
     number = _number(address[0])
-    if number is None or number[1] not in _HOSTS.values() or (not flags & NI_NUMERICSERV and address[1]):
+    is_wrong = any(not 0 <= flow <= 0xFFFFF for flow in address[2:3])  # for C to say
+    if is_wrong or number is None or number[1] not in _HOSTS.values() or (not flags & NI_NUMERICSERV and address[1]):
         return _socket.getnameinfo(address, flags)
     return (number[1] if flags & NI_NUMERICHOST else "localhost", str(address[1]))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import select
 import selectors
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -21,7 +20,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 _OUT, _HUP, _ERR = select.POLLOUT, select.POLLHUP, select.POLLERR
 _WRITING = _OUT | select.POLLWRNORM | select.POLLWRBAND
-_HOW = 1 << 31 | 1 << 30  # EPOLLET, EPOLLONESHOT: how it is told
+_EPOLLET, _EPOLLONESHOT = 1 << 31, 1 << 30
+_HOW = _EPOLLET | _EPOLLONESHOT  # how it is told
 _DEFAULT_POLL = select.POLLIN | select.POLLPRI | select.POLLOUT
 _DEFAULT_EPOLL = _DEFAULT_POLL
 
@@ -121,7 +121,15 @@ class _Both:
             else:
                 number = fd
             found[number] = found.get(number, 0) | event
+            if self._asked.get(number, 0) & _EPOLLET:
+                found[number] |= self._ready_now(number)
         return list(found.items())
+
+    def _ready_now(self, number: int) -> int:
+        """Return all that a socket is ready for: who is told of edges is told of it at each."""
+        asked, poll = self._asked[number], Poll()
+        poll.register(number, asked & ~_HOW)
+        return next((event for _, event in poll.poll(0)), 0)
 
     def _hung_up_as_well(self, number: int) -> int:
         return 0 if pipes.has_other_end(number) else self._hung_up(number, 0) & (_HUP | _ERR)
@@ -135,7 +143,16 @@ class _Both:
 
 
 def _number(fd: Any) -> int:
-    return fd if isinstance(fd, int) else int(fd.fileno())
+    """Return the number that C would take this for, with its errors."""
+    if not isinstance(fd, int):
+        if not hasattr(fd, "fileno"):
+            raise TypeError("argument must be an int, or have a fileno() method.")
+        fd = fd.fileno()
+        if not isinstance(fd, int):
+            raise TypeError("fileno() returned a non-integer")
+    if fd < 0:
+        raise ValueError(f"file descriptor cannot be a negative integer ({fd})")
+    return fd
 
 
 def _writer(file: OpenFile | None, events: int) -> int | None:
@@ -229,24 +246,14 @@ class _Select:
     """As `select.select()`; an object, so that it can be an attribute of a class, as it is in `selectors`."""
 
     def __call__(self, rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) -> tuple[Any, Any, Any]:
-        writers = list(wlist)
-        watched: list[Any] = []
-        origins: dict[int, list[Any]] = {}
-        for one in writers:
-            file = openfile.find(_number(one))
-            if _never_writes(file):
-                continue
-            writer = _writer(file, _OUT)
-            watched.append(one if writer is None else writer)
-            if writer is not None:
-                origins.setdefault(writer, []).append(one)
-        readable, writable, exceptional = _real_select(rlist, watched, xlist, timeout)
-        return readable, list(_original(writable, origins)), exceptional
-
-
-def _original(found: Iterable[Any], origins: dict[int, list[Any]]) -> Iterable[Any]:
-    for one in found:
-        yield from origins.get(one, (one,)) if isinstance(one, int) else (one,)
+        originals: dict[int, list[Any]] = {}  # by what is watched
+        for one in wlist:
+            number = _number(one)
+            file = openfile.find(number)
+            if not _never_writes(file):
+                originals.setdefault(_writer(file, _OUT) or number, []).append(one)
+        readable, writable, exceptional = _real_select(rlist, list(originals), xlist, timeout)
+        return readable, [one for found in writable for one in originals[found]], exceptional
 
 
 def patch(patches: Patches) -> None:

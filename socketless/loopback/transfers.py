@@ -8,7 +8,7 @@ from operator import index
 from typing import Any
 
 from socketless.loopback import arguments, places
-from socketless.loopback.addresses import Place
+from socketless.loopback.addresses import Place, check_shape
 from socketless.loopback.datagram import Datagram
 from socketless.loopback.pipes import READABLE, WRITABLE, failure
 from socketless.loopback.state import Buffer, Message
@@ -148,6 +148,7 @@ class Transfers(Waiting):
         self.check_open()
         datagram = self.file.state
         if not isinstance(datagram, Datagram):
+            check_shape("sendto", self.file.family, address)  # or else, nobody looks at it
             return self.patiently(lambda state, _: state.write_to(data, address), WRITABLE, flags)
         place = self.destination("sendto", address)
         if self.file.family == AF_UNIX:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, SOCK_STREAM, getdefaulttimeout
-from operator import index
 from typing import Any
 
-from socketless.loopback import families, idle, places
+from socketless.loopback import arguments, families, idle, places
 from socketless.loopback.addresses import Place, reached, resolve
 from socketless.loopback.datagram import Datagram
 from socketless.loopback.idle import Idle, NobodyThere
@@ -80,15 +79,14 @@ class Virtual(Transfers):
 
     def listen(self, backlog: int = 128, /) -> None:
         self.check_open()
-        if index(backlog) > 0x7FFFFFFF:
-            raise OverflowError("Python int too large to convert to C int")
+        backlog = arguments.number(backlog)
         state = self.file.state
         if isinstance(state, Listening):
-            state.listen(index(backlog))
+            state.listen(backlog)
         elif isinstance(state, Idle):
             if self.file.bound is None and self.file.family != AF_UNIX:
                 self._bind_somewhere()
-            became = state.listen(index(backlog))
+            became = state.listen(backlog)
             self.number = self.file.adopt(became.read_fd, became.state)
         else:
             state.refuse("listen")
@@ -170,7 +168,7 @@ class Virtual(Transfers):
         return place
 
     def shutdown(self, how: int, /) -> None:
-        self.file.state.shutdown(self.fileno(), how)
+        self.file.state.shutdown(self.fileno(), arguments.number(how))
 
 
 def make(family: int, kind: int, protocol: int) -> Virtual | None:
