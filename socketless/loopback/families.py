@@ -10,7 +10,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 # Of the environment, for the processes that are started.
 VARIABLE = "SOCKETLESS_LOOPBACK_FAMILIES"
-_ALONE = "SOCKETLESS_LOOPBACK_ONLY"
+ALONE = "SOCKETLESS_LOOPBACK_ONLY"
 
 _NAMES = {"inet": {AF_INET, AF_INET6}, "unix": {AF_UNIX}}
 
@@ -41,9 +41,9 @@ def choose_none() -> None:
 
 def forbid_real() -> None:
     """Let nobody of this process, or of those that it starts, even try a real socket: it might be killed for that."""
-    os.environ[_ALONE] = "1"
+    os.environ[ALONE] = "1"
 
 
 def are_real_forbidden() -> bool:
     """Whether nobody may."""
-    return bool(os.environ.get(_ALONE))
+    return bool(os.environ.get(ALONE))

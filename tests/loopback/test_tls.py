@@ -44,10 +44,3 @@ def test_data_is_unread() -> None:
         client.close()
         with pytest.raises(ConnectionResetError):
             server.recv(1)
-
-
-def test_a_name_that_cannot_be() -> None:
-    """Where there is no TLS object, there is nothing to close."""
-    one, other = socket.socketpair()
-    with one, other, pytest.raises(ValueError, match="start with a leading dot"):
-        of_client().wrap_socket(one, server_hostname=".localhost")
