@@ -51,7 +51,7 @@ def virtual() -> Iterator[None]:
             loopback.uninstall()
 
 
-@pytest.fixture(scope="module", params=[pytest.param("real", marks=pytest.mark.redundant), "virtual"])
+@pytest.fixture(scope="module", params=[pytest.param("real", marks=pytest.mark.slow), "virtual"])
 def sockets(request: pytest.FixtureRequest) -> Iterator[str]:
     """The sockets that this process makes for the tests of this module."""
     with virtual() if request.param == "virtual" else real():

@@ -165,7 +165,7 @@ def players(kind: str) -> Iterator[tuple[Player, Player]]:
         player.close()
 
 
-@pytest.mark.redundant
+@pytest.mark.slow
 @pytest.mark.xfail(reason="readiness of who is not connected, and of copies that one selector watches; see lacks.py")
 @pytest.mark.parametrize("datagrams", [False, True], ids=["streams", "datagrams"])
 def test_sequences(players: tuple[Player, Player], kind: str, datagrams: bool) -> None:
