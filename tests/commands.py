@@ -32,11 +32,11 @@ def environment(env: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def as_warm(command: list[str]) -> tuple[list[str], str | None] | None:
-    """Return what follows `python -m` and the profile of a command, if it is `MODULE`, under a profile or none."""
+    """Return what follows `python` and the profile of a command, if it is `MODULE`, under a profile or none."""
     profile = None
     if command[:2] == [sys.executable, str(Path(nosock.__file__).resolve())]:
         profile, command = command[2], command[3:]
-    return (command[2:], profile) if command[: len(MODULE)] == MODULE else None
+    return (command[1:], profile) if command[: len(MODULE)] == MODULE else None
 
 
 def run(command: list[str], stdin: bytes = b"", *, folder: Path = TESTS, env: dict[str, str] | None = None) -> Outcome:
