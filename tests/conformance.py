@@ -594,9 +594,12 @@ def body_that_is_no_bytes(client: Client) -> None:
         assert notes_on(client, token)[0] == "disconnected"
 
 
+LARGE = 16  # MiB
+
+
 def large() -> Iterator[bytes]:
-    """Yield 64 MiB, each MiB another."""
-    return (bytes([number]) * MIB for number in range(64))
+    """Yield more than all buffers on the way hold together, each MiB another."""
+    return (bytes([number]) * MIB for number in range(LARGE))
 
 
 LARGE_CRC = reduce(lambda crc, chunk: zlib.crc32(chunk, crc), large(), 0)
@@ -611,18 +614,18 @@ def size_and_crc(chunks: Iterable[bytes]) -> tuple[int, int]:
 
 @check
 def large_bodies_both_ways(client: Client) -> None:
-    """64 MiB go each way at once, in step or not."""
+    """Large bodies go each way at once, in step or not."""
     for content in (client.body(large()), b"".join(large())):
         with client.stream("POST", f"/stream/echo?size={MIB}", content=content) as stream:
-            assert size_and_crc(stream.chunks) == (64 * MIB, LARGE_CRC)
-    url = f"/stream/answer_first?chunks=64&size={MIB}"
+            assert size_and_crc(stream.chunks) == (LARGE * MIB, LARGE_CRC)
+    url = f"/stream/answer_first?chunks={LARGE}&size={MIB}"
     source = Source(large())
     with client.stream("POST", url, content=client.body(source)) as stream:
         size = 0
-        while size < 64 * MIB:
+        while size < LARGE * MIB:
             size += len(next(stream.chunks))
             assert source.taken == 0
-        assert b"".join(stream.chunks) == b"%d %d" % (64 * MIB, LARGE_CRC)
+        assert b"".join(stream.chunks) == b"%d %d" % (LARGE * MIB, LARGE_CRC)
 
 
 @check

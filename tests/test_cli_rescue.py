@@ -120,5 +120,7 @@ def test_own_sitecustomize(project: Path) -> None:
     done = run(
         [*RESCUE, sys.executable, "-c", "import own, sitecustomize; print(own.name, sitecustomize.__file__)"],
         env={"PYTHONPATH": str(project / "site")},
+        afresh=True,
     )
-    assert done == (0, f"customized\nown {project / 'site' / 'sitecustomize.py'}\n", "")
+    # It is that of the command line's own process, too.
+    assert done == (0, f"customized\ncustomized\nown {project / 'site' / 'sitecustomize.py'}\n", "")

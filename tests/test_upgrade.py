@@ -40,6 +40,9 @@ HOST = "ws://example.org"
 
 Check = Callable[..., Awaitable[Any]]
 
+# Each library meets each moment, each either by a transport or under the switch.
+pytestmark = pytest.mark.one_in(2, "library", "moment", "either")
+
 
 # Six ways to do the same
 

@@ -78,6 +78,7 @@ each_client = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.one_in(2, "path", "name")
 @pytest.mark.parametrize(("path", "ending"), [("/exit", "exited with code 7"), ("/kill", "was killed by SIGKILL")])
 @each_client
 def test_worker_dies_in_a_request(start: Callable[..., IpcProcess], name: str, path: str, ending: str) -> None:
