@@ -60,6 +60,8 @@ _INSTEAD = {
 class _Transport(Carrier):
     # What the sync and the async transport share: everything but the waiting.
 
+    _is_lenient = False
+
     if not TYPE_CHECKING:  # or a type checker would let every name pass
 
         def __getattr__(self, name: str) -> Any:
@@ -92,6 +94,7 @@ class _Transport(Carrier):
             root_path=self.root_path,
             client=self.client,
             more_body=more_body,
+            is_lenient=self._is_lenient,
         )
 
     def _response(

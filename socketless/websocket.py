@@ -273,6 +273,7 @@ def session_of(worker: Worker, request: Any, *, root_path: str, client: tuple[st
         headers=request.headers.raw,
         root_path=root_path,
         client=client,
+        is_lenient=True,
     )
     return WebSocketSession(worker, message, request.extensions["timeout"].get("read"))
 

@@ -93,7 +93,7 @@ class IpcAdapter(Carrier, BaseAdapter):
         except InvalidRequest as error:
             if not _is_sent(request, message):
                 raise head_error(error, request) from None
-            return _raw_response(request, message, _refusal(error), close=ExitStack(), drop=ExitStack())
+            return _raw_response(request, message, _refusal(message, error), close=ExitStack(), drop=ExitStack())
         except SocketlessError as error:
             raise head_error(error, request) from error.__cause__
         finally:
@@ -181,10 +181,10 @@ def _is_sent(request: PreparedRequest, message: messages.Request) -> bool:
     return False
 
 
-def _refusal(error: InvalidRequest) -> messages.Response:
+def _refusal(message: messages.Request, error: InvalidRequest) -> messages.Response:
     text = f"{error}\n".encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
-    return messages.Response(400, "Bad Request", headers, text)
+    return messages.Response(400, "Bad Request", headers, b"" if message.method == "HEAD" else text)
 
 
 def _host(url: SplitResult) -> str:

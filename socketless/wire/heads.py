@@ -6,9 +6,11 @@ What is said of a request are the words of h11, which httpx writes its requests 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 
 from socketless.errors import InvalidRequest
-from socketless.wire.messages import RawHeaders, Request
+from socketless.wire.messages import Request
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -35,7 +37,7 @@ def is_value(value: bytes) -> bool:
     return _is_value(value) is not None
 
 
-def content_length(headers: RawHeaders) -> int | None:
+def content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     """Return what Content-Length says of the body; `None` if nothing does, or another header (RFC 9112, section 6.3).
 
     Raises:
@@ -68,6 +70,8 @@ def _check_framing(lengths: set[bytes], codings: list[bytes]) -> None:
 def check_request(request: Request) -> int | None:
     """Refuse a request whose head no client would write, or no server read. Nothing of it must have been sent.
 
+    A lenient one may have white space around a value, and another Content-Length than its body has.
+
     Returns:
         How many bytes the body has by its head; `None`: as many as come.
 
@@ -76,8 +80,7 @@ def check_request(request: Request) -> int | None:
     """
     try:
         _check_line(request.method, request.raw_target)
-        _check_fields(request.headers)
-        length = content_length(request.headers)
+        length = _check_fields(tuple(request.headers), is_lenient=request.is_lenient)
         if not request.more_body:
             check_length(len(request.body), length, is_complete=True)
     except IllegalHead as error:
@@ -92,17 +95,19 @@ def _check_line(method: str, target: bytes) -> None:
         raise IllegalHead("Illegal target characters")
 
 
-def _check_fields(headers: RawHeaders) -> None:
+@lru_cache(maxsize=64)  # a client's headers are mostly the same from one request to the next
+def _check_fields(headers: tuple[tuple[bytes, bytes], ...], *, is_lenient: bool) -> int | None:
     has_host = False
     for name, value in headers:
         if _is_token(name) is None:
             raise IllegalHead(f"Illegal header name {name!r}")
-        if _is_sent_value(value) is None:
+        if _is_sent_value(value.strip(b" \t") if is_lenient else value) is None:
             raise IllegalHead(f"Illegal header value {value!r}")
         if len(name) == 4 and name.lower() == b"host":
             if has_host:
                 raise IllegalHead("Found multiple Host: headers")
             has_host = True
+    return None if is_lenient else content_length(headers)
 
 
 def check_length(size: int, length: int | None, *, is_complete: bool) -> None:

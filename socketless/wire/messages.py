@@ -79,6 +79,7 @@ class Request:
     client: tuple[str, int] | None = None
     more_body: bool = False
     context: Context | None = None  # what the app runs in; only between threads
+    is_lenient: bool = False  # lengths that are wrong pass, and a final 1xx, as with Starlette's TestClient
 
     @property
     def is_websocket(self) -> bool:

@@ -41,6 +41,7 @@ class WebSocketExchange(Exchange):
         self._label = request.label
         self._max_body_bytes = max_body_bytes
         self._denial_size = 0
+        self._denial_length: int | None = None  # what Content-Length says
         self._denial: tuple[int, RawHeaders] | None = None  # not sent yet
         super().__init__(writer)
 
@@ -128,12 +129,16 @@ class WebSocketExchange(Exchange):
         elif kind == "websocket.send":
             crossing = _check_data(event)
         elif kind == "websocket.http.response.start":
-            self._denial = check_status(event.get("status"), kind), check_headers(event.get("headers", ()), kind)
+            headers = check_headers(event.get("headers", ()), kind)
+            status, self._denial_length = check_status(event.get("status"), kind), bodies.content_length(headers)
+            bodies.check_final(status)
+            self._denial = status, headers
             return None
         else:
             body = check_body(event.get("body", b""), kind)
             self._denial_size += len(body)
             bodies.check_size(self._denial_size, self._max_body_bytes, self._label)
+            bodies.check_length(self._denial_size, self._denial_length, is_complete=not event.get("more_body"))
             return self._denial_message(body)
         return messages.Event({"type": kind, **crossing})
 

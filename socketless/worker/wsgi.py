@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import re
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from werkzeug.test import EnvironBuilder
 
 from socketless.errors import AppProtocolError
 from socketless.genuine import is_green
+from socketless.wire import heads
 from socketless.wire.channel import Channel
 from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import (
@@ -41,6 +43,8 @@ from socketless.worker.failures import failed, is_disconnection
 from socketless.worker.wsgi_exchange import Exchange
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+
+_is_status = re.compile(r"([0-9]{3})(?: ([\t\x20-\x7e\x80-\xff]*))?").fullmatch  # RFC 9112, section 4
 
 App = Callable[[dict[str, Any], Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
 
@@ -165,6 +169,7 @@ class _Answer:
     def __init__(self, request: Request, exchange: Exchange, max_body_bytes: int | None) -> None:
         self._label = request.label
         self._method = request.method
+        self._is_lenient = request.is_lenient
         self._bodiless = False
         self._exchange = exchange
         self._max_body_bytes = max_body_bytes
@@ -188,10 +193,12 @@ class _Answer:
         elif self._started is not None:
             raise AppProtocolError("the WSGI app called start_response() twice without exc_info (PEP 3333)")
         code, reason = _parse_status(status)
+        if not self._is_lenient:
+            bodies.check_final(code)
         raw_headers = _encode_headers(headers)
+        self._length = bodies.content_length(raw_headers)
         self._started = code, reason, raw_headers
         self._bodiless = is_bodiless(self._method, code)
-        self._length = bodies.content_length(raw_headers)
         return self.write
 
     def take_all(self, iterable: Any) -> None:
@@ -254,11 +261,10 @@ class _Answer:
 
 
 def _parse_status(status: Any) -> tuple[int, str]:
-    if isinstance(status, str):
-        code, _, reason = status.partition(" ")
-        if len(code) == 3 and code.isascii() and code.isdigit() and not _unprintable(reason):
-            return int(code), reason
-    raise AppProtocolError(f"the WSGI app's status is {status!r}; PEP 3333 wants a string like '200 OK'")
+    match = _is_status(status) if isinstance(status, str) else None
+    if match is None:
+        raise AppProtocolError(f"the WSGI app's status is {status!r}; PEP 3333 wants a string like '200 OK'")
+    return int(match[1]), match[2] or ""
 
 
 def _encode_headers(headers: Any) -> RawHeaders:
@@ -268,20 +274,17 @@ def _encode_headers(headers: Any) -> RawHeaders:
     for header in headers:
         try:
             name, value = header
-            if not name or _unprintable(name) or _unprintable(value):
-                raise ValueError("control character")
+            raw_name, raw_value = name.encode("latin-1"), value.encode("latin-1")
+            if not heads.is_token(raw_name) or not heads.is_value(raw_value):
+                raise ValueError("illegal characters")
             # White space around a value is no part of it (RFC 9110, section 5.5).
-            raw_headers.append((name.encode("latin-1"), value.strip(" \t").encode("latin-1")))
+            raw_headers.append((raw_name, raw_value.strip(b" \t")))
         except (TypeError, ValueError, AttributeError):
             raise AppProtocolError(
-                f"the WSGI app's header {header!r} is bad; PEP 3333 wants (name, value), two latin-1 strings "
-                "without control characters"
+                f"the WSGI app's header {header!r} is bad; PEP 3333 wants (name, value), two latin-1 strings: a token, "
+                "and a value without control characters (RFC 9110, section 5)"
             ) from None
     return raw_headers
-
-
-def _unprintable(text: str) -> bool:
-    return any(character in text for character in "\r\n\0")
 
 
 def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
