@@ -257,11 +257,13 @@ def connect(
     if subprotocols is not None:
         request.headers.setdefault("sec-websocket-protocol", ", ".join(subprotocols))
     request.extensions["timeout"] = {"read": timeout}
-    return session_of(worker, request, root_path=root_path, client=client)
+    return session_of(worker, request, root_path=root_path, client=client, is_lenient=False)
 
 
-def session_of(worker: Worker, request: Any, *, root_path: str, client: tuple[str, int]) -> WebSocketSession:
-    """Make a session of the request of httpx or httpx2 that opens it."""
+def session_of(
+    worker: Worker, request: Any, *, root_path: str, client: tuple[str, int], is_lenient: bool = True
+) -> WebSocketSession:
+    """Make a session of the request of httpx or httpx2 that opens it, which a test client's is unless it says so."""
     if worker.app_kind != "asgi":
         raise ValueError(f"{worker.description} is a WSGI app; only an ASGI app has WebSockets")
     url = request.url
@@ -273,7 +275,7 @@ def session_of(worker: Worker, request: Any, *, root_path: str, client: tuple[st
         headers=request.headers.raw,
         root_path=root_path,
         client=client,
-        is_lenient=True,
+        is_lenient=is_lenient,
     )
     return WebSocketSession(worker, message, request.extensions["timeout"].get("read"))
 

@@ -212,9 +212,25 @@ def addresses(client: Client) -> None:
 
 @check
 def mounted(client: Client) -> None:
-    """The app can be mounted below a path, and see another client address."""
-    seen = client.configure(root_path="/api", client=("10.0.0.1", 5)).request("GET", "/seen").json()
-    assert (seen["root_path"], seen["path"], seen["client"]) == ("/api", "/seen", ["10.0.0.1", 5])
+    """The app can be mounted below a path, which the URL may leave out, and see another client address."""
+    path = "/seen" if client.worker.app_kind == "wsgi" else "/api/seen"
+    mounted = client.configure(root_path="/api", client=("10.0.0.1", 5))
+    for url in ("/seen", "/api/seen"):
+        seen = mounted.request("GET", url).json()
+        assert (seen["root_path"], seen["path"], seen["client"]) == ("/api", path, ["10.0.0.1", 5])
+    assert mounted.request("GET", "/apish/seen").json()["path"] == path.replace("/seen", "/apish/seen")
+    assert mounted.request("GET", "/api").json()["path"] == path.removesuffix("/seen")
+
+
+@check
+def names_with_underscores(client: Client) -> None:
+    """A WSGI app would take a header for the one with dashes, so it does not see it; an ASGI app does."""
+    headers = [("X-User", "ada"), ("X_User", "root"), ("api_key", "secret")]
+    seen = dict(client.request("GET", "/seen", headers=headers).json()["headers"])
+    assert seen["x-user"] == "ada"
+    assert {"x_user", "api_key", "api-key"} & seen.keys() == (
+        set() if client.worker.app_kind == "wsgi" else {"x_user", "api_key"}
+    )
 
 
 @check

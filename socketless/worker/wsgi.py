@@ -293,7 +293,7 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
     raw_path, _, raw_query = request.raw_target.partition(b"?")
     target = request.raw_target.decode("latin-1")
     environ["REQUEST_METHOD"] = request.method
-    environ["PATH_INFO"] = unquote_to_bytes(raw_path).decode("latin-1")
+    environ["PATH_INFO"] = _path_info(unquote_to_bytes(raw_path).decode("latin-1"), environ["SCRIPT_NAME"])
     environ["QUERY_STRING"] = raw_query.decode("latin-1")
     environ["REQUEST_URI"] = environ["RAW_URI"] = target  # as werkzeug, mod_wsgi and gunicorn do
     environ["wsgi.input"] = exchange.open_body() if request.more_body else BytesIO(request.body)
@@ -302,6 +302,8 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = request.client[0], str(request.client[1])
     chunked = False
     for raw_name, raw_value in request.headers:
+        if b"_" in raw_name:  # the app would take it for the one with a dash (CVE-2015-0219): all servers drop it
+            continue
         key = raw_name.decode("latin-1").upper().replace("-", "_")
         if key == "TRANSFER_ENCODING" and not request.more_body:
             chunked = True  # the body has arrived whole, so its length is known: see below
@@ -317,6 +319,13 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
     return environ
 
 
+def _path_info(path: str, script_name: str) -> str:
+    """Return what follows `SCRIPT_NAME`, which a client may have left out: as of waitress."""
+    if script_name and f"{path}/".startswith(f"{script_name}/"):
+        return path[len(script_name) :]
+    return path
+
+
 @lru_cache(maxsize=64)
 def _base_environ(scheme: str, server: tuple[str, int], root_path: str) -> dict[str, Any]:
     # What does not change from one request to the next; building it takes longer than all the rest.
@@ -327,6 +336,6 @@ def _base_environ(scheme: str, server: tuple[str, int], root_path: str) -> dict[
     environ["HTTP_HOST"] = netloc if port == DEFAULT_PORTS[scheme] else f"{netloc}:{port}"
     environ["SERVER_PROTOCOL"] = "HTTP/1.1"
     environ["SERVER_SOFTWARE"] = "socketless"
-    environ["SCRIPT_NAME"] = unquote_to_bytes(root_path).decode("latin-1")
+    environ["SCRIPT_NAME"] = unquote_to_bytes(root_path).decode("latin-1").rstrip("/")
     environ["wsgi.input_terminated"] = True  # reading to the end is safe, whatever CONTENT_LENGTH says
     return environ
