@@ -75,7 +75,9 @@ class _Transport(Carrier):
             upgrade.require_wsproto()
         elif scheme not in ("http", "https"):
             hint = "give the client a base_url, as 'http://testserver'"
-            if scheme in WEBSOCKET_SCHEMES:
+            if scheme in WEBSOCKET_SCHEMES and self.worker.app_kind == "asgi":
+                hint = "a WebSocket is opened by httpx_ws.connect_ws(), or websocket_connect() of a TestClient"
+            elif scheme in WEBSOCKET_SCHEMES:
                 hint = "only an ASGI app has WebSockets"
             raise family.UnsupportedProtocol(
                 f"Request URL {str(url)!r} has no 'http://' or 'https://'; {hint}", request=request

@@ -149,7 +149,11 @@ class Exchange:
         if isinstance(message, Cancel) and not self.is_over and not self.is_cancelled:
             self.is_cancelled = self.client_has_gone = True
             self.disconnect()
-            asyncio.get_running_loop().call_later(_GRACE, self._cancel_in_turns, _GRACE_TURNS)
+            self.cancel_later(_GRACE)
+
+    def cancel_later(self, seconds: float) -> None:
+        """Call `cancel()` after some time, and some turns of the loop."""
+        asyncio.get_running_loop().call_later(seconds, self._cancel_in_turns, _GRACE_TURNS)
 
     def disconnect(self) -> None:
         """Tell the app that its client has gone."""
