@@ -25,7 +25,8 @@ from socketless.host.trace import Trace, logger
 from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire.channel import Channel, Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
-from socketless.wire.messages import Call, Failed, Message, Reset, Result, Start
+from socketless.wire.heads import check_request
+from socketless.wire.messages import Call, Failed, Message, Request, Reset, Result, Start
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -257,11 +258,13 @@ class Worker:
             WorkerStartError: it could not be started again.
             TransferError: the message cannot be pickled; nothing was sent.
             BodyTooLarge: the body is larger than `max_body_bytes`.
+            InvalidRequest: the request is none that HTTP can carry.
             StateError: the worker is closed, or belongs to another process.
         """
         label = getattr(message, "label", type(message).__name__)
+        length = check_request(message) if isinstance(message, Request) else None
         check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
-        upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes)
+        upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes, length)
         deadline = deadline_after(timeouts.pool)
         self._trace.sent(message)
         message = self._prepare(message)

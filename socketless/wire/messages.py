@@ -79,6 +79,8 @@ class Request:
     client: tuple[str, int] | None = None
     more_body: bool = False
     context: Context | None = None  # what the app runs in; only between threads
+    # As from Starlette's TestClient: wrong lengths pass, and a final 1xx; the path is what was asked for.
+    is_lenient: bool = False
 
     @property
     def is_websocket(self) -> bool:
