@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -31,7 +32,7 @@ from socketless.host.worker import Worker, owned
 from socketless.transport import IpcTransport
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession, session_of
 from socketless.wire.channel import Pull
-from socketless.wire.messages import Message
+from socketless.wire.messages import Message, Request, Response
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -50,6 +51,7 @@ __all__ = ["TestClient", "WebSocketDenialResponse", "WebSocketTestSession"]
 
 WebSocketTestSession = WebSocketSession  # Starlette's name for it
 
+STREAMED = "socketless.streamed"  # extension of a request: who has sent it reads the response bit by bit, or not at all
 _SESSION = "socketless.session"  # extension of a request: a session is wanted, not the bytes of a WebSocket
 
 
@@ -58,7 +60,7 @@ class TestClient(httpx.Client):
 
     The worker is started with the first request, or by `with`, and goes with the client: it need not be closed. The
     lifespan of an ASGI app runs from the entry of a `with` block to its end; in a worker process, for as long as that
-    runs. Any thread may use it.
+    runs. What an app or a middleware raises there, `with` raises. Any thread may use it.
 
     Args:
         app: a WSGI or ASGI app, or a callable that returns one, for a thread worker; an import string
@@ -129,6 +131,12 @@ class TestClient(httpx.Client):
         """The app, as of `worker.app`: of a process, what stands for it in `worker.run()`."""
         return self._source.app
 
+    def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        """Send a request, as httpx does; with `stream`, the app goes no further than its response is read."""
+        if stream:
+            request.extensions = {**request.extensions, STREAMED: True}
+        return super().send(request, stream=stream, **options)
+
     def websocket_connect(
         self, url: str, subprotocols: Sequence[str] | None = None, **options: Any
     ) -> WebSocketSession:
@@ -189,10 +197,17 @@ class _Connected(Exception):
 
 
 class TestTransport(IpcTransport):
-    """The transport of a test client, whose responses tell of their template."""
+    """The transport of a test client, whose responses tell of their template, and which does as Starlette's does.
+
+    Of a response that is `STREAMED`, the app waits after each piece until somebody has taken it. It gets no offer to
+    send a file by its path, so all middleware sees the file.
+    """
 
     __test__ = False
     _is_lenient = True  # Starlette's own tests need it
+
+    _error_page = Response(500, "", [])
+    _breaks_off = False
 
     def handle_request(self, request: Any) -> Any:
         """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
@@ -202,6 +217,10 @@ class TestTransport(IpcTransport):
             if name in debug:
                 setattr(response, name, debug[name])
         return response
+
+    def _message(self, request: Any) -> Request:
+        is_paced = request.extensions.get(STREAMED, False)
+        return replace(super()._message(request), is_paced=is_paced, offers_files=False)
 
 
 class _Transport(TestTransport):
@@ -277,14 +296,14 @@ class _Process(_Source):
         self._lock = threading.Lock()
         self._worker: Worker | None = None  # guarded by _lock
 
-    def get(self) -> Worker:
+    def get(self, **options: Any) -> Worker:
         with self._lock:
             if self._worker is None:
-                self._worker = owned(self._start())
+                self._worker = owned(self._start(**options))
             return self._worker
 
     def enter(self) -> None:
-        self.get()
+        self.get(lifespan="on")
 
     def close(self) -> None:
         with self._lock:
@@ -315,7 +334,7 @@ class _Threads(_Source):
         if self._inner is not None:
             return self._inner
         if self._outer is None:
-            self._outer = owned(self._start(lifespan=False))
+            self._outer = owned(self._start(lifespan="off"))
         return self._outer
 
     def exchange_blocking(self, message: Message, timeouts: Timeouts, body: Pull | None = None) -> Exchange:
@@ -342,7 +361,7 @@ class _Threads(_Source):
                 self._outer = None
 
     def enter(self) -> None:
-        worker = owned(self._start())  # without the lock: the app's lifespan may ask its own client
+        worker = owned(self._start(lifespan="on"))  # without the lock: the app's lifespan may ask its own client
         with self._lock:
             if self._inner is None:
                 self._inner = worker
