@@ -23,6 +23,11 @@ def lowest(replacement: Callable[..., Any]) -> Callable[..., Any]:
     return replacement
 
 
+def is_replaced(owner: Any, name: str) -> bool:
+    """Return whether a switch is on, which has put something in the place of this lowest piece."""
+    return (owner, name) in _lowest
+
+
 def original_of(owner: Any, name: str) -> Any:
     """Return an attribute of a class or a module as it is without any switch, of this process or of its past."""
     found = _found(owner, name)

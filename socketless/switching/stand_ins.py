@@ -32,11 +32,6 @@ def stand_ins(connect: Connect) -> Iterator[None]:
         _connect.reset(token)
 
 
-def are_wanted() -> bool:
-    """Return whether the sockets of this context shall be such."""
-    return _connect.get() is not None
-
-
 def replacements() -> Iterator[tuple[Any, Any]]:
     """Return what is replaced of the standard library while a switch is on; outside of `stand_ins()` nothing changes."""
     original_new, original_getaddrinfo = _Socket.__new__, socket.getaddrinfo
@@ -80,6 +75,7 @@ class StandIn:
         self._address: tuple[str, int] | None = None
         self._scheme = "http"
         self._sock: WorkerSocket | None = None  # made when it is first used
+        self._closed = False  # as of `socket.socket`; mocket looks at it
 
     def connect(self, address: Any) -> None:
         """Connect with the worker, whatever the address."""
@@ -121,6 +117,7 @@ class StandIn:
 
     def close(self) -> None:
         """End the connection, if there is one. May be called twice."""
+        self._closed = True
         if self._sock is not None:
             self._sock.close()
 

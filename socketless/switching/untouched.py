@@ -6,7 +6,7 @@ If they are, nobody can tell whether a request has gone through them: then it go
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
 
@@ -68,6 +68,19 @@ def sockets_are_mocked() -> bool:
     return cls.__module__.partition(".")[0] not in _SOCKETS_OF_LOOPS
 
 
-def is_replaced(owner: Any, name: str, replacement: Callable[..., Any]) -> bool:
-    """Return whether an attribute is another one than the switch has put there."""
-    return vars(owner).get(name) is not replacement
+def connection_classes(module: Any) -> tuple[Any, Any]:
+    """Return a module's own `HTTPConnection` and `HTTPSConnection`, whatever a cassette has put in their places."""
+    return _own_class(module, "HTTPConnection"), _own_class(module, "HTTPSConnection")
+
+
+def _own_class(module: Any, name: str) -> Any:
+    where = module.__name__, name
+    found = getattr(module, name)
+    if (found.__module__, found.__name__) == where:
+        return found
+    classes = [object]
+    for each in classes:  # which grows meanwhile
+        if (each.__module__, each.__name__) == where:
+            return each
+        classes += type.__subclasses__(each)
+    return found
