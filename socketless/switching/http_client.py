@@ -33,7 +33,7 @@ from socketless.http11.worker_socket import WorkerSocket
 from socketless.switching import stand_ins
 from socketless.switching.deferred import Deferred
 from socketless.switching.replacing import lowest, original_of
-from socketless.switching.untouched import connection_classes, sockets_are_mocked
+from socketless.switching.untouched import Socket, connection_classes, sockets_are_mocked
 from socketless.wire.messages import DEFAULT_PORTS
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -58,8 +58,6 @@ _URLLIB3_NAMES: dict[type[SocketlessError], str] = {
     ReadTimeout: "urllib3.exceptions.ReadTimeoutError",
 }
 
-_Socket = socket.socket  # not a mock's
-
 Replacements = Iterator[tuple[Any, Callable[..., Any]]]
 
 
@@ -77,7 +75,7 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
         if isinstance(kept, WorkerSocket):
             leads_elsewhere = kept.worker is not worker
         else:
-            leads_elsewhere = isinstance(kept, _Socket) and _leads_to_worker(self)
+            leads_elsewhere = isinstance(kept, Socket) and _leads_to_worker(self)
         if leads_elsewhere:
             self.close()
         original_putrequest(self, *args, **kwargs)

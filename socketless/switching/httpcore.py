@@ -21,6 +21,11 @@ from socketless.wire.drivers import poll, run_async
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
+_OPTIONS = (  # of a pool, for its connections
+    *("ssl_context", "keepalive_expiry", "http1", "http2", "retries", "local_address", "uds"),
+    *("network_backend", "socket_options"),
+)
+
 Replacements = Iterator[tuple[Any, Callable[..., Any]]]
 
 
@@ -88,9 +93,7 @@ def _has_expired_for(owner: Any, worker: Worker) -> Callable[[Any], bool]:
 
 def _create_connection_for(connection: Any) -> Callable[..., Any]:
     def create_connection(self: Any, origin: Any) -> Any:
-        names = ("ssl_context", "keepalive_expiry", "http1", "http2", "retries", "local_address", "uds")
-        names = (*names, "network_backend", "socket_options")
-        return connection(origin=origin, **{name: getattr(self, f"_{name}") for name in names})
+        return connection(origin=origin, **{name: getattr(self, f"_{name}") for name in _OPTIONS})
 
     return create_connection
 

@@ -1,10 +1,12 @@
 """Sockets below those of a mock, which sends on what it does not know: to the worker, instead of the network.
 
-    client library ──▶ mock's socket ──▶ StandIn ── once connected: WorkerSocket ──▶ the app
+client library ──▶ mock's socket ──▶ StandIn ── once connected: WorkerSocket ──▶ the app
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -13,13 +15,15 @@ from contextvars import ContextVar
 from typing import Any
 
 from socketless.http11.worker_socket import WorkerSocket
+from socketless.switching.untouched import Socket
+from socketless.wire.channel import PipeEnd, make_pipe
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 Connect = Callable[[tuple[str, int], str, "float | None"], WorkerSocket]  # address, scheme, timeout
 
 _connect: ContextVar[Connect | None] = ContextVar("socketless-stand-ins", default=None)
-_Socket: Any = socket.socket
+_SSLSocket: Any = ssl.SSLContext.sslsocket_class
 
 
 @contextmanager
@@ -33,17 +37,17 @@ def stand_ins(connect: Connect) -> Iterator[None]:
 
 
 def replacements() -> Iterator[tuple[Any, Any]]:
-    """Return what is replaced of the standard library while a switch is on; outside of `stand_ins()` nothing changes."""
-    original_new, original_getaddrinfo = _Socket.__new__, socket.getaddrinfo
-    original_create: Any = ssl.SSLSocket._create.__func__  # type: ignore[attr-defined]
+    """Return what is replaced of the standard library; outside of `stand_ins()` nothing changes by that."""
+    original_new, original_getaddrinfo = Socket.__new__, socket.getaddrinfo
+    original_create = _SSLSocket._create.__func__
 
     def __new__(cls: Any, *args: Any, **options: Any) -> Any:
         connect = _connect.get()
-        if connect is None or cls is not _Socket:
+        if connect is None or cls is not Socket:
             return original_new(cls)
         return StandIn(connect, *args, **options)
 
-    yield _Socket, staticmethod(__new__)
+    yield Socket, staticmethod(__new__)
 
     def getaddrinfo(host: Any, port: Any, *args: Any, **options: Any) -> Any:
         if _connect.get() is None:
@@ -58,7 +62,7 @@ def replacements() -> Iterator[tuple[Any, Any]]:
         sock.start_tls()
         return sock
 
-    yield ssl.SSLSocket, classmethod(_create)
+    yield _SSLSocket, classmethod(_create)
 
 
 class StandIn:
@@ -75,6 +79,7 @@ class StandIn:
         self._address: tuple[str, int] | None = None
         self._scheme = "http"
         self._sock: WorkerSocket | None = None  # made when it is first used
+        self._nobody: PipeEnd | None = None  # what is waited for before there is a connection
         self._closed = False  # as of `socket.socket`; mocket looks at it
 
     def connect(self, address: Any) -> None:
@@ -115,9 +120,26 @@ class StandIn:
         """Wait for ever, or not at all."""
         self.settimeout(None if flag else 0.0)
 
+    def getsockname(self) -> tuple[str, int]:
+        """Return the address that the app sees as the client's; before that, nobody's."""
+        return ("0.0.0.0", 0) if self._address is None else self._connected().getsockname()
+
+    def fileno(self) -> int:
+        """Return a descriptor to wait for: before there is a connection, one whose other end has gone."""
+        if self._address is not None:
+            return self._connected().fileno()
+        if self._closed:
+            return -1
+        if self._nobody is None:
+            self._nobody, writer = make_pipe()
+            writer.close()
+        return self._nobody.fileno()
+
     def close(self) -> None:
         """End the connection, if there is one. May be called twice."""
         self._closed = True
+        if self._nobody is not None:
+            self._nobody.close()
         if self._sock is not None:
             self._sock.close()
 
@@ -128,8 +150,13 @@ class StandIn:
         self.close()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or self._address is None:
-            raise AttributeError(f"a socket that is not connected with {name!r}")
+        if name.startswith("_") or not hasattr(WorkerSocket, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return lambda *args, **options: getattr(self._connected(), name)(*args, **options)
+
+    def _connected(self) -> WorkerSocket:
         if self._sock is None:
+            if self._address is None:
+                raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
             self._sock = self._connect(self._address, self._scheme, self._timeout)
-        return getattr(self._sock, name)
+        return self._sock

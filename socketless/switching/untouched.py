@@ -12,7 +12,28 @@ from typing import Any
 
 _WRAPPERS = ("contextlib", "functools")  # whose functions decorate a library's own
 _SOCKETS_OF_LOOPS = ("gevent", "eventlet", "socketless")  # they do what sockets do
-_Socket = socket.socket
+
+
+def connection_classes(module: Any) -> tuple[Any, Any]:
+    """Return a module's own `HTTPConnection` and `HTTPSConnection`, whatever a cassette has put in their places."""
+    return own_class(module, "HTTPConnection"), own_class(module, "HTTPSConnection")
+
+
+def own_class(module: Any, name: str) -> Any:
+    """Return a module's own class of a name, also where somebody else's is there now."""
+    where = module.__name__, name
+    found = getattr(module, name)
+    if (found.__module__, found.__name__) == where:
+        return found
+    classes = [object]
+    for each in classes:  # which grows meanwhile
+        if (each.__module__, each.__name__) == where:
+            return each
+        classes += type.__subclasses__(each)
+    return found
+
+
+Socket: Any = own_class(socket, "socket")
 
 
 class Pieces:
@@ -63,24 +84,6 @@ def sockets_are_mocked() -> bool:
     Who has only put there what raises (pytest-socket) means that there shall be no sockets, and has what he wants.
     """
     cls: Any = socket.socket
-    if cls is _Socket or not isinstance(cls, type) or issubclass(cls, _Socket):
+    if cls is Socket or not isinstance(cls, type) or issubclass(cls, Socket):
         return False
     return cls.__module__.partition(".")[0] not in _SOCKETS_OF_LOOPS
-
-
-def connection_classes(module: Any) -> tuple[Any, Any]:
-    """Return a module's own `HTTPConnection` and `HTTPSConnection`, whatever a cassette has put in their places."""
-    return _own_class(module, "HTTPConnection"), _own_class(module, "HTTPSConnection")
-
-
-def _own_class(module: Any, name: str) -> Any:
-    where = module.__name__, name
-    found = getattr(module, name)
-    if (found.__module__, found.__name__) == where:
-        return found
-    classes = [object]
-    for each in classes:  # which grows meanwhile
-        if (each.__module__, each.__name__) == where:
-            return each
-        classes += type.__subclasses__(each)
-    return found
