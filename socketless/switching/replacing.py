@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from types import FunctionType
 from typing import Any
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -29,9 +30,19 @@ def is_replaced(owner: Any, name: str) -> bool:
 
 
 def original_of(owner: Any, name: str) -> Any:
-    """Return an attribute of a class or a module as it is without any switch, of this process or of its past."""
+    """Return a method of a class or a function of a module as it is without any switch, of now or of before."""
     found = _found(owner, name)
-    return getattr(owner, name) if found is None else found
+    if found is None:
+        return getattr(owner, name)
+    if inspect.ismodule(owner) or type(found) is FunctionType or not hasattr(type(found), "__get__"):
+        return found
+
+    @wraps(found)
+    def bound(self: Any, *args: Any, **options: Any) -> Any:
+        # It wants to be bound before it is called (wrapt).
+        return found.__get__(self, type(self))(*args, **options)
+
+    return bound
 
 
 def _found(owner: Any, name: str) -> Any:

@@ -58,15 +58,17 @@ class Pieces:
         return True
 
     def _is_own(self, value: Any) -> bool:
-        if isinstance(value, property):
+        kind = type(value)  # not what it says to isinstance(): wrappers pretend (wrapt, unittest.mock)
+        if kind is property:
             return all(self._is_own(each) for each in (value.fget, value.fset, value.fdel))
-        value = getattr(value, "__func__", value)
-        if isinstance(value, FunctionType):
+        if kind in (classmethod, staticmethod):
+            return self._is_own(value.__func__)
+        if kind is FunctionType:
             original = getattr(value, "socketless_original", None)
             return (original is None or self._is_own(original)) and self._is_own_function(value)
-        if isinstance(value, type):
+        if issubclass(kind, type):
             return self._is_from(value.__module__, "builtins")
-        return not callable(value) or type(value).__module__ == "builtins"
+        return not callable(value) or kind.__module__ == "builtins"
 
     def _is_own_function(self, function: FunctionType) -> bool:
         module = function.__globals__.get("__name__", "")
