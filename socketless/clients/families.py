@@ -71,6 +71,11 @@ def network_error(request: Any, error: SocketlessError, name: str | None = None)
     return _as_theirs(error, _CORES[family_of(request).__name__], name)
 
 
+def core_error(core_name: str, error: SocketlessError) -> SocketlessError:
+    """Return the same error as one of "httpcore" or "httpcore2", too."""
+    return _as_theirs(error, core_name)
+
+
 _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
 

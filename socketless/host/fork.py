@@ -12,6 +12,7 @@ from typing import Any
 from socketless.forking import fork
 from socketless.genuine import os
 from socketless.host.output import WorkerOutput
+from socketless.wire import pickling
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
 
@@ -41,6 +42,7 @@ def _be_worker(ends: list[Channel], start: Start, output: WorkerOutput, env: Map
         os.setsid()
         os.environ.update(env)
         _take_standard_streams(output)
+        pickling.set_forked()
         _forget_loops()
         _forget_logging()
         from socketless.worker.main import run_worker

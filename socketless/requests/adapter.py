@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.exceptions import InvalidHeader, InvalidSchema
 from requests.models import PreparedRequest, Response
@@ -31,6 +32,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 __all__ = ["IpcAdapter"]
 
 _READ_SIZE = 64 * 1024
+# What urllib3 says, if requests does not.
+_DEFAULTS = {"accept-encoding": "identity", "user-agent": f"python-urllib3/{urllib3.__version__}"}  # type: ignore[attr-defined]
 _SKIPPED = "@@@SKIP_HEADER@@@"  # urllib3.util.SKIP_HEADER
 
 
@@ -41,7 +44,7 @@ class IpcAdapter(Carrier, BaseAdapter):
             session.mount("http://", IpcAdapter(worker))
             session.get("http://testserver/")
 
-    Any thread may use it. Closing the session ends the responses that are still open, and leaves the worker as it is:
+    Any thread may use it. Closing the session leaves the responses that are still open as they are, and the worker:
     others may share it.
 
     Args:
@@ -79,7 +82,11 @@ class IpcAdapter(Carrier, BaseAdapter):
             TransferError: a piece of the request's body is neither bytes nor text.
             StateError: the worker is closed.
         """
-        return HTTPAdapter.build_response(self, request, self.send_raw(request, timeout, proxies))  # type: ignore[arg-type]
+        return self.build_response(request, self.send_raw(request, timeout, proxies))
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """Make a response of what `send_raw()` returns; a subclass may make more of it, as of an `HTTPAdapter`."""
+        return HTTPAdapter.build_response(self, req, resp)  # type: ignore[arg-type]
 
     def send_raw(self, request: PreparedRequest, timeout: Any = None, proxies: Any = None) -> RawResponse:
         """Carry a request to the worker, as `send()` does; return what `HTTPAdapter.build_response()` takes."""
@@ -130,14 +137,12 @@ class IpcAdapter(Carrier, BaseAdapter):
         if answer.more_body:
             as_theirs = partial(body_error, request=request)
             body = Body(exchange, message.method, answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions)
-            self._keep(body)
             on_close.callback(leave, body)
             on_drop.callback(body.abandon)
         return _raw_response(request, message, answer, body, close=on_close, drop=on_drop)
 
     def close(self) -> None:
-        """End the responses that are still open: their apps are told that the client has gone."""
-        self._leave_all()
+        """Do nothing: as over a connection, responses that are still open may be read to their end."""
 
 
 def _raw_response(
@@ -196,6 +201,7 @@ def _raw_headers(request: PreparedRequest, host: str, *, has_proxy: bool) -> mes
     headers: messages.RawHeaders = []
     if "Host" not in request.headers:
         headers.append((b"host", host.encode()))
+    headers += [(name.encode(), value.encode()) for name, value in _DEFAULTS.items() if name not in request.headers]
     for name, value in request.headers.items():
         is_for_proxy = has_proxy and name.lower() == "proxy-authorization"  # requests adds it to a redirected request
         if value != _SKIPPED and not is_for_proxy:
