@@ -17,8 +17,8 @@ from socketless.genuine import fcntl, os
 from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
 from socketless.http11.service import Service
-from socketless.wire.channel import PipeEnd, make_pipe
-from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.channel import PipeEnd, Wait, make_pipe
+from socketless.wire.drivers import deadline_after, poll, remaining
 from socketless.wire.local import close_in_forks
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class _Acceptor:
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
                     self._on_error(error)
-                    select.select([self._wake_reader], [], [], _PAUSE)  # no descriptors: some may be given back
+                    poll(Wait(self._wake_reader.fileno(), deadline=deadline_after(_PAUSE)))  # until some are given back
                 continue
             close_in_forks(connection)
             number += 1

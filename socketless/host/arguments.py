@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -95,6 +96,18 @@ def check_env(env: Mapping[str, str] | None) -> None:
     for name, value in (env or {}).items():
         if not (isinstance(name, str) and isinstance(value, (str, bytes, os.PathLike))):
             raise TypeError(f"env must be a dict of strings: write {str(name)!r}: {str(value)!r}, not {value!r}")
+
+
+def argv_of_host() -> list[str]:
+    """Return `sys.argv` for a worker, of which a test may have made anything."""
+    return [_text_of(arg) for arg in getattr(sys, "argv", None) or []]
+
+
+def _text_of(arg: object) -> str:
+    try:
+        return str.__str__(str(arg))  # of no class of its own
+    except Exception:
+        return object.__repr__(arg)
 
 
 def newer_name(name: str, value: Any, older_name: str, older_value: Any) -> Any:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import errno
-import sys
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from socketless.errors import StateError, TransferError, WorkerStartError
 from socketless.host import apps
-from socketless.host.arguments import AppKind, Backend, StartMethod, check_choice, check_common, check_env, newer_name
+from socketless.host.arguments import (
+    AppKind,
+    Backend,
+    StartMethod,
+    argv_of_host,
+    check_choice,
+    check_common,
+    check_env,
+    newer_name,
+)
 from socketless.host.calls import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
 from socketless.host.runs import Run
@@ -106,7 +114,7 @@ class IpcProcess(Worker):
             apps.source_of(app, what="app", forked=forked),
             app_kind,
             None if reset_hook is None else apps.source_of(reset_hook, what="reset hook", forked=forked),
-            list(sys.argv),
+            argv_of_host(),
             max_body_bytes,
             lifespan=lifespan,
             backend=backend,
@@ -153,7 +161,12 @@ class IpcProcess(Worker):
             raise WorkerStartError(f"the worker's process could not be started: {error}{hint}") from error
         with self._lock:
             self._run = run
-        run.watch(_weak_callback(self, run))
+        try:
+            run.watch(_weak_callback(self, run))
+        except RuntimeError as error:  # no thread is to be had
+            raise WorkerStartError(
+                f"nobody can watch over the worker's process, which has been ended: {error}"
+            ) from error
         return run
 
     def _describe(self, run: Run | None) -> str:

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from socketless.errors import StateError
 from socketless.host.apps import local_source_of
-from socketless.host.arguments import AppKind, Backend, check_common, newer_name
+from socketless.host.arguments import AppKind, Backend, argv_of_host, check_common, newer_name
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.runs import Run
@@ -90,7 +90,7 @@ class IpcThread(Worker):
             local_source_of(app, what="app"),
             app_kind,
             None if reset_hook is None else local_source_of(reset_hook, what="reset hook"),
-            list(sys.argv),
+            argv_of_host(),
             max_body_bytes,
             lifespan=lifespan,
             state=state,

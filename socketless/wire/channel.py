@@ -71,7 +71,7 @@ class Wait(NamedTuple):
     fd: int
     for_writing: bool = False
     sentinel: int | None = None  # a descriptor that is readable once the worker has ended; many may wait for it
-    deadline: float | None = None  # a time.monotonic() value
+    deadline: float | None = None  # a value of genuine.monotonic()
 
 
 class Woken(enum.Enum):

@@ -1,0 +1,193 @@
+"""What a worker does without: clocks that go on, threads, descriptors, a Python, calls that a sandbox refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, genuine
+from socketless.errors import WorkerStartError
+from socketless.host.worker import Worker
+from support import LIMIT, nothing_leaks
+
+RELEASE = threading.Event()
+
+
+def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    if environ["PATH_INFO"] == "/hang":
+        RELEASE.wait()
+    start_response("200 OK", [])
+    return [repr(sys.argv).encode()]
+
+
+def client(worker: Worker) -> httpx.Client:
+    return httpx.Client(transport=IpcTransport(worker), base_url="http://testserver")
+
+
+def get_blocking(worker: Worker, timeout: httpx.Timeout) -> None:
+    with client(worker) as one:
+        one.get("/hang", timeout=timeout)
+
+
+def get_on(run: Callable[..., Any]) -> Callable[[Worker, httpx.Timeout], None]:
+    async def get(worker: Worker, timeout: httpx.Timeout) -> None:
+        async with httpx.AsyncClient(transport=IpcAsyncTransport(worker), base_url="http://testserver") as one:
+            await one.get("/hang", timeout=timeout)
+
+    return lambda worker, timeout: run(get, worker, timeout)
+
+
+CLIENTS = {
+    "blocking": get_blocking,
+    "asyncio": get_on(lambda function, *args: asyncio.run(function(*args))),
+    "trio": get_on(trio.run),
+}
+
+
+@pytest.mark.parametrize("way", CLIENTS)
+@pytest.mark.parametrize("clock", ["function", "module"])
+def test_time_stands_still(way: str, clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time limits hold where a test has stopped the clocks, those of the event loops too, as freezegun does."""
+    RELEASE.clear()
+    with nothing_leaks(), IpcThread(app, app_kind="wsgi", max_connections=1) as worker:
+        try:
+            now = time.monotonic()
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "monotonic", lambda: now)
+                patch.setattr("trio._core._run.perf_counter", lambda: now)
+                if clock == "module":
+                    patch.setattr(time, "time", lambda: 0.0)
+                    patch.setattr(time, "perf_counter", lambda: now)
+                with pytest.raises(httpx.ReadTimeout):
+                    CLIENTS[way](worker, httpx.Timeout(None, read=0.01))
+                with pytest.raises(httpx.PoolTimeout):
+                    CLIENTS[way](worker, httpx.Timeout(None, pool=0.01))
+        finally:
+            RELEASE.set()
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        raise TypeError
+
+
+class Broken:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+ARGUMENTS = [Text("one"), Path("two"), 3, lambda: 4, Broken()]
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+@pytest.mark.parametrize("argv", [ARGUMENTS, None], ids=["objects", "none"])
+def test_argv_of_objects(argv: Any, start_method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sys.argv` that cannot be pickled, or is none, is no reason not to start."""
+    monkeypatch.setattr(sys, "argv", argv)
+    with nothing_leaks(), IpcProcess(f"{__name__}:app", start_method=start_method) as worker, client(worker) as one:
+        seen = one.get("/").text
+    if start_method == "spawn":
+        expected = ["one", "two", "3", str(ARGUMENTS[3]), object.__repr__(ARGUMENTS[4])]
+        assert seen == repr([] if argv is None else expected)
+
+
+@pytest.mark.parametrize("executable", [None, ""])
+def test_no_executable(executable: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody knows which Python this is, spawning says so, and forking works."""
+    monkeypatch.setattr(sys, "executable", executable)
+    with nothing_leaks():
+        with pytest.raises(WorkerStartError) as caught:
+            IpcProcess(f"{__name__}:app")
+        with IpcProcess(app, start_method="fork") as worker, client(worker) as one:
+            assert one.get("/").status_code == 200
+    assert str(caught.value) == (
+        f"the worker cannot be spawned: sys.executable is {executable!r}, so nobody knows which Python to run. Set it "
+        'to the path of one, or let the worker be forked, start_method="fork"'
+    )
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+def test_no_thread(start_method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread is to be had, a worker does not start, nothing is left, and the next one starts once there is."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with nothing_leaks():
+        with monkeypatch.context() as patch:
+            for name in ("_start_new_thread", "_start_joinable_thread"):  # the latter from Python 3.13 on
+                patch.setattr(threading, name, refuse, raising=False)
+            with pytest.raises(WorkerStartError) as caught:
+                IpcProcess(f"{__name__}:app", start_method=start_method)
+        with IpcProcess(f"{__name__}:app", start_method=start_method) as worker, client(worker) as one:
+            assert one.get("/").status_code == 200
+    assert str(caught.value) == (
+        "nobody can watch over the worker's process, which has been ended: can't start new thread"
+    )
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+def test_waitid_refused(start_method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that refuses `waitid()` costs nothing: a worker ends with its host's `close()`, or is restarted."""
+
+    def refuse(*args: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(genuine.os, "waitid", refuse)
+    with nothing_leaks(), IpcProcess(f"{__name__}:app", start_method=start_method) as worker, client(worker) as one:
+        worker._proc.kill()
+        assert worker._proc.wait(LIMIT) == -9
+        assert one.get("/").status_code == 200
+
+
+def test_no_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no shell for its guard, a worker starts, works and ends as ever."""
+    monkeypatch.setattr("socketless.host.guard.SHELL", "/nowhere/sh")
+    with nothing_leaks(), IpcProcess(f"{__name__}:app") as worker, client(worker) as one:
+        assert one.get("/").status_code == 200
+
+
+EXHAUSTED = """
+import os, resource, socket, sys
+from socketless import IpcThread
+from socketless.unix_server import UnixServer
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (1200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+path = sys.argv[1]
+read_fd, write_fd = os.pipe()
+with UnixServer(IpcThread("wsgiref.simple_server:demo_app"), path, lambda error: os.write(write_fd, b"e")) as server:
+    with socket.socket(socket.AF_UNIX) as one:
+        try:
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+        one.connect(path)
+        assert os.read(read_fd, 1) == b"e"
+        for fd in held:
+            os.close(fd)
+        one.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+        print(one.recv(12))
+os._exit(0)
+"""
+
+
+def test_descriptors_above_1023(tmp_path: Path) -> None:
+    """A server whose descriptors `select()` cannot take waits for others to be given back, and goes on."""
+    done = subprocess.run(
+        [sys.executable, "-c", EXHAUSTED, str(tmp_path / "s")], capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.stdout == "b'HTTP/1.1 200'\n", done.stderr
