@@ -140,7 +140,11 @@ class ChannelPool(Generic[Owner]):
                 if self._free:
                     return self._take_free(label)
                 if self._may_open():
-                    return self._take_new(label)
+                    try:
+                        return self._take_new(label)
+                    except (OSError, RuntimeError):  # no descriptors or threads are to be had
+                        if not self._all:
+                            raise
                 if deadline is None or deadline > monotonic():  # who is late needs no place in the queue
                     waiter = _Waiter(label)
                     self._waiters.append(waiter)

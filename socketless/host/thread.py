@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from socketless.errors import StateError
+from socketless.errors import StateError, WorkerStartError
 from socketless.host.apps import local_source_of
 from socketless.host.arguments import AppKind, Backend, argv_of_host, check_common, newer_name
 from socketless.host.exchange import Exchange
@@ -122,7 +122,10 @@ class IpcThread(Worker):
         return run.app
 
     def _launch(self) -> Run:
-        return ThreadRun(self._start_message)
+        try:
+            return ThreadRun(self._start_message)
+        except (OSError, RuntimeError) as error:  # no descriptor, or no thread, is to be had
+            raise WorkerStartError(f"the worker's thread could not be started: {error}") from error
 
     def _describe(self, run: Run | None) -> str:
         return "threads"

@@ -66,8 +66,8 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
     loading.be_worker_process()
     os.register_at_fork(after_in_child=lambda: _close(control, *channels))
     watch = _Control(control, channels)
-    watch.start()
     try:
+        watch.start()
         watch.levels.apply(start.levels)
         runner = make_runner(start, outlives_its_worker=False)
         watch.levels.apply(start.levels)  # those that the app's configuration has changed

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ import trio
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, genuine
 from socketless.errors import WorkerStartError
 from socketless.host.worker import Worker
-from support import LIMIT, nothing_leaks
+from support import LIMIT, nothing_leaks, open_fds
 
 RELEASE = threading.Event()
 
@@ -118,24 +122,72 @@ def test_no_executable(executable: str | None, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-@pytest.mark.parametrize("start_method", ["spawn", "fork"])
-def test_no_thread(start_method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread is to be had, a worker does not start, nothing is left, and the next one starts once there is."""
-
+def refuse_threads(patch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise RuntimeError("can't start new thread")
 
+    for name in ("_start_new_thread", "_start_joinable_thread"):  # the latter from Python 3.13 on
+        patch.setattr(threading, name, refuse, raising=False)
+
+
+NOT_WATCHED = "nobody can watch over the worker's process, which has been ended: can't start new thread"
+WORKERS: dict[str, tuple[Callable[[], Worker], str]] = {
+    "spawn": (lambda: IpcProcess(f"{__name__}:app"), NOT_WATCHED),
+    "fork": (lambda: IpcProcess(f"{__name__}:app", start_method="fork"), NOT_WATCHED),
+    "thread": (lambda: IpcThread(app), "the worker's thread could not be started: can't start new thread"),
+}
+
+
+@pytest.mark.parametrize("kind", WORKERS)
+def test_no_thread(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread is to be had, a worker does not start, nothing is left, and the next one starts once there is."""
+    make, text = WORKERS[kind]
     with nothing_leaks():
         with monkeypatch.context() as patch:
-            for name in ("_start_new_thread", "_start_joinable_thread"):  # the latter from Python 3.13 on
-                patch.setattr(threading, name, refuse, raising=False)
+            refuse_threads(patch)
             with pytest.raises(WorkerStartError) as caught:
-                IpcProcess(f"{__name__}:app", start_method=start_method)
-        with IpcProcess(f"{__name__}:app", start_method=start_method) as worker, client(worker) as one:
+                make()
+        with make() as worker, client(worker) as one:
             assert one.get("/").status_code == 200
-    assert str(caught.value) == (
-        "nobody can watch over the worker's process, which has been ended: can't start new thread"
-    )
+    assert str(caught.value) == text
+
+
+def test_no_second_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread is to be had for one more channel, who wants one waits for those that there are."""
+    with nothing_leaks(), IpcThread(app, app_kind="wsgi") as worker, client(worker) as one:
+        assert one.get("/").status_code == 200
+        RELEASE.clear()
+        with ThreadPoolExecutor() as executor:
+            first = executor.submit(one.get, "/hang", timeout=None)
+            try:
+                while not worker._pool._busy:
+                    pass
+                with monkeypatch.context() as patch:
+                    refuse_threads(patch)
+                    with pytest.raises(httpx.PoolTimeout):
+                        one.get("/", timeout=0.01)
+            finally:
+                RELEASE.set()
+            assert first.result(LIMIT).status_code == 200
+
+
+@pytest.mark.parametrize("spare", range(6))
+def test_no_descriptors_for_threads(spare: int) -> None:
+    """Where too few descriptors are to be had, a worker on threads does not start, and nothing is left."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with nothing_leaks(), ExitStack() as held:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, open_fds())) + 20, limits[1]))
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        last = -1
+        with suppress(OSError):  # there are no more
+            while True:
+                last = os.open(os.devnull, os.O_RDONLY)
+                held.callback(os.close, last)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1 + spare, limits[1]))
+        with pytest.raises(
+            WorkerStartError, match=r"^the worker's thread could not be started: .* Too many open files$"
+        ):
+            IpcThread(app)
 
 
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
