@@ -129,6 +129,11 @@ class Worker:
         """How many exchanges there can be at the same time; `None`: any number."""
         return self._max_connections
 
+    @property
+    def max_body_bytes(self) -> int | None:
+        """How large the body of a request or of a response may be; `None`: any size."""
+        return self._max_body_bytes
+
     def start(self) -> None:
         """Start the worker again if it has died, whatever `max_restarts` says. Does nothing while it runs or starts.
 
