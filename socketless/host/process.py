@@ -12,6 +12,7 @@ from socketless.host import apps
 from socketless.host.arguments import (
     AppKind,
     Backend,
+    Env,
     StartMethod,
     argv_of_host,
     check_choice,
@@ -50,7 +51,7 @@ class IpcProcess(Worker):
             which starts faster and takes any app object, but copies the state of this process with it.
         max_connections: how many exchanges there can be at the same time.
         max_restarts: how often a worker that died is replaced, over the life of this object.
-        env: environment variables for the worker, added to those of this process.
+        env: environment variables for the worker, added to those of this process; `None` for one takes it away.
         shutdown_timeout: seconds that the worker may take to shut its lifespan down before it is killed; `None`: for
             ever.
         max_body_bytes: how large the body of a request or of a response may be; `None`: any size. More is an error,
@@ -78,7 +79,7 @@ class IpcProcess(Worker):
         start_method: StartMethod = "spawn",
         max_connections: int = 32,
         max_restarts: int = 1,
-        env: Mapping[str, str] | None = None,
+        env: Env | None = None,
         shutdown_timeout: float | None = 5.0,
         max_body_bytes: int | None = None,
         lifespan: bool = True,

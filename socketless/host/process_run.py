@@ -22,6 +22,7 @@ from dataclasses import replace
 
 from socketless.errors import ExchangeTimeout, WorkerDied, WorkerStartError, describe_exit
 from socketless.genuine import is_green, os
+from socketless.host.arguments import Env
 from socketless.host.exchange import Exchange
 from socketless.host.failures import error_of_app, exception_of, start_error
 from socketless.host.fork import Forked
@@ -83,7 +84,7 @@ class ProcessRun:
         self._is_abandoned = False  # in a forked child of the host
 
     @classmethod
-    def launch(cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None) -> ProcessRun:
+    def launch(cls, start_method: str, start: Start, max_connections: int, env: Env | None) -> ProcessRun:
         """Start a process. `watch()` and `handshake()` come next.
 
         Raises:

@@ -7,10 +7,10 @@ starts in half the time.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 
 from socketless.errors import WorkerStartError
-from socketless.genuine import copy_of, os
+from socketless.genuine import copy_of
+from socketless.host.arguments import Env, changed_environ
 from socketless.host.output import WorkerOutput
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
@@ -30,7 +30,7 @@ class Spawned:
 
     needs_start_message = True
 
-    def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None) -> None:
+    def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Env | None) -> None:
         if not sys.executable:
             raise WorkerStartError(
                 f"the worker cannot be spawned: sys.executable is {sys.executable!r}, so nobody knows which Python to "
@@ -51,7 +51,7 @@ class Spawned:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            env={**os.environ, **env} if env is not None else None,
+            env=changed_environ(env) if env is not None else None,
             pass_fds=[fd for pair in [*pairs, (reports,)] for fd in pair],
             start_new_session=True,
         )

@@ -36,6 +36,12 @@ def remaining(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - monotonic())
 
 
+def milliseconds_until(deadline: float | None) -> int | None:
+    """Turn a deadline into what `poll()` takes; one that is far away takes several calls."""
+    seconds = remaining(deadline)
+    return None if seconds is None else min(math.ceil(seconds * 1000), _LONGEST_POLL)
+
+
 def until_readable(fd: int, timeout: float | None) -> Steps[bool]:
     """Wait for a descriptor that others may wait for as well; return whether it is readable, or closed."""
     try:
@@ -87,16 +93,14 @@ def _poll(wait: Wait, client_fd: int | None) -> Woken:
     if client_fd is not None:
         poller.register(client_fd, 0)  # only its end
     while True:
-        seconds = remaining(wait.deadline)
-        milliseconds = None if seconds is None else math.ceil(seconds * 1000)
-        ready = poller.poll(None if milliseconds is None else min(milliseconds, _LONGEST_POLL))
+        ready = poller.poll(milliseconds_until(wait.deadline))
         if ready:
             fds = {fd for fd, _ in ready}
             if wait.fd not in fds and client_fd in fds:
                 raise ClientDisconnected("the client has gone")
             return Woken.READY if wait.fd in fds else Woken.ENDED
-        if milliseconds is not None and milliseconds <= _LONGEST_POLL:
-            return Woken.LATE  # whatever the clock says now: tests stop it (freezegun)
+        if remaining(wait.deadline) == 0.0:
+            return Woken.LATE
 
 
 def readable(fds: list[int]) -> list[int]:

@@ -243,3 +243,22 @@ def test_descriptors_above_1023(tmp_path: Path) -> None:
         [sys.executable, "-c", EXHAUSTED, str(tmp_path / "s")], capture_output=True, text=True, timeout=LIMIT
     )
     assert done.stdout == "b'HTTP/1.1 200'\n", done.stderr
+
+
+def environ_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return [repr([os.environ.get(name) for name in ("KEPT", "GONE", "OTHER", "NEW")]).encode()]
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+def test_environment(start_method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`env` adds, replaces and, by None, takes away variables of the worker; this process keeps its own."""
+    for name in ("KEPT", "GONE", "OTHER"):
+        monkeypatch.setenv(name, "ours")
+    env = {"OTHER": Path("a/path"), "NEW": b"bytes", "GONE": None, "NEVER_THERE": None}
+    with (
+        IpcProcess(f"{__name__}:environ_app", start_method=start_method, env=env) as worker,  # type: ignore[arg-type]
+        client(worker) as one,
+    ):
+        assert one.get("/").text == repr(["ours", None, "a/path", "bytes"])
+    assert os.environ["GONE"] == "ours"
