@@ -110,7 +110,7 @@ def switch_to_ipc_connection(
     max_connections: int = 32,
     max_restarts: int = 1,
     max_body_bytes: int | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     shutdown_timeout: float | None = 5.0,
     lifespan: bool | LifespanMode = True,
     backend: Backend = "asyncio",
