@@ -68,6 +68,8 @@ def _file(number: int, family: int, kind: int, bound: Bound) -> OpenFile:
         became = file.state.listen(bound.backlog)
         os.close(became.read_fd)
         file.adopt(number, became.state)
+    else:
+        file.adopt(number)
     return file
 
 

@@ -18,7 +18,8 @@ _MODULES = {
     "trio._socket": ("keepers", "patch_trio"),
     "uvloop": ("event_loops", "patch"),
     "multiprocessing.popen_forkserver": ("processes", "patch_fork_server"),
-    "multiprocessing.connection": ("processes", "patch"),
+    "multiprocessing.reduction": ("processes", "patch_reduction"),
+    "multiprocessing.connection": ("processes", "patch_connection"),
 }
 
 

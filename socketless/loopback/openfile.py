@@ -124,6 +124,8 @@ class OpenFile:
         """Take notice that another process will have it, too, and may accept what comes."""
         if self.bound is not None:
             self.bound.is_shared = True
+            if isinstance(self.state, Idle):  # by its FIFO the other process knows what it is
+                self.adopt(os.dup(self.bound.fd))
 
     def copy_number(self, number: int) -> int:
         """As `os.dup()`."""

@@ -25,7 +25,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 _ATTRIBUTE = "_socketless_virtual"  # of a Connection, where what is found out once is kept
 
 
-def patch(module: Any, patches: Patches) -> None:
+def patch_connection(module: Any, patches: Patches) -> None:
     """Change multiprocessing.connection."""
     owner = module.Connection
     patches.set(owner, "_send", _send_with(owner._send))
@@ -33,6 +33,11 @@ def patch(module: Any, patches: Patches) -> None:
     patches.set(owner, "_close", _close_with(owner._close))
     reducers = reduction.ForkingPickler._extra_reducers  # type: ignore[attr-defined]
     patches.set_item(reducers, owner, _reduce_connection_with(reducers[owner]))
+
+
+def patch_reduction(module: Any, patches: Patches) -> None:
+    """Change multiprocessing.reduction."""
+    reducers = module.ForkingPickler._extra_reducers
     patches.set_item(reducers, socket.socket, _reduce_socket_with(reducers[socket.socket]))
 
 

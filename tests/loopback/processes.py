@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from loopback.checks import CONNECTED, IP, LIMIT, STREAMS, Net, check, fails, receive, receive_all
 
@@ -411,6 +412,72 @@ def listener_is_passed_on(net: Net) -> None:
         client.sendall(b"tea")
         assert receive_all(client) == b"TEA"
         assert child.wait(LIMIT) == 0
+
+
+@check(*STREAMS)
+def bound_is_passed_on(net: Net) -> None:
+    """A socket that is bound, and will listen in the child alone, is passed to such a child by its number."""
+    bound = net.stream()
+    bound.bind(net.address())
+    code = """
+    import socket, sys
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    listener.listen()
+    print("listens", flush=True)
+    server, address = listener.accept()
+    server.sendall(server.recv(10).upper())
+    """
+    number = bound.fileno()
+    with python(code, str(number), pass_fds=[number]) as child:
+        assert says_line(child) == "listens"
+        client = net.connected_to(bound)
+        client.sendall(b"tea")
+        assert receive_all(client) == b"TEA"
+        assert child.wait(LIMIT) == 0
+
+
+# multiprocessing's own reducer of sockets is changed as soon as that is imported, be it without its connections.
+PICKLES = """
+import socket, sys
+from multiprocessing import get_context
+from time import monotonic
+
+
+def serve(listener, listens):
+    if listens:
+        listener.listen()
+    server, _ = listener.accept()
+    server.sendall(server.recv(10).upper())
+
+
+if __name__ == "__main__":
+    assert "multiprocessing.connection" not in sys.modules
+    for listens in (False, True):
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            if not listens:
+                bound.listen()
+            child = get_context("spawn").Process(target=serve, args=(bound, listens))
+            child.start()
+            while True:
+                try:
+                    client = socket.create_connection(bound.getsockname())
+                    break
+                except ConnectionRefusedError:
+                    assert child.is_alive()
+            client.sendall(b"tea")
+            print(client.recv(10))
+            child.join()
+"""
+
+
+@check("tcp4")
+def sockets_are_pickled(net: Net) -> None:
+    """A socket that is bound, and one that listens, are arguments of a process that is spawned (uvicorn --workers)."""
+    script = Path(net.folder(), "pickles.py")
+    script.write_text(PICKLES, encoding="utf-8")
+    done = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True, timeout=LIMIT)
+    assert (done.stdout, done.stderr) == ("b'TEA'\nb'TEA'\n", "")
 
 
 @check(*CONNECTED)
