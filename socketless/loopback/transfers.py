@@ -38,20 +38,22 @@ class Transfers(Waiting):
         try:
             return self.file.state.read(self.number, bufsize) if bufsize else b""
         except BlockingIOError:
-            if self.timeout == 0:
+            if not self.waits(flags):
                 raise
-        return self.patiently(lambda state, number: state.read(number, bufsize), READABLE)
+        return self.again(lambda state, number: state.read(number, bufsize), READABLE)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        view = arguments.writable(buffer, nbytes, "recv_into")
+        # What `makefile()` reads into is as it should be; and it reads often.
+        is_plain = type(buffer) is memoryview and buffer.format == "B" and buffer.c_contiguous and not buffer.readonly
+        view = buffer if is_plain and not nbytes else arguments.writable(buffer, nbytes, "recv_into")
         if flags & _SPECIAL:
             return arguments.fill(view, self._receive(view.nbytes, flags), flags)
         try:
             return self.file.state.read_into(self.number, view) if view.nbytes else 0
         except BlockingIOError:
-            if self.timeout == 0:
+            if not self.waits(flags):
                 raise
-        return self.patiently(lambda state, number: state.read_into(number, view), READABLE)
+        return self.again(lambda state, number: state.read_into(number, view), READABLE)
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         if bufsize < 0:
@@ -108,7 +110,7 @@ class Transfers(Waiting):
         except BlockingIOError:
             if not self.waits(flags):
                 raise
-            sent = self.patiently(lambda state, _: state.write(data), WRITABLE, flags)
+            sent = self.again(lambda state, _: state.write(data), WRITABLE)
         return sent if self.timeout is not None else self._send_rest([data], sent, flags)
 
     def _send_rest(self, buffers: list[Any], sent: int, flags: int) -> int:
@@ -133,10 +135,12 @@ class Transfers(Waiting):
                 view = view[file.state.write(view) :]
                 if not view:
                     return
+                if file.state.grow() or not self.waits(flags):
+                    continue
             except BlockingIOError:
                 if not self.waits(flags):
                     raise
-                file, number = self.wait(file, number, WRITABLE, deadline)
+            file, number = self.wait(file, number, WRITABLE, deadline)
 
     def sendto(self, data: Buffer, *args: Any) -> int:
         if not 1 <= len(args) <= 2:
