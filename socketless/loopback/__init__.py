@@ -18,8 +18,8 @@ it is readable when there is something to be read, to be accepted, or the end. W
 cannot be both (an eventfd could, but it cannot say "neither", and a loop that waits for both would spin). So the
 waiting functions of the module `select` are replaced by ones that know the other descriptor, see polling.py: with them
 each event loop that is written in Python waits for both directions exactly. Who has taken the originals before, or
-waits in C, is told of reading as always, and never of writing. Nor can a bare number be written to: `os.write()` and
-`open()` of it fail with EBADF.
+waits in C, is told of reading as always, and never of writing. `os.write()` knows the other one, too; `open()` does not
+for writing: it fails with EBADF.
 """
 
 from __future__ import annotations

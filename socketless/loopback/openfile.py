@@ -20,6 +20,7 @@ from _socket import (
     SOL_SOCKET,
 )
 from contextlib import suppress
+from functools import cache
 from typing import Any, Protocol
 from weakref import ReferenceType, ref
 
@@ -225,7 +226,13 @@ class Closed(State):
 
 def closed(like: OpenFile) -> OpenFile:
     """Return a file that is closed already: all that is left of another one."""
-    return OpenFile(like.family, like.kind, like.protocol, Closed(like.family))
+    return _closed(like.family, like.kind, like.protocol)
+
+
+@cache
+def _closed(family: int, kind: int, protocol: int) -> OpenFile:
+    # One is enough for all: nothing can be done with it.
+    return OpenFile(family, kind, protocol, Closed(family))
 
 
 def find(number: int) -> OpenFile | None:

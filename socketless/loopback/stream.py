@@ -192,7 +192,7 @@ class Stream(State):
         try:
             return self._write(buffers)
         except BlockingIOError:
-            if not self._grow():
+            if not self.grow():
                 raise
             return self._write(buffers)
         except BrokenPipeError:
@@ -215,7 +215,7 @@ class Stream(State):
             return os.write(self.write_fd, buffers[0])
         return os.writev(self.write_fd, buffers[:_IOV_MAX])
 
-    def _grow(self) -> bool:
+    def grow(self) -> bool:
         # Once: a pipe that has been full is that of somebody who sends much.
         if self.size is not None:
             return False

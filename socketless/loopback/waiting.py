@@ -113,15 +113,23 @@ class Waiting:
 
     def patiently(self, attempt: Callable[[State, int], T], events: int, flags: int = 0) -> T:
         """Try until it succeeds, as long as the time limit lets it wait."""
-        file, number = self.file, self.fileno()
+        try:
+            return attempt(self.file.state, self.fileno())
+        except BlockingIOError:
+            if not self.waits(flags):
+                raise
+        return self.again(attempt, events)
+
+    def again(self, attempt: Callable[[State, int], T], events: int) -> T:
+        """Go on to do so after a first attempt that was in vain."""
+        file, number = self.file, self.number
         deadline = self.deadline(events)
         while True:
+            file, number = self.wait(file, number, events, deadline)
             try:
                 return attempt(file.state, number)
             except BlockingIOError:
-                if not self.waits(flags):
-                    raise
-            file, number = self.wait(file, number, events, deadline)
+                pass
 
     def deadline(self, events: int) -> float | None:
         """Return when a call that begins now has waited for long enough."""

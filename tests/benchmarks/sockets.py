@@ -90,7 +90,10 @@ def http_server() -> Iterator[str]:
 def uvicorn_on_a_thread() -> Iterator[str]:
     import uvicorn
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    # As uvicorn makes its own: asyncio sets TCP_NODELAY for a socket that says it is TCP.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
     server = uvicorn.Server(uvicorn.Config("app_fastapi:app", log_level="warning", loop="asyncio", http="h11"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -140,6 +143,7 @@ def _lines(stack: ExitStack) -> dict[str, tuple[Get, str, bool]]:
     for server, url in urls.items():
         lines[f"requests, {server}"] = get_requests, url + "/", False
         lines[f"httpx, {server}"] = get_httpx, url + "/", False
+    lines["requests, http.server, a new connection each"] = requests.get, urls["http.server"] + "/", False
     lines["16 MiB, requests, http.server"] = get_requests, urls["http.server"] + "/large", True
     for get, url, _ in lines.values():
         get(url).raise_for_status()  # type: ignore[attr-defined]
