@@ -155,9 +155,7 @@ class Library:
             exit_code = django.run(arguments, profile, streams, self.folder, env, 4 * LIMIT)
             return Done(output.read().decode(), exit_code)
 
-    def passes(
-        self, count: int, *arguments: str, profile: str = "free", afresh: bool = False, **env: str
-    ) -> Done:
+    def passes(self, count: int, *arguments: str, profile: str = "free", afresh: bool = False, **env: str) -> Done:
         """Assert that so many tests run, and pass."""
         done = self.run(*arguments, profile=profile, afresh=afresh, **env)
         passed = "OK" if "manage.py" in arguments else f"{count} passed"
