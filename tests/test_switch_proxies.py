@@ -20,7 +20,6 @@ from starlette.applications import Starlette
 from ways import FAMILIES, WAYS
 
 import socketless.requests
-import warm
 from commands import MODULE
 from commands import run as run_command
 from projects import Project
@@ -69,8 +68,6 @@ def set_proxies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[IpcThread]:
-    for purpose in ("the command line", "tests"):
-        warm.start(purpose)  # is left, for other tests
     with nothing_leaks(), IpcThread(APP) as worker:
         yield worker
 
