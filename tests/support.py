@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import warm
+
 LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
 
 # The plugins that pytest finds here and most projects do not need. It takes a second to load them.
@@ -66,7 +68,7 @@ def unix_sockets_are_refused() -> bool:
 
 
 def open_fds() -> set[str]:
-    return set(os.listdir("/dev/fd"))
+    return set(os.listdir("/dev/fd")) - warm.FDS
 
 
 def child_pids() -> set[int]:
@@ -74,7 +76,7 @@ def child_pids() -> set[int]:
     for task in os.listdir("/proc/self/task"):
         with suppress(FileNotFoundError), open(f"/proc/self/task/{task}/children") as file:  # or the thread has ended
             children |= {int(pid) for pid in file.read().split()}
-    return children
+    return children - warm.PIDS
 
 
 def traceback_of(error: BaseException) -> str:

@@ -41,7 +41,7 @@ def combinations(checks: list[Callable[[Client], None]]) -> list[Any]:
 
 
 def test_every_pair() -> None:
-    """By default, one client meets each kind of worker of each app; the others, what they can tell apart."""
+    """By default, one client meets each kind of worker of each app; the others, what may be of a kind of its own."""
     run = [(app, kind, name) for app, kind, name, marks in in_pairs(APPS, [*KINDS], ALIKE) if not marks]
     assert {(app, kind) for app, kind, name in run if name == FOR_ALL} == {*product(APPS, KINDS)}
     assert {(app, name) for app, _, name in run} >= {*product({*APPS} - {*ALIKE}, CLIENTS)}

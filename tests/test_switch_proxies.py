@@ -15,11 +15,11 @@ import httpcore
 import httpcore2
 import pytest
 import requests
+import urllib3
 from starlette.applications import Starlette
 from ways import FAMILIES, WAYS
 
 import socketless.requests
-import warm
 from commands import MODULE
 from commands import run as run_command
 from projects import Project
@@ -68,7 +68,6 @@ def set_proxies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[IpcThread]:
-    warm.start("the command line")  # is left, for other tests
     with nothing_leaks(), IpcThread(APP) as worker:
         yield worker
 
@@ -200,6 +199,19 @@ def test_proxy_that_is_given_to_urllib(proxy: str, scheme: str, switched: Any) -
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": proxy, "https": proxy}))
     with opener.open(f"{scheme}://shop.example/seen", timeout=LIMIT) as response:
         assert oddities(json.load(response), scheme) == []
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy.example:3128", "https://proxy.example:3128"])
+def test_proxy_that_is_given_to_urllib3(proxy: str, worker: IpcThread, set_proxies: Any) -> None:
+    """The app is asked, and does not see what is for the proxy; after the switch, the proxy is asked again."""
+    manager = urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth="me:secret"))
+    with switch_to_ipc_connection(worker):
+        for url in ("http://shop.example/seen", "https://shop.example/seen", "http://shop.example/redirect"):
+            seen = manager.request("GET", url, timeout=LIMIT).json()
+            assert oddities(seen, url.partition(":")[0]) == []
+        seen = manager.connection_from_url("http://shop.example/").request("GET", "/seen", timeout=LIMIT).json()
+        assert oddities(seen, "http") == []
+    assert manager.connection_from_host("shop.example").host == "proxy.example"
 
 
 # After the switch

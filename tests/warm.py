@@ -42,6 +42,9 @@ MODULES = {
         *("django.core.handlers.asgi", "django.contrib.staticfiles.handlers"),
     ],
 }
+# What belongs to the processes that are forked here, and stays: no leak of the test that happens to come first.
+PIDS: set[int] = set()
+FDS: set[str] = set()
 FLAGS = (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)
 
 
@@ -55,6 +58,10 @@ class Warm:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        PIDS.add(self._process.pid)
+        FDS.update(str(stream.fileno()) for stream in (self._process.stdin, self._process.stdout))
         atexit.register(self.close)
 
     def close(self) -> None:

@@ -183,6 +183,24 @@ def _urllib3_connections(worker: Worker, options: Mapping[str, Any]) -> Replacem
         yield owner, _urllib3_connect_for(worker, options, scheme, owner)
 
 
+def _urllib3_proxies(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+    """Let a manager that was given a proxy ask as one that was given none."""
+    module: Any = importlib.import_module("urllib3.poolmanager")
+    directly = dict.fromkeys(("_proxy", "_proxy_headers", "_proxy_config"))
+
+    def connection_from_host(
+        self: Any, host: Any, port: Any = None, scheme: Any = "http", pool_kwargs: Any = None
+    ) -> Any:
+        kwargs = {**(pool_kwargs or {}), **directly}
+        return module.PoolManager.connection_from_host(self, host, port, scheme, pool_kwargs=kwargs)
+
+    def _proxy_requires_url_absolute_form(self: Any, *args: Any) -> bool:
+        return False
+
+    yield module.ProxyManager, connection_from_host
+    yield module.PoolManager, _proxy_requires_url_absolute_form
+
+
 def _urllib3_retries(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     retry: Any = importlib.import_module("urllib3.util.retry").Retry
     original = retry.increment
@@ -242,6 +260,7 @@ REPLACEMENTS = {
     "http.client": _replacements,
     "urllib.request": _urllib_handlers,
     "urllib3.connection": _urllib3_connections,
+    "urllib3.poolmanager": _urllib3_proxies,
     "urllib3.util.retry": _urllib3_retries,
     "urllib3.response": _urllib3_responses,
 }
