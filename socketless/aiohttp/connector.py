@@ -21,6 +21,7 @@ from socketless.errors import (
     BodyTooLarge,
     ExchangeTimeout,
     IncompleteResponse,
+    InvalidRequest,
     PoolTimeout,
     ReadTimeout,
     SocketlessError,
@@ -59,6 +60,7 @@ _NAMES: dict[type[SocketlessError], str] = {
     WorkerDied: "aiohttp.ServerConnectionError",
     TransferError: "aiohttp.ClientError",
     AppProtocolError: "aiohttp.ServerConnectionError",
+    InvalidRequest: "aiohttp.ClientError",
     BodyTooLarge: "aiohttp.ClientPayloadError",
     IncompleteResponse: "aiohttp.ClientPayloadError",
 }

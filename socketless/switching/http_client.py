@@ -21,6 +21,7 @@ from socketless.errors import (
     BodyTooLarge,
     ExchangeTimeout,
     IncompleteResponse,
+    InvalidRequest,
     PoolTimeout,
     ReadTimeout,
     SocketlessError,
@@ -43,6 +44,7 @@ _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "builtins.ConnectionRefusedError",
     WorkerDied: "builtins.ConnectionResetError",
     AppProtocolError: "http.client.HTTPException",
+    InvalidRequest: "http.client.HTTPException",
     BodyTooLarge: "http.client.HTTPException",
     IncompleteResponse: "http.client.HTTPException",
 }
@@ -51,6 +53,7 @@ _URLLIB3_NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "urllib3.exceptions.NewConnectionError",
     WorkerDied: "urllib3.exceptions.ProtocolError",
     AppProtocolError: "urllib3.exceptions.ProtocolError",
+    InvalidRequest: "urllib3.exceptions.ProtocolError",
     BodyTooLarge: "urllib3.exceptions.ProtocolError",
     IncompleteResponse: "urllib3.exceptions.ProtocolError",
     PoolTimeout: "urllib3.exceptions.ConnectTimeoutError",

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+from validators import valid_asgi, valid_wsgi
+
 hold = threading.Event()  # /hang waits for it, /release sets it
 counter = 0
 
@@ -111,6 +113,7 @@ def failing_reset() -> None:
     raise ValueError("the hook failed")
 
 
+@valid_wsgi
 def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
     if environ["PATH_INFO"].startswith("/stream/"):
         return WsgiPlay(environ, start_response).begin()
@@ -126,13 +129,14 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
         server=[environ["SERVER_NAME"], int(environ["SERVER_PORT"])],
         client=[environ["REMOTE_ADDR"], int(environ["REMOTE_PORT"])],
         headers=sorted((key.removeprefix("HTTP_").replace("_", "-").lower(), value) for key, value in headers),
-        body=environ["wsgi.input"].read(),
+        body=environ["wsgi.input"].read(-1),  # wsgiref.validate wants an argument
     )
     status, headers, body = answer(seen)
     start_response(f"{status} Whatever", headers)
     return [body]
 
 
+@valid_asgi
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
     if scope["path"].startswith("/stream/"):

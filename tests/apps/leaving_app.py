@@ -12,11 +12,13 @@ from urllib.parse import parse_qsl
 
 import anyio
 import anyio.lowlevel
+from validators import valid_asgi
 
 stored: dict[str, list[str]] = defaultdict(list)
 _ends: dict[str, anyio.Event] = {}
 
 
+@valid_asgi
 async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await receive()

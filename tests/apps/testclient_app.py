@@ -35,6 +35,7 @@ from starlette.responses import (
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.templating import Jinja2Templates
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from validators import valid_asgi
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -710,6 +711,7 @@ site = Starlette(
 )
 
 
+@valid_asgi
 async def app(scope: Event, receive: Receive, send: Send) -> None:
     """Call the raw app for paths that begin with /raw/, and Starlette's for all else."""
     if scope["type"] != "lifespan" and scope["path"].removeprefix(scope["root_path"]).startswith("/raw/"):

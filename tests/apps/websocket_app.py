@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from validators import valid_asgi
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -387,6 +388,7 @@ async def _started(receive: Receive, send: Send) -> AsyncIterator[None]:
     await send({"type": "lifespan.shutdown.complete"})
 
 
+@valid_asgi
 async def app(scope: Event, receive: Receive, send: Send) -> None:
     """Give each path to the app that it begins with."""
     if scope["type"] == "lifespan":
