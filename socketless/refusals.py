@@ -30,10 +30,8 @@ _WHAT = {"inet": "for TCP over 127.0.0.1", "unix": "for UNIX sockets"}
 
 
 def forget() -> None:
-    """Begin a test: what was refused before is none of its business."""
-    real = sys.modules.get("socketless.loopback.real")
-    if real is not None:
-        real.refused.clear()
+    """Begin a test where loopback is virtual: what was refused before is none of its business."""
+    sys.modules["socketless.loopback.real"].refused.clear()
 
 
 def explain(error: BaseException) -> str | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,16 +33,27 @@ def environment(env: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def as_warm(command: list[str]) -> tuple[list[str], str | None] | None:
-    """Return what follows `python -m` and the profile of a command, if it is `MODULE`, under a profile or none."""
+    """Return what follows `python` and the profile of a command, if it is `MODULE`, under a profile or none."""
     profile = None
     if command[:2] == [sys.executable, str(Path(nosock.__file__).resolve())]:
         profile, command = command[2], command[3:]
-    return (command[2:], profile) if command[: len(MODULE)] == MODULE else None
+    return (command[1:], profile) if command[: len(MODULE)] == MODULE else None
 
 
-def run(command: list[str], stdin: bytes = b"", *, folder: Path = TESTS, env: dict[str, str] | None = None) -> Outcome:
-    """Run a command with its streams in pipes; `MODULE` in a fork of what has imported it, its streams in files."""
-    known = as_warm(command)
+def run(
+    command: list[str],
+    stdin: bytes = b"",
+    *,
+    folder: Path = TESTS,
+    env: dict[str, str] | None = None,
+    afresh: bool = False,
+) -> Outcome:
+    """Run a command with its streams in pipes.
+
+    Args:
+        afresh: start `MODULE`, too; by default, it runs in a fork of what has imported it, with its streams in files.
+    """
+    known = None if afresh else as_warm(command)
     if known is not None:
         with tempfile.TemporaryDirectory() as streams:
             paths = [Path(streams, name) for name in ("stdin", "stdout", "stderr")]
@@ -67,21 +79,33 @@ def read_to_end(master: int) -> str:
 
 
 def run_on_terminal(command: list[str], *, stderr: bool = False, env: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run `MODULE` with stdout, or stderr, on a terminal of 80 columns; return the code and its text."""
+    """Run a command with stdout, or stderr, on a terminal of 80 columns; return the code and its text."""
     known = as_warm(command)
-    assert known is not None
     master, slave = pty.openpty()
     outputs = [os.ttyname(slave), os.devnull]
     streams = [os.devnull, *(reversed(outputs) if stderr else outputs)]
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(read_to_end, master)
         try:
-            code = warm.start("the command line").run(*known, streams, TESTS, environment(env), LIMIT)
+            if known is not None:
+                code = warm.start("the command line").run(*known, streams, TESTS, environment(env), LIMIT)
+            else:
+                code = run_with_streams(command, streams, environment(env))
         finally:
             os.close(slave)
         text = reading.result()
     os.close(master)
     return code, text
+
+
+def run_with_streams(command: list[str], paths: list[str], env: dict[str, str]) -> int:
+    """Run a command with its three streams in these files; return its exit code."""
+    with ExitStack() as stack:
+        streams = [stack.enter_context(open(path, mode)) for path, mode in zip(paths, ("rb", "wb", "wb"), strict=True)]
+        done = subprocess.run(
+            command, stdin=streams[0], stdout=streams[1], stderr=streams[2], cwd=TESTS, env=env, timeout=LIMIT
+        )
+    return done.returncode
 
 
 def without_colours(text: str) -> str:

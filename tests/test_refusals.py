@@ -10,13 +10,17 @@ import pytest
 from projects import run_pytest, write
 
 TESTS = """
-    import asyncio, socket, urllib.request
+    import asyncio, pytest, socket, urllib.request
 
-    def test_elsewhere():
-        urllib.request.urlopen("http://192.0.2.1/")
+    def test_that_elsewhere_is_refused():
+        with pytest.raises(OSError):
+            urllib.request.urlopen("http://192.0.2.1/")
 
     def test_of_another_kind():
         assert 1 == 2
+
+    def test_elsewhere():
+        urllib.request.urlopen("http://192.0.2.1/")
 
     def test_hidden():
         async def main():

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from ways import FAMILIES, WAYS
 
 import socketless.requests
+import warm
 from commands import MODULE
 from commands import run as run_command
 from projects import Project
@@ -67,6 +68,7 @@ def set_proxies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[IpcThread]:
+    warm.start("the command line")  # is left, for other tests
     with nothing_leaks(), IpcThread(APP) as worker:
         yield worker
 

@@ -12,14 +12,13 @@ for. A channel that comes free is handed to the first in the queue.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from socketless.errors import PoolTimeout
-from socketless.genuine import os
+from socketless.genuine import monotonic, os
 from socketless.wire.channel import Channel, Steps, Wait, Woken
 from socketless.wire.drivers import poll
 
@@ -141,15 +140,19 @@ class ChannelPool(Generic[Owner]):
                 if self._free:
                     return self._take_free(label)
                 if self._may_open():
-                    return self._take_new(label)
-                if deadline is None or deadline > time.monotonic():  # who is late needs no place in the queue
+                    try:
+                        return self._take_new(label)
+                    except (OSError, RuntimeError):  # no descriptors or threads are to be had
+                        if not self._all:
+                            raise
+                if deadline is None or deadline > monotonic():  # who is late needs no place in the queue
                     waiter = _Waiter(label)
                     self._waiters.append(waiter)
             if waiter is None:
                 raise PoolTimeout(self.describe_busy(label))
             woken = Woken.LATE
-            while woken is Woken.LATE and (deadline is None or deadline > time.monotonic()):
-                look = time.monotonic() + _LOOK_SECONDS
+            while woken is Woken.LATE and (deadline is None or deadline > monotonic()):
+                look = monotonic() + _LOOK_SECONDS
                 woken = yield Wait(waiter.fd, deadline=look if deadline is None else min(look, deadline))
                 self._cancel_abandoned()  # which frees a channel, perhaps for this one
         except BaseException:  # cancelled, or Ctrl-C
@@ -198,7 +201,7 @@ class ChannelPool(Generic[Owner]):
         name = f"socketless-parked-{channel.number}"
         thread = threading.Thread(target=self._finish, args=(channel, steps, sentinel), name=name, daemon=True)
         with self._lock:
-            label, since = self._busy.pop(channel, ("", time.monotonic()))
+            label, since = self._busy.pop(channel, ("", monotonic()))
             known = channel in self._all
             if known:
                 self._parked[channel] = _Parked(label, since, thread)
@@ -240,7 +243,7 @@ class ChannelPool(Generic[Owner]):
         # Must be called with _lock held.
         assert self._owner is not None
         channel = self._free.pop()
-        self._busy[channel] = label, time.monotonic()
+        self._busy[channel] = label, monotonic()
         return self._owner, channel
 
     def _may_open(self) -> bool:
@@ -254,7 +257,7 @@ class ChannelPool(Generic[Owner]):
         self._opened += 1
         channel = self._open_channel(self._opened)
         self._all.add(channel)
-        self._busy[channel] = label, time.monotonic()
+        self._busy[channel] = label, monotonic()
         return self._owner, channel
 
     def _serve_waiters(self) -> None:
@@ -271,13 +274,19 @@ class ChannelPool(Generic[Owner]):
 
     def describe_busy(self, label: str) -> str:
         """Say what keeps the channels busy."""
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             busy = list(self._busy.values())
             parked = list(self._parked.values())
             starting = self._open and self._owner is None
         if starting:
             return f"{label}: the worker is still being started"
-        busy += [(f"{each.label} (given up, the app has not let go)", each.since) for each in parked]
+        # What comes after the path may be a secret of another test, or of another client's.
+        busy = [(_without_query(label), since) for label, since in busy]
+        busy += [(f"{_without_query(each.label)} (given up, the app has not let go)", each.since) for each in parked]
         lines = [f"  {what}, for {now - since:.1f} s" for what, since in sorted(busy, key=lambda item: item[1])]
         return "\n".join([f"{label}: all {len(lines)} channels of the worker stayed busy (max_connections):", *lines])
+
+
+def _without_query(label: str) -> str:
+    return label.partition("?")[0]

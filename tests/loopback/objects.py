@@ -63,7 +63,7 @@ def kinds_that_cannot_be(net: Net) -> None:
 @check(*STREAMS)
 def shown(net: Net) -> None:
     """repr() shows number, kind and names, and those only that there are."""
-    kind = f"family={int(net.family)}, type=1, proto=0"
+    kind = f"family={net.family!s}, type={socket.SOCK_STREAM!s}, proto=0"  # which differ before Python 3.11
     one = net.stream()
     start = f"<socket.socket fd={one.fileno()}, {kind}"
     assert repr(one) == (f"{start}, laddr={one.getsockname()}>" if net.is_ip else f"{start}>")
