@@ -59,6 +59,7 @@ class HttpExchange(Exchange):
         self._bodiless = False
         self._length: int | None = None  # what Content-Length says
         self._size = 0  # of what the app has given
+        self._taken_size = 0  # and of what could be taken of that
         self._held: list[bytes] = []  # not sent yet
         self._extensions: dict[str, Any] = {}  # not sent yet
         self._is_sent = False  # the headers, at least
@@ -211,6 +212,7 @@ class HttpExchange(Exchange):
         if not self._bodiless:
             bodies.check_length(self._size, self._length, is_complete=not more)
             self._held.append(body)
+        self._taken_size = self._size
         self._body_is_complete = not more
         if self._request.is_paced:
             await self._hand_over()
@@ -235,7 +237,7 @@ class HttpExchange(Exchange):
     @property
     def _is_whole(self) -> bool:
         """Whether a client over TCP would have the whole response (RFC 9112, section 6.3), whatever comes then."""
-        return self._is_complete or self._bodiless or self._size == self._length
+        return self._is_complete or self._bodiless or self._taken_size == self._length
 
     def _complete(self) -> None:
         self._is_complete = True

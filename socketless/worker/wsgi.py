@@ -265,7 +265,8 @@ class _Answer:
 
     def end_if_complete(self) -> Response | Chunk | None:
         """Return the end of the response of an app that has raised, if a client would have seen it."""
-        return self._next(more_body=False) if self._started is not None and self._is_complete else None
+        is_whole = self._is_complete or (self._bodiless and self._size > 0)
+        return self._next(more_body=False) if self._started is not None and is_whole else None
 
 
 def _parse_status(status: Any) -> tuple[int, str]:
