@@ -23,9 +23,10 @@ from socketless.errors import StateError
 from socketless.host.arguments import AppKind, Backend, LifespanMode, StartMethod
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
+from socketless.http11.pipe_socket import end_pipe_sockets
 from socketless.http11.worker_socket import end_connections
 from socketless.late import Watch
-from socketless.switching import aiohttp, http_client, httpx, stand_ins, starlette
+from socketless.switching import aiohttp, http_client, httpx, stand_ins, starlette, websockets
 from socketless.switching.replacing import Patch
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -184,6 +185,7 @@ def switch_to_ipc_connection(
             aiohttp_connections = aiohttp.Connections(worker, on_requests)
             on_error.callback(aiohttp_connections.close)
             on_error.callback(end_connections, worker)
+            on_error.callback(end_pipe_sockets, worker)
             end_worker = on_error.pop_all().close
         with _lock:
             switch = Switch(worker, arguments, end_worker)
@@ -194,7 +196,7 @@ def switch_to_ipc_connection(
             switch.apply_on_import("requests", partial(_requests_patches, worker, base_url, on_requests))
             switch.apply_on_import(aiohttp.MODULE, partial(_patches_of, aiohttp_connections.replacements))
             switch.apply_on_import(aiohttp.PROXIES_MODULE, partial(_patches_of, aiohttp.proxy_replacements))
-            for name, replacements in http_client.REPLACEMENTS.items():
+            for name, replacements in (http_client.REPLACEMENTS | websockets.REPLACEMENTS).items():
                 switch.apply_on_import(name, partial(_patches_of, replacements, worker, on_requests))
             on_error.pop_all()
         return switch

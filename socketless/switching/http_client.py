@@ -34,7 +34,7 @@ from socketless.http11.worker_socket import WorkerSocket
 from socketless.switching import stand_ins
 from socketless.switching.deferred import Deferred
 from socketless.switching.replacing import lowest, original_of
-from socketless.switching.untouched import Socket, connection_classes, sockets_are_mocked
+from socketless.switching.untouched import Socket, connection_classes, own_class, sockets_are_mocked
 from socketless.wire.messages import DEFAULT_PORTS
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -258,10 +258,19 @@ def _said_by_worker(error: BaseException | None) -> Any:
     return both
 
 
+def _httplib2_connections(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+    """Return the same of httplib2, which connects by itself."""
+    httplib2: Any = importlib.import_module("httplib2")
+    for name, scheme in (("HTTPConnectionWithTimeout", "http"), ("HTTPSConnectionWithTimeout", "https")):
+        owner = own_class(httplib2, name)
+        yield owner, _connect_for(worker, options, scheme, owner)
+
+
 # By the module that they are for: when it is imported, they are due.
 REPLACEMENTS = {
     "http.client": _replacements,
     "urllib.request": _urllib_handlers,
+    "httplib2": _httplib2_connections,
     "urllib3.connection": _urllib3_connections,
     "urllib3.poolmanager": _urllib3_proxies,
     "urllib3.util.retry": _urllib3_retries,
@@ -269,7 +278,7 @@ REPLACEMENTS = {
 }
 
 
-_as_theirs = partial(as_theirs, names=_NAMES)
+as_of_sockets = partial(as_theirs, names=_NAMES)
 
 
 def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:
@@ -292,7 +301,7 @@ def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, owner:
 def _connected(
     worker: Worker, options: Mapping[str, Any], server: tuple[str, int], scheme: str, timeout: float | None
 ) -> WorkerSocket:
-    return WorkerSocket(worker, timeout, scheme=scheme, server=server, as_theirs=_as_theirs, **options)
+    return WorkerSocket(worker, timeout, scheme=scheme, server=server, as_theirs=as_of_sockets, **options)
 
 
 def _urllib3_connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:

@@ -56,7 +56,7 @@ def _found(owner: Any, name: str) -> Any:
 class Patch:
     """An attribute of a class or a module, and the function that is there while a switch is on.
 
-    A `classmethod` or `staticmethod` is put there as it is.
+    A `classmethod`, a `staticmethod` or a module is put there as it is.
     """
 
     def __init__(self, owner: Any, replacement: Any) -> None:

@@ -9,18 +9,22 @@ import errno
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from socketless.http11.pipe_socket import PipeSocket
 from socketless.http11.worker_socket import WorkerSocket
 from socketless.switching.untouched import Socket
 from socketless.wire.channel import PipeEnd, make_pipe
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-Connect = Callable[[tuple[str, int], str, "float | None"], WorkerSocket]  # address, scheme, timeout
+Connect = Callable[
+    [tuple[str, int], str, "float | None"], Any
+]  # address, scheme, timeout; a stand-in that is connected
 
 _connect: ContextVar[Connect | None] = ContextVar("socketless-stand-ins", default=None)
 _SSLSocket: Any = ssl.SSLContext.sslsocket_class
@@ -78,7 +82,8 @@ class StandIn:
         self._timeout = socket.getdefaulttimeout()
         self._address: tuple[str, int] | None = None
         self._scheme = "http"
-        self._sock: WorkerSocket | None = None  # made when it is first used
+        self._sock: Any = None  # made when it is first used; guarded by _lock
+        self._lock = threading.Lock()
         self._nobody: PipeEnd | None = None  # what is waited for before there is a connection
         self._closed = False  # as of `socket.socket`; mocket looks at it
 
@@ -127,7 +132,7 @@ class StandIn:
     def fileno(self) -> int:
         """Return a descriptor to wait for: before there is a connection, one whose other end has gone."""
         if self._address is not None:
-            return self._connected().fileno()
+            return int(self._connected().fileno())
         if self._closed:
             return -1
         if self._nobody is None:
@@ -150,13 +155,14 @@ class StandIn:
         self.close()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(WorkerSocket, name):
+        if name.startswith("_") or not (hasattr(WorkerSocket, name) or hasattr(PipeSocket, name)):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return lambda *args, **options: getattr(self._connected(), name)(*args, **options)
 
-    def _connected(self) -> WorkerSocket:
-        if self._sock is None:
-            if self._address is None:
-                raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-            self._sock = self._connect(self._address, self._scheme, self._timeout)
-        return self._sock
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._sock is None:
+                if self._address is None:
+                    raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+                self._sock = self._connect(self._address, self._scheme, self._timeout)
+            return self._sock

@@ -1,0 +1,229 @@
+"""A stand-in for a connected, blocking socket that several threads may use: what clients of WebSockets want.
+
+    client's threads ── pipe ─▶ Service, in a thread of its own ──▶ the app
+                     ◀─ pipe ──
+
+Its descriptor stays the same and says truly whether there is something to be read. `WorkerSocket` needs no thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import threading
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
+
+from socketless.genuine import os
+from socketless.host.trace import logger
+from socketless.host.worker import Worker
+from socketless.http11.service import Service
+from socketless.wire.channel import make_pipe
+from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.local import close_in_forks
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+_open: WeakSet[PipeSocket] = WeakSet()
+
+
+def end_pipe_sockets(worker: Worker) -> None:
+    """End those to a worker, whoever keeps them: the next connection is for the network, or for another worker."""
+    for sock in list(_open):
+        if sock.worker is worker:
+            sock.close()
+
+
+class PipeSocket:
+    """A stand-in for a connected `socket.socket`. What the app raises is raised where its answer is read.
+
+    Args:
+        worker: what answers.
+        timeout: how many seconds a read or a write may wait; `None`: for ever.
+        server, client, options: of `Bridge`.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        timeout: float | None,
+        *,
+        server: tuple[str, int],
+        client: tuple[str, int] = ("127.0.0.1", 123),
+        **options: Any,
+    ) -> None:
+        self.worker = worker
+        self._timeout = timeout
+        self._server, self._client = server, client
+        self._reader, its_writer = make_pipe()
+        its_reader, self._writer = make_pipe()
+        for end in (self._reader, its_writer, its_reader, self._writer):
+            close_in_forks(end)
+        os.set_blocking(self._writer.fileno(), False)
+        self._writes_at_end = 0  # since the other end has gone
+        self._lock = threading.Lock()
+        self._is_closed = False  # guarded by _lock
+        self._served = _Served(worker, its_reader, its_writer, {"server": server, "client": client, **options})
+        _open.add(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self.worker!r}>"
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read up to `size` bytes; `b""` at the end.
+
+        Raises:
+            TimeoutError: none came in time.
+            BlockingIOError: none is there, and the time limit is 0.
+            Exception: what the app has raised.
+        """
+        fd = self._fd_of(self._reader)
+        self._wait(fd, select.POLLIN)
+        data = os.read(fd, size)
+        if not data:
+            self._served.raise_error()
+        return data
+
+    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
+        """Read into a buffer, as `recv()`, and return how many bytes."""
+        data = self.recv(size or len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Write bytes, and return how many.
+
+        Raises:
+            TimeoutError, BlockingIOError: they were not taken in time.
+            BrokenPipeError: the connection has ended.
+            Exception: what the app has raised.
+        """
+        fd = self._fd_of(self._writer)
+        while True:
+            try:
+                return os.write(fd, data)
+            except BlockingIOError:
+                self._wait(fd, select.POLLOUT)
+            except BrokenPipeError:
+                self._served.raise_error()
+                self._writes_at_end += 1  # as with a socket, the first one goes nowhere, and the next one fails
+                if self._writes_at_end > 1:
+                    raise
+                return memoryview(data).nbytes
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Write all bytes, as `send()`."""
+        view = memoryview(data).cast("B")
+        while view:
+            view = view[self.send(view) :]
+
+    def _wait(self, fd: int, event: int) -> None:
+        poller = select.poll()
+        poller.register(fd, event)
+        seconds = remaining(deadline_after(self._timeout))
+        if poller.poll(None if seconds is None else seconds * 1000):
+            return
+        if self._timeout == 0:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        raise TimeoutError("timed out")
+
+    def _fd_of(self, end: Any) -> int:
+        try:
+            return int(end.fileno())
+        except OSError:
+            raise OSError(errno.EBADF, "the connection is closed") from None
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when something is there to be read; -1 after `close()`."""
+        return -1 if self._is_closed else self._reader.fileno()
+
+    def pending(self) -> int:
+        """Return 0: unlike TLS, it keeps nothing back that could be read."""
+        return 0
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Set how many seconds a read or a write may wait; `None`: for ever."""
+        self._timeout = timeout
+
+    def gettimeout(self) -> float | None:
+        """Return it."""
+        return self._timeout
+
+    def getpeername(self) -> tuple[str, int]:
+        """Return what the client has asked to be connected with."""
+        return self._server
+
+    def getsockname(self) -> tuple[str, int]:
+        """Return the address that the app sees as the client's."""
+        return self._client
+
+    def shutdown(self, how: int) -> None:
+        """Write no more, read no more, or both; who is reading in another thread is at the end then."""
+        if how != socket.SHUT_RD:
+            self._writer.close()
+        if how != socket.SHUT_WR:
+            self._served.write_to_nobody()
+
+    def close(self) -> None:
+        """End the connection. May be called twice."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self.shutdown(socket.SHUT_RDWR)
+        self._reader.close()
+        self._served.log_error()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_is_closed", True):
+            self.close()
+
+
+class _Served:
+    """The other end: a thread that answers. It does not keep the socket."""
+
+    def __init__(self, worker: Worker, reader: Any, writer: Any, options: dict[str, Any]) -> None:
+        self._reader, self._writer = reader, writer
+        self._service = Service(worker, reader.fileno(), writer.fileno(), **options)
+        self._lock = threading.Lock()
+        self._has_ended = False  # guarded by _lock; the descriptors are closed
+        self._is_left = False  # nobody reads any more
+        self._error: BaseException | None = None  # set before the descriptors are closed
+        threading.Thread(target=self._serve, name="socketless-connection", daemon=True).start()
+
+    def _serve(self) -> None:
+        # Runs in the thread socketless-connection, until one side ends the connection.
+        try:
+            self._service.run()
+        except BaseException as error:
+            self._error = error
+            if self._is_left:
+                self.log_error()
+        finally:
+            with self._lock:
+                self._has_ended = True
+                self._reader.close()
+                self._writer.close()
+
+    def log_error(self) -> None:
+        """Log what has ended the connection, if it was not raised: a WebSocket's client may go without reading on."""
+        error, self._error = self._error, None
+        if error is not None:
+            logger.error("the app raised after its client had gone", exc_info=error)
+
+    def raise_error(self) -> None:
+        """Raise what has ended the connection, once."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def write_to_nobody(self) -> None:
+        """Let who reads be at the end, and what is still written be lost."""
+        with self._lock, suppress(OSError):
+            self._is_left = True
+            if not self._has_ended:
+                nobody = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nobody, self._writer.fileno(), inheritable=False)
+                os.close(nobody)
