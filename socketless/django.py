@@ -33,7 +33,7 @@ from socketless.host.thread import IpcThread
 from socketless.host.worker import check_worker_class
 from socketless.switch import switch_to_ipc_connection
 from socketless.wire.pickling import dumps, loads
-from socketless.worker.app_threads import is_app_thread
+from socketless.worker.app_threads import is_app_thread, is_late_thread
 from socketless.worker.django import DjangoApp, Forked, Prepare, Spawned, Unpickle
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -91,7 +91,7 @@ class LiveApp:
             _refuse_memory(connection for alias, connection in in_memory.items() if alias in databases)
         else:
             self._shared = in_memory
-        self._connections = Connections(databases, where, self._shared, is_app_thread)
+        self._connections = Connections(databases, where, self._shared, is_app_thread, is_late_thread)
         with self._serving():
             factory = DjangoApp(
                 _preparation(start_method, databases, where),
@@ -110,6 +110,7 @@ class LiveApp:
         """
         with self._serving():
             self.worker.close()
+            self._connections.end_transactions()
 
     @contextmanager
     def switched(self) -> Iterator[None]:

@@ -166,6 +166,7 @@ class ThreadRun:
         self._thread.stop()
         if self._thread is not threading.current_thread():
             self._thread.join(remaining(deadline))
+        self._thread.give_up()
         self._control.close()
         self.give_up()
         self._sentinel.close()

@@ -10,6 +10,8 @@ from typing import Any
 class AppThread(threading.Thread):
     """A daemon thread of a worker, in which it runs the app: one that hangs must not keep the process from leaving."""
 
+    is_late = False  # its worker has been stopped, and did not wait for it any longer
+
     def __init__(self, name: str, target: Callable[..., object] | None = None, args: tuple[Any, ...] = ()) -> None:
         super().__init__(target=target, name=name, args=args, daemon=True)
 
@@ -17,3 +19,8 @@ class AppThread(threading.Thread):
 def is_app_thread() -> bool:
     """Whether this is called in a thread of a worker. The main thread of a worker process is not told apart."""
     return isinstance(threading.current_thread(), AppThread)
+
+
+def is_late_thread() -> bool:
+    """Whether this is called in a thread that has outlived its worker."""
+    return getattr(threading.current_thread(), "is_late", False)

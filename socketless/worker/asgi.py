@@ -69,10 +69,14 @@ class AsgiRunner:
         self._lifespan = Lifespan(app, start.state, is_required=start.lifespan == "on")
         self._runs_lifespan = start.lifespan != "off"
         self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
-        self._channel_threads: WeakSet[threading.Thread] = WeakSet()
+        self._channel_threads: WeakSet[AppThread] = WeakSet()
         self._ends: set[asyncio.Future[None]] = set()  # of the channels that are served
         self._is_ending = False  # no channel is served any more
         self._exchanges: dict[int, Exchange] = {}  # the last one of each channel, by the channel's number
+
+    @property
+    def threads(self) -> list[AppThread]:
+        return list(self._channel_threads)
 
     def run(self, on_ready: Callable[[], None]) -> None:
         # Runs in the worker's thread, the main one of a process, until stop().
@@ -267,7 +271,7 @@ def _new_loop(options: Mapping[str, Any]) -> asyncio.AbstractEventLoop:
 class _OneThread(Executor):
     """An executor for one call, in a daemon thread: one that hangs must not keep the worker from leaving."""
 
-    def __init__(self, name: str, threads: WeakSet[threading.Thread]) -> None:
+    def __init__(self, name: str, threads: WeakSet[AppThread]) -> None:
         self._name = name
         self._threads = threads
 

@@ -9,6 +9,7 @@ from socketless.genuine import is_green
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
 from socketless.worker import loading
+from socketless.worker.app_threads import AppThread
 from socketless.worker.import_strings import LoadError
 
 # asyncio, and asgiref, ask the system which thread they are in.
@@ -24,6 +25,10 @@ class Runner(Protocol):
 
     kind: str
     app: Any  # as it was loaded
+
+    @property
+    def threads(self) -> list[AppThread]:
+        """Those in which it runs the app, beside the one of `run()`."""
 
     @property
     def is_on_loop(self) -> bool:

@@ -110,6 +110,13 @@ class WorkerThread(AppThread):
         if runner is not None:
             runner.stop()
 
+    def give_up(self) -> None:
+        """Wait for nothing any more: what is left has outlived this worker. Must be called after stop()."""
+        with self._lock:
+            runner = self._runner
+        for thread in [self, *([] if runner is None else runner.threads)]:
+            thread.is_late = True
+
     def stack_of(self, number: int | None) -> str:
         """Return where the exchange on a channel is, as in a traceback; without a number, where the start is."""
         try:

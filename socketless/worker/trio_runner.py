@@ -46,6 +46,10 @@ class TrioRunner(AsgiRunner):
         super().__init__(self._trio.wrap(app), hook, start, outlives_its_worker=outlives_its_worker)
         self._loop_options = {}  # they are trio's
 
+    @property
+    def threads(self) -> list[AppThread]:
+        return [*super().threads, self._trio.thread]
+
     def run(self, on_ready: Callable[[], None]) -> None:
         # Runs in the worker's thread, the main one of a process, until stop().
         with self._trio:

@@ -64,7 +64,11 @@ class WsgiRunner:
         self._max_body_bytes = start.max_body_bytes
         self._debug = start.debug
         self._stopped = threading.Event()
-        self._threads: dict[int, threading.Thread] = {}  # by the number of their channel
+        self._threads: dict[int, AppThread] = {}  # by the number of their channel
+
+    @property
+    def threads(self) -> list[AppThread]:
+        return list(self._threads.values())
 
     def run(self, on_ready: Callable[[], None]) -> None:
         # Runs in the worker's thread, the main one of a process, until stop(). The threads of the channels end with
@@ -72,7 +76,7 @@ class WsgiRunner:
         on_ready()
         self._stopped.wait()
         if self._waits_for_threads:
-            for thread in list(self._threads.values()):
+            for thread in self.threads:
                 thread.join()
 
     def stop(self) -> None:
