@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "switching": {
         "aiohttp",
         "clients",
+        "genuine",
         "host",
         "http11",
         "requests",

@@ -14,12 +14,14 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from socketless.genuine import os
 from socketless.host.trace import logger
 from socketless.host.worker import Worker
 from socketless.http11.pipe_socket import PipeSocket
 from socketless.http11.transport import BridgeTransport
 from socketless.switching.http_client import as_of_sockets
 from socketless.switching.stand_ins import StandIn
+from socketless.wire.channel import PipeEnd, make_pipe
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -38,8 +40,8 @@ class _Module(ModuleType):
 
 
 def _of_bridge(options: Mapping[str, Any]) -> dict[str, Any]:
-    # None of these clients lets an exception of its socket through as it is. So what the app raises is what it is before
-    # a server: a 500 or the close code 1011, and logged.
+    # None of these clients lets an exception of its socket through as it is. So what the app raises is what it is
+    # before a server: a 500 or the close code 1011, and logged.
     return {**options, "raise_app_exceptions": False, "on_failure": _log, "as_theirs": as_of_sockets}
 
 
@@ -75,6 +77,27 @@ def _blocking(module: str) -> Callable[[Worker, Mapping[str, Any]], Replacements
         yield from _without_proxies(owner)
 
     return replacements
+
+
+def _wakeups(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+    """Return a module, and another module `socket` for it: a connection wakes its thread by a pipe."""
+
+    def socketpair(*args: Any) -> tuple[PipeEnd, _Notifier]:
+        reader, writer = make_pipe()
+        return reader, _Notifier(writer)
+
+    yield sys.modules["websockets.sync.connection"], _Module(socket, socketpair=socketpair)
+
+
+class _Notifier:
+    def __init__(self, end: PipeEnd) -> None:
+        self._end = end
+
+    def send(self, data: bytes) -> int:
+        return os.write(self._end.fileno(), data)
+
+    def close(self) -> None:
+        self._end.close()
 
 
 def _without_proxies(owner: Any) -> Replacements:
@@ -160,6 +183,7 @@ class _Client:
 # By the module that they are for: when it is imported, they are due.
 REPLACEMENTS = {
     "websockets.sync.client": _blocking("websockets.sync.client"),
+    "websockets.sync.connection": _wakeups,
     "websocket._http": _blocking("websocket._http"),
     "websockets.asyncio.client": _asynchronous("websockets.asyncio.client"),
     "websockets.legacy.client": _asynchronous("websockets.legacy.client"),
