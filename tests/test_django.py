@@ -232,7 +232,8 @@ class LiveTest(LiveServerTestCase):
         thread.start()
         thread.join()
         assert seen[0] is not connections["default"]
-        assert self.worker.run(lambda: connections["default"]) is connections["default"]
+        assert self.worker.run(lambda: connections["default"].connection) is connections["default"].connection is not None
+        assert self.worker.run(lambda: isinstance(connections["default"], type(connections["default"])))
 
 
 class AsgiTest(LiveTest):
