@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import signal
 import subprocess
 import sys
@@ -123,15 +124,17 @@ print(sorted({"__cached__", "__doc__"} & set(globals())))
         pytest.param(["compiled.pyc", "a"], id="compiled"),
     ],
 )
-def test_program_sees_what_it_sees_under_python(tmp_path: Path, args: list[str]) -> None:
+def test_program_sees_what_it_sees_under_python(
+    tmp_path: Path, args: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Name, package, spec, file, argv, the path's first entry: all are as after `python`."""
     write(tmp_path, show=SHOW, sub__SLASH__show=SHOW, sub__SLASH____main__=SHOW, pkg__SLASH____init__="")
     write(tmp_path, pkg__SLASH____main__=SHOW, pkg__SLASH__inner=SHOW, space__SLASH__inner=SHOW)
     (tmp_path / "link.py").symlink_to("sub/show.py")
     with zipfile.ZipFile(tmp_path / "show.zip", "w") as archive:
         archive.writestr("__main__.py", SHOW)
-    compile_it = "import py_compile; py_compile.compile('show.py', cfile='compiled.pyc')"
-    subprocess.run([sys.executable, "-c", compile_it], cwd=tmp_path, check=True, timeout=LIMIT)
+    monkeypatch.chdir(tmp_path)  # the file's name is as it was given
+    py_compile.compile("show.py", cfile="compiled.pyc")
     under_python = run([sys.executable, *args], folder=tmp_path, env={"PYTHONPATH": str(TESTS)})
     assert under_python.code == 0, under_python.stderr
     assert socketless_run(APP, *args, folder=tmp_path) == under_python

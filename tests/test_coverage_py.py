@@ -171,7 +171,7 @@ def test_coverage_run(shop: Path, profile: str) -> None:
 @where_refused
 def test_pytest_cov(shop: Path, profile: str) -> None:
     """pytest-cov counts the same where sockets are refused; with the same settings, for pytest-xdist as well."""
-    options = ("-n", "2") if profile == "codex" else ()
+    options = ("-n", "1") if profile == "codex" else ()
     seen = run_pytest(shop, profile, "--cov", "--cov-report=term-missing", *options, **ENV)
     assert (seen.end, seen.exit_code) == ("7 passed", 0), seen.text
     assert_reports(REPORT, seen)

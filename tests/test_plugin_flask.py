@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from projects import Seen, everywhere, header, run, write
+from projects import Seen, everywhere, fork, header, write
 
 SHOP = {
     "pytest.ini": """
@@ -125,8 +125,8 @@ THREADS = {
 
 
 def run_tests(folder: Path, profile: str, *options: str) -> Seen:
-    options = ("-p", "socketless", "-p", "no:cacheprovider", "--color=no", *options)
-    return run(folder, profile, "-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    options = ("-p", "socketless.pytest_plugin", "-p", "no:cacheprovider", "--color=no", *options)
+    return fork(folder, profile, "-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
 
 
 def assert_one_fails(seen: Seen) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import everywhere, header, run_pytest, write, write_example
+from projects import everywhere, fork, header, run_pytest, write, write_example
 
 
 @pytest.fixture(scope="module")
@@ -98,5 +98,6 @@ NESTED = """
 def test_nested(tmp_path: Path, profile: str) -> None:
     """A pytest within pytest, in one process, leaves the loops of the outer one as they are, and its workers open."""
     write(tmp_path, {"test_nested.py": NESTED})
-    seen = run_pytest(tmp_path, profile)
+    options = ("-p", "socketless.pytest_plugin", "-p", "no:cacheprovider", "--color=no")
+    seen = fork(tmp_path, profile, "-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), "21 passed", 0), seen.text

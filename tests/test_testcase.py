@@ -7,7 +7,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from projects import everywhere, run, write
+from projects import everywhere, fork, write
 from socketless.testcase import SocketlessTestCase
 from support import nothing_leaks
 
@@ -129,7 +129,7 @@ TESTS = """
 def test_project(profile: str, tmp_path: Path) -> None:
     """Each class has its worker, which is reset before each test; what goes wrong is said by unittest's report."""
     write(tmp_path, {"shop.py": SHOP, "test_shop.py": TESTS})
-    text, exit_code = run(tmp_path, profile, "-W", "error", "-m", "unittest", "--buffer")
+    text, exit_code = fork(tmp_path, profile, "-W", "error", "-m", "unittest", "--buffer")
     assert exit_code == 1
     assert re.findall(r"^(?:ERROR|FAIL): (.*)$", text, re.M) == [
         "test_seen (test_shop.ShopTest.test_seen)" if sys.version_info >= (3, 11) else "test_seen (test_shop.ShopTest)",
