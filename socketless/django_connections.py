@@ -43,7 +43,8 @@ class Connections:
     ) -> None:
         self._allowed = frozenset(allowed)
         self._where = where
-        self._shared = {alias: _Shared(connection, is_late) for alias, connection in (shared or {}).items()}
+        self._originals = dict(shared or {})
+        self._shared = {alias: _Shared(connection, is_late) for alias, connection in self._originals.items()}
         self._is_sharing = is_sharing
         self._is_late = is_late
         self._owner = threading.get_ident()
@@ -73,8 +74,7 @@ class Connections:
 
     def end_transactions(self) -> None:
         """End what late threads have begun on connections that they shared with the tests."""
-        for shared in self._shared.values():
-            connection = shared.connection
+        for connection in self._originals.values():
             if connection.in_atomic_block or not connection.get_autocommit():
                 # Django begins a transaction's bookkeeping anew with each connection; this one, in memory, must stay.
                 connection.in_atomic_block, connection.needs_rollback = False, False
@@ -101,39 +101,46 @@ class Connections:
 
 
 class _Shared:
-    """A connection of the tests for threads of a worker, which stays theirs as long as that is there."""
+    """A connection of the tests for threads of a worker, which stays theirs as long as that is there.
 
-    def __init__(self, connection: Any, is_late: Callable[[], bool]) -> None:
-        refused = _refuse(_make(connection.alias))
+    It has no attribute of its own that Django's could have, too.
+    """
+
+    __slots__ = ("__is_late", "__refused", "__shared")
+
+    def __init__(self, shared: Any, is_late: Callable[[], bool]) -> None:
+        refused = _refuse(_make(shared.alias))
         refused.validate_thread_sharing = refused.connect
-        vars(self).update(connection=connection, is_late=is_late, refused=refused)
+        set_own = super().__setattr__
+        set_own("_Shared__shared", shared)
+        set_own("_Shared__refused", refused)
+        set_own("_Shared__is_late", is_late)
 
-    def _now(self) -> Any:
-        values = vars(self)
-        return values["refused"] if values["is_late"]() else values["connection"]
+    def __now(self) -> Any:
+        return self.__refused if self.__is_late() else self.__shared
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        return type(vars(self)["connection"])
+        return type(self.__shared)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._now(), name)
+        return getattr(self.__now(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._now(), name, value)
+        setattr(self.__now(), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._now(), name)
+        delattr(self.__now(), name)
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Return a cursor of Django's that asks this one whether it may go on."""
-        cursor = self._now().cursor(*args, **kwargs)
+        cursor = self.__now().cursor(*args, **kwargs)
         cursor.db = self
         return cursor
 
     def chunked_cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Return one for large results, which does the same."""
-        cursor = self._now().chunked_cursor(*args, **kwargs)
+        cursor = self.__now().chunked_cursor(*args, **kwargs)
         cursor.db = self
         return cursor
 

@@ -232,8 +232,10 @@ class LiveTest(LiveServerTestCase):
         thread.start()
         thread.join()
         assert seen[0] is not connections["default"]
-        assert self.worker.run(lambda: connections["default"].connection) is connections["default"].connection is not None
-        assert self.worker.run(lambda: isinstance(connections["default"], type(connections["default"])))
+        ours = connections["default"]
+        assert ours.connection is not None
+        assert self.worker.run(lambda: connections["default"].connection) is ours.connection
+        assert self.worker.run(lambda: isinstance(connections["default"], type(ours)))
 
 
 class AsgiTest(LiveTest):
