@@ -292,7 +292,7 @@ def test_asgi_app(kind: str) -> None:
     """An ASGI app runs with its lifespan, whose prints go to stderr, too."""
     assert request("/a", "--root-path", "/r", "--app-kind", kind, app="apps.cli_app:asgi_app") == (
         0,
-        "/r|/a",
+        "/r|/r/a",
         "lifespan: startup\nlifespan: shutdown\n",
     )
 
