@@ -136,7 +136,7 @@ class Datagram(State):
         if self._peer is None:
             self.refuse("send")
         if self.family != AF_UNIX:
-            return self.send_to(data, self._peer)
+            return self._send(data, self._peer)
         size = self._checked_size(data)
         try:
             self._write_record(self.write_fd, packets.pack(data, self._own_name(self._peer)))
@@ -155,9 +155,12 @@ class Datagram(State):
             OSError: EMSGSIZE; ECONNREFUSED, of a UNIX socket that is not there, or of what was sent before.
             BlockingIOError: of UNIX sockets, who is there has too much to read.
         """
-        size = self._checked_size(data)
         if place.port == "0":
             raise failure(errno.EINVAL)
+        return self._send(data, place)
+
+    def _send(self, data: Buffer, place: Place) -> int:
+        size = self._checked_size(data)
         found = places.find(place)
         if found is None:
             self._nobody_is_there(place)
@@ -212,12 +215,12 @@ class Datagram(State):
     def shutdown(self, fd: int, how: int) -> None:
         if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
             raise failure(errno.EINVAL)
-        if self._peer is None and self.family != AF_UNIX:
-            raise failure(errno.ENOTCONN)
         self._is_shut.add(how)
-        if self.bound is not None and how != SHUT_WR:
+        if how != SHUT_WR:  # who waits is woken
             with suppress(BlockingIOError):
-                os.write(self.bound.fd, packets.pack(b"", None))
+                os.write(self._own_write_fd if self.bound is None else self.bound.fd, packets.nudge())
+        if self._peer is None and self.family != AF_UNIX:
+            raise failure(errno.ENOTCONN)  # it is shut all the same
 
     def watches(self, fd: int, events: int) -> list[tuple[int, int]]:
         if events == READABLE:

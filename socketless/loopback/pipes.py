@@ -24,7 +24,7 @@ _LARGE = 1 << 20  # /proc/sys/fs/pipe-max-size, where nobody has changed it
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 
 MARK = 0xF7  # the last byte of a pipe that has been ended, see `mark`; one that UTF-8 does not have
-_IS_MARKED = 0o100  # the bit of its mode
+_IS_MARKED, _IS_REFUSED = 0o100, 0o010  # bits of its mode
 
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>
 
@@ -80,7 +80,7 @@ def add_byte(fd: int) -> bool:
 
 def mark(fd: int) -> None:
     """End a pipe whose ends are open in other processes: a last byte says so to its reader, and its mode to all."""
-    os.fchmod(fd, 0o600 | _IS_MARKED)
+    _set_mode(fd, _IS_MARKED)
     with suppress(OSError):
         writer = reopen_for_writing(fd)
         try:
@@ -101,6 +101,20 @@ def _write_mark(writer: int) -> None:
 def is_marked(fd: int) -> bool:
     """Whether a pipe has been ended."""
     return bool(os.fstat(fd).st_mode & _IS_MARKED)
+
+
+def refuse(fd: int) -> None:
+    """Let those know who write into a pipe that nobody will read any more, though its reading end stays open."""
+    _set_mode(fd, _IS_REFUSED)
+
+
+def is_refused(fd: int) -> bool:
+    """Whether nobody will read what is written into a pipe."""
+    return bool(os.fstat(fd).st_mode & _IS_REFUSED)
+
+
+def _set_mode(fd: int, bit: int) -> None:
+    os.fchmod(fd, os.fstat(fd).st_mode & 0o777 | bit)
 
 
 def resize(fd: int, size: int = _LARGE) -> bool:

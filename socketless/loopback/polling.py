@@ -43,7 +43,7 @@ class _Both:
 
     def __init__(self) -> None:
         self._writers: dict[int, tuple[int, bool]] = {}  # by number, and whether that is watched as well, for reading
-        self._numbers: dict[int, int] = {}  # by writer
+        self._numbers: dict[int, dict[int, int]] = {}  # by writer: what each number of it is watched for
         self._changing: dict[int, int] = {}  # what is watched of numbers that will stand for another descriptor
         self._asked: dict[int, int] = {}  # by number of a virtual socket: what is watched
 
@@ -64,15 +64,30 @@ class _Both:
         reads = bool(events & ~(_WRITING | _HOW))
         if reads:
             self._real.register(number, events & ~_WRITING)
-        self._writers[number], self._numbers[writer] = (writer, reads), number  # another thread may be in poll()
-        self._real.register(writer, events & (_WRITING | _HOW))
+        numbers = self._numbers.get(writer, {})
+        self._writers[number] = writer, reads  # before it is watched: another thread may be in poll()
+        self._numbers[writer] = {**numbers, number: events & (_WRITING | _HOW)}
+        self._watch(writer, is_new=not numbers)
+
+    def _watch(self, writer: int, *, is_new: bool) -> None:
+        events = 0
+        for wanted in self._numbers[writer].values():
+            events |= wanted
+        (self._real.register if is_new else self._real.modify)(writer, events)
 
     def _forget_closed(self, number: int) -> None:
         # The kernel has dropped a descriptor that was closed. By now, its number may be another file's.
         if number in self._writers:
-            self._numbers.pop(self._writers.pop(number)[0], None)
-        if number in self._numbers:
-            self._writers.pop(self._numbers.pop(number), None)
+            self._forget_writer(number)
+        for other in self._numbers.pop(number, ()):
+            self._writers.pop(other, None)
+
+    def _forget_writer(self, number: int) -> tuple[int, bool]:
+        writer, reads = self._writers.pop(number)
+        numbers = {one: events for one, events in self._numbers.pop(writer, {}).items() if one != number}
+        if numbers:
+            self._numbers[writer] = numbers
+        return writer, reads
 
     def _unregister(self, fd: Any) -> None:
         number = _number(fd)
@@ -81,10 +96,12 @@ class _Both:
         if number not in self._writers:
             self._real.unregister(number)
             return
-        writer, reads = self._writers.pop(number)
-        self._numbers.pop(writer, None)
+        writer, reads = self._forget_writer(number)
         with suppress(OSError, KeyError):  # the socket has been closed
-            self._real.unregister(writer)
+            if writer in self._numbers:
+                self._watch(writer, is_new=False)
+            else:
+                self._real.unregister(writer)
         if reads:
             self._real.unregister(number)
 
@@ -112,15 +129,15 @@ class _Both:
     def _translate(self, events: list[Event]) -> list[Event]:
         found: dict[int, int] = {}
         for fd, event in events:
-            number = self._numbers.get(fd)
-            if number is not None:
-                # A pipe that nobody reads takes what is written, too.
-                event = _OUT | self._hung_up_as_well(number) if event & _ERR else event & _OUT
-            elif event & _HUP:
-                number, event = fd, self._hung_up(fd, event)
+            numbers = self._numbers.get(fd)
+            if numbers is None:
+                found[fd] = found.get(fd, 0) | (self._hung_up(fd, event) if event & _HUP else event)
             else:
-                number = fd
-            found[number] = found.get(number, 0) | event
+                # A pipe that nobody reads takes what is written, too.
+                for number in numbers:
+                    wrote = _OUT | self._hung_up_as_well(number) if event & _ERR else event & _OUT
+                    found[number] = found.get(number, 0) | wrote
+        for number in found:
             if self._asked.get(number, 0) & _EPOLLET:
                 found[number] |= self._ready_now(number)
         return list(found.items())

@@ -203,6 +203,8 @@ class Stream(State):
     def _check_writing(self) -> None:
         if self._writes_no_more or (self.is_shared and pipes.is_marked(self.write_fd)):
             raise failure(errno.EPIPE)
+        if self.family == AF_UNIX and pipes.is_refused(self.write_fd):
+            raise failure(errno.EPIPE)
         if self._unaccepted is not None:
             self._settle()
 
@@ -251,6 +253,8 @@ class Stream(State):
             self._stop_reading(fd)
 
     def _stop_reading(self, fd: int) -> None:
+        if self.family == AF_UNIX:
+            pipes.refuse(fd)  # TCP goes on to send, and nobody is told
         self._has_byte = not pipes.unread(fd)  # said before it is there: other threads may wait for it
         self._reads_no_more = True
         if self._has_byte:

@@ -9,7 +9,7 @@ from typing import Any
 from socketless.loopback import arguments, families, idle, places
 from socketless.loopback.addresses import Place, reached, resolve
 from socketless.loopback.datagram import Datagram
-from socketless.loopback.idle import Idle, NobodyThere
+from socketless.loopback.idle import Became, Idle, NobodyThere
 from socketless.loopback.listening import Listening
 from socketless.loopback.openfile import OpenFile
 from socketless.loopback.pipes import READABLE, failure
@@ -87,9 +87,14 @@ class Virtual(Transfers):
             if self.file.bound is None and self.file.family != AF_UNIX:
                 self._bind_somewhere()
             became = state.listen(backlog)
-            self.number = self.file.adopt(became.read_fd, became.state)
+            self._become(became)
         else:
             state.refuse("listen")
+
+    def _become(self, became: Became) -> None:
+        number = self.file.adopt(became.read_fd, became.state)
+        if self.number < 0:  # else it keeps its own: there may be copies
+            self.number = number
 
     def _accept(self) -> tuple[int, Any]:
         options = self.file.options
@@ -122,7 +127,7 @@ class Virtual(Transfers):
             if file.family == AF_UNIX and places.is_of_another_kind(place):
                 raise failure(errno.EPROTOTYPE) from None
             raise ElsewhereError(nobody_there=True) from None
-        self.number = file.adopt(became.read_fd, became.state)
+        self._become(became)
         if self._is_told_later():
             raise failure(errno.EINPROGRESS)
 
@@ -169,6 +174,7 @@ class Virtual(Transfers):
 
     def shutdown(self, how: int, /) -> None:
         self.file.state.shutdown(self.fileno(), arguments.number(how))
+        self.file.is_connecting = False
 
 
 def make(family: int, kind: int, protocol: int) -> Virtual | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 DESCRIPTORS = "pipes carry no descriptors (SCM_RIGHTS): EOPNOTSUPP says so"
 NUMBER = "the number is the reading end of a pipe, and is written to by another one; C code that has it sees that"
 TWO = "a connection has two descriptors, and the next file may get the number of the other one"
-PEER = "who sends does not know of the other side's socket, only of its pipe"
 DATAGRAM = "a datagram goes into the pipe of who is bound, which knows nothing of who has sent it"
 
 LACKS = {
@@ -19,7 +18,6 @@ LACKS = {
     "objects.numbers_are_reused-abstract": TWO,
     "objects.seen_by_fstat": NUMBER,
     "states.no_more_reading": "after SHUT_RD nothing more comes, even so",
-    "states.no_more_reading_of_unix": PEER,
     "transfer.descriptors_that_nobody_takes": DESCRIPTORS,
     "transfer.out_of_band": "a pipe has no urgent data",
     "transfer.sends_descriptors": DESCRIPTORS,

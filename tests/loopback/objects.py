@@ -506,6 +506,20 @@ def file_of_the_descriptor(net: Net) -> None:
     assert other.recv(1) == b"x"
 
 
+@check(*STREAMS)
+def copies_keep_their_numbers(net: Net) -> None:
+    """A copy stays open when the original is closed, also if it was made before that listened or connected."""
+    one, client = net.bound(), net.stream()
+    listener, connected = net.keep(one.dup()), net.keep(client.dup())
+    one.listen()
+    one.close()
+    client.connect(listener.getsockname())
+    client.close()
+    server = net.accepted(listener)
+    connected.sendall(b"x")
+    assert server.recv(1) == b"x"
+
+
 @check(*CONNECTED)
 def numbers_are_reused(net: Net) -> None:
     """The number of a closed socket goes to the next file, to which the old object does nothing."""
