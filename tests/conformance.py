@@ -832,7 +832,7 @@ def read_timeout_in_the_middle(client: Client) -> None:
             break
     assert chunks == [b"held"]
     assert isinstance(error, errors.ReadTimeout)
-    assert error.args[0] == f"GET {url}: the app did not go on with its answer within {seconds:g} s"
+    assert str(error).splitlines()[0] == f"GET {url}: the app did not go on with its answer within {seconds:g} s"
     assert 'conformance_app.py", line ' in error.stack
     assert "in wait_in_" in error.stack
     assert f"The app is at:\n{error.stack.rstrip()}" in "".join(traceback.format_exception(error))

@@ -28,6 +28,7 @@ from socketless.errors import (
     WorkerStartError,
     WriteTimeout,
 )
+from socketless.wire.messages import DEFAULT_PORTS
 
 # Those that are not here stay as they are: requests, too, lets a TypeError through (TransferError), it has no name for
 # what is used after its end (StateError), and what the app raises is not the library's (AppError).
@@ -74,7 +75,7 @@ def _wrapped(error: SocketlessError, request: Any) -> Exception:
     """Return the error of urllib3 that such an error of requests has as its argument, for who takes that apart."""
     text, url = str(error), urlsplit(request.url)
     make_pool: Any = HTTPSConnectionPool if url.scheme == "https" else HTTPConnectionPool
-    pool = make_pool(url.hostname or "testserver", url.port)
+    pool = make_pool(url.hostname or "testserver", url.port or DEFAULT_PORTS[url.scheme])
     if isinstance(error, ReadTimeout):
         return ReadTimeoutError(pool, request.path_url, text)
     if isinstance(error, PoolTimeout):

@@ -163,7 +163,7 @@ def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
         client.request("GET", "/hang", **timeout)
     assert isinstance(caught.value, errors.ReadTimeout)
     assert isinstance(caught.value, TimeoutError)
-    assert caught.value.args[0] == "GET /hang: the app did not answer within 0.5 s"
+    assert str(caught.value).splitlines()[0] == "GET /hang: the app did not answer within 0.5 s"
     assert "    hold.wait()\n" in caught.value.stack
     assert client.request("GET", "/status/200").text == "hello"
     client.request("GET", "/release")
