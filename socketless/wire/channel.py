@@ -94,6 +94,7 @@ class Pull:
         return chunk
 
 
+Frame = Any  # a message that is ready to be written; each kind of channel has its own
 Steps = Generator[Wait, Woken, T]
 PullingSteps = Generator[Wait | Pull, Any, T]
 
@@ -169,8 +170,24 @@ class Channel:
             TransferError: it cannot be pickled; nothing was written.
             BrokenPipeError: the other side is gone.
         """
+        return self.write(self.frame_of(message))
+
+    def frame_of(self, message: Message) -> Frame:
+        """Make a message ready to be written.
+
+        Raises:
+            TransferError: it cannot be pickled.
+        """
+        return codec.encode(message)
+
+    def write(self, frame: Frame) -> Steps[None]:
+        """Write what `frame_of()` has made.
+
+        Raises:
+            BrokenPipeError: the other side is gone.
+        """
         fd = self._writer.fileno()
-        pieces = codec.encode(message)
+        pieces: list[memoryview] = frame
         if len(pieces) > 1:
             self._widen()
         while pieces:
@@ -195,15 +212,15 @@ class Channel:
         """Read one message.
 
         Raises:
-            EOFError: the other side is gone.
+            EOFError: the other side is gone, or (`NotAFrame`) it has written what is no message.
         """
         if not self._rest and not self._blocking:
             yield Wait(self._reader.fileno())  # the other side has yet to think: do not even try
-        payload_size, count = codec.HEAD.unpack((yield from self._read(codec.HEAD.size)))
-        lengths = (yield from self._read(codec.LENGTH.size * count)) if count else b""
+        payload_size, count = codec.read_head((yield from self._read(codec.HEAD.size)))
+        sizes = codec.read_lengths((yield from self._read(codec.LENGTH.size * count))) if count else ()
         payload = yield from self._read(payload_size)
         buffers = []
-        for (size,) in codec.LENGTH.iter_unpack(lengths):
+        for size in sizes:
             buffers.append((yield from self._read(size)))
         return codec.decode(payload, buffers)
 

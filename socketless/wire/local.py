@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from socketless.genuine import fcntl, os
-from socketless.wire.channel import Channel, ChannelEnds, PipeEnd, Steps, Wait, make_pipe
+from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Steps, Wait, make_pipe
 from socketless.wire.messages import Event, Message
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
@@ -35,15 +35,19 @@ class LocalChannel(Channel):
         self._outbox = outbox
         close_in_forks(self)
 
-    def send(self, message: Message) -> Steps[None]:
-        """Hand over one message.
+    def frame_of(self, message: Message) -> Frame:
+        """Make a message ready to be handed over."""
+        return min(_PAGE, 1 + _size(message) // _BYTES_FOR_ONE), message
+
+    def write(self, frame: Frame) -> Steps[None]:
+        """Hand over what `frame_of()` has made.
 
         Raises:
             BrokenPipeError: the other side is gone, or this side was closed meanwhile.
         """
-        weight = min(_PAGE, 1 + _size(message) // _BYTES_FOR_ONE)
+        weight, _ = frame
         while True:
-            self._outbox.append((weight, message))  # before its bytes: who has read them finds it
+            self._outbox.append(frame)  # before its bytes: who has read them finds it
             try:
                 os.write(_fd_of(self._writer, BrokenPipeError), _FILLER[:weight])
             except BlockingIOError:

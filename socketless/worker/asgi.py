@@ -149,11 +149,19 @@ class AsgiRunner:
             executor=_OneThread(f"socketless-channel-{channel.number}", self._channel_threads),  # type: ignore[arg-type]
         )
 
+        async def serve() -> None:
+            try:
+                await in_thread(channel)
+            except NoThread:  # without one, an app that has no sync code can be served all the same
+                await self._serve_channel(channel)
+            finally:
+                channel.close()
+
         def start() -> None:
             if self._is_ending:
                 channel.close()
                 return
-            task = self._loop.create_task(in_thread(channel))
+            task = self._loop.create_task(serve())
             self._own_tasks.add(task)
             task.add_done_callback(self._own_tasks.discard)
 
@@ -184,9 +192,15 @@ class AsgiRunner:
         self._own_tasks.add(task)
         ended: asyncio.Future[None] = self._loop.create_future()
         exchange: Exchange | None = None
-        writer = Writer(channel)
         steps = channel.receive()
         next(steps)
+
+        def end() -> None:
+            self._loop.remove_reader(channel.read_fd)
+            if not ended.done():
+                ended.set_result(None)
+
+        writer = Writer(channel, end)
 
         def on_readable() -> None:
             nonlocal steps, exchange
@@ -205,9 +219,7 @@ class AsgiRunner:
                         elif exchange is not None:
                             exchange.take(stop.value)
             except Exception:  # the pipe has ended; or holds what is no message, and then it is of no use
-                self._loop.remove_reader(channel.read_fd)
-                if not ended.done():
-                    ended.set_result(None)
+                end()
 
         self._ends.add(ended)
         if self._is_ending:
@@ -228,10 +240,11 @@ class AsgiRunner:
         if message.context is None:
             return self._make_exchange(message, writer)
         # In the context of the test, but for where asgiref finds the thread of the channel.
-        thread = AsyncToSync.executors.current
+        thread = getattr(AsyncToSync.executors, "current", None)
 
         def begin() -> Exchange:
-            AsyncToSync.executors.current = thread
+            if thread is not None:
+                AsyncToSync.executors.current = thread
             return self._make_exchange(message, writer)
 
         return message.context.run(begin)
@@ -264,6 +277,10 @@ def _new_loop(options: Mapping[str, Any]) -> asyncio.AbstractEventLoop:
     return loop
 
 
+class NoThread(RuntimeError):
+    """The system has no thread for a channel."""
+
+
 class _OneThread(Executor):
     """An executor for one call, in a daemon thread: one that hangs must not keep the worker from leaving."""
 
@@ -283,8 +300,11 @@ class _OneThread(Executor):
                 future.set_result(result)
 
         thread = AppThread(self._name, call)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise NoThread(str(error)) from error
         self._threads.add(thread)
-        thread.start()
         return future
 
 

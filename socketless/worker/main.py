@@ -23,12 +23,25 @@ from contextlib import suppress
 from typing import Any
 
 from socketless import eventloop
+from socketless.errors import AppError
 from socketless.genuine import is_green, original, os
 from socketless.wire.channel import Channel, PipeEnd, finish
 from socketless.wire.drivers import readable
-from socketless.wire.messages import Done, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
+from socketless.wire.messages import (
+    Call,
+    Done,
+    GetStack,
+    Message,
+    Ready,
+    Request,
+    Reset,
+    SetLevels,
+    Stack,
+    Start,
+    Stop,
+)
 from socketless.worker import loading, stacks
-from socketless.worker.failures import failed
+from socketless.worker.failures import failed, last_frame
 from socketless.worker.levels import HostLevels
 from socketless.worker.output import flush_output, set_up_output
 from socketless.worker.reports import set_up_reports
@@ -121,7 +134,7 @@ class _Control:
     def say(self, message: Message) -> None:
         """Send a message to the host, if it is still there."""
         try:
-            finish(self._control.send(message))
+            finish(self._control.write(last_frame(self._control, message)))
         except OSError:
             self.is_orphan = True
 
@@ -171,8 +184,18 @@ class _Control:
                         self._poll.register(channel_fd, select.POLLIN)
                 elif fd in self._channels:
                     self._poll.unregister(fd)
-                    assert self.runner is not None
-                    self.runner.serve(self._channels.pop(fd))
+                    self._serve(fd)
+
+    def _serve(self, fd: int) -> None:
+        assert self.runner is not None
+        channel = self._channels[fd]
+        try:
+            self.runner.serve(channel)
+        except RuntimeError as error:  # no thread is to be had; for the next request, there may be one
+            if _refuse(channel, error):
+                self._poll.register(fd, select.POLLIN)
+                return
+        del self._channels[fd]
 
     def _listen(self) -> None:
         message = finish(self._control.receive())
@@ -209,6 +232,18 @@ class _Control:
         self._stop()
         original("time", "sleep")(_ORPHAN_SECONDS)
         _kill_group()
+
+
+def _refuse(channel: Channel, error: Exception) -> bool:
+    """Answer a request that cannot be served; return whether the channel can still be used."""
+    try:
+        if isinstance(finish(channel.receive()), (Request, Reset, Call)):
+            said = failed(AppError(f"the worker has no thread for this request: {error}"))
+            finish(channel.write(last_frame(channel, said)))
+    except (EOFError, OSError):
+        channel.close()
+        return False
+    return True
 
 
 def _close(*channels: Channel) -> None:

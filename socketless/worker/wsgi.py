@@ -8,7 +8,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from types import TracebackType
 from typing import Any
@@ -37,7 +37,7 @@ from socketless.wire.trace import describe, say
 from socketless.worker import bodies, stacks
 from socketless.worker.app_threads import AppThread
 from socketless.worker.calls import answer_to, function_of
-from socketless.worker.failures import failed, is_disconnection
+from socketless.worker.failures import failed, is_disconnection, last_message
 from socketless.worker.wsgi_exchange import Exchange
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -133,9 +133,12 @@ class WsgiRunner:
                     close()
             return answer.finish()
         except BaseException as error:
-            if exchange.is_cancelled and is_disconnection(error):
-                return Done()
-            return failed(error, answer.end_if_complete())
+            return last_message(partial(self._describe, error, exchange, answer), error)
+
+    def _describe(self, error: BaseException, exchange: Exchange, answer: _Answer) -> Message:
+        if exchange.is_cancelled and is_disconnection(error):
+            return Done()
+        return failed(error, answer.end_if_complete())
 
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:
