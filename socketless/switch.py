@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from socketless.errors import StateError
-from socketless.host.arguments import AppKind, Backend, StartMethod
+from socketless.host.arguments import AppKind, Backend, LifespanMode, StartMethod
 from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import end_connections
@@ -121,7 +121,7 @@ def switch_to_ipc_connection(
     max_body_bytes: int | None = None,
     env: Mapping[str, str] | None = None,
     shutdown_timeout: float | None = 5.0,
-    lifespan: bool = True,
+    lifespan: bool | LifespanMode = True,
     backend: Backend = "asyncio",
     backend_options: Mapping[str, Any] | None = None,
 ) -> Switch:

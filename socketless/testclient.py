@@ -58,7 +58,7 @@ class TestClient(httpx.Client):
 
     The worker is started with the first request, or by `with`, and goes with the client: it need not be closed. The
     lifespan of an ASGI app runs from the entry of a `with` block to its end; in a worker process, for as long as that
-    runs. Any thread may use it.
+    runs. What an app or a middleware raises there, `with` raises. Any thread may use it.
 
     Args:
         app: a WSGI or ASGI app, or a callable that returns one, for a thread worker; an import string
@@ -276,14 +276,14 @@ class _Process(_Source):
         self._lock = threading.Lock()
         self._worker: Worker | None = None  # guarded by _lock
 
-    def get(self) -> Worker:
+    def get(self, **options: Any) -> Worker:
         with self._lock:
             if self._worker is None:
-                self._worker = owned(self._start())
+                self._worker = owned(self._start(**options))
             return self._worker
 
     def enter(self) -> None:
-        self.get()
+        self.get(lifespan="on")
 
     def close(self) -> None:
         with self._lock:
@@ -314,7 +314,7 @@ class _Threads(_Source):
         if self._inner is not None:
             return self._inner
         if self._outer is None:
-            self._outer = owned(self._start(lifespan=False))
+            self._outer = owned(self._start(lifespan="off"))
         return self._outer
 
     def exchange_blocking(self, message: Message, timeouts: Timeouts, body: Pull | None = None) -> Exchange:
@@ -341,7 +341,7 @@ class _Threads(_Source):
                 self._outer = None
 
     def enter(self) -> None:
-        worker = owned(self._start())  # without the lock: the app's lifespan may ask its own client
+        worker = owned(self._start(lifespan="on"))  # without the lock: the app's lifespan may ask its own client
         with self._lock:
             if self._inner is None:
                 self._inner = worker

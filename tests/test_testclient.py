@@ -1051,10 +1051,17 @@ def test_lifespan_scope(own: Any, notes: Any) -> None:
     assert notes() == ["{'type': 'lifespan.shutdown'}"]
 
 
-@pytest.mark.parametrize("app", ["http_only", "ignorant"])
-def test_apps_that_know_no_lifespan(ours: Any, app: str) -> None:
-    """An app that raises at the lifespan's scope, or returns, has none, says ASGI. Starlette's raises then."""
-    with ours(app) as client:
+def test_app_that_refuses_the_lifespan(own: Any) -> None:
+    """What an app, or a middleware, raises for the lifespan is raised by `with`; without that, it is served."""
+    client = own("http_only")
+    with pytest.raises(AssertionError, match="^HTTP only$"), client:
+        raise RuntimeError("entered")
+    assert client.get("/").status_code == 200
+
+
+def test_app_that_ignores_the_lifespan(ours: Any) -> None:
+    """An app that returns at once when it is called for the lifespan has none. Starlette's fails then."""
+    with ours("ignorant") as client:
         assert client.get("/").status_code == 200
 
 

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from socketless.worker.loading import BACKENDS, KINDS
+from socketless.worker.loading import BACKENDS, KINDS, LIFESPANS
 
 AppKind = Literal["auto", "wsgi", "asgi"]
 Backend = Literal["asyncio", "trio"]
 StartMethod = Literal["spawn", "fork"]
+LifespanMode = Literal["auto", "on", "off"]
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -49,7 +50,6 @@ def check_common(
     max_connections: int | None,
     max_restarts: int,
     max_body_bytes: int | None,
-    lifespan: bool,
 ) -> None:
     """Refuse what no kind of worker takes.
 
@@ -65,8 +65,19 @@ def check_common(
     _check_number("max_restarts", max_restarts, at_least=0)
     if max_body_bytes is not None:
         _check_number("max_body_bytes", max_body_bytes, at_least=0)
-    if not isinstance(lifespan, bool):  # "off", as servers have it, would count as true
-        raise ValueError(f"lifespan must be True or False, not {lifespan!r}")
+
+
+def lifespan_mode(lifespan: bool | LifespanMode) -> LifespanMode:
+    """Return the mode that a worker's argument stands for.
+
+    Raises:
+        ValueError: it stands for none.
+    """
+    if isinstance(lifespan, bool):
+        return "auto" if lifespan else "off"
+    if lifespan not in LIFESPANS:
+        raise ValueError(f"lifespan must be True, False, 'auto', 'on' or 'off', not {lifespan!r}")
+    return lifespan
 
 
 def _check_number(name: str, value: Any, *, at_least: int) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 
 from socketless.errors import StateError, TransferError, WorkerStartError
 from socketless.host import apps
-from socketless.host.arguments import AppKind, Backend, StartMethod, check_choice, check_common, check_env, newer_name
+from socketless.host.arguments import (
+    AppKind,
+    Backend,
+    LifespanMode,
+    StartMethod,
+    check_choice,
+    check_common,
+    check_env,
+    lifespan_mode,
+    newer_name,
+)
 from socketless.host.calls import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
 from socketless.host.runs import Run
@@ -47,7 +57,8 @@ class IpcProcess(Worker):
             ever.
         max_body_bytes: how large the body of a request or of a response may be; `None`: any size. More is an error,
             `BodyTooLarge`.
-        lifespan: run the lifespan of an ASGI app.
+        lifespan: `True` or ``"auto"``: run the lifespan of an ASGI app, and go on without if it knows none;
+            ``"on"``: an app that raises there cannot start; `False` or ``"off"``: do not run it.
         backend: what an ASGI app runs on, ``"asyncio"`` or ``"trio"``.
         backend_options: what anyio takes for that backend, for example ``{"debug": True}``.
         debug: write what happens to `sys.stderr`.
@@ -73,7 +84,7 @@ class IpcProcess(Worker):
         env: Mapping[str, str] | None = None,
         shutdown_timeout: float | None = 5.0,
         max_body_bytes: int | None = None,
-        lifespan: bool = True,
+        lifespan: bool | LifespanMode = True,
         backend: Backend = "asyncio",
         backend_options: Mapping[str, Any] | None = None,
         debug: bool = False,
@@ -86,7 +97,6 @@ class IpcProcess(Worker):
             max_connections=max_connections,
             max_restarts=max_restarts,
             max_body_bytes=max_body_bytes,
-            lifespan=lifespan,
         )
         check_choice("start_method", start_method, tuple(LAUNCHERS))
         check_env(env)
@@ -108,7 +118,7 @@ class IpcProcess(Worker):
             None if reset_hook is None else apps.source_of(reset_hook, what="reset hook", forked=forked),
             list(sys.argv),
             max_body_bytes,
-            lifespan=lifespan,
+            lifespan=lifespan_mode(lifespan),
             backend=backend,
             backend_options=dict(backend_options or {}),
             debug=debug,

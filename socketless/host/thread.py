@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from socketless.errors import StateError
 from socketless.host.apps import local_source_of
-from socketless.host.arguments import AppKind, Backend, check_common, newer_name
+from socketless.host.arguments import AppKind, Backend, LifespanMode, check_common, lifespan_mode, newer_name
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.runs import Run
@@ -47,7 +47,7 @@ class IpcThread(Worker):
             ever.
         max_restarts: how often threads that have ended are replaced: an app may stop its own event loop.
         max_body_bytes: as of `IpcProcess`.
-        lifespan: run the lifespan of an ASGI app.
+        lifespan: as of `IpcProcess`.
         state: the state of the lifespan, of which the scope of every request has a copy; `None`: a new one.
         backend, backend_options: as of `IpcProcess`.
         debug: write what happens to `sys.stderr`.
@@ -69,7 +69,7 @@ class IpcThread(Worker):
         shutdown_timeout: float | None = 5.0,
         max_restarts: int = 1,
         max_body_bytes: int | None = None,
-        lifespan: bool = True,
+        lifespan: bool | LifespanMode = True,
         state: dict[str, Any] | None = None,
         backend: Backend = "asyncio",
         backend_options: Mapping[str, Any] | None = None,
@@ -83,7 +83,6 @@ class IpcThread(Worker):
             max_connections=max_connections,
             max_restarts=max_restarts,
             max_body_bytes=max_body_bytes,
-            lifespan=lifespan,
         )
         reset_hook = newer_name("reset_hook", reset_hook, "reset_hook_path", reset_hook_path)
         start = Start(
@@ -92,7 +91,7 @@ class IpcThread(Worker):
             None if reset_hook is None else local_source_of(reset_hook, what="reset hook"),
             list(sys.argv),
             max_body_bytes,
-            lifespan=lifespan,
+            lifespan=lifespan_mode(lifespan),
             state=state,
             backend=backend,
             backend_options=dict(backend_options or {}),

@@ -66,8 +66,8 @@ class AsgiRunner:
         self._is_stopped = False  # guarded by _lock
         self._failure: BaseException | None = None  # what else has ended that the app runs on
         self._stopped = asyncio.Event()
-        self._lifespan = Lifespan(app, start.state)
-        self._runs_lifespan = start.lifespan
+        self._lifespan = Lifespan(app, start.state, is_required=start.lifespan == "on")
+        self._runs_lifespan = start.lifespan != "off"
         self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
         self._channel_threads: WeakSet[threading.Thread] = WeakSet()
         self._ends: set[asyncio.Future[None]] = set()  # of the channels that are served

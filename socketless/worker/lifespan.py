@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -15,22 +16,32 @@ App = Callable[[Scope, Callable[[], Awaitable[Event]], Callable[[Event], Awaitab
 
 ASGI = {"version": "3.0", "spec_version": "2.5"}
 
+logger = logging.getLogger("socketless")
+
+# What the app may answer next, once it has answered: it may do so before it is asked.
+_NEXT = {"lifespan.startup": "lifespan.shutdown", "lifespan.shutdown": "nothing any more"}
+
 
 class LifespanError(LoadError):
     """The app answered `lifespan.startup.failed` or `lifespan.shutdown.failed`; the text is the app's."""
 
 
 class Lifespan:
-    """The lifespan task: `start_up()` before the first request, `shut_down()` after the last."""
+    """The lifespan task: `start_up()` before the first request, `shut_down()` after the last.
 
-    def __init__(self, app: App, state: dict[str, Any] | None = None) -> None:
+    An app that raises instead of an answer, or returns, knows no lifespan, and is served without, as the specification
+    says: many look at the type of the scope late, or never. With `is_required`, what it raises is an error.
+    """
+
+    def __init__(self, app: App, state: dict[str, Any] | None = None, *, is_required: bool = False) -> None:
         self._app = app
+        self._is_required = is_required
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._answers: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._question = "lifespan.startup"  # what the app's next answer is to
         self.task: asyncio.Task[None] | None = None
         self._is_supported = False
         self._error: BaseException | None = None
-        self._has_begun = False  # the app has received lifespan.startup
         self._state: dict[str, Any] = {} if state is None else state
         self._has_state = state is not None
 
@@ -40,26 +51,23 @@ class Lifespan:
         return self._state if self._has_state or self._is_supported else None
 
     async def start_up(self) -> None:
-        """Start the app's lifespan.
-
-        An app that raises instead of asking for lifespan.startup supports none: go on without it.
+        """Start the app's lifespan, if it has one.
 
         Raises:
-            LifespanError: the app answered that it failed, or raised instead of an answer.
-            AppProtocolError: it answered something else.
+            LifespanError: the app answered that it failed, has raised after its answer, or is leaving (`SystemExit`);
+                or it has raised at all, and a lifespan is required.
         """
         self.task = asyncio.get_running_loop().create_task(self._run())
         answer = await self._ask("lifespan.startup")
-        if answer is None:
-            if self._has_begun and self._error is not None:
-                raise LifespanError(f"the app's lifespan raised {self._error!r}") from self._error
-            return
-        if answer["type"] == "lifespan.startup.failed":
+        if answer is not None and answer["type"] == "lifespan.startup.failed":
             await self.task
             raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
-        if answer["type"] != "lifespan.startup.complete":
-            raise AppProtocolError(f"the ASGI app sent {answer['type']!r} in answer to lifespan.startup")
-        self._is_supported = True
+        self._is_supported = answer is not None
+        if self._error is None:
+            return
+        if self._is_required or self._is_supported or not isinstance(self._error, Exception):
+            raise LifespanError(f"the app's lifespan raised {self._error!r}") from self._error
+        logger.info("the ASGI app raised at its lifespan, so it goes on without", exc_info=self._error)
 
     async def shut_down(self) -> None:
         """Shut the app's lifespan down, if it has one.
@@ -81,16 +89,20 @@ class Lifespan:
         self._events.put_nowait({"type": event})
         return await self._answers.get()
 
-    async def _receive(self) -> Event:
-        event = await self._events.get()
-        self._has_begun = True
-        return event
+    async def _send(self, event: Event) -> None:
+        # The `send()` of the ASGI specification, which raises for what is no answer: so an app finds out that it has
+        # taken the lifespan's scope for a request.
+        kind = event["type"]
+        if kind not in (f"{self._question}.complete", f"{self._question}.failed"):
+            raise AppProtocolError(f"the ASGI app sent {kind!r} in answer to {self._question}")
+        self._question = _NEXT[self._question]
+        self._answers.put_nowait(event)
 
     async def _run(self) -> None:
         # Runs in the event loop, as the lifespan task.
         scope: Scope = {"type": "lifespan", "asgi": ASGI.copy(), "state": self._state}
         try:
-            await self._app(scope, self._receive, self._answers.put)
+            await self._app(scope, self._events.get, self._send)
         except BaseException as error:
             self._error = error
         finally:

@@ -12,6 +12,7 @@ from socketless.worker.import_strings import FIRST_ARGUMENTS, LoadError, load_pa
 
 KINDS = ("auto", "wsgi", "asgi")
 BACKENDS = ("asyncio", "trio")
+LIFESPANS = ("auto", "on", "off")
 _ARGUMENTS = {"wsgi": ({2}, "(environ, start_response)"), "asgi": ({1, 3}, "(scope, receive, send)")}  # and how many
 
 WAYS_OUT = (

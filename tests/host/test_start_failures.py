@@ -92,10 +92,17 @@ FAILURES: dict[str, tuple[str, str, str]] = {
         "broken_app:app",
         "the worker could not start: the app's lifespan failed: no database",
     ),
-    "lifespan answers nonsense": (
-        "async def app(scope, receive, send):\n    await send({'type': 'lifespan.nonsense'})\n",
+    "lifespan raises after its answer": (
+        "async def app(scope, receive, send):\n"
+        "    await send({'type': 'lifespan.startup.complete'})\n"
+        "    raise RuntimeError('no database')\n",
         "broken_app:app",
-        "the worker could not start: the ASGI app sent 'lifespan.nonsense' in answer to lifespan.startup",
+        "the worker could not start: the app's lifespan raised RuntimeError('no database')",
+    ),
+    "lifespan exits": (
+        "import sys\nasync def app(scope, receive, send):\n    sys.exit('no licence')\n",
+        "broken_app:app",
+        "the worker could not start: the app's lifespan raised SystemExit('no licence')",
     ),
     "the import exits": (
         "import sys\nsys.exit('no licence')",
@@ -266,7 +273,7 @@ def test_transport_wants_a_worker() -> None:
         ({"max_connections": "5"}, "max_connections must be a number, at least 1, not '5'"),
         ({"max_restarts": -1}, "max_restarts must be a number, at least 0, not -1"),
         ({"max_body_bytes": 1.5}, "max_body_bytes must be a number, at least 0, not 1.5"),
-        ({"lifespan": "off"}, "lifespan must be True or False, not 'off'"),
+        ({"lifespan": "no"}, "lifespan must be True, False, 'auto', 'on' or 'off', not 'no'"),
         ({"backend": "curio"}, "backend must be one of 'asyncio', 'trio', not 'curio'"),
         ({"backend_options": ["debug"]}, "backend_options must be a dict, not ['debug']"),
         ({"startup_timeout": "5"}, "startup_timeout must be a number of seconds, or None for ever, not '5'"),

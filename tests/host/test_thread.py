@@ -337,7 +337,7 @@ def test_start_failures(hall: Hall) -> None:
 
     with nothing_leaks():
         with pytest.raises(errors.WorkerStartError) as caught:
-            IpcThread(failing)
+            IpcThread(failing, lifespan="on")
         assert str(caught.value) == "the worker could not start: the app's lifespan raised LookupError('no database')"
         assert isinstance(caught.value.__cause__, LookupError)
         assert 'raise LookupError("no database")' in traceback_of(caught.value)
