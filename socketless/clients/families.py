@@ -12,6 +12,7 @@ from socketless.clients.theirs import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
+    ChannelClosed,
     IncompleteResponse,
     PoolTimeout,
     ReadTimeout,
@@ -27,6 +28,7 @@ from socketless.errors import (
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "ConnectError",
     WorkerDied: "ReadError",
+    ChannelClosed: "ReadError",
     TransferError: "LocalProtocolError",
     AppProtocolError: "RemoteProtocolError",
     BodyTooLarge: "ProtocolError",

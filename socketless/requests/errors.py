@@ -8,6 +8,7 @@ from socketless.clients.theirs import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
+    ChannelClosed,
     IncompleteResponse,
     PoolTimeout,
     ReadTimeout,
@@ -22,6 +23,7 @@ from socketless.errors import (
 NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "requests.exceptions.ConnectionError",
     WorkerDied: "requests.exceptions.ConnectionError",
+    ChannelClosed: "requests.exceptions.ConnectionError",
     AppProtocolError: "requests.exceptions.ConnectionError",
     BodyTooLarge: "requests.exceptions.ConnectionError",
     IncompleteResponse: "requests.exceptions.ChunkedEncodingError",

@@ -1,8 +1,8 @@
 """Messages to bytes and back, with cloudpickle.
 
-A frame is a head (`!4sQB`: `MAGIC`, the length of the pickle, the number of buffers), the length of each buffer (`!Q`),
-the pickle, and the buffers. What does not begin with `MAGIC`, or is longer than `MOST`, is no frame: whoever reads it
-is told so at once, and does not wait for what will never come.
+A frame is a head (`!4sQ?`: `MAGIC`, the length of the pickle, whether a body is beside it), the length of that body
+(`!Q`), the pickle, and the body. What does not begin with `MAGIC`, or is longer than `MOST`, is no frame: whoever reads
+it is told so at once, and does not wait for what will never come.
 
 The pickle is a tuple: which message it is, and its fields (as an object of its class it would take cloudpickle three
 times as long). A large body is a buffer: pickle protocol 5 leaves it out of the pickle, so it is never copied into one
@@ -24,10 +24,9 @@ from socketless.wire.pickling import dumps, dumps_object, loads
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 MAGIC = b"slss"
-MOST = 1 << 40  # bytes in a pickle, or in a buffer
-_MOST_BUFFERS = 1  # the body
+MOST = 1 << 40  # bytes in a pickle, or in a body
 
-HEAD = struct.Struct("!4sQB")
+HEAD = struct.Struct("!4sQ?")
 LENGTH = struct.Struct("!Q")
 
 _LARGE = 64 * 1024  # bytes; smaller bodies are cheaper inside the pickle
@@ -59,7 +58,7 @@ def encode(message: Message) -> list[memoryview]:
         fields = {**fields, "body": pickle.PickleBuffer(body)}
         payload = dumps((_CODES[type(message)], *fields.values()), lambda buffer: buffers.append(buffer.raw()))
     lengths = b"".join(LENGTH.pack(buffer.nbytes) for buffer in buffers)
-    return [memoryview(HEAD.pack(MAGIC, len(payload), len(buffers)) + lengths + payload), *buffers]
+    return [memoryview(HEAD.pack(MAGIC, len(payload), bool(buffers)) + lengths + payload), *buffers]
 
 
 def _as_plain_values(message: Message) -> Message:
@@ -86,28 +85,28 @@ def _packed(error: BaseException | Packed) -> Packed:
         return UNKNOWN
 
 
-def read_head(head: bytes) -> tuple[int, int]:
-    """Return the length of the pickle, and the number of buffers.
+def read_head(head: bytes) -> tuple[int, bool]:
+    """Return the length of the pickle, and whether there is a body beside it.
 
     Raises:
         NotAFrame: these bytes are not the beginning of a frame.
     """
-    magic, size, count = HEAD.unpack(head)
-    if magic != MAGIC or size > MOST or count > _MOST_BUFFERS:
+    magic, size, has_body = HEAD.unpack(head)
+    if magic != MAGIC or size > MOST:
         raise NotAFrame(f"{head.hex(' ')} is not the beginning of a message")
-    return size, count
+    return size, has_body
 
 
-def read_lengths(lengths: bytes) -> list[int]:
-    """Return the length of each buffer.
+def read_length(length: bytes) -> int:
+    """Return the length of the body.
 
     Raises:
-        NotAFrame: one is longer than there can be.
+        NotAFrame: it is longer than there can be.
     """
-    sizes = [size for (size,) in LENGTH.iter_unpack(lengths)]
-    if max(sizes, default=0) > MOST:
-        raise NotAFrame(f"{lengths.hex(' ')} is not the length of a body")
-    return sizes
+    size: int = LENGTH.unpack(length)[0]
+    if size > MOST:
+        raise NotAFrame(f"{length.hex(' ')} is not the length of a body")
+    return size
 
 
 def decode(payload: bytes, buffers: list[bytes]) -> Message:

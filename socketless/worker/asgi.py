@@ -71,7 +71,7 @@ class AsgiRunner:
         self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
         self._channel_threads: WeakSet[threading.Thread] = WeakSet()
         self._ends: set[asyncio.Future[None]] = set()  # of the channels that are served
-        self._is_ending = False  # no channel is served any more
+        self.is_ending = False  # no channel is served any more
         self._exchanges: dict[int, Exchange] = {}  # the last one of each channel, by the channel's number
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -103,7 +103,7 @@ class AsgiRunner:
         await self._lifespan.shut_down()
 
     async def _clean_up(self) -> None:
-        self._is_ending = True
+        self.is_ending = True
         await self._cancel_the_rest()
         await self._end_channels()
         await self._loop.shutdown_asyncgens()
@@ -158,7 +158,7 @@ class AsgiRunner:
                 channel.close()
 
         def start() -> None:
-            if self._is_ending:
+            if self.is_ending:
                 channel.close()
                 return
             task = self._loop.create_task(serve())
@@ -214,7 +214,7 @@ class AsgiRunner:
                         steps, woken = channel.receive(), None
                         if isinstance(stop.value, (Request, Reset, Call)):
                             exchange = self._begin(stop.value, writer)
-                            exchange.is_muted = self._is_ending
+                            exchange.is_muted = self.is_ending
                             self._exchanges[channel.number] = exchange
                         elif exchange is not None:
                             exchange.take(stop.value)
@@ -222,7 +222,7 @@ class AsgiRunner:
                 end()
 
         self._ends.add(ended)
-        if self._is_ending:
+        if self.is_ending:
             ended.set_result(None)
         self._loop.add_reader(channel.read_fd, on_readable)
         await ended

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -14,7 +13,7 @@ from urllib.parse import unquote
 from asgiref.sync import sync_to_async
 
 from socketless.errors import ClientDisconnected
-from socketless.wire.channel import Channel, Frame, Steps, resumed
+from socketless.wire.channel import Channel, Frame
 from socketless.wire.drivers import run_async
 from socketless.wire.messages import Call, Cancel, Done, Message, Request, Reset
 from socketless.worker.calls import answer_to, function_of, is_async
@@ -51,7 +50,6 @@ class Writer:
     def __init__(self, channel: Channel, break_off: Callable[[], None]) -> None:
         self._channel = channel
         self._break_off = break_off  # ends the channel
-        self._queue: deque[Frame] = deque()
         self._writing: asyncio.Task[None] | None = None  # writes what the pipe did not take at once
 
     async def write(self, message: Message) -> None:
@@ -84,26 +82,21 @@ class Writer:
 
     def _put(self, frame: Frame) -> asyncio.Task[None] | None:
         # Returns what writes that which the pipe does not take at once.
-        if self._writing is not None:
-            self._queue.append(frame)
-        else:
-            steps = self._channel.write(frame)
+        self._channel.put(frame)
+        if self._writing is None:
             try:
-                wait = next(steps)
+                next(self._channel.flush())
             except StopIteration:
                 return None
-            self._writing = asyncio.create_task(self._write_all(resumed(steps, wait)))
+            self._writing = asyncio.create_task(self._write_all())
             self._writing.add_done_callback(_look_at)
         return self._writing
 
-    async def _write_all(self, steps: Steps[None]) -> None:
+    async def _write_all(self) -> None:
         try:
-            await run_async(steps)
-            while self._queue:
-                await run_async(self._channel.write(self._queue.popleft()))
+            await run_async(self._channel.flush())
         finally:
             self._writing = None
-            self._queue.clear()
 
 
 def _look_at(task: asyncio.Task[None]) -> None:

@@ -117,6 +117,7 @@ class _Control:
     def __init__(self, control: Channel, channels: list[Channel]) -> None:
         self.levels = HostLevels()
         self._control = control
+        self._saying = original("_thread", "allocate_lock")()  # the main thread says Ready, the control thread all else
         self._channels = {channel.read_fd: channel for channel in channels}
         self._poll = original("select", "poll")()
         self._poll.register(control.read_fd, select.POLLIN)
@@ -133,8 +134,11 @@ class _Control:
 
     def say(self, message: Message) -> None:
         """Send a message to the host, if it is still there."""
+        frame = last_frame(self._control, message)
         try:
-            finish(self._control.write(last_frame(self._control, message)))
+            with self._saying:
+                self._control.put(frame)
+                finish(self._control.flush())
         except OSError:
             self.is_orphan = True
 
@@ -200,6 +204,8 @@ class _Control:
     def _listen(self) -> None:
         message = finish(self._control.receive())
         if isinstance(message, GetStack):
+            if self.is_leaving or (self.runner is not None and self.runner.is_ending):
+                return  # an answer would say that the worker lives on
             self.say(Stack(self._stack_of(message.channel)))
         elif isinstance(message, SetLevels):
             self.levels.apply(message.levels)
@@ -239,7 +245,8 @@ def _refuse(channel: Channel, error: Exception) -> bool:
     try:
         if isinstance(finish(channel.receive()), (Request, Reset, Call)):
             said = failed(AppError(f"the worker has no thread for this request: {error}"))
-            finish(channel.write(last_frame(channel, said)))
+            channel.put(last_frame(channel, said))
+            finish(channel.flush())
     except (EOFError, OSError):
         channel.close()
         return False

@@ -26,6 +26,10 @@ class Runner(Protocol):
     app: Any  # as it was loaded
 
     @property
+    def is_ending(self) -> bool:
+        """Whether it serves no channel any more. Any thread may ask."""
+
+    @property
     def is_on_loop(self) -> bool:
         """Whether this is called in the thread of the app's event loop."""
 

@@ -74,6 +74,10 @@ class WsgiRunner:
     def stop(self) -> None:
         self._stopped.set()
 
+    @property
+    def is_ending(self) -> bool:
+        return self._stopped.is_set()
+
     def serve(self, channel: Channel) -> None:
         name = f"socketless-channel-{channel.number}"
         thread = AppThread(name, self._serve_channel, (channel,))

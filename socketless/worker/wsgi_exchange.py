@@ -112,7 +112,8 @@ class Exchange:
         with self._lock:
             self._is_over = True
             flush_output()
-            run_blocking(self._channel.write(last_frame(self._channel, message)))
+            self._channel.put(last_frame(self._channel, message))
+            run_blocking(self._channel.flush())
 
 
 class _Body(RawIOBase):
