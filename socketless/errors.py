@@ -9,7 +9,7 @@ An exception that the *app* lets through is not in this tree: it is raised in th
     ├── StateError            RuntimeError   used after close(), in a forked child, two switches at once
     ├── TransferError         TypeError      something cannot cross to the worker; nothing was sent
     ├── AppError              RuntimeError   the app raised something that cannot cross; its traceback as text
-    ├── AppProtocolError      RuntimeError   the app broke PEP 3333 or the ASGI specification
+    ├── AppProtocolError      RuntimeError, AssertionError  the app broke PEP 3333 or the ASGI specification
     ├── BodyTooLarge          ValueError     a body is over the worker's max_body_bytes
     ├── IncompleteResponse    RuntimeError   the app raised in the middle of its response (raise_app_exceptions=False)
     ├── ClientDisconnected    ConnectionError  what the *app* gets when its client has gone
@@ -140,8 +140,11 @@ class AppError(SocketlessError, RuntimeError):
         return f"{self.summary}\n\nThe worker's traceback:\n{self.traceback.rstrip()}"
 
 
-class AppProtocolError(SocketlessError, RuntimeError):
-    """The app broke a rule of PEP 3333 or of the ASGI specification; the text names the rule."""
+class AppProtocolError(SocketlessError, RuntimeError, AssertionError):
+    """The app broke a rule of PEP 3333 or of the ASGI specification; the text names the rule.
+
+    It is an `AssertionError` because in-process clients, Starlette's and those of httpx, assert these rules.
+    """
 
 
 class BodyTooLarge(SocketlessError, ValueError):

@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -31,7 +32,7 @@ from socketless.host.worker import Worker, owned
 from socketless.transport import IpcTransport
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession, session_of
 from socketless.wire.channel import Pull
-from socketless.wire.messages import Message
+from socketless.wire.messages import Message, Request, Response
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -50,6 +51,7 @@ __all__ = ["TestClient", "WebSocketDenialResponse", "WebSocketTestSession"]
 
 WebSocketTestSession = WebSocketSession  # Starlette's name for it
 
+STREAMED = "socketless.streamed"  # extension of a request: who has sent it reads the response bit by bit, or not at all
 _SESSION = "socketless.session"  # extension of a request: a session is wanted, not the bytes of a WebSocket
 
 
@@ -129,6 +131,12 @@ class TestClient(httpx.Client):
         """The app, as of `worker.app`: of a process, what stands for it in `worker.run()`."""
         return self._source.app
 
+    def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        """Send a request, as httpx does; with `stream`, the app goes no further than its response is read."""
+        if stream:
+            request.extensions = {**request.extensions, STREAMED: True}
+        return super().send(request, stream=stream, **options)
+
     def websocket_connect(
         self, url: str, subprotocols: Sequence[str] | None = None, **options: Any
     ) -> WebSocketSession:
@@ -189,9 +197,16 @@ class _Connected(Exception):
 
 
 class TestTransport(IpcTransport):
-    """The transport of a test client, whose responses tell of their template."""
+    """The transport of a test client, whose responses tell of their template, and which does as Starlette's does.
+
+    Of a response that is `STREAMED`, the app waits after each piece until somebody has taken it. It gets no offer to
+    send a file by its path, so all middleware sees the file.
+    """
 
     __test__ = False
+
+    _error_page = Response(500, "", [])
+    _breaks_off = False
 
     def handle_request(self, request: Any) -> Any:
         """Carry a request to the worker and return the app's response; see `IpcTransport.handle_request`."""
@@ -201,6 +216,10 @@ class TestTransport(IpcTransport):
             if name in debug:
                 setattr(response, name, debug[name])
         return response
+
+    def _message(self, request: Any) -> Request:
+        is_paced = request.extensions.get(STREAMED, False)
+        return replace(super()._message(request), is_paced=is_paced, offers_files=False)
 
 
 class _Transport(TestTransport):

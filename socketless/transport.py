@@ -17,7 +17,7 @@ from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
 from socketless.clients import upgrade
-from socketless.clients.answer import Body, response_of
+from socketless.clients.answer import INTERNAL_SERVER_ERROR, Body, response_of
 from socketless.clients.carrier import Carrier, RequestBody, chunks_of, leave
 from socketless.clients.families import client_error, family_of, network_error
 from socketless.errors import SocketlessError
@@ -26,7 +26,7 @@ from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.wire.drivers import deadline_after, remaining, run_async
-from socketless.wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Event, Request
+from socketless.wire.messages import WEBSOCKET_SCHEMES, Event, Request, port_of
 
 if TYPE_CHECKING:  # clients of either family take one, which is for type checkers to know, too
     import httpx2
@@ -60,6 +60,9 @@ _INSTEAD = {
 class _Transport(Carrier):
     # What the sync and the async transport share: everything but the waiting.
 
+    _error_page = INTERNAL_SERVER_ERROR  # where the app has raised before its response began
+    _breaks_off = True  # the response of an app that raises in the middle of it
+
     if not TYPE_CHECKING:  # or a type checker would let every name pass
 
         def __getattr__(self, name: str) -> Any:
@@ -85,7 +88,7 @@ class _Transport(Carrier):
         return Request(
             method=request.method,
             scheme=scheme,
-            server=(url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS[scheme]),
+            server=(url.raw_host.decode("ascii"), port_of(url.port, scheme)),
             raw_target=request.extensions.get("target") or url.raw_path,
             headers=request.headers.raw,
             body=body,
@@ -108,14 +111,23 @@ class _Transport(Carrier):
             extensions["network_stream"] = network_stream(upgraded)
             headers = upgrade.response_headers(request.headers, answer.event)
             return family.Response(101, headers=headers, stream=make_stream(family, upgraded), extensions=extensions)
-        answer = response_of(answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions)
+        answer = response_of(
+            answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions, error_page=self._error_page
+        )
         if answer.reason:
             extensions["reason_phrase"] = answer.reason.encode("latin-1")
         extensions.update(answer.extensions)
         if not answer.more_body:
             stream = family.ByteStream(answer.body)
             return family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
-        body = Body(exchange, request.method, answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions)
+        body = Body(
+            exchange,
+            request.method,
+            answer,
+            as_theirs,
+            raise_app_exceptions=self.raise_app_exceptions,
+            breaks_off=self._breaks_off,
+        )
         self._keep(body)
         stream = make_stream(family, body)
         response = family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)

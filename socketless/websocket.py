@@ -18,7 +18,7 @@ from socketless.host.limits import Timeouts
 from socketless.host.trace import logger
 from socketless.host.worker import Worker
 from socketless.wire.drivers import run_blocking
-from socketless.wire.messages import DEFAULT_PORTS, Cancel, Chunk, Event, Failed, Message, RawHeaders, Request, Response
+from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, RawHeaders, Request, Response, port_of
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -268,7 +268,7 @@ def session_of(worker: Worker, request: Any, *, root_path: str, client: tuple[st
     message = Request(
         method="GET",
         scheme=url.scheme,
-        server=(url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS[url.scheme]),
+        server=(url.raw_host.decode("ascii"), port_of(url.port, url.scheme)),
         raw_target=url.raw_path,
         headers=request.headers.raw,
         root_path=root_path,

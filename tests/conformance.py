@@ -7,6 +7,7 @@ usable as it was, with all its channels.
 from __future__ import annotations
 
 import io
+import os
 import random
 import tempfile
 import traceback
@@ -372,14 +373,42 @@ def leaving_an_app_that_sends_nothing(client: Client) -> None:
 
 @check
 def app_error_before_the_first_byte(client: Client) -> None:
-    """What the app raises after the headers is raised at once, or is a 500: nothing was sent yet."""
+    """What the app raises after the headers is raised. Else it is a 500 of a WSGI app: they go with the first byte."""
     for how in ways(client):
         url = f"/stream/boom?at=start&how={how}"
         with pytest.raises(LookupError) as caught, client.stream("GET", url):
             pass
         assert caught.value.args == ("boom", 42)
-        with client.configure(raise_app_exceptions=False).stream("GET", url) as stream:
-            assert (stream.status, list(stream.chunks)) == (500, [b"Internal Server Error"])
+        if how != "send":
+            with client.configure(raise_app_exceptions=False).stream("GET", url) as stream:
+                assert (stream.status, list(stream.chunks)) == (500, [b"Internal Server Error"])
+
+
+@check
+def app_error_after_the_headers_as_incomplete_response(client: Client) -> None:
+    """With raise_app_exceptions=False, an ASGI app that raises after its headers breaks off, however soon it does."""
+    if client.worker.app_kind == "wsgi":
+        return
+    quiet, token = client.configure(raise_app_exceptions=False), next(_tokens)
+    say(client, f"{token}/go")
+    for url in ("/stream/boom?at=start", f"/stream/boom?at=headers&token={token}"):
+        with quiet.stream("GET", url) as stream:
+            assert stream.status == 200
+            with pytest.raises(errors.IncompleteResponse):
+                next(stream.chunks)
+        with pytest.raises(errors.IncompleteResponse):
+            quiet.request("GET", url)
+        assert quiet.request("HEAD", url).status_code == 200  # which is whole without a body
+
+
+@check
+def app_error_after_a_whole_body(client: Client) -> None:
+    """A body that is whole by its Content-Length does not break off, whatever the app does then (RFC 9112, 6.3)."""
+    url = "/stream/boom?at=whole"
+    with pytest.raises(LookupError):
+        client.request("GET", url)
+    response = client.configure(raise_app_exceptions=False).request("GET", url)
+    assert (response.status_code, response.content) == (200, b"first")
 
 
 @check
@@ -453,6 +482,24 @@ def background_task(client: Client) -> None:
     with client.stream("GET", f"/stream/background?token={token}") as stream:
         assert list(stream.chunks) == [b"body"]
         assert client.request("GET", f"/stream/noted?of={token}").json() == ["the task has run"]
+
+
+@check
+def response_begins_before_the_background_task(client: Client) -> None:
+    """A complete response is there while the app goes on after it, and is at its end when the app is."""
+    if client.worker.app_kind == "wsgi":
+        return
+    for length in ("", "&length_is=4"):
+        token = next(_tokens)
+        with client.stream("GET", f"/stream/whole?token={token}{length}") as stream:
+            assert stream.status == 200
+            say(client, f"{token}/go")
+            assert list(stream.chunks) == [b"body"]
+            assert client.request("GET", f"/stream/noted?of={token}").json() == ["the task has run"]
+        with client.stream("GET", f"/stream/whole?token={token + 'left'}{length}") as stream:
+            assert stream.status == 200
+        say(client, f"{token}left/go")
+        assert notes_on(client, token + "left") == ["the task has run"]
 
 
 @check
@@ -653,6 +700,20 @@ def debug(client: Client) -> None:
     assert (first["context"], form.name) == ({"user": "ada", "items": [1, 2]}, "login")
     assert (last["template"].name, last["context"]) == ("other.html", {})
     assert client.request("GET", "/stream/debug").extensions["http.response.debug"]["template"].name == "other.html"
+
+
+@check
+def path_of_a_slow_file(client: Client) -> None:
+    """A file that cannot be opened at once keeps no other request waiting."""
+    if client.worker.app_kind == "wsgi":
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        fifo = Path(folder, "fifo")
+        os.mkfifo(fifo)
+        with client.stream("GET", f"/stream/file?path={fifo}") as stream:
+            say(client, f"{next(_tokens)}/go")
+            fifo.write_bytes(b"content")  # which waits for the reader
+            assert list(stream.chunks) == [b"content"]
 
 
 @check

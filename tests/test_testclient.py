@@ -535,13 +535,13 @@ def test_after_the_response(client: Any, name: str) -> None:
 
 # Scopes
 
-# In what the two differ: the specification demands "asgi" and "http_version", and the worker has one extension more.
+# In what the two differ: the specification demands "asgi" and "http_version".
 EXTENSIONS = {"http.response.debug": {}, "http.response.trailers": {}}
 WORKERS_HAVE = {
     "http": {
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": "1.1",
-        "extensions": {**EXTENSIONS, "http.response.pathsend": {}},
+        "extensions": EXTENSIONS,
     },
     "websocket": {
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -617,9 +617,11 @@ def test_http_scope_with_options(make: Any) -> None:
     }
 
 
-@pytest.mark.parametrize(("url", "server"), [("http://a/", ("a", 80)), ("https://b/", ("b", 443))])
+@pytest.mark.parametrize(
+    ("url", "server"), [("http://a/", ("a", 80)), ("https://b/", ("b", 443)), ("http://c:0/", ("c", 0))]
+)
 def test_default_ports(client: Any, url: str, server: tuple[str, int]) -> None:
-    """The scope's server has the port that its scheme means."""
+    """The scope's server has the port that its scheme means, or that of the URL, which may be 0."""
     scope = common_part(client, client.get(f"{url}raw/scope").text)
     assert (scope["server"], scope["scheme"]) == (server, url.partition(":")[0])
 
@@ -1128,8 +1130,22 @@ def test_exceptions_after_the_start(client: Any, when: str) -> None:
 
 def test_exceptions_after_the_response_not_raised(make: Any) -> None:
     """Without `raise_server_exceptions`, a response that was complete before the app raised is as it is."""
-    response = make(raise_server_exceptions=False).get("/raw/broken/after")
-    assert (response.status_code, response.content) == (200, b"piece")
+    for when in ("after", "after-late"):
+        response = make(raise_server_exceptions=False).get(f"/raw/broken/{when}")
+        assert (response.status_code, response.content) == (200, b"piece")
+
+
+@pytest.mark.parametrize(
+    ("when", "answer"),
+    [("before", (500, "")), ("start", (200, "")), ("start-late", (200, "")), ("within", (200, "piece"))],
+)
+def test_exceptions_as_responses(make: Any, when: str, answer: tuple[int, str]) -> None:
+    """Without `raise_server_exceptions`, what the app has sent before it raised is the response; nothing is a 500."""
+    client = make(raise_server_exceptions=False)
+    response = client.get(f"/raw/broken/{when}")
+    assert (response.status_code, response.text) == answer
+    with client.stream("GET", f"/raw/broken/{when}") as response:
+        assert (response.status_code, response.read().decode()) == answer
 
 
 def test_exceptions_in_a_stream(client: Any) -> None:
@@ -1213,6 +1229,66 @@ def test_pieces(client: Any) -> None:
     with client.stream("GET", "/raw/pieces") as response:
         sizes = [len(piece) for piece in response.iter_bytes(chunk_size=50_000)]
         assert (sizes, response.num_bytes_downloaded) == ([50_000, 50_000, 1], 100_001)
+
+
+def test_one_piece_at_a_time(own: Any, notes: Any) -> None:
+    """The app goes on when a piece of a stream has been taken, and not before; an empty one is a piece, too."""
+    with own("app") as client, client.stream("GET", "/raw/stepwise") as response:
+        pieces = response.iter_raw()
+        for piece, taken in ((None, []), (b"one", ["0", "1"]), (b"two", ["0", "1", "2", "3"])):
+            if piece is not None:
+                assert next(pieces) == piece
+            client.get("/echo")  # the app would have gone on meanwhile
+            assert notes() == ["start", *taken]
+        assert list(pieces) == []
+        assert notes() == ["start", "0", "1", "2", "3", "complete"]
+
+
+@pytest.mark.parametrize("how", ["iterable", "write"])
+def test_one_piece_at_a_time_of_wsgi(how: str) -> None:
+    """A WSGI app, too, goes on when a piece has been taken."""
+    taken: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        write = start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/":
+            return []
+        if how == "iterable":
+            return pieces()
+        for piece, name in PIECES:
+            write(piece)
+            taken.append(name)
+        return []
+
+    def pieces() -> Iterator[bytes]:
+        for piece, name in PIECES:
+            yield piece
+            taken.append(name)
+
+    PIECES = [(b"one", "1"), (b"", "2"), (b"three", "3")]
+    with TestClient(app, app_kind="wsgi") as client, client.stream("GET", "/stream") as response:
+        client.get("/")
+        assert taken == []
+        chunks = response.iter_raw()
+        assert [next(chunks), next(chunks)] == [b"one", b"three"]
+        assert taken[:2] == ["1", "2"]
+        assert list(chunks) == []
+        assert taken == ["1", "2", "3"]
+
+
+def test_leaving_what_was_not_taken(own: Any, notes: Any) -> None:
+    """An app whose piece nobody takes is ended with the response."""
+    with own("app") as client:
+        with client.stream("GET", "/raw/stepwise"):
+            pass
+        client.get("/echo")
+    assert notes() == ["start", "end"]
+
+
+def test_pathsend_is_not_offered(client: Any) -> None:
+    """An app is not to send a file by its path, past all middleware."""
+    with pytest.raises(AssertionError):
+        client.get("/raw/file/etc/hosts")
 
 
 def test_lines(client: Any) -> None:
@@ -1632,17 +1708,6 @@ def test_wsgi(ours: Any) -> None:
         assert client.get("/path").status_code == 200
     with pytest.raises(ValueError, match="only an ASGI app has WebSockets"), client.websocket_connect("/"):
         pass
-
-
-def test_exceptions_as_responses(ours: Any) -> None:
-    """Without `raise_server_exceptions`, a 500 says what it is, and what was cut short is an error of httpx's.
-
-    Starlette's 500 is empty where the app has no answer of its own, and what was cut short is complete to it.
-    """
-    client = ours("app", raise_server_exceptions=False)
-    assert client.get("/raw/broken/before").text == "Internal Server Error"
-    with pytest.raises(httpx2.RemoteProtocolError, match="Broken: \\('within', 2\\)"):
-        client.get("/raw/broken/within")
 
 
 def test_timeouts(ours: Any) -> None:

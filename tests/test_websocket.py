@@ -749,8 +749,8 @@ BREACHES = {
     "text as bytes": ([ACCEPT, {"type": "websocket.send", "bytes": "x"}], WRONG_DATA.format("NoneType", "str")),
     "number as text": ([ACCEPT, {**SEND, "text": 7}], WRONG_DATA.format("int", "NoneType")),
     "headers of str": (
-        [{**ACCEPT, "headers": [("x-a", "b")]}],
-        WRONG_HEADER.format(("x-a", "b"), "websocket.accept"),
+        [{**ACCEPT, "headers": [("x-a", "\xe9")]}],
+        WRONG_HEADER.format(("x-a", "\xe9"), "websocket.accept"),
     ),
     "header with line end": (
         [{**ACCEPT, "headers": [(b"x-a", b"b\r\nx-c: d")]}],

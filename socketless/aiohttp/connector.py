@@ -37,7 +37,7 @@ from socketless.host.thread import IpcThread
 from socketless.host.trace import logger
 from socketless.host.worker import Worker, owned
 from socketless.http11.transport import BridgeTransport
-from socketless.wire.messages import DEFAULT_PORTS
+from socketless.wire.messages import port_of
 from socketless.worker.import_strings import LoadError
 from socketless.worker.loading import load_app
 
@@ -183,7 +183,7 @@ def _connected(worker: Answers, request: ClientRequest, **options: Any) -> _Prot
     url = request.url
     scheme = _SCHEMES.get(url.scheme, url.scheme)
     protocol = _Protocol(asyncio.get_running_loop())
-    server = url.host or "", url.port or DEFAULT_PORTS[scheme]
+    server = url.host or "", port_of(url.port, scheme)
     protocol.bridge_transport = BridgeTransport(
         protocol, worker, scheme=scheme, server=server, as_theirs=partial(as_theirs, names=_NAMES), **options
     )

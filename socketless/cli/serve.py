@@ -47,7 +47,12 @@ def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, roo
     """
     if (uds is None) == (not stdio):
         raise click.UsageError("Give either --uds PATH or --stdio.")
-    serving: dict[str, Any] = {"raise_app_exceptions": False, "root_path": root_path, "on_failure": _print_traceback}
+    serving: dict[str, Any] = {
+        "raise_app_exceptions": False,
+        "root_path": root_path,
+        "on_failure": _print_traceback,
+        "waits_for_app": False,
+    }
     try:
         fds = _standard_streams() if uds is None else None
         os.dup2(2, 1)  # what anybody prints is no part of a response

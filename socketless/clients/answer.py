@@ -14,7 +14,7 @@ from socketless.errors import BodyTooLarge, IncompleteResponse, ReadTimeout, Soc
 from socketless.host.failures import exception_of
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.wire.channel import Pull, PullingSteps, Steps
-from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response, is_bodiless, is_last
+from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response, Taken, is_bodiless
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -65,8 +65,14 @@ def reason_of(response: Response) -> str:
     return response.reason or _PHRASES.get(response.status, "")
 
 
-def response_of(answer: Message, as_theirs: AsTheirs, *, raise_app_exceptions: bool) -> Response:
-    """Return the response that an exchange's first answer is, or stands for.
+def response_of(
+    answer: Message,
+    as_theirs: AsTheirs,
+    *,
+    raise_app_exceptions: bool,
+    error_page: Response = INTERNAL_SERVER_ERROR,
+) -> Response:
+    """Return the response that an exchange's first answer is, or stands for: `error_page` for that of no app.
 
     Raises:
         Exception: what the app has raised, if it is to be raised.
@@ -75,7 +81,7 @@ def response_of(answer: Message, as_theirs: AsTheirs, *, raise_app_exceptions: b
         return _FORBIDDEN
     if isinstance(answer, Failed):
         _raise_failure(answer, as_theirs, raise_app_exceptions=raise_app_exceptions)
-        answer = answer.response or INTERNAL_SERVER_ERROR
+        answer = answer.response or error_page
     assert isinstance(answer, Response)
     return answer
 
@@ -100,7 +106,9 @@ def traceback_in_worker(error: BaseException) -> TracebackType | None:
 class Body:
     """The body of a response that says `more_body`, for every way of waiting.
 
-    `on_failure` gets the traceback of what the app raises, where that is not raised here.
+    `on_failure` gets the traceback of what the app raises, where that is not raised here. With `breaks_off`, a response
+    of which the app still owes something then is an error; else what was sent is the response. The end is that of the
+    app or, without `waits_for_app`, of the body.
     """
 
     def __init__(
@@ -112,43 +120,63 @@ class Body:
         *,
         raise_app_exceptions: bool,
         on_failure: Callable[[str], object] = lambda traceback: None,
+        breaks_off: bool = True,
+        waits_for_app: bool = True,
     ) -> None:
         self._exchange = exchange
         self._as_theirs = as_theirs
-        self._first = response.body
+        self._piece: Response | Chunk | None = response  # has come, and was not taken yet
         self._is_bodiless = is_bodiless(method, response.status)
         self._is_complete = False
         self._raise_app_exceptions = raise_app_exceptions
         self._on_failure = on_failure
+        self._breaks_off = breaks_off
+        self._waits_for_app = waits_for_app
+        self.is_whole = response.is_whole  # the app goes on after it
         self.extensions: dict[str, Any] = {}  # of the response
 
     def next_chunk(self) -> PullingSteps[bytes | None]:
         """Return the next bytes of the body; `None` at its end."""
-        chunk, self._first = self._first, b""
+        chunk = b""
         try:
             while not chunk and not self._is_complete:
-                message = yield from self._exchange.receive(_PATIENCE if self._is_bodiless else None)
-                self._is_complete = is_last(message)
-                chunk = self._body_of(message)
+                if self.is_whole and self._piece is None and not self._waits_for_app:
+                    return None
+                piece, self._piece = self._piece, None
+                chunk = yield from self._take(piece or self._piece_of((yield from self._next_message())))
         except SocketlessError as error:
             if self._is_bodiless and isinstance(error, ReadTimeout):
                 return None  # the app goes on with what nobody gets; it has been told
             raise self._as_theirs(error) from error.__cause__
         return chunk or None
 
-    def _body_of(self, message: Message) -> bytes:
+    def _take(self, piece: Response | Chunk) -> PullingSteps[bytes]:
+        self._is_complete = not piece.more_body
+        self.is_whole |= piece.is_whole
+        if piece.is_held:
+            yield from self._exchange.send(Taken())
+        return piece.body
+
+    def _next_message(self) -> PullingSteps[Message]:
+        failed = self._exchange.failed
+        if failed is not None and not self._breaks_off:
+            return Done()
+        if failed is not None:
+            raise IncompleteResponse(f"{self._exchange.label}: the app raised in the middle: {failed.summary}")
+        timeouts = _PATIENCE if self._is_bodiless else None
+        return (yield from self._exchange.receive(NO_LIMITS if self.is_whole else timeouts))
+
+    def _piece_of(self, message: Message) -> Response | Chunk:
         if isinstance(message, Failed):
             _raise_failure(message, self._as_theirs, raise_app_exceptions=self._raise_app_exceptions)
             self._on_failure(message.traceback)
-            if message.response is None:
-                raise IncompleteResponse(f"{self._exchange.label}: the app raised in the middle: {message.summary}")
-            message = message.response
+            return message.response or Chunk(b"", more_body=True)
         if isinstance(message, Done):
-            return b""
+            return Chunk(b"", more_body=False)
         assert isinstance(message, Chunk)
         for name, value in message.extensions.items():
             self.extensions[name] = [*self.extensions.get(name, []), *value] if isinstance(value, list) else value
-        return message.body
+        return message
 
     def hang_up(self) -> PullingSteps[None]:
         """Tell the app, if it is still there, that its client has gone."""

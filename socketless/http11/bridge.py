@@ -49,6 +49,7 @@ class Bridge:
         root_path, raise_app_exceptions: as of `IpcTransport`.
         as_theirs: makes of our errors those of a client library.
         on_failure: gets the traceback of what the app has raised, where that is not raised here.
+        waits_for_app: end a response when the app has returned, as tests have it; else when it is complete.
     """
 
     timeouts: Timeouts = NO_LIMITS  # of the next exchange
@@ -66,6 +67,7 @@ class Bridge:
         raise_app_exceptions: bool = True,
         as_theirs: AsTheirs = lambda error: error,
         on_failure: Callable[[str], object] = lambda traceback: None,
+        waits_for_app: bool = True,
     ) -> None:
         self._worker = worker
         self._pull = Pull(received)
@@ -74,6 +76,7 @@ class Bridge:
         self._raise_app_exceptions = raise_app_exceptions
         self._as_theirs = as_theirs
         self._on_failure = on_failure
+        self._waits_for_app = waits_for_app
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         self._method = ""  # of the request that is being answered
         self._exchange: Exchanging | None = None  # the last one
@@ -98,6 +101,11 @@ class Bridge:
     def is_sent(self) -> bool:
         """Whether the client has the whole response, by its length, though the app has not returned yet."""
         return self._body is not None and self._left == 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the app has sent its whole response, and goes on after it: no time limit is for that."""
+        return self._body is not None and self._body.is_whole
 
     def next_output(self) -> PullingSteps[bytes | None]:
         """Return the next bytes for the client; `None` at the end of the connection.
@@ -135,13 +143,21 @@ class Bridge:
             yield from self._begin_next()
             return b""
         if self._body is not None:
-            chunk = yield from self._body.next_chunk()
+            chunk = yield from self._next_chunk(self._body)
             return self._end_of_message(self._body.extensions) if chunk is None else self._data(chunk)
         event = yield from self._next_event()
         if not isinstance(event, h11.Request):
             self._is_closed = True  # h11.ConnectionClosed
             return b""
         return (yield from self._answer(event))
+
+    def _next_chunk(self, body: Body) -> PullingSteps[bytes | None]:
+        # Who has read a whole response takes it that the app has returned, and reads no further than its length.
+        chunk = yield from body.next_chunk()
+        if chunk is not None and body.is_whole and self._waits_for_app and self._left is not None:
+            while (more := (yield from body.next_chunk())) is not None:
+                chunk += more
+        return chunk
 
     def _next_event(self) -> PullingSteps[Any]:
         while (event := self._event_that_has_come()) is h11.NEED_DATA:
@@ -187,8 +203,13 @@ class Bridge:
                 self._as_theirs,
                 raise_app_exceptions=self._raise_app_exceptions,
                 on_failure=self._on_failure,
+                waits_for_app=self._waits_for_app,
             )
-        return self._head(response)
+        output = self._head(response)
+        if self._body is not None and self._body.is_whole and self._waits_for_app and self._left == 0:
+            yield from self._body.next_chunk()
+            output += self._end_of_message(self._body.extensions)
+        return output
 
     def _message_of(self, event: h11.Request) -> tuple[Request, Pull | None]:
         headers = list(event.headers.raw_items())
@@ -275,6 +296,8 @@ class Bridge:
 
     def _end_of_message(self, extensions: Mapping[str, Any]) -> bytes:
         self._body, self._has_answered = None, True
+        if not self._waits_for_app:
+            self.hang_up()
         trailers = extensions.get("http.response.trailers", []) if self._is_chunked else []
         return self._send(h11.EndOfMessage(headers=trailers))
 

@@ -161,7 +161,8 @@ class WorkerSocket:
     def _settle(self) -> None:
         # A client that has a whole response may not come again, and the app has yet to return, or to raise. If it takes
         # too long for that, the connection goes on without it.
-        deadline = deadline_after(_PATIENCE if self._timeout is None else min(_PATIENCE, self._timeout))
+        patience = _PATIENCE if self._timeout is None else min(_PATIENCE, self._timeout)
+        deadline = deadline_after(None if self._bridge.is_whole else patience)
         while self._bridge.is_sent and not self._has_ended:
             wait = self._answering.waits_for if self._answering.is_under_way else None
             with suppress(ClientDisconnected):
@@ -225,8 +226,9 @@ class WorkerSocket:
         try:
             if wait.deadline is not None:
                 return poll(wait, self._alarm.fd)
-            # The time that the client waits counts, not what it does meanwhile.
-            woken = poll(wait._replace(deadline=deadline_after(self._timeout)), self._alarm.fd)
+            # The time that the client waits counts, not what it does meanwhile, nor what the app does after its answer.
+            timeout = None if self._bridge.is_whole else self._timeout
+            woken = poll(wait._replace(deadline=deadline_after(timeout)), self._alarm.fd)
         except ClientDisconnected:
             self._give_up()
             return _NOTHING_YET

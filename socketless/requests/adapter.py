@@ -103,7 +103,7 @@ class IpcAdapter(Carrier, BaseAdapter):
         return messages.Request(
             method=str(request.method),
             scheme=url.scheme,
-            server=(url.hostname, url.port or messages.DEFAULT_PORTS[url.scheme]),
+            server=(url.hostname, messages.port_of(url.port, url.scheme)),
             raw_target=request.path_url.encode(),
             headers=_raw_headers(request, _host(url), has_proxy=bool(select_proxy(str(request.url), proxies))),
             body=body or b"",

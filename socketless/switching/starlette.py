@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from socketless.host.worker import Worker
-from socketless.testclient import TestTransport
+from socketless.testclient import STREAMED, TestTransport
 from socketless.websocket import session_of
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -49,6 +49,13 @@ def replacements(worker: Worker, options: Mapping[str, Any]) -> Iterator[tuple[t
 
     yield starlette._TestClientTransport, handle_request
     yield starlette._TestClientTransport, close
+
+    def send(self: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        if stream:
+            request.extensions = {**request.extensions, STREAMED: True}
+        return super(starlette.TestClient, self).send(request, stream=stream, **options)
+
+    yield starlette.TestClient, send
 
     def __enter__(self: Any) -> Any:
         self.exit_stack = ExitStack()  # which Starlette's own __exit__ closes

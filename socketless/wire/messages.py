@@ -13,13 +13,15 @@ One exchange on a channel is one message each way, for an ordinary request:
              ◀─────────────────  Result | Failed
 
 A body that is streamed comes in chunks. That of a request is pulled: the host writes one when the app has asked for it.
-That of a response is pushed: the pipe's capacity is the back-pressure. The two may overlap.
+That of a response is pushed: the pipe's capacity is the back-pressure. The two may overlap. In a response that is
+paced, the app waits after each chunk until its reader has taken it.
 
     Request(more_body) ───────▶
              ◀─────────────────  WantBody         before each
     Chunk    ─────────────────▶
              ◀─────────────────  Response(more_body)
              ◀─────────────────  Chunk            as often as it likes; the last one says more_body=False
+    Taken    ─────────────────▶           after each that says is_held
 
 A WebSocket is the ASGI events themselves, both ways as they come. A worker always reads them, and keeps those that its
 app does not.
@@ -62,11 +64,16 @@ WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 RawHeaders = list[tuple[bytes, bytes]]
 
 
+def port_of(port: int | None, scheme: str) -> int:
+    """Return the port of a URL, which may name none; 0 is one."""
+    return DEFAULT_PORTS[scheme] if port is None else port
+
+
 @dataclass(frozen=True)
 class Request:
     """An HTTP request (RFC 9110), or, if the scheme is "ws" or "wss", a WebSocket's opening handshake (RFC 6455).
 
-    With `more_body`, its body is to be asked for.
+    With `more_body`, its body is to be asked for. `is_paced` and `offers_files` are how in-process clients differ.
     """
 
     method: str
@@ -79,6 +86,8 @@ class Request:
     client: tuple[str, int] | None = None
     more_body: bool = False
     context: Context | None = None  # what the app runs in; only between threads
+    is_paced: bool = False  # the app waits until each piece of its response has been taken
+    offers_files: bool = True  # the app may send the path of a file
 
     @property
     def is_websocket(self) -> bool:
@@ -93,7 +102,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response (RFC 9110). With `more_body`, chunks follow.
+    """An HTTP response (RFC 9110). With `more_body`, chunks follow, if only one that says how the app has ended.
+
+    `is_whole`: the app goes on after its body. `is_held`: it waits until this has been taken.
 
     `extensions` holds what the app has sent by an extension of ASGI, by its name: "http.response.debug" and
     "http.response.trailers".
@@ -105,15 +116,24 @@ class Response:
     body: bytes = b""
     more_body: bool = False
     extensions: dict[str, Any] = field(default_factory=dict)
+    is_whole: bool = False
+    is_held: bool = False
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a body that is streamed; `extensions` as in a `Response`."""
+    """A piece of a body that is streamed; the fields are those of a `Response`."""
 
     body: bytes
     more_body: bool
     extensions: dict[str, Any] = field(default_factory=dict)
+    is_whole: bool = False
+    is_held: bool = False
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was held has been taken: the app goes on."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +164,8 @@ class Echo:
 class Failed:
     """The app, a function or the start raised.
 
-    `response` is the end of the app's response, if that was complete before the app raised.
+    `response` is what was not sent yet of the app's response, if that had begun. With `more_body` it is not complete,
+    and breaks off there.
     """
 
     error: BaseException | Packed  # packed where it has come from another process
@@ -276,6 +297,7 @@ Message = (
     | Chunk
     | WantBody
     | Cancel
+    | Taken
     | Event
     | Echo
     | Failed

@@ -43,13 +43,18 @@ def check_headers(headers: Any, kind: str) -> RawHeaders:
     checked = []
     for header in headers:
         try:
-            name, value = bytes(memoryview(header[0])), bytes(memoryview(header[1]))
+            name, value = _raw(header[0]), _raw(header[1])
             if not name or len(header) != 2 or any(character in name + value for character in b"\r\n\0"):
                 raise ValueError("control character")
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, IndexError, KeyError):
             raise AppProtocolError(
                 f"the ASGI app's header {header!r} is bad; {kind} wants (name, value), two byte strings "
                 "without control characters"
             ) from None
         checked.append((name, value.strip(b" \t")))  # RFC 9110, section 5.5
     return checked
+
+
+def _raw(part: Any) -> bytes:
+    # Some apps have text there. It should be bytes, and uvicorn (with h11) and httpx's ASGITransport take it.
+    return part.encode("ascii") if isinstance(part, str) else bytes(memoryview(part))

@@ -8,21 +8,34 @@ from contextlib import suppress
 from typing import Any
 
 from socketless.errors import AppProtocolError, ClientDisconnected
-from socketless.wire.messages import Chunk, Done, Message, RawHeaders, Request, Response, WantBody, is_bodiless
+from socketless.wire.messages import (
+    Chunk,
+    Done,
+    Message,
+    RawHeaders,
+    Request,
+    Response,
+    Taken,
+    WantBody,
+    is_bodiless,
+)
 from socketless.worker import bodies
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
 from socketless.worker.asgi_exchange import Exchange, Sink, connection_scope
 from socketless.worker.failures import failed
 from socketless.worker.lifespan import App, Event
 
-_HEADERS_WAIT = 0.001  # seconds that headers wait for the first of the body, so that both are one message
+# Of the loop, in which headers wait for the first of the body, and what is complete for the app's return: then they are
+# one message. Which they are, nobody sees.
+_TURNS = 10
 _FILE_CHUNK = 256 * 1024  # bytes
 
 
 class HttpExchange(Exchange):
     """The two callables of one HTTP exchange, and what the app has sent so far.
 
-    What the app sends leaves at once. Only a whole response waits for the app's return, so that it is one message.
+    What the app sends leaves at once. Only headers and whole responses wait for what comes next, for a few turns of the
+    loop.
     """
 
     def __init__(
@@ -52,15 +65,13 @@ class HttpExchange(Exchange):
         self._body_is_complete = False
         self._expects_trailers = False
         self._is_complete = False
-        self._headers_timer: asyncio.TimerHandle | None = None
+        self._is_known_to_be_whole = False  # to the host
+        self._turns = 0  # that are left to what is held
+        self._taken = asyncio.Event()  # the reader has what was sent last, or the client has gone
         super().__init__(writer)
 
     async def call(self) -> Message:
-        try:
-            await self._app(self._scope(), self.receive, self.send)
-        finally:
-            if self._headers_timer is not None:
-                self._headers_timer.cancel()
+        await self._app(self._scope(), self.receive, self.send)
         if self.is_cancelled:
             return Done()  # whatever it has left out, it was told to leave
         if self._status is None:
@@ -70,14 +81,12 @@ class HttpExchange(Exchange):
         return self._next(more_body=False)
 
     def describe(self, error: BaseException) -> Message:
-        return failed(error, self._next(more_body=False) if self._is_complete else None)
+        return failed(error, None if self._status is None else self._next(more_body=not self._is_whole))
 
     def _scope(self) -> dict[str, Any]:
-        extensions: dict[str, Any] = {
-            "http.response.debug": {},
-            "http.response.pathsend": {},
-            "http.response.trailers": {},
-        }
+        extensions: dict[str, Any] = {"http.response.debug": {}, "http.response.trailers": {}}
+        if self._request.offers_files:
+            extensions["http.response.pathsend"] = {}
         return {
             **connection_scope(self._request, self._state),
             "type": "http",
@@ -93,10 +102,13 @@ class HttpExchange(Exchange):
             self._chunks.append(message)
             self._more, self._asked = message.more_body, False
             self._news.set()
+        elif isinstance(message, Taken):
+            self._taken.set()
 
     def disconnect(self) -> None:
         self._listens = self._receiving > 0
         self._news.set()
+        self._taken.set()
 
     def cancel(self) -> None:
         if not self._is_complete:  # or only its background task is left, which no client waits for over TCP either
@@ -147,7 +159,7 @@ class HttpExchange(Exchange):
             self._take_trailers(event)
         elif kind == "http.response.debug":
             self._extensions[kind] = event["info"]
-        else:
+        elif not kind.startswith("http.response."):  # of an extension that is not offered; in-process clients drop it
             raise AppProtocolError(f"the ASGI app sent {kind!r} in answer to an HTTP request")
 
     def _start(self, event: Event) -> None:
@@ -161,21 +173,27 @@ class HttpExchange(Exchange):
         self._expects_trailers = bool(event.get("trailers", False))
         if self._expects_trailers:
             self._extensions.setdefault("http.response.trailers", [])
-        asyncio.get_running_loop().call_soon(self._wait_for_body)
+        self._send_soon()
 
-    def _wait_for_body(self) -> None:
-        # Runs in the event loop, in the turn after http.response.start: most apps have sent the body by then.
-        if not self._is_sent and not self._is_complete and not self.is_over:
-            self._headers_timer = asyncio.get_running_loop().call_later(_HEADERS_WAIT, self._start_sending_headers)
+    def _send_soon(self) -> None:
+        """Let what is held wait for more."""
+        is_waiting, self._turns = self._turns > 0, _TURNS
+        if not is_waiting:
+            asyncio.get_running_loop().call_soon(self._wait_a_turn)
 
-    def _start_sending_headers(self) -> None:
-        # Runs in the event loop, where the app has taken its time since http.response.start. What is held of a body
-        # that is whole by its Content-Length, and not by its more_body, goes with the headers.
-        if not self._is_sent and not self._is_complete and not self.task.done():
-            self._sending_headers = asyncio.create_task(self._send_headers())
+    def _wait_a_turn(self) -> None:
+        # Runs in the event loop. The last turn is that of the app which is in the middle of something: of its body, or
+        # of what it does after it.
+        self._turns -= 1
+        if self.is_over or self.task.done():
+            return
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._wait_a_turn)
+        elif not self._is_sent or (self._is_complete and not self._is_known_to_be_whole):
+            self._sending = asyncio.create_task(self._send_what_is_held())
 
-    async def _send_headers(self) -> None:
-        if not self._is_sent and not self.is_over:
+    async def _send_what_is_held(self) -> None:
+        if not self.is_over:
             with suppress(ClientDisconnected):
                 await self._write(self._next(more_body=True))
 
@@ -191,17 +209,31 @@ class HttpExchange(Exchange):
         if not self._bodiless:
             bodies.check_length(self._size, self._length, is_complete=not more)
             self._held.append(body)
-        if not more:
-            self._complete_body()
+        self._body_is_complete = not more
+        if self._request.is_paced:
+            await self._hand_over()
+        if not more and not self._expects_trailers:
+            self._complete()
+        if self._request.is_paced:
+            return
         if body if self._is_sent else more and self._size != self._length:
             await self._write(None if self._bodiless and self._is_sent else self._next(more_body=True))
             # A client that reads as fast as the app writes must not keep the loop from all else.
             await asyncio.sleep(0)
+        else:
+            self._send_soon()
 
-    def _complete_body(self) -> None:
-        self._body_is_complete = True
-        if not self._expects_trailers:
-            self._complete()
+    async def _hand_over(self) -> None:
+        """Send a piece, an empty one as well, and wait until its reader has taken it."""
+        self._taken.clear()
+        await self._write(self._next(more_body=True, is_held=True))
+        await self._taken.wait()
+        await self._check_client()
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether a client over TCP would have the whole response (RFC 9112, section 6.3), whatever comes then."""
+        return self._is_complete or self._bodiless or self._size == self._length
 
     def _complete(self) -> None:
         self._is_complete = True
@@ -211,9 +243,12 @@ class HttpExchange(Exchange):
         # It should be absolute, says the specification. Starlette passes on what it was given.
         if not isinstance(path, str):
             raise AppProtocolError(f"the ASGI app's path is {path!r}; http.response.pathsend wants a string")
-        with open(path, "rb") as file:
-            while chunk := file.read(_FILE_CHUNK):
+        file = await asyncio.to_thread(open, path, "rb")  # the loop is not to wait for a disk
+        try:
+            while chunk := await asyncio.to_thread(file.read, _FILE_CHUNK):
                 await self._take_body(chunk, more=True)
+        finally:
+            await asyncio.to_thread(file.close)
         await self._take_body(b"", more=False)
 
     def _take_trailers(self, event: Event) -> None:
@@ -230,19 +265,25 @@ class HttpExchange(Exchange):
         if not event.get("more_trailers", False):
             self._complete()
 
-    def _next(self, *, more_body: bool) -> Response | Chunk:
+    def _next(self, *, more_body: bool, is_held: bool = False) -> Response | Chunk:
         assert self._status is not None
         body = b"".join(self._held)
         self._held, extensions, self._extensions = [], self._extensions, {}
+        is_whole = self._body_is_complete and (self._is_complete or not self._expects_trailers)
+        self._is_known_to_be_whole = is_whole
         if self._is_sent:
-            return Chunk(body, more_body, extensions)
+            return Chunk(body, more_body, extensions, is_whole, is_held)
         self._is_sent = True
-        return Response(self._status, "", self._headers, body, more_body, extensions)
+        return Response(self._status, "", self._headers, body, more_body, extensions, is_whole, is_held)
 
     async def _write(self, message: Message | None) -> None:
-        if self.is_cancelled:
-            if self._listens:  # it is to end by what it hears there: Django, for one, does not expect an OSError here
-                await self._had_its_time.wait()
-            raise ClientDisconnected("the client has gone before the response was complete")
+        await self._check_client()
         if message is not None:
             await self.write(message)
+
+    async def _check_client(self) -> None:
+        if not self.is_cancelled:
+            return
+        if self._listens:  # it is to end by what it hears there: Django, for one, does not expect an OSError here
+            await self._had_its_time.wait()
+        raise ClientDisconnected("the client has gone before the response was complete")

@@ -135,7 +135,8 @@ class WsgiRunner:
                 close = getattr(iterable, "close", None)
                 if close is not None:
                     close()
-            return answer.finish()
+            last = answer.finish()
+            return last if answer.error is None else failed(answer.error, last)
         except BaseException as error:
             return last_message(partial(self._describe, error, exchange, answer), error)
 
@@ -173,9 +174,11 @@ class _Answer:
         self._label = request.label
         self._method = request.method
         self._bodiless = False
+        self._is_paced = request.is_paced
         self._exchange = exchange
         self._max_body_bytes = max_body_bytes
         self._started: tuple[int, str, RawHeaders] | None = None
+        self.error: BaseException | None = None  # what the app answers by an error page of its own
         self._length: int | None = None  # what Content-Length says
         self._size = 0  # of what the app has given
         self._held: list[bytes] = []  # not sent yet
@@ -190,6 +193,7 @@ class _Answer:
             try:
                 if self._is_sent or self._size:  # held, perhaps, but sent as far as the app can tell
                     raise exc_info[1].with_traceback(exc_info[2])
+                self.error = exc_info[1]
             finally:
                 exc_info = None
         elif self._started is not None:
@@ -230,21 +234,25 @@ class _Answer:
             self._held.append(chunk)
 
     def _send(self) -> None:
-        if self._held or (self._size and not self._is_sent):
+        if self.error is not None:
+            return  # the error page is held as a whole: a client that wants the error itself gets no part of it
+        if self._is_paced and self._size:  # empty chunks count, too, but for those before the headers
+            self._exchange.send(self._next(more_body=True, is_held=True))
+        elif self._held or (self._size and not self._is_sent):
             if self._is_sent or not self._is_complete:
                 self._exchange.send(self._next(more_body=True))
         else:
             self._exchange.look()
 
-    def _next(self, *, more_body: bool) -> Response | Chunk:
+    def _next(self, *, more_body: bool, is_held: bool = False) -> Response | Chunk:
         assert self._started is not None
         body = b"".join(self._held)
         self._held = []
         if self._is_sent:
-            return Chunk(body, more_body)
+            return Chunk(body, more_body, is_held=is_held)
         self._is_sent = True
         status, reason, headers = self._started
-        return Response(status, reason, headers, body, more_body)
+        return Response(status, reason, headers, body, more_body, is_held=is_held)
 
     def finish(self) -> Response | Chunk:
         """Return the end of the response."""

@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 from socketless import errors
 from socketless.wire.channel import Channel, Wait, Woken
 from socketless.wire.drivers import poll, run_blocking
-from socketless.wire.messages import Cancel, Chunk, Message, WantBody
+from socketless.wire.messages import Cancel, Chunk, Message, Response, Taken, WantBody
 from socketless.worker.failures import last_frame
 from socketless.worker.output import flush_output
 
@@ -68,8 +68,8 @@ class Exchange:
         self.is_cancelled = isinstance(message, Cancel)
         return message
 
-    def send(self, message: Message) -> None:
-        """Send a part of the answer.
+    def send(self, message: Response | Chunk) -> None:
+        """Send a part of the answer, and wait until it is taken, if it is held.
 
         Raises:
             ClientDisconnected: nobody wants it any more.
@@ -83,6 +83,8 @@ class Exchange:
             except OSError:
                 self.is_cancelled = True
                 raise ClientDisconnected("the host has gone before the response was complete") from None
+            if message.is_held and not isinstance(self._receive(), Taken):
+                raise ClientDisconnected("the client has gone before the response was complete")
 
     def pull(self) -> Chunk:
         """Return the next chunk of the request's body.

@@ -343,11 +343,11 @@ def empty(call: Any) -> Script:
 
 
 def boom(call: Any) -> Script:
-    """Raise: before the first byte, in the middle, or when the response is complete."""
-    yield Start()
+    """Raise: before the first byte, in the middle, when it is whole by its length, or when the response is complete."""
+    yield Start(headers=[("Content-Length", "5")] if call.at == "whole" else [])
     if call.at == "headers":
         yield Wait(f"{call.token}/go")
-    elif call.at == "middle":
+    elif call.at in ("middle", "whole"):
         yield b"first"
     elif call.at == "end":
         yield b"first"
@@ -364,6 +364,14 @@ def background(call: Any) -> Script:
         word(f"{call.token}/complete").say()
         yield Wait(call.wait_for)
     yield Work()
+    call.note("the task has run")
+
+
+def whole(call: Any) -> Script:
+    """Answer at once, and go on when told."""
+    yield Start(headers=[("Content-Length", call.length_is)] if hasattr(call, "length_is") else [])
+    yield End({"type": "http.response.body", "body": b"body"})
+    yield Wait(f"{call.token}/go")
     call.note("the task has run")
 
 
@@ -445,7 +453,7 @@ def file(call: Any) -> Script:
 SCRIPTS: dict[str, Callable[[Any], Script]] = {
     script.__name__: script
     for script in (
-        *(say, noted, numbers, chunks, held, endless, quiet, empty, boom, background, echo, answer_first),
+        *(say, noted, numbers, chunks, held, endless, quiet, empty, boom, background, whole, echo, answer_first),
         *(trailers, debug, debug_of_its_own, file),
     )
 }

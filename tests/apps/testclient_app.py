@@ -222,8 +222,36 @@ async def broken(when: str, scope: Event, receive: Receive, send: Send) -> None:
     if when == "before":
         raise Broken(when, 1)
     await send({"type": "http.response.start", "status": 200, "headers": []})
+    if when.startswith("start"):
+        if when == "start-late":
+            await _checkpoints()
+        raise Broken(when, 1)
     await send({"type": "http.response.body", "body": b"piece", "more_body": when == "within"})
+    if when == "after-late":
+        await _checkpoints()
     raise Broken(when, 2)
+
+
+async def _checkpoints() -> None:
+    for _ in range(100):
+        await anyio.sleep(0)
+
+
+async def stepwise(name: str, scope: Event, receive: Receive, send: Send) -> None:
+    """Stream pieces, empty ones among them, and note each that was taken."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for number, piece in enumerate((b"", b"one", b"", b"two")):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        note(str(number))
+    await send({"type": "http.response.body"})
+    note("complete")
+
+
+async def file(path: str, scope: Event, receive: Receive, send: Send) -> None:
+    """Send a file by its path, if that is offered."""
+    assert "http.response.pathsend" in scope["extensions"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.pathsend", "path": f"/{path}"})
 
 
 async def ws_echo(argument: str, scope: Event, receive: Receive, send: Send) -> None:
@@ -296,7 +324,7 @@ _RAW: dict[str, Callable[[str, Event, Receive, Send], Awaitable[None]]] = {
     function.__name__.strip("_"): function
     for function in (
         scope_, body, unread, after, endless, stuck, never, two, pieces, duplex, trailers, no_trailers, debug, headers,
-        silent, broken, ws_echo, ws_accept, ws_close, ws_deny, ws_broken, ws_deaf,
+        silent, broken, stepwise, file, ws_echo, ws_accept, ws_close, ws_deny, ws_broken, ws_deaf,
     )
 }  # fmt: skip
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
-from socketless import IpcProcess, IpcTransport
-from socketless.errors import AppProtocolError
+from socketless import IpcProcess, IpcThread, IpcTransport
+from socketless.errors import AppProtocolError, IncompleteResponse
 
 WSGI = {
     "/nothing": "the WSGI app returned without calling start_response() (PEP 3333)",
@@ -58,7 +62,9 @@ ASGI = {
     "/after-end": "the ASGI app sent http.response.body after the body was complete",
     "/str": "the ASGI app's body is str; http.response.body wants bytes",
     "/status": "the ASGI app's status is '200'; http.response.start wants an integer like 200",
-    "/header-str": "the ASGI app's header ('X-Text', 'a') is bad; http.response.start wants (name, value), two byte "
+    "/header-str": "the ASGI app's header ('X-Text', '\xe9') is bad; http.response.start wants (name, value), two byte "
+    "strings without control characters",
+    "/header-int": "the ASGI app's header (b'X-Number', 1) is bad; http.response.start wants (name, value), two byte "
     "strings without control characters",
     "/header-newline": "the ASGI app's header (b'X-Bad', b'a\\nb') is bad; http.response.start wants (name, value), "
     "two byte strings without control characters",
@@ -71,7 +77,8 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
     path = scope["path"]
     headers: Any = {
-        "/header-str": [("X-Text", "a")],
+        "/header-str": [("X-Text", "\xe9")],
+        "/header-int": [(b"X-Number", 1)],
         "/header-newline": [(b"X-Bad", b"a\nb")],
         "/short": [(b"content-length", b"5")],
     }.get(path, [])
@@ -103,12 +110,84 @@ def test_broken_apps(worker: IpcProcess) -> None:
             client.get(path)
         assert str(caught.value) == text
         assert isinstance(caught.value, httpx.RemoteProtocolError)
+        assert isinstance(caught.value, AssertionError)  # as of in-process clients
         assert client.get("/fine").text == "fine"
 
 
 def test_broken_apps_as_responses(worker: IpcProcess) -> None:
-    """With raise_app_exceptions=False a breach is a 500, as with a server."""
+    """With raise_app_exceptions=False a breach is a 500, as with a server, or breaks off what has begun."""
     transport = IpcTransport(worker, raise_app_exceptions=False)
     with httpx.Client(transport=transport, base_url="http://testserver") as client:
-        assert client.get("/twice").status_code == 500
-        assert client.get("/short").status_code == 500
+        assert client.get("/nothing").status_code == 500
+        for path in ("/twice", "/short"):
+            if worker.app_kind == "wsgi":  # whose response begins with its body (PEP 3333)
+                assert client.get(path).status_code == 500
+            else:
+                with pytest.raises(IncompleteResponse):
+                    client.get(path)
+
+
+async def lenient(scope: Any, receive: Any, send: Any) -> None:
+    assert scope["type"] == "http"
+    await send({"type": "http.response.push", "path": "/style.css", "headers": []})
+    await send({"type": "http.response.start", "status": 200, "headers": [("X-Text", "a"), (b"X-Bytes", b"b")]})
+    await send({"type": "http.response.body", "body": b"fine"})
+
+
+def test_what_others_let_pass() -> None:
+    """Headers of text, and events of extensions that are not offered, are no errors, as for httpx's own transport."""
+
+    async def in_process() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(lenient), base_url="http://testserver") as client:  # type: ignore[arg-type]
+            return await client.get("/")
+
+    with IpcThread(lenient) as worker, httpx.Client(transport=IpcTransport(worker)) as client:
+        ours, theirs = client.get("http://testserver/"), asyncio.run(in_process())
+    assert (ours.text, ours.headers["x-text"], ours.headers["x-bytes"]) == ("fine", "a", "b")
+    assert (ours.text, ours.headers.raw) == (theirs.text, theirs.headers.raw)
+
+
+class Broken(Exception):
+    pass
+
+
+def with_error_page(environ: Any, start_response: Any) -> Any:
+    try:
+        start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/late":
+            return late(start_response)
+        raise Broken("as asked for")
+    except Broken:
+        start_response("503 Sorry", [("X-Page", "error")], sys.exc_info())
+        return iter([b"so", b"rry"])
+
+
+def late(start_response: Any) -> Iterator[bytes]:
+    try:
+        raise Broken("late")
+    except Broken:
+        start_response("503 Sorry", [], sys.exc_info())
+    yield b"sorry"
+
+
+@pytest.mark.parametrize("way", ["thread", "fork", "httpx"])
+def test_error_page_of_wsgi(way: str) -> None:
+    """What an app gives to start_response() as exc_info is raised, as by WSGITransport, or its page is the response."""
+    with ExitStack() as stack:
+        transports: list[Any] = []
+        for raising in (True, False):
+            if way == "httpx":
+                transports.append(httpx.WSGITransport(with_error_page, raise_app_exceptions=raising))
+            else:
+                make = partial(IpcProcess, start_method="fork") if way == "fork" else IpcThread
+                worker = stack.enter_context(make(with_error_page))
+                transports.append(IpcTransport(worker, raise_app_exceptions=raising))
+        loud, quiet = (
+            stack.enter_context(httpx.Client(transport=each, base_url="http://testserver")) for each in transports
+        )
+        for path, text in (("/", "as asked for"), ("/late", "late")):
+            with pytest.raises(Broken, match=text):
+                loud.get(path)
+        response = quiet.get("/")
+        assert (response.status_code, response.text, response.headers["x-page"]) == (503, "sorry", "error")
+        assert (quiet.get("/late").status_code, quiet.get("/late").text) == (503, "sorry")
