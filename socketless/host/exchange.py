@@ -7,8 +7,8 @@ checked out ─┼── cancelled, or given up ─────▶ the worker is
 What may happen when is written in `socketless.host.exchange_states`, as rules and tables.
 
 An exception may come at any instruction: a time limit, a cancelled task, Ctrl-C, pytest-timeout. So whoever is at work
-has a token; `_give_up(token)` is right at any time, any number of times, and is called twice: if it is interrupted
-itself, it is done once more.
+has a token; `_give_up(token)` is right at any time, any number of times. It is called twice: if the first call is
+interrupted, the second does it all.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import threading
 import warnings
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from socketless.errors import (
@@ -30,15 +31,15 @@ from socketless.errors import (
     WriteTimeout,
 )
 from socketless.host.directions import Directions, Token
-from socketless.host.exchange_states import Fate, Receiving, Sending
+from socketless.host.exchange_states import Fate
+from socketless.host.leftovers import drain, send_rest
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.pool import ChannelPool, Lease, Turn
 from socketless.host.runs import Run
-from socketless.host.trace import logger
 from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire.channel import Channel, PullingSteps, Steps, Wait, Woken
 from socketless.wire.drivers import deadline_after, run_blocking
-from socketless.wire.messages import Cancel, Chunk, Failed, Message, WantBody
+from socketless.wire.messages import Chunk, Failed, Message, WantBody
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -74,6 +75,7 @@ class Exchange:
         self._owner_pid = os.getpid()
         self._directions = Directions()
         self._is_orphan = False  # guarded by the lock of _directions; lost at rest: who comes next is to be told
+        self._helper: threading.Thread | None = None
         self._keeps_open = False
 
     @property
@@ -127,7 +129,11 @@ class Exchange:
                 raise
             return False
         except BaseException:
-            self._abort(me, is_left=True)
+            try:
+                self._give_up(me, is_left=True)
+            finally:
+                self._give_up(me, is_left=True)
+            self._show_output()
             raise
         self.answer = answer
         return True
@@ -156,7 +162,11 @@ class Exchange:
             if is_mine:
                 yield from self._flush(timeouts or self._timeouts)
         except BaseException:
-            self._abort(me, is_left=True)
+            try:
+                self._give_up(me, is_left=True)
+            finally:
+                self._give_up(me, is_left=True)
+            self._show_output()
             raise
 
     def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
@@ -188,7 +198,11 @@ class Exchange:
                 yield from self._wait_for(turn, timeouts)
             message = yield from self._next_message(timeouts)
         except BaseException:
-            self._abort(me, is_left=not self._keeps_open)
+            try:
+                self._give_up(me, is_left=not self._keeps_open)
+            finally:
+                self._give_up(me, is_left=not self._keeps_open)
+            self._show_output()
             raise
         try:
             self._forward()
@@ -214,7 +228,11 @@ class Exchange:
 
     def cancel(self) -> None:
         """Tell the worker that nobody wants the answer any more. Never waits; any thread may call it, and twice."""
-        self._give_up_surely(Token(), is_left=True)
+        me = Token()  # who is at work goes on, and comes to see it
+        try:
+            self._give_up(me, is_left=True)
+        finally:
+            self._give_up(me, is_left=True)
 
     def abandon(self) -> None:
         """Let it be cancelled when there is time. For finalizers, which run wherever a thread is, in a lock as well."""
@@ -227,7 +245,8 @@ class Exchange:
             if not self.is_over and self._directions.is_at_rest:
                 self._is_orphan = True
                 self._directions.lose()
-        self._settle()
+        if self.lease.got is not None:
+            self._settle()
 
     def _check_owner(self) -> None:
         # Before any lock is taken: in a fork, another thread may have had it.
@@ -333,25 +352,17 @@ class Exchange:
         if not self._is_internal:
             self._run.output.forward()
 
-    # What becomes of the channel
-
-    def _abort(self, me: Token, *, is_left: bool) -> None:
-        """Give up what `me` was doing, and show what the app has printed until now."""
-        self._give_up_surely(me, is_left=is_left)
+    def _show_output(self) -> None:
+        # What it has printed until an exchange was given up.
         if self.lease.got is not None and sys.exc_info()[0] is not GeneratorExit:
             self._run.output.forward(quietly=True)
 
-    def _give_up_surely(self, me: Token, *, is_left: bool) -> None:
-        if os.getpid() != self._owner_pid:
-            return  # forked in the middle of it: the pipes are the parent's
-        try:
-            self._give_up(me, is_left=is_left)
-        finally:
-            self._give_up(me, is_left=is_left)
+    # What becomes of the channel
 
     def _give_up(self, me: Token, *, is_left: bool) -> None:
-        if self.lease.got is None:
-            return
+        """Let `me` be at work no more; with `is_left`, the client has gone. To be called twice, see above."""
+        if self.lease.got is None or os.getpid() != self._owner_pid:
+            return  # or forked in the middle of it: the pipes are the parent's
         with self._directions.lock:
             if is_left and not self.is_over:
                 self._directions.is_left = True
@@ -363,23 +374,28 @@ class Exchange:
 
     def _settle(self) -> None:
         """Do what follows from the states: tell the worker that the client has gone, and give the channel away."""
-        if self.lease.got is None:
-            return
         with self._directions.lock:
             fate = self._directions.settle(self._channel)
             needs_helper = self._directions.needs_helper
         if needs_helper:
-            name = f"socketless-sending-{self._channel.number}"
-            threading.Thread(target=self._help, name=name, daemon=True).start()
+            self._start_helper()
         elif fate is Fate.FREE:
             self._pool.give_back(self.lease)
         elif fate is Fate.CLOSED:
             self._pool.discard(self.lease)
         elif fate is Fate.PARKED:
             try:
-                self._pool.park(self.lease, self._drain, self._run.sentinel)
+                self._pool.park(
+                    self.lease, partial(drain, self.label, self._directions, self._channel), self._run.sentinel
+                )
             except EOFError:  # the worker has been stopped
                 self._pool.discard(self.lease)
+
+    def _start_helper(self) -> None:
+        if self._helper is None or not self._helper.is_alive():
+            name = f"socketless-sending-{self._channel.number}"
+            self._helper = threading.Thread(target=self._help, name=name, daemon=True)
+            self._helper.start()
 
     def _help(self) -> None:
         # Runs in the thread socketless-sending-N, until the worker has taken it or has ended.
@@ -389,31 +405,11 @@ class Exchange:
                 return
         try:
             with suppress(SocketlessError):
-                run_blocking(self._drive(self._send_rest(), NO_LIMITS))
+                run_blocking(self._drive(send_rest(self._channel), NO_LIMITS))
                 with self._directions.lock:
                     self._directions.have_cancelled()
         finally:
-            self._give_up_surely(me, is_left=True)
-
-    def _send_rest(self) -> Steps[None]:
-        yield from self._channel.flush()
-        self._channel.put(self._channel.frame_of(Cancel()))
-        yield from self._channel.flush()
-
-    def _drain(self) -> Steps[None]:
-        # Runs in the thread socketless-parked-N: finishes what was given up.
-        states, message = self._directions, None
-        if states.receiving is not Receiving.DONE and states.sending is not Sending.CANCELLED:
-            yield from self._send_rest()
-        yield from self._channel.flush()
-        while states.receiving is not Receiving.DONE:
-            message = yield from self._channel.fetch()
-            with states.lock:
-                states.begin_reading(self)
-                states.end_reading(message, self._channel)
-                states.leave(self, self._channel)
-        if isinstance(message, Failed):
-            logger.error("%s: the app raised after its client had gone:\n%s", self.label, message.traceback.rstrip())
+            self._give_up(me, is_left=True)
 
     def __del__(self) -> None:
         if hasattr(self, "_keeps_open") and not self.is_over and os.getpid() == self._owner_pid:

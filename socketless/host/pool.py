@@ -235,7 +235,8 @@ class ChannelPool(Generic[Owner]):
         thread = threading.Thread(target=self._finish, args=(lease, channel, steps, sentinel), name=name, daemon=True)
         with self._lock:
             is_known = channel in self._all
-            if is_known and not self._has(lease):
+            parked = self._parked.get(channel)
+            if is_known and (not self._has(lease) or (parked is not None and parked.thread.is_alive())):
                 return
             if is_known:
                 self._parked[channel] = _Parked(lease.label, lease.since, thread)

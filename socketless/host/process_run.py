@@ -230,7 +230,10 @@ class ProcessRun:
         except (ExchangeTimeout, WorkerDied, OSError):  # OSError: no descriptor is to be had for it
             return None
         finally:
-            exchange.cancel()
+            try:
+                exchange.cancel()
+            finally:
+                exchange.cancel()  # once more, if the first was interrupted
 
     def _watched(self, steps: Steps[Message] | Steps[None], deadline: float | None) -> Steps[Message | None]:
         # Drives steps of the control channel; None at the deadline.

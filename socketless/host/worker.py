@@ -275,7 +275,10 @@ class Worker:
                     self._trace.got(label, exchange.answer)
                     return exchange
             except BaseException as error:
-                exchange.cancel()
+                try:
+                    exchange.cancel()
+                finally:
+                    exchange.cancel()  # once more, if the first was interrupted
                 if isinstance(error, Exception):
                     self._trace(f"< {label}: {type(error).__name__}")
                 raise
