@@ -16,7 +16,7 @@ def main() -> None:
         sys.path[0] = ""  # APP is in the current directory; Python has put that of the script there
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed when Python started
-            setattr(sys, name, open(os.devnull, "w"))  # for as long as Python runs
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # for as long as Python runs
     try:
         from socketless.cli import AfterClick, cli, output
     except KeyboardInterrupt:  # for which click has these words, once it is there

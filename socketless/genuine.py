@@ -1,7 +1,8 @@
 """The standard library as it is, whatever a test has put in its place.
 
 pyfakefs gives each module that it finds another `os` and `fcntl`, whose descriptors are numbers of its own; gevent and
-eventlet put functions of theirs into `os`, `subprocess` and `threading`; and tests replace a function for themselves.
+eventlet put functions of theirs into `os`, `subprocess` and `threading`; freezegun stops the clocks; and tests replace
+a function for themselves.
 Nobody looks into what is here: the namespaces are no modules, the copies are in nobody's `sys.modules`.
 """
 
@@ -10,10 +11,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from types import ModuleType, SimpleNamespace
+import time
+from types import BuiltinFunctionType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["copy_of", "fcntl", "is_green", "original", "os"]
+__all__ = ["clock_is_stopped", "copy_of", "fcntl", "is_green", "monotonic", "original", "os"]
 
 
 def _contents_of(name: str) -> dict[str, Any]:
@@ -35,6 +37,22 @@ else:
     os = SimpleNamespace(**_os | _calls)
     if sys.platform != "win32":
         fcntl = SimpleNamespace(**_contents_of("fcntl"))
+
+
+# What time.monotonic() is made of. Nobody stops this one; and as an attribute of the module it would be replaced, too.
+_clock = time.clock_gettime, time.CLOCK_MONOTONIC
+_DRIFT = 1.0  # seconds; on macOS, where it is another clock, that may be more: then it counts as stopped, unharmed
+
+
+def monotonic() -> float:
+    """Return the seconds of a clock that goes on, whatever a test has made of `time.monotonic()`."""
+    clock_gettime, which = _clock
+    return clock_gettime(which)
+
+
+def clock_is_stopped() -> bool:
+    """Whether a test has put another clock behind `time.monotonic()`, by which event loops measure their time."""
+    return not isinstance(time.monotonic, BuiltinFunctionType) or abs(time.monotonic() - monotonic()) > _DRIFT
 
 
 def copy_of(name: str) -> Any:

@@ -79,7 +79,7 @@ def _rescue_loopback(config: pytest.Config) -> Iterator[str]:
     for family in _KINDS if wanted == "on" else refusals:
         yield f"{_KINDS[family]} virtual ({_reason('socketless_loopback', refusals.get(family))})"
     try:
-        loopback.install(None if wanted == "on" else refusals)
+        loopback.install(None if wanted == "on" else refusals, alone=sandbox.is_fatal(refusals))
     except OSError as error:
         raise pytest.UsageError(f"socketless_loopback = {wanted}: {error}") from None
     config.add_cleanup(loopback.uninstall)

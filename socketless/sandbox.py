@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 from socketless.forking import fork
 
-__all__ = ["Check", "examine", "loopback_refusals", "product", "wakeup_refusal"]
+__all__ = ["Check", "examine", "is_fatal", "loopback_refusals", "product", "wakeup_refusal"]
 
 _LIMIT = 5.0  # seconds, for what takes a few milliseconds
+_KILLED = "sockets: killed by "
 
 
 # What sandboxes set in the environment of what they run, and whose they are.
@@ -59,6 +60,11 @@ def loopback_refusals() -> dict[str, str]:
     return {family: refusal for family, refusal in tried.items() if refusal is not None}
 
 
+def is_fatal(refusals: Mapping[str, str]) -> bool:
+    """Whether some of these were no errors: who tries is killed."""
+    return any(refusal.startswith(_KILLED) for refusal in refusals.values())
+
+
 def _refusal(probe: Callable[[], None]) -> str | None:
     if _is_filtered() and threading.active_count() == 1:
         with suppress(OSError):  # no process is to be had
@@ -74,7 +80,7 @@ def _refusal(probe: Callable[[], None]) -> str | None:
 def _is_filtered() -> bool:
     # A filter of system calls (seccomp) may kill who tries.
     try:
-        with open("/proc/self/status") as status:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             return "\nSeccomp:\t2\n" in status.read()
     except OSError:  # not Linux
         return False

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from socketless.errors import StateError
 from socketless.host.arguments import AppKind, Backend, LifespanMode, StartMethod
@@ -25,7 +25,8 @@ from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import end_connections
 from socketless.late import Watch
-from socketless.switching import aiohttp, http_client, httpx, starlette
+from socketless.switching import aiohttp, http_client, httpx, stand_ins, starlette
+from socketless.switching.replacing import Patch
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -43,7 +44,7 @@ class Switch:
     ) -> None:
         self.worker = worker
         self.arguments = arguments  # of `switch_to_ipc_connection`, for another process that shall have the same
-        self._patches: list[_Patch] = []  # guarded by _lock; those that are applied
+        self._patches: list[Patch] = []  # guarded by _lock; those that are applied
         self._watches: list[Watch] = []
         self._end_worker = end_worker
         self._undone = False
@@ -58,20 +59,17 @@ class Switch:
             for watch in self._watches:
                 watch.close()
             for patch in reversed(self._patches):
-                if patch.original is None:
-                    delattr(patch.owner, patch.name)
-                else:
-                    setattr(patch.owner, patch.name, patch.original)
+                patch.undo()
             _active = None
         self._end_worker()
 
-    def apply(self, patches: Iterable[_Patch]) -> None:
+    def apply(self, patches: Iterable[Patch]) -> None:
         """Replace methods. Must be called with _lock held."""
         for patch in patches:
-            setattr(patch.owner, patch.name, patch.replacement)
+            patch.apply()
             self._patches.append(patch)
 
-    def apply_on_import(self, name: str, make_patches: Callable[[], Iterable[_Patch]]) -> None:
+    def apply_on_import(self, name: str, make_patches: Callable[[], Iterable[Patch]]) -> None:
         """Replace methods of a library now, if it is imported, and whenever it is."""
 
         def on_import() -> None:
@@ -93,13 +91,6 @@ class Switch:
         self()
 
 
-class _Patch(NamedTuple):
-    owner: Any  # a class, or a module
-    name: str
-    original: Any  # None: the owner has inherited it
-    replacement: Any
-
-
 _lock = threading.Lock()
 _active: Switch | None = None  # guarded by _lock
 _switching = False  # guarded by _lock; true while a switch starts its worker
@@ -119,7 +110,7 @@ def switch_to_ipc_connection(
     max_connections: int = 32,
     max_restarts: int = 1,
     max_body_bytes: int | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     shutdown_timeout: float | None = 5.0,
     lifespan: bool | LifespanMode = True,
     backend: Backend = "asyncio",
@@ -186,6 +177,7 @@ def switch_to_ipc_connection(
                 worker = IpcProcess(app_import, **on_worker)
                 on_error.callback(worker.close)
             patches = [
+                *_patches_of(stand_ins.replacements),
                 *_patches_of(httpx.replacements, worker, base_url, on_requests),
                 *_patches_of(starlette.replacements, worker, on_requests),
             ]
@@ -234,17 +226,12 @@ def reset_ipc_state() -> None:
         active.worker.reset()
 
 
-def _patches_of(replacements: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[_Patch]:
+def _patches_of(replacements: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Patch]:
     for pair in replacements(*arguments):
-        yield _patch(*pair)
+        yield Patch(*pair)
 
 
-def _requests_patches(worker: Worker, base_url: str, options: Mapping[str, Any]) -> Iterator[_Patch]:
+def _requests_patches(worker: Worker, base_url: str, options: Mapping[str, Any]) -> Iterator[Patch]:
     from socketless.switching.requests import replacements  # which imports requests
 
     return _patches_of(replacements, worker, base_url, options)
-
-
-def _patch(owner: Any, replacement: Callable[..., Any]) -> _Patch:
-    name = replacement.__name__
-    return _Patch(owner, name, vars(owner).get(name), replacement)

@@ -60,6 +60,7 @@ _INSTEAD = {
 class _Transport(Carrier):
     # What the sync and the async transport share: everything but the waiting.
 
+    _is_lenient = False
     _error_page = INTERNAL_SERVER_ERROR  # where the app has raised before its response began
     _breaks_off = True  # the response of an app that raises in the middle of it
 
@@ -76,7 +77,9 @@ class _Transport(Carrier):
             upgrade.require_wsproto()
         elif scheme not in ("http", "https"):
             hint = "give the client a base_url, as 'http://testserver'"
-            if scheme in WEBSOCKET_SCHEMES:
+            if scheme in WEBSOCKET_SCHEMES and self.worker.app_kind == "asgi":
+                hint = "a WebSocket is opened by httpx_ws.connect_ws(), or websocket_connect() of a TestClient"
+            elif scheme in WEBSOCKET_SCHEMES:
                 hint = "only an ASGI app has WebSockets"
             raise family.UnsupportedProtocol(
                 f"Request URL {str(url)!r} has no 'http://' or 'https://'; {hint}", request=request
@@ -95,6 +98,7 @@ class _Transport(Carrier):
             root_path=self.root_path,
             client=self.client,
             more_body=more_body,
+            is_lenient=self._is_lenient,
         )
 
     def _response(

@@ -17,8 +17,8 @@ from socketless.genuine import fcntl, os
 from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
 from socketless.http11.service import Service
-from socketless.wire.channel import PipeEnd, make_pipe
-from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.channel import PipeEnd, Wait, make_pipe
+from socketless.wire.drivers import deadline_after, poll, remaining
 from socketless.wire.local import close_in_forks
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["UnixServer"]
 
+BACKLOG = 2048
+_MODE = 0o600
 _PAUSE = 1.0  # seconds
 
 
@@ -39,7 +41,8 @@ class UnixServer:
         worker: what answers; it is left running.
         path: of the socket, at most about 100 bytes.
         on_error: is told of what has ended a connection and is no matter of its client's.
-        options: of `socketless.http11.bridge.Bridge`.
+        backlog: how many clients may wait to be accepted; the system may allow fewer.
+        options: of `socketless.http11.service.Service`, such as `head_timeout`, and of `Bridge`.
 
     Raises:
         TypeError: `worker` is none.
@@ -55,6 +58,8 @@ class UnixServer:
         worker: Worker,
         path: str | os.PathLike[str],
         on_error: Callable[[BaseException], object] = lambda error: None,
+        *,
+        backlog: int = BACKLOG,
         **options: Any,
     ) -> None:
         check_worker(worker, "UnixServer({}, ...)")
@@ -66,7 +71,7 @@ class UnixServer:
         wake_reader, self._wake_writer = make_pipe()
         options = {"server": ("localhost", 80), "raise_app_exceptions": False, **options}
         try:
-            listener = _listen(self.path)
+            listener = _listen(self.path, backlog)
         except BaseException:
             wake_reader.close()
             self._wake_writer.close()
@@ -198,7 +203,7 @@ class _Acceptor:
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
                     self._on_error(error)
-                    select.select([self._wake_reader], [], [], _PAUSE)  # no descriptors: some may be given back
+                    poll(Wait(self._wake_reader.fileno(), deadline=deadline_after(_PAUSE)))  # until some are given back
                 continue
             close_in_forks(connection)
             number += 1
@@ -244,14 +249,17 @@ def _shut_down(connection: socket.socket, how: int) -> None:
         connection.shutdown(how)
 
 
-def _listen(path: str) -> socket.socket:
+def _listen(path: str, backlog: int) -> socket.socket:
     with _lock(path):
         _remove_stale(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            with suppress(OSError):  # of sockets, Linux alone can do this
+                os.fchmod(listener.fileno(), _MODE)  # it is the mode of the file that bind() makes, less the umask
             listener.bind(path)
-            os.chmod(path, 0o600)  # nobody can connect yet; a umask would be the whole process's
-            listener.listen()
+            if stat.S_IMODE(os.lstat(path).st_mode) != _MODE:
+                os.chmod(path, _MODE)  # nobody can connect yet; a umask would be the whole process's
+            listener.listen(backlog)
             listener.setblocking(False)
         except BaseException:
             listener.close()

@@ -75,7 +75,8 @@ class WebSocketSession:
         self._timeouts = Timeouts(timeout, timeout, timeout)
         self._exchange: Exchange | None = None
         self._end: dict[str, Any] | None = None  # the app's "websocket.close", or what stands for it
-        self._is_closed = False  # by the client
+        self._closing: dict[str, Any] | None = None  # what the client has closed it with
+        self._disconnect: WebSocketDisconnect | None = None  # that the test has got
         self.accepted_subprotocol: str | None = None
         self.extra_headers: list[tuple[bytes, bytes]] | None = None
 
@@ -118,12 +119,12 @@ class WebSocketSession:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._end is None and not self._is_closed:
+        if self._end is None and self._closing is None:
             self.close()
         failed = self._finish()
         if failed is None:
             return
-        if exc is None:
+        if exc is None or exc is self._disconnect:  # which says less
             raise exception_of(failed)
         logger.error("%s: the app raised as well:\n%s", self._request.label, failed.traceback.rstrip())
 
@@ -179,7 +180,7 @@ class WebSocketSession:
 
     def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Tell the app that the client closes the WebSocket."""
-        self._is_closed = True
+        self._closing = {"type": "websocket.close", "code": code, "reason": reason or ""}
         self.send({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     def receive(self) -> dict[str, Any]:
@@ -193,20 +194,26 @@ class WebSocketSession:
         if self._exchange is None:
             raise RuntimeError("the WebSocket is not connected: use `with worker.websocket_connect(...) as session:`")
         message = self._next_message() if self._end is None else None
-        return self._event_of(message) if message is not None else self._end or _NORMAL_END
+        return self._event_of(message) if message is not None else self._end_of_connection()
 
     def _event_of(self, message: Message) -> dict[str, Any]:
         if isinstance(message, Failed):
-            self._end = {**_NORMAL_END, "code": 1011}
+            self._end = {"type": "websocket.close", "code": 1011, "reason": ""}
             raise exception_of(message)
-        event = message.event if isinstance(message, Event) else _NORMAL_END
+        event = message.event if isinstance(message, Event) else self._end_of_connection()
         if event["type"] == "websocket.close":
             self._end = event
         return event
 
+    def _end_of_connection(self) -> dict[str, Any]:
+        # The server's answer to the client's goodbye; without that, the connection breaks off when the app returns.
+        return self._end or self._closing or _ABNORMAL_END
+
     def _raise_on_close(self, event: Mapping[str, Any]) -> None:
         if event["type"] == "websocket.close":
-            raise _with_starlettes(WebSocketDisconnect, "starlette.websockets")(event["code"], event["reason"])
+            error = _with_starlettes(WebSocketDisconnect, "starlette.websockets")(event["code"], event["reason"])
+            self._disconnect = error
+            raise error
 
     def receive_text(self) -> str:
         """Return the next message, which must be a text.
@@ -231,8 +238,8 @@ class WebSocketSession:
         return json.loads(self.receive_text() if mode == "text" else self.receive_bytes())
 
 
-# What the end of an app that has not closed its WebSocket is for the client.
-_NORMAL_END = {"type": "websocket.close", "code": 1000, "reason": ""}
+# What the end of an app that has not closed its WebSocket is for the client (RFC 6455, section 7.1.5).
+_ABNORMAL_END = {"type": "websocket.close", "code": 1006, "reason": ""}
 
 
 def connect(
@@ -257,11 +264,13 @@ def connect(
     if subprotocols is not None:
         request.headers.setdefault("sec-websocket-protocol", ", ".join(subprotocols))
     request.extensions["timeout"] = {"read": timeout}
-    return session_of(worker, request, root_path=root_path, client=client)
+    return session_of(worker, request, root_path=root_path, client=client, is_lenient=False)
 
 
-def session_of(worker: Worker, request: Any, *, root_path: str, client: tuple[str, int]) -> WebSocketSession:
-    """Make a session of the request of httpx or httpx2 that opens it."""
+def session_of(
+    worker: Worker, request: Any, *, root_path: str, client: tuple[str, int], is_lenient: bool = True
+) -> WebSocketSession:
+    """Make a session of the request of httpx or httpx2 that opens it, which a test client's is unless it says so."""
     if worker.app_kind != "asgi":
         raise ValueError(f"{worker.description} is a WSGI app; only an ASGI app has WebSockets")
     url = request.url
@@ -273,6 +282,7 @@ def session_of(worker: Worker, request: Any, *, root_path: str, client: tuple[st
         headers=request.headers.raw,
         root_path=root_path,
         client=client,
+        is_lenient=is_lenient,
     )
     return WebSocketSession(worker, message, request.extensions["timeout"].get("read"))
 

@@ -6,7 +6,7 @@ import asyncio
 import http.cookies
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, closing, contextmanager
 from itertools import product
 from types import SimpleNamespace
@@ -502,14 +502,18 @@ CLIENTS: dict[str, Callable[[Worker], Client]] = {
 FOR_ALL = "httpx"  # the client that is tried in every combination
 
 
-def in_pairs(ones: Sequence[str], others: Sequence[str]) -> Iterator[tuple[str, str, str, Any]]:
+def in_pairs(
+    ones: Sequence[str], others: Sequence[str], alike: Collection[str] = ()
+) -> Iterator[tuple[str, str, str, Any]]:
     """Yield one, other and client in every combination, and the mark of those that `tox -e slow` alone runs.
 
-    By default, each client meets each one and each other, and `FOR_ALL` each pair of them: what depends on the pair is
-    on the worker's side, and the same for all clients.
+    By default, `FOR_ALL` meets each pair of one and other, since what depends on the pair is on the worker's side, and
+    the same for all clients; each other client meets each one and each other, but for those which are `alike` to it.
     """
+    usual = [other for other in others if other not in alike]
     for one, other, (shift, name) in product(ones, others, enumerate(CLIENTS)):
-        is_needed = name == FOR_ALL or others.index(other) == (ones.index(one) + shift) % len(others)
+        turn = usual[(ones.index(one) + shift) % len(usual)]
+        is_needed = name == FOR_ALL or (one not in alike and other == turn)
         yield one, other, name, [] if is_needed else pytest.mark.slow
 
 

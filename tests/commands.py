@@ -33,36 +33,39 @@ def environment(env: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def as_warm(command: list[str]) -> tuple[list[str], str | None] | None:
-    """Return what follows `python -m` and the profile of a command, if it is `MODULE`, under a profile or none."""
+    """Return what follows `python` and the profile of a command, if it is `MODULE`, under a profile or none."""
     profile = None
     if command[:2] == [sys.executable, str(Path(nosock.__file__).resolve())]:
         profile, command = command[2], command[3:]
-    return (command[2:], profile) if command[: len(MODULE)] == MODULE else None
+    return (command[1:], profile) if command[: len(MODULE)] == MODULE else None
 
 
-def call(command: list[str], streams: list[str], folder: Path, env: dict[str, str] | None) -> int:
-    """Run a command, `MODULE` in a fork, with its three streams in these files; return its code."""
-    known = as_warm(command)
+def run(
+    command: list[str],
+    stdin: bytes = b"",
+    *,
+    folder: Path = TESTS,
+    env: dict[str, str] | None = None,
+    afresh: bool = False,
+) -> Outcome:
+    """Run a command with its streams in pipes.
+
+    Args:
+        afresh: start `MODULE`, too; by default, it runs in a fork of what has imported it, with its streams in files.
+    """
+    known = None if afresh else as_warm(command)
     if known is not None:
-        return warm.start("the command line").run(*known, streams, folder, environment(env), LIMIT)
-    with ExitStack() as stack:
-        stdin, stdout, stderr = (
-            stack.enter_context(open(path, mode)) for path, mode in zip(streams, ("rb", "ab", "ab"), strict=True)
-        )
-        return subprocess.call(
-            command, stdin=stdin, stdout=stdout, stderr=stderr, cwd=folder, env=environment(env), timeout=LIMIT
-        )
-
-
-def run(command: list[str], stdin: bytes = b"", *, folder: Path = TESTS, env: dict[str, str] | None = None) -> Outcome:
-    """Run a command with its streams in files."""
-    with tempfile.TemporaryDirectory() as directory:
-        streams = [Path(directory, name) for name in ("stdin", "stdout", "stderr")]
-        for path, content in zip(streams, (stdin, b"", b""), strict=True):
-            path.write_bytes(content)
-        code = call(command, [*map(str, streams)], folder, env)
-        stdout, stderr = (path.read_bytes() for path in streams[1:])
-    return Outcome(code, stdout.decode("utf-8", "surrogateescape"), stderr.decode())
+        with tempfile.TemporaryDirectory() as streams:
+            paths = [Path(streams, name) for name in ("stdin", "stdout", "stderr")]
+            for path, content in zip(paths, (stdin, b"", b""), strict=True):
+                path.write_bytes(content)
+            code = warm.start("the command line").run(*known, [*map(str, paths)], folder, environment(env), LIMIT)
+            stdout, stderr = (path.read_bytes() for path in paths[1:])
+        return Outcome(code, stdout.decode("utf-8", "surrogateescape"), stderr.decode())
+    done = subprocess.run(
+        command, check=False, input=stdin, capture_output=True, cwd=folder, env=environment(env), timeout=LIMIT
+    )
+    return Outcome(done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode())
 
 
 def read_to_end(master: int) -> str:
@@ -77,18 +80,32 @@ def read_to_end(master: int) -> str:
 
 def run_on_terminal(command: list[str], *, stderr: bool = False, env: dict[str, str] | None = None) -> tuple[int, str]:
     """Run a command with stdout, or stderr, on a terminal of 80 columns; return the code and its text."""
+    known = as_warm(command)
     master, slave = pty.openpty()
     outputs = [os.ttyname(slave), os.devnull]
     streams = [os.devnull, *(reversed(outputs) if stderr else outputs)]
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(read_to_end, master)
         try:
-            code = call(command, streams, TESTS, env)
+            if known is not None:
+                code = warm.start("the command line").run(*known, streams, TESTS, environment(env), LIMIT)
+            else:
+                code = run_with_streams(command, streams, environment(env))
         finally:
             os.close(slave)
         text = reading.result()
     os.close(master)
     return code, text
+
+
+def run_with_streams(command: list[str], paths: list[str], env: dict[str, str]) -> int:
+    """Run a command with its three streams in these files; return its exit code."""
+    with ExitStack() as stack:
+        streams = [stack.enter_context(open(path, mode)) for path, mode in zip(paths, ("rb", "wb", "wb"), strict=True)]
+        done = subprocess.run(
+            command, stdin=streams[0], stdout=streams[1], stderr=streams[2], cwd=TESTS, env=env, timeout=LIMIT
+        )
+    return done.returncode
 
 
 def without_colours(text: str) -> str:

@@ -17,6 +17,7 @@ from functools import reduce
 from itertools import count, product
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -74,6 +75,66 @@ def response_headers(client: Client) -> None:
     names = [(name.lower(), value) for name, value in response.headers.multi_items()]
     assert names == [("x-one", "a"), ("x-two", "b"), ("x-one", "c"), ("content-length", "2")]
     assert client.request("GET", "/latin-1").headers["x-name"] == "caf\xe9"
+
+
+NO_HTTP = "the app's response is no HTTP/1.1: "
+ILLEGAL_HEADS = {
+    "status=200&x+y=1": "{app} app's header {header} is bad; ",
+    "status=200&x:y=1": "{app} app's header {header} is bad; ",
+    "status=200&caf%E9=1": "{app} app's header {header} is bad; ",
+    "status=200&=1": "{app} app's header {header} is bad; ",
+    **{f"status=200&x=a%{code:02X}b": "{app} app's header {header} is bad; " for code in (*range(9), 0xA, 0x1F, 0x7F)},
+    "status=200&content-length=five": f"{NO_HTTP}bad Content-Length",
+    "status=200&content-length=-5": f"{NO_HTTP}bad Content-Length",
+    "status=200&content-length=": f"{NO_HTTP}bad Content-Length",
+    "status=200&content-length=5&content-length=6": f"{NO_HTTP}conflicting Content-Length headers",
+    "status=200&content-length=5,+6": f"{NO_HTTP}conflicting Content-Length headers",
+    "status=200&transfer-encoding=gzip": f"{NO_HTTP}Only Transfer-Encoding: chunked is supported",
+    "status=200&transfer-encoding=gzip,+chunked": f"{NO_HTTP}Only Transfer-Encoding: chunked is supported",
+    "status=101": "the app's status is 101; a response ends with a status from 200 on",
+    "status=103&link=x": "the app's status is 103; a response ends with a status from 200 on",
+}
+
+
+@check
+def illegal_response_heads(client: Client) -> None:
+    """A head that no server lets through is an error of the app's, in the same words for every client; or a 500."""
+    is_wsgi = client.worker.app_kind == "wsgi"
+    lenient = client.configure(raise_app_exceptions=False)
+    for query, expected in ILLEGAL_HEADS.items():
+        with pytest.raises(errors.AppProtocolError) as caught:
+            client.request("GET", f"/head?{query}")
+        name, value = parse_qsl(query, keep_blank_values=True, encoding="latin-1")[-1]
+        header: Any = (name, value) if is_wsgi else (name.encode("latin-1"), value.encode("latin-1"))
+        assert str(caught.value).startswith(expected.format(app="the WSGI" if is_wsgi else "the ASGI", header=header))
+        assert isinstance(caught.value, client.library.TransportError)
+        assert lenient.request("GET", f"/head?{query}").status_code == 500
+
+
+@check
+def odd_response_heads(client: Client) -> None:
+    """What servers let through passes: tabs, latin-1, a length said twice, white space around a value, any status."""
+    response = client.request("GET", "/head?status=299&x-one=a%09b&x-two=%20%09caf%E9%20&content-length=5,+5")
+    assert (response.status_code, response.text) == (299, "hello")
+    assert (response.headers["x-one"], response.headers["x-two"]) == ("a\tb", "caf\xe9")
+
+
+@check
+def illegal_request_heads(client: Client) -> None:
+    """No app sees a request whose head is none: the library refuses it, or it is answered with 400, as by a server."""
+    options: list[dict[str, Any]] = [
+        *({"headers": [("X-One", f"a{character}b")]} for character in "\0\r\n\v\f"),
+        *({"headers": [(name, "a")]} for name in ("x one", "x\0one", "x(one", "x/one")),
+        {"headers": [("Content-Length", "many")]},
+        {"headers": [("Transfer-Encoding", "gzip")]},
+        {"method": "GE T"},
+    ]
+    for each in options:
+        try:
+            status = client.request(**{"method": "GET", "url": "/seen", **each}).status_code
+        except ValueError:
+            continue
+        assert status in (400, 501), each
 
 
 @check
@@ -152,9 +213,25 @@ def addresses(client: Client) -> None:
 
 @check
 def mounted(client: Client) -> None:
-    """The app can be mounted below a path, and see another client address."""
-    seen = client.configure(root_path="/api", client=("10.0.0.1", 5)).request("GET", "/seen").json()
-    assert (seen["root_path"], seen["path"], seen["client"]) == ("/api", "/seen", ["10.0.0.1", 5])
+    """The app can be mounted below a path, which the URL may leave out, and see another client address."""
+    path = "/seen" if client.worker.app_kind == "wsgi" else "/api/seen"
+    mounted = client.configure(root_path="/api", client=("10.0.0.1", 5))
+    for url in ("/seen", "/api/seen"):
+        seen = mounted.request("GET", url).json()
+        assert (seen["root_path"], seen["path"], seen["client"]) == ("/api", path, ["10.0.0.1", 5])
+    assert mounted.request("GET", "/apish/seen").json()["path"] == path.replace("/seen", "/apish/seen")
+    assert mounted.request("GET", "/api").json()["path"] == path.removesuffix("/seen")
+
+
+@check
+def names_with_underscores(client: Client) -> None:
+    """A WSGI app would take a header for the one with dashes, so it does not see it; an ASGI app does."""
+    headers = [("X-User", "ada"), ("X_User", "root"), ("api_key", "secret")]
+    seen = dict(client.request("GET", "/seen", headers=headers).json()["headers"])
+    assert seen["x-user"] == "ada"
+    assert {"x_user", "api_key", "api-key"} & seen.keys() == (
+        set() if client.worker.app_kind == "wsgi" else {"x_user", "api_key"}
+    )
 
 
 @check
@@ -641,9 +718,12 @@ def body_that_is_no_bytes(client: Client) -> None:
         assert notes_on(client, token)[0] == "disconnected"
 
 
+LARGE = 16  # MiB
+
+
 def large() -> Iterator[bytes]:
-    """Yield 64 MiB, each MiB another."""
-    return (bytes([number]) * MIB for number in range(64))
+    """Yield more than all buffers on the way hold together, each MiB another."""
+    return (bytes([number]) * MIB for number in range(LARGE))
 
 
 LARGE_CRC = reduce(lambda crc, chunk: zlib.crc32(chunk, crc), large(), 0)
@@ -658,18 +738,18 @@ def size_and_crc(chunks: Iterable[bytes]) -> tuple[int, int]:
 
 @check
 def large_bodies_both_ways(client: Client) -> None:
-    """64 MiB go each way at once, in step or not."""
+    """Large bodies go each way at once, in step or not."""
     for content in (client.body(large()), b"".join(large())):
         with client.stream("POST", f"/stream/echo?size={MIB}", content=content) as stream:
-            assert size_and_crc(stream.chunks) == (64 * MIB, LARGE_CRC)
-    url = f"/stream/answer_first?chunks=64&size={MIB}"
+            assert size_and_crc(stream.chunks) == (LARGE * MIB, LARGE_CRC)
+    url = f"/stream/answer_first?chunks={LARGE}&size={MIB}"
     source = Source(large())
     with client.stream("POST", url, content=client.body(source)) as stream:
         size = 0
-        while size < 64 * MIB:
+        while size < LARGE * MIB:
             size += len(next(stream.chunks))
             assert source.taken == 0
-        assert b"".join(stream.chunks) == b"%d %d" % (64 * MIB, LARGE_CRC)
+        assert b"".join(stream.chunks) == b"%d %d" % (LARGE * MIB, LARGE_CRC)
 
 
 @check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +26,26 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # It needs a server's programs, so it runs only when it is named, as by `tox -e postgresql`.
 collect_ignore = ["test_django_postgresql.py"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    values: dict[tuple[object, str], list[Any]] = {}  # of a function's parameter
+    for item in items:
+        known = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        for mark in item.iter_markers("one_in"):
+            number, *names = mark.args
+            if {*names} <= {*known}:
+                lists = [values.setdefault((item.function, name), []) for name in names]
+                if sum(position(known[name], each) for name, each in zip(names, lists, strict=True)) % number:
+                    item.add_marker("slow")
+
+
+def position(value: Any, values: list[Any]) -> int:
+    """Return where a value is in a list, to which it is added if it is not."""
+    if value not in values:
+        values.append(value)
+    return values.index(value)
 
 
 def pytest_collection_finish() -> None:

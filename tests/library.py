@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import nosock
+import warm
 from support import LIMIT
 
 ROOT = Path(__file__).parent.parent
@@ -112,24 +114,32 @@ class Library:
         for kind in kinds:
             self.write_tests(text, kind, f"test_{kind}.py")
 
-    def run(self, *arguments: str, profile: str = "free", **env: str) -> Done:
-        """Run Python in the project's folder, under a profile of nosock.py."""
-        launcher = [sys.executable] if profile == "free" else [sys.executable, nosock.__file__, profile, sys.executable]
+    def run(self, *arguments: str, profile: str = "free", afresh: bool = False, **env: str) -> Done:
+        """Run Python in the project's folder, under a profile of nosock.py.
+
+        Args:
+            afresh: start Python for it; by default, it is a fork of a process that has imported Django.
+        """
         unwanted = ("PYTEST_ADDOPTS", "PYTHONWARNINGS", "FORCE_COLOR", "CI", "DJANGO_SETTINGS_MODULE")
         kept = {name: value for name, value in os.environ.items() if name not in unwanted}
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        env = {
+            **kept,
+            "LIBRARY_DATABASES": json.dumps(self.databases),
+            "PYTHONPATH": path.rstrip(os.pathsep),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_PLUGINS": "pytest_django.plugin,socketless.pytest_plugin",
+            "COLUMNS": "100",
+            **env,
+        }
+        return (self._start if afresh else self._fork)(arguments, None if profile == "free" else profile, env)
+
+    def _start(self, arguments: tuple[str, ...], profile: str | None, env: dict[str, str]) -> Done:
+        launcher = [sys.executable] if profile is None else [sys.executable, nosock.__file__, profile, sys.executable]
         done = subprocess.run(
             [*launcher, *arguments],
             cwd=self.folder,
-            env={
-                **kept,
-                "LIBRARY_DATABASES": json.dumps(self.databases),
-                "PYTHONPATH": path.rstrip(os.pathsep),
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                "PYTEST_PLUGINS": "pytest_django.plugin,socketless.pytest_plugin",
-                "COLUMNS": "100",
-                **env,
-            },
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -138,9 +148,16 @@ class Library:
         )
         return Done(done.stdout, done.returncode)
 
-    def passes(self, count: int, *arguments: str, profile: str = "free", **env: str) -> Done:
+    def _fork(self, arguments: tuple[str, ...], profile: str | None, env: dict[str, str]) -> Done:
+        with tempfile.NamedTemporaryFile() as output:
+            streams = [os.devnull, output.name, output.name]
+            django = warm.start("tests of Django")
+            exit_code = django.run(arguments, profile, streams, self.folder, env, 4 * LIMIT)
+            return Done(output.read().decode(), exit_code)
+
+    def passes(self, count: int, *arguments: str, profile: str = "free", afresh: bool = False, **env: str) -> Done:
         """Assert that so many tests run, and pass."""
-        done = self.run(*arguments, profile=profile, **env)
+        done = self.run(*arguments, profile=profile, afresh=afresh, **env)
         passed = "OK" if "manage.py" in arguments else f"{count} passed"
         assert (done.summary, done.exit_code) == (passed, 0), done.text
         assert "manage.py" not in arguments or f"Ran {count} test" in done.text, done.text

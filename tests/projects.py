@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Mapping
 from functools import cache
@@ -18,8 +19,9 @@ import pytest
 from test_readme import FILES
 
 import nosock
+import warm
 from socketless import sandbox
-from support import LIMIT, NOT_NEEDED
+from support import LIMIT, no_plugins
 
 # What decides how a command of the outer pytest behaves, and must not reach the inner one.
 _UNWANTED = (
@@ -68,7 +70,7 @@ def under(profile: str) -> list[str]:
 def environment(**env: str | None) -> dict[str, str]:
     """Return the environment of a command: this process's and `env`, without what is unwanted or `None`."""
     ours = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
-    wanted = {**ours, "PYTEST_ADDOPTS": NOT_NEEDED, **env}
+    wanted = {**ours, "PYTEST_ADDOPTS": no_plugins(), **env}
     return {name: value for name, value in wanted.items() if value is not None}
 
 
@@ -153,6 +155,18 @@ def run(folder: Path, profile: str | None, *args: str, **env: str | None) -> See
     return Seen(text.replace(str(folder), "FOLDER"), process.returncode)
 
 
+def fork(folder: Path, profile: str | None, *args: str, **env: str | None) -> Seen:
+    """Run Python with `args` in a folder, as `run()` does, in a fork of a process that has imported much."""
+    if profile is not None:
+        under(profile)
+    with tempfile.NamedTemporaryFile() as output:
+        streams = [os.devnull, output.name, output.name]
+        known, wanted = None if profile == "none" else profile, environment(**{**_OF_PROJECTS, **env})
+        exit_code = warm.start("tests").run(args, known, streams, folder, wanted, 4 * LIMIT)
+        text = output.read().decode()
+    return Seen(text.replace(str(folder), "FOLDER"), exit_code)
+
+
 def run_pytest(folder: Path, profile: str | None, *options: str, **env: str | None) -> Seen:
     """Run pytest in a folder, with the plugins that it finds by itself, but for those that PYTEST_ADDOPTS names."""
     return run(folder, profile, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", *options, **env)
@@ -214,8 +228,19 @@ class Project:
         write(self.folder, {name: text})
 
     def run(
-        self, *arguments: str, profile: str | None = None, command: tuple[str, ...] = ("-m", "pytest"), **env: str
+        self,
+        *arguments: str,
+        profile: str | None = None,
+        command: tuple[str, ...] = ("-m", "pytest"),
+        afresh: bool = False,
+        **env: str,
     ) -> Seen:
-        """Run pytest; without a profile, under that of these tests."""
-        options = [*self.loading, "-p", "no:cacheprovider", "--color=no", *arguments]
-        return run(self.folder, profile, *command, *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **env)
+        """Run pytest; without a profile, under that of these tests.
+
+        Args:
+            afresh: start Python for it, so that nothing is imported yet. By default, whatever is a module of the
+                command line runs in a fork of a process that has imported what most of the projects import.
+        """
+        command = (*command, *self.loading, "-p", "no:cacheprovider", "--color=no", *arguments)
+        env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        return (run if afresh else fork)(self.folder, profile, *command, **env)

@@ -17,9 +17,17 @@ from typing import Any
 
 LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
 
-# In PYTEST_ADDOPTS: the plugins that pytest finds here and most projects do not have. It takes a second to load them.
-NO_HYPOTHESIS = "-p no:hypothesispytest"
-NOT_NEEDED = f"{NO_HYPOTHESIS} -p no:pytest_cov -p no:django -p no:fakefs -p no:rerunfailures -p no:socket"
+# The plugins that pytest finds here and most projects do not need. It takes a second to load them.
+PLUGINS = (
+    *("anyio", "asyncio", "django", "fakefs", "hypothesispytest", "pytest_cov", "pytest_httpserver"),
+    *("rerunfailures", "socket", "xdist", "xdist.looponfail"),
+)
+
+
+def no_plugins(*but: str) -> str:
+    """Return what PYTEST_ADDOPTS has to be so that pytest does not load these plugins, but for those that are named."""
+    return " ".join(f"-p no:{name}" for name in PLUGINS if name.partition(".")[0] not in but)
+
 
 # As the kernel numbers them, on x86-64 and arm64: epoll_wait and epoll_pwait, whose fourth argument is the time limit;
 # and futex, whose fourth points to it. The first word of /proc/*/syscall is the number.

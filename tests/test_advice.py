@@ -16,7 +16,7 @@ import pytest
 import nosock
 from commands import LIMIT, MODULE, TESTS, environment
 from projects import under
-from support import hangs
+from support import hangs, no_plugins
 
 # By its default, which is forkserver from Python 3.14 on, multiprocessing needs UNIX sockets for each process.
 FORKSERVER = (
@@ -251,7 +251,7 @@ def outcome(sandbox: str, snippet: str) -> str:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=TESTS,
-        env=environment(),
+        env=environment({"PYTEST_ADDOPTS": no_plugins("xdist")}),
     ) as process:
         try:
             if hangs(process, LIMIT):

@@ -46,7 +46,9 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("profile", ["none", "strict", "codex", "codex-2025", "codex-proxy", "claude", "strict:EACCES"])
+@pytest.mark.parametrize(
+    "profile", ["none", "strict", "codex", "codex-2025", "codex-proxy", "claude", "strict:EACCES", "fatal"]
+)
 def test_processes_meet(profile: str, project: Path) -> None:
     """A client asks the server that it has started, whatever the sandbox refuses; the arguments are the command's."""
     command = [*under(profile), *RESCUE, sys.executable, "client.py", "--help", "-m"]
@@ -118,5 +120,7 @@ def test_own_sitecustomize(project: Path) -> None:
     done = run(
         [*RESCUE, sys.executable, "-c", "import own, sitecustomize; print(own.name, sitecustomize.__file__)"],
         env={"PYTHONPATH": str(project / "site")},
+        afresh=True,
     )
-    assert done == (0, f"customized\nown {project / 'site' / 'sitecustomize.py'}\n", "")
+    # It is that of the command line's own process, too.
+    assert done == (0, f"customized\ncustomized\nown {project / 'site' / 'sitecustomize.py'}\n", "")

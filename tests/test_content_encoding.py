@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import sys
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -14,8 +16,9 @@ import pytest
 from aiohttp_support import EACH_WAY, run, run_with
 
 from apps import aiohttp_app
+from socketless import IpcThread
 from socketless.aiohttp import ASGIApplicationConnector
-from socketless.errors import TransferError
+from socketless.errors import BodyTooLarge, TransferError
 
 compress = partial(gzip.compress, mtime=0)
 TEXT = b"a body that is long enough to be worth the trouble " * 1000
@@ -128,6 +131,66 @@ def test_not_what_it_says(coding: str, data: bytes, why: str) -> None:
             assert isinstance(caught.value, TransferError)
             text = f"POST /echo: the request's body is not {coding}, as its Content-Encoding says: {why}"
             assert str(caught.value) == text
+
+    run_with("app", test)
+
+
+LIMIT_OF_BODIES = 1024 * 1024
+BOMB_SIZE = 64 * LIMIT_OF_BODIES
+
+
+def bomb(coding: str) -> bytes:
+    """Return a small body that stands for a large one."""
+    piece = bytes(LIMIT_OF_BODIES)
+    if coding == "br":
+        compressor: Any = pytest.importorskip("brotli").Compressor()
+        add = compressor.process
+    elif coding == "zstd":
+        name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+        compressor = pytest.importorskip(name).ZstdCompressor()
+        add = compressor.compress
+    else:
+        compressor = zlib.compressobj(wbits=zlib.MAX_WBITS | (16 if coding == "gzip" else 0))
+        add = compressor.compress
+    pieces = [add(piece) for _ in range(BOMB_SIZE // len(piece))]
+    return b"".join(pieces) + (compressor.finish() if coding == "br" else compressor.flush())
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+def test_bomb(coding: str) -> None:
+    """A body that is too large when it is decoded is an error as soon as it is, and never in memory as a whole."""
+    data = bomb(coding)
+
+    async def main() -> None:
+        with IpcThread(aiohttp_app.app, max_body_bytes=LIMIT_OF_BODIES) as worker:
+            connector = ASGIApplicationConnector(worker)
+            async with aiohttp.ClientSession("http://testserver", connector=connector) as session:
+                for body in (data, pieces(data)):
+                    with pytest.raises(aiohttp.ClientError) as caught:
+                        await echo(session, body, coding)
+                    errors.append(caught.value)
+
+    errors: list[BaseException] = []
+    assert len(data) < LIMIT_OF_BODIES
+    tracemalloc.start()
+    try:
+        run(main)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * LIMIT_OF_BODIES
+    text = f"POST /echo: the body of the request is larger than max_body_bytes={LIMIT_OF_BODIES}"
+    assert [(isinstance(error, BodyTooLarge), str(error)) for error in errors] == [(True, text)] * 2
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+def test_large_body(coding: str) -> None:
+    """Without a limit, all of a large body arrives."""
+    data = bomb(coding)
+
+    async def test(session: aiohttp.ClientSession) -> None:
+        [body, *_] = await echo(session, data, coding)
+        assert len(body) == BOMB_SIZE
 
     run_with("app", test)
 

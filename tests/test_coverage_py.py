@@ -10,13 +10,13 @@ import pytest
 from test_readme import FILES as README
 
 from projects import Seen, run, run_pytest, where_refused, write, write_example
-from support import NO_HYPOTHESIS
+from support import no_plugins
 
 # The coverage.py that measures these tests, if one does, is not for the projects.
 ENV: dict[str, str | None] = dict.fromkeys(
     ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START", "COVERAGE_FILE", "COVERAGE_RCFILE")
 )
-ENV["PYTEST_ADDOPTS"] = f"{NO_HYPOTHESIS} -p no:asyncio"  # which warns in every project that does not configure it
+ENV["PYTEST_ADDOPTS"] = no_plugins("pytest_cov", "xdist")
 APP = """
     import contextlib
     import os

@@ -174,7 +174,7 @@ class OrdinaryTest(TestCase):
 def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) -> None:
     """On threads, the app and its tests share SQLite in memory, whichever thread serves a request."""
     in_memory.write_tests(ALL)
-    in_memory.passes(12, *runner, profile=profile)
+    in_memory.passes(12, *runner, profile=profile, afresh=True)
     assert in_memory.leftovers == set()
 
 
@@ -311,7 +311,7 @@ def test_eager_code(kind: str, library: Library) -> None:
     text = 'class LiveTest(LiveServerTestCase):\n    WORKER\n\n    def test(self):\n        httpx.get("/books")\n'
     library.write_tests(text, kind)
     places = "settings ready urls middleware"
-    library.passes(1, *PYTEST, "-W", "ignore::RuntimeWarning", LIBRARY_EAGER=places)
+    library.passes(1, *PYTEST, "-W", "ignore::RuntimeWarning", afresh=True, LIBRARY_EAGER=places)
     looks = [line.split() for line in (library.folder / "eager.log").read_text().splitlines()]
     [(_, _, tests, _), *_] = looks
     in_worker = {where: name for where, name, pid, _ in looks if pid != tests}

@@ -99,7 +99,7 @@ def test_in_memory(profile: str, tmp_path: Path) -> None:
     """By default the app runs on threads, and shares SQLite in memory with the tests."""
     library = Library(tmp_path, IN_MEMORY)
     library.write_tests(TESTS.replace("def test_other", "def other"))
-    library.passes(11, *PYTEST, profile=profile)
+    library.passes(11, *PYTEST, profile=profile, afresh=True)
     assert library.leftovers == set()
 
 
@@ -215,4 +215,4 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
             assert set(sys.modules) & names == set()
         """,
     )
-    library.passes(1, *PYTEST)
+    library.passes(1, *PYTEST, afresh=True)

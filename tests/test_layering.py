@@ -91,6 +91,7 @@ MAY_IMPORT = {
 
 EXCEPTIONS = {
     ("socketless.host.fork", "worker.main"),  # the entry point of a worker process
+    ("socketless.host.guard", "worker.descendants"),  # a program that ends a worker from outside
     ("socketless.host.thread_run", "worker.thread"),  # that of a thread worker
     ("socketless.worker.django", "django_connections"),  # which the tests' process needs as well
     ("socketless.host.worker", "websocket"),  # Worker.websocket_connect(), which imports it when it is called

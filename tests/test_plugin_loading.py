@@ -32,8 +32,10 @@ def test_setting_off(cafe: Path, profile: str) -> None:
     assert (seen.header, seen.end, seen.exit_code) == ([], "1 failed", 1)
 
 
-@pytest.mark.parametrize("name", ["socketless_eventloop", "socketless_loopback"])
-@everywhere
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [("socketless_eventloop", "none"), ("socketless_loopback", "codex"), ("socketless_eventloop", "strict")],
+)
 def test_unknown_setting(cafe: Path, profile: str, name: str) -> None:
     """Another value is a usage error that names those that there are, and no test runs."""
     seen = run_pytest(cafe, profile, "-o", f"{name}=rubbish")
@@ -65,7 +67,7 @@ def test_loaded_by_name(cafe: Path, tmp_path: Path, profile: str, way: str) -> N
 def test_named_although_it_is_loaded(cafe: Path, profile: str) -> None:
     """Naming the plugin where pytest loads it by itself changes nothing, whichever comes first."""
     options = ["-p", "xdist", "-p", "socketless", "-p", "anyio"]
-    seen = run_pytest(cafe, profile, *options, PYTEST_PLUGINS="socketless")
+    seen = run_pytest(cafe, profile, *options, PYTEST_ADDOPTS=None, PYTEST_PLUGINS="socketless")
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), "1 passed", 0), seen.text
 
 
@@ -96,5 +98,5 @@ NESTED = """
 def test_nested(tmp_path: Path, profile: str) -> None:
     """A pytest within pytest, in one process, leaves the loops of the outer one as they are, and its workers open."""
     write(tmp_path, {"test_nested.py": NESTED})
-    seen = run_pytest(tmp_path, profile, "-p", "no:asyncio")
+    seen = run_pytest(tmp_path, profile)
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), "21 passed", 0), seen.text

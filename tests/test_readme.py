@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support import LIMIT, NO_HYPOTHESIS, NOT_NEEDED, unix_sockets_are_refused, without_path
+from support import LIMIT, no_plugins, unix_sockets_are_refused, without_path
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text()
@@ -38,9 +38,8 @@ def write_files(folder: Path, files: dict[str, str] = FILES) -> None:
 def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     # As if in a shell of the environment that runs these tests.
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
-    needs_others = {"--cov", "--ds"} & {*args}
-    # pytest-asyncio warns in every project that does not configure it.
-    env["PYTEST_ADDOPTS"] = f"{NO_HYPOTHESIS if needs_others else NOT_NEEDED} -p no:asyncio"
+    needed = {"--cov": "pytest_cov", "--ds": "django"}
+    env["PYTEST_ADDOPTS"] = no_plugins("pytest_httpserver", *(needed[word] for word in args if word in needed))
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", ""), str(ROOT)]))
     return subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 

@@ -231,6 +231,55 @@ def test_read_timeout(timeout: Any) -> None:
         assert session.get("/", timeout=None).text == "late"
 
 
+def test_errors_that_are_taken_apart() -> None:
+    """An error of requests has the one of urllib3 as its argument, with the host and the path that were asked for."""
+    request = requests.Request("GET", "https://shop.example:8443/a?b").prepare()
+    timeout: Any = head_error(errors.ReadTimeout("late", "its stack"), request)
+    assert isinstance(timeout.args[0], urllib3.exceptions.ReadTimeoutError)
+    pool: Any = timeout.args[0].pool
+    assert (pool.host, pool.port, pool.scheme, timeout.args[0].url) == ("shop.example", 8443, "https", "/a?b")
+    assert (str(timeout), timeout.stack) == ("late", "its stack")
+    reasons = {
+        errors.PoolTimeout: urllib3.exceptions.ConnectTimeoutError,
+        errors.WorkerStartError: urllib3.exceptions.NewConnectionError,
+    }
+    for cls, reason in reasons.items():
+        error: Any = head_error(cls("why"), request)
+        assert isinstance(error.args[0], urllib3.exceptions.MaxRetryError)
+        assert isinstance(error.args[0].reason, reason)
+        assert error.args[0].url == "/a?b"
+    dead: Any = head_error(errors.WorkerDied("GET /", 5, -9), request)
+    assert isinstance(dead.args[0], urllib3.exceptions.ProtocolError)
+    assert isinstance(dead.args[0].args[1], ConnectionResetError)
+
+
+def test_default_headers(session: Session) -> None:
+    """What requests is told not to say, urllib3 says, unless it is told as well."""
+    nothing: dict[str, Any] = {"User-Agent": None, "Accept-Encoding": None}
+    seen = dict(session.get("/seen", headers=nothing, timeout=LIMIT).json()["headers"])
+    assert (seen["user-agent"], seen["accept-encoding"]) == (f"python-urllib3/{urllib3.__version__}", "identity")
+    skipped = dict.fromkeys(nothing, urllib3.util.SKIP_HEADER)
+    seen = dict(session.get("/seen", headers=skipped, timeout=LIMIT).json()["headers"])
+    assert seen.keys().isdisjoint({"user-agent", "accept-encoding"})
+
+
+def test_subclass_that_makes_responses(worker: Worker) -> None:
+    """A subclass may make more of a response, and of what comes from elsewhere, as of an HTTPAdapter."""
+
+    class Marking(IpcAdapter):
+        def build_response(self, req: Any, resp: Any) -> Any:
+            response = super().build_response(req, resp)
+            response.headers["X-Marked"] = "yes"
+            return response
+
+    with requests.Session() as session:
+        session.mount("http://", Marking(worker))
+        assert session.get("http://testserver/seen", timeout=LIMIT).headers["X-Marked"] == "yes"
+        raw = urllib3.HTTPResponse(io.BytesIO(b"body"), status=418, preload_content=False)
+        response = Marking(worker).build_response(session.prepare_request(requests.Request("GET", "http://x/")), raw)
+        assert (response.status_code, response.text) == (418, "body")
+
+
 def test_pool_timeout(worker: Worker, session: Session) -> None:
     """Where all channels are busy, it is requests' ConnectTimeout: nothing was sent."""
     options: dict[str, Any] = {"stream": True, "timeout": LIMIT}
@@ -311,15 +360,17 @@ def test_response_that_is_dropped(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [IpcProcess, IpcThread])
 def test_nothing_leaks(kind: Any) -> None:
-    """Closing a session ends the responses that are open, and with the worker all is gone; so it is without."""
-    with nothing_leaks(), kind(APP, max_connections=1) as worker:
-        with Session(worker=worker) as session:
-            response = session.get("/stream/endless?size=5000", stream=True, timeout=LIMIT)
-            chunks = response.iter_content(None)
-            next(chunks)
-        with Session(worker=worker) as session:
-            assert session.get("/status/200", timeout=LIMIT).text == "hello"
-        with pytest.raises(errors.StateError):
+    """A response outlives its session, and ends with its worker, with which all is gone."""
+    with nothing_leaks():
+        with kind(APP, max_connections=2) as worker:
+            with Session(worker=worker) as session:
+                response = session.get("/stream/endless?size=5000", stream=True, timeout=LIMIT)
+                chunks = response.iter_content(None)
+                next(chunks)
+            with Session(worker=worker) as session:
+                assert session.get("/status/200", timeout=LIMIT).text == "hello"
+            assert next(chunks)
+        with pytest.raises((requests.RequestException, errors.StateError)):
             list(chunks)
 
 

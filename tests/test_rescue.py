@@ -16,7 +16,7 @@ import pytest
 from test_readme import README
 
 from projects import Seen, everywhere, header, run_pytest, start, where_refused, write, write_example
-from support import LIMIT, hangs
+from support import LIMIT, hangs, no_plugins
 
 SHOP = {
     "pytest.ini": """
@@ -251,7 +251,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def seen_of_shop(shop: Path, profile: str) -> Seen:
-    return run_pytest(shop, profile)
+    return run_pytest(shop, profile, PYTEST_ADDOPTS=no_plugins("anyio", "asyncio"))
 
 
 @everywhere
@@ -292,7 +292,8 @@ def test_report(shop: Path, profile: str) -> None:
 @pytest.mark.parametrize("profile", ["codex"])
 def test_xdist(shop: Path, profile: str) -> None:
     """The workers of pytest-xdist are rescued, too."""
-    seen = run_pytest(shop, profile, "-n", "2", "--deselect", "test_client.py::test_fails")
+    needed = no_plugins("anyio", "asyncio", "xdist")
+    seen = run_pytest(shop, profile, "-n", "2", "--deselect", "test_client.py::test_fails", PYTEST_ADDOPTS=needed)
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), f"{PASSED} passed", 0), seen.text
 
 

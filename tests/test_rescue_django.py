@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from projects import Seen, everywhere, header, run, run_pytest, where_refused, write, write_example
-from support import NO_HYPOTHESIS
+from support import no_plugins
 
 SITE = {
     "site_settings.py": """
@@ -140,7 +140,7 @@ PYTEST = {
 def test_pytest_django(tmp_path: Path, profile: str) -> None:
     """With pytest-django and pytest-asyncio, clients, ORM and test cases work, and failures show what was printed."""
     write(tmp_path, PYTEST)
-    seen = run_pytest(tmp_path, profile, PYTEST_ADDOPTS=NO_HYPOTHESIS)
+    seen = run_pytest(tmp_path, profile, PYTEST_ADDOPTS=no_plugins("asyncio", "django"))
     assert seen.header == header(profile)
     assert re.sub(r" - .*", "", seen.part("short test summary info")).splitlines() == [
         "FAILED test_fixtures.py::test_fails",
@@ -183,11 +183,14 @@ CONFIGURED = """
 """
 
 
+SCOPE = "asyncio_default_fixture_loop_scope=function"  # or pytest-asyncio warns that it is not set
+
+
 @where_refused
 def test_without_pytest_django(tmp_path: Path, profile: str) -> None:
     """Django's AsyncClient needs no more than pytest-asyncio."""
     write(tmp_path, {"test_views.py": CONFIGURED})
-    seen = run_pytest(tmp_path, profile, "-p", "no:django", "-o", "asyncio_default_fixture_loop_scope=function")
+    seen = run_pytest(tmp_path, profile, "-o", SCOPE, PYTEST_ADDOPTS=no_plugins("asyncio"))
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), "10 passed", 0), seen.text
 
 

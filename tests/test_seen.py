@@ -129,7 +129,7 @@ def see(tmp_path_factory: pytest.TempPathFactory) -> See:
         (folder / "stdin").write_text(typed)
         (folder / "stdout").touch()
         streams = [str(folder / name) for name in ("stdin", "stdout", "stdout")]
-        exit_code = warm.start("tests").run([*COMMANDS[command], *options], None, streams, folder, env, 4 * LIMIT)
+        exit_code = warm.start("tests").run(["-m", *COMMANDS[command], *options], None, streams, folder, env, 4 * LIMIT)
         text = (folder / "stdout").read_text()
         text = re.sub(rf'(?<=File "){re.escape(str(folder))}/', "", text).replace(str(folder), "FOLDER")
         text = re.sub(r"<\w+\.testclient\.TestClient object at 0x\w+>", "<TestClient>", text)

@@ -125,7 +125,7 @@ everywhere = pytest.mark.parametrize(
     [pytest.param(PLAIN, id="plain"), pytest.param(REFUSED, id="strict", marks=no_filter_here)],
     indirect=True,
 )
-start_methods = pytest.mark.parametrize("start_method", ["spawn", "fork"])
+BOTH = '("spawn", "fork")'  # the start methods, one after the other in one process: each costs a test half as much
 
 
 # Scripts
@@ -166,20 +166,21 @@ def test_standard_input(project: Project) -> None:
     assert project.python("-", script=ASK_SHOP) == Done(0, "shop\n")
 
 
-@start_methods
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_streams(project: Project, closed: str, start_method: str) -> None:
+def test_closed_standard_streams(project: Project, closed: str) -> None:
     """A process whose standard streams are closed, as that of a daemon, can start a worker."""
     script = f"""
 from asking import ask
 from socketless import IpcProcess
 
-with IpcProcess("shop:app", start_method={start_method!r}) as worker:
-    open("answer", "w").write(ask(worker))
+with open("answer", "w") as answer:
+    for start_method in {BOTH}:
+        with IpcProcess("shop:app", start_method=start_method) as worker:
+            answer.write(ask(worker))
 """
     project.write("script.py", script)
     assert project.run("sh", "-c", f"{sys.executable} script.py {closed}") == Done(0, "")
-    assert (project.directory / "answer").read_text() == "shop"
+    assert (project.directory / "answer").read_text() == "shopshop"
 
 
 def test_warnings_as_errors(project: Project) -> None:
@@ -187,7 +188,7 @@ def test_warnings_as_errors(project: Project) -> None:
     assert project.python("-W", "error", "-c", ASK_SHOP) == Done(0, "shop\n")
 
 
-@pytest.mark.parametrize("flag", ["-B", "-O", "-s", "-X dev", "-bb"])
+@pytest.mark.parametrize("flag", ["-B -O -s -bb", "-X dev"])
 def test_interpreter_flags(project: Project, flag: str) -> None:
     """The usual flags of the interpreter change nothing."""
     assert project.python(*flag.split(), "-c", ASK_SHOP) == Done(0, "shop\n")
@@ -224,7 +225,6 @@ RUNNERS: dict[str, tuple[str, ...]] = {
 runners = pytest.mark.parametrize("command", RUNNERS.values(), ids=RUNNERS.keys())
 
 
-@everywhere
 @runners
 def test_function_of_main(project: Project, command: tuple[str, ...]) -> None:
     """An app that is a function of the script, or of a notebook's cell, goes to the worker by value."""
@@ -520,7 +520,6 @@ UNITTEST_COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
-@everywhere
 @pytest.mark.parametrize("command", UNITTEST_COMMANDS.values(), ids=UNITTEST_COMMANDS.keys())
 def test_unittest(project: Project, command: tuple[str, ...]) -> None:
     """unittest can start a worker in setUpModule, however its tests are found."""
@@ -558,7 +557,6 @@ PYTEST_OK = f"{'.':<73}[100%]\n1 passed in N s\n"
 pytests = pytest.mark.parametrize("command", [(PYTEST,), (sys.executable, "-m", "pytest")], ids=["script", "-m"])
 
 
-@everywhere
 @pytests
 def test_pytest(project: Project, command: tuple[str, ...]) -> None:
     """The `pytest` script and `python -m pytest` can start a worker, in a fixture of conftest.py."""
@@ -604,7 +602,7 @@ def test_pytest_of_a_package_with_its_own_app(project: Project) -> None:
     assert project.run(PYTEST, *PYTEST_OPTIONS) == Done(0, PYTEST_OK)
 
 
-@start_methods
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
 def test_pytest_main_in_a_script(project: Project, start_method: str) -> None:
     """`pytest.main()` in a script without a guard runs once."""
     project.write("conftest.py", CONFTEST.replace('"shop:app"', f'"shop:app", start_method="{start_method}"'))
@@ -618,8 +616,7 @@ def test_pytest_main_in_a_script(project: Project, start_method: str) -> None:
 
 
 @everywhere
-@start_methods
-def test_from_a_thread(project: Project, start_method: str) -> None:
+def test_from_a_thread(project: Project) -> None:
     """A thread can start a worker while others run, and another thread can use and close it."""
     script = f"""
 import threading
@@ -630,15 +627,16 @@ workers = []
 leave = threading.Event()
 bystander = threading.Thread(target=leave.wait)
 bystander.start()
-starter = threading.Thread(target=lambda: workers.append(IpcProcess("shop:app", start_method={start_method!r})))
-starter.start()
-starter.join()
-print(ask(workers[0]))
-workers[0].close()
+for start_method in {BOTH}:
+    starter = threading.Thread(target=lambda: workers.append(IpcProcess("shop:app", start_method=start_method)))
+    starter.start()
+    starter.join()
+    print(ask(workers[-1]))
+    workers[-1].close()
 leave.set()
 bystander.join()
 """
-    assert project.python("-", script=script) == Done(0, "shop\n")
+    assert project.python("-", script=script) == Done(0, "shop\nshop\n")
 
 
 def test_from_many_threads(project: Project) -> None:
@@ -674,9 +672,10 @@ async def app(scope, receive, send):
 
 async def main():
     ticks = asyncio.create_task(asyncio.sleep(0, "the loop goes on"))
-    for path in APPS:
-        with IpcProcess(path, start_method=START_METHOD) as worker:
-            print(await ask_async(worker), ask(worker))
+    for start_method in BOTH:
+        for path in APPS:
+            with IpcProcess(path, start_method=start_method) as worker:
+                print(await ask_async(worker), ask(worker))
     print(await ticks)
 
 asyncio.run(main())
@@ -684,25 +683,25 @@ asyncio.run(main())
 
 
 @everywhere
-@start_methods
-def test_from_a_running_event_loop(project: Project, start_method: str) -> None:
+def test_from_a_running_event_loop(project: Project) -> None:
     """A coroutine can start a worker, whose ASGI app then has a loop of its own."""
-    script = IN_A_LOOP.replace("APPS", "('shop:app', app)").replace("START_METHOD", repr(start_method))
-    assert project.python("-", script=script) == Done(0, "shop shop\nasgi asgi\nthe loop goes on\n")
+    script = IN_A_LOOP.replace("APPS", "('shop:app', app)").replace("BOTH", BOTH)
+    asked = "shop shop\nasgi asgi\n"
+    assert project.python("-", script=script) == Done(0, f"{asked}{asked}the loop goes on\n")
 
 
-@start_methods
-def test_warnings_as_errors_beside_threads(project: Project, start_method: str) -> None:
+def test_warnings_as_errors_beside_threads(project: Project) -> None:
     """A worker starts under `python -W error` while another one, and with it a thread that watches it, is there."""
     script = f"""
 from asking import ask
 from socketless import IpcProcess
 
-with IpcProcess("shop:app", start_method={start_method!r}) as first:
-    with IpcProcess("shop:app", start_method={start_method!r}) as second:
-        print(ask(first), ask(second))
+for start_method in {BOTH}:
+    with IpcProcess("shop:app", start_method=start_method) as first:
+        with IpcProcess("shop:app", start_method=start_method) as second:
+            print(ask(first), ask(second))
 """
-    assert project.python("-W", "error", "-", script=script) == Done(0, "shop shop\n")
+    assert project.python("-W", "error", "-", script=script) == Done(0, "shop shop\nshop shop\n")
 
 
 # What the worker sees of its surroundings
@@ -722,9 +721,8 @@ with IpcProcess("shop:app") as worker:
     assert project.python("-", script=script) == Done(0, "True\n")
 
 
-@start_methods
 @pytest.mark.parametrize("app", ["'stock:app'", "__import__('stock').app"])
-def test_relative_sys_path_entry(project: Project, start_method: str, app: str) -> None:
+def test_relative_sys_path_entry(project: Project, app: str) -> None:
     """An app that is found by a relative entry of `sys.path` is found by the worker."""
     project.write("lib/stock.py", SHOP)
     script = f"""
@@ -733,10 +731,11 @@ sys.path.append("lib")
 from asking import ask
 from socketless import IpcProcess
 
-with IpcProcess({app}, start_method={start_method!r}) as worker:
-    print(ask(worker))
+for start_method in {BOTH}:
+    with IpcProcess({app}, start_method=start_method) as worker:
+        print(ask(worker))
 """
-    assert project.python("-", script=script) == Done(0, "stock\n")
+    assert project.python("-", script=script) == Done(0, "stock\nstock\n")
 
 
 def test_relative_sys_path_entry_in_another_directory(project: Project) -> None:
@@ -760,8 +759,7 @@ except errors.WorkerStartError as error:
     assert (done.exitcode, without_path(done.stdout)) == (0, expected)
 
 
-@start_methods
-def test_current_directory(project: Project, start_method: str) -> None:
+def test_current_directory(project: Project) -> None:
     """The worker runs in the current directory of this process at the start."""
     project.write("elsewhere/empty.txt", "")
     script = f"""
@@ -770,12 +768,13 @@ from asking import ask
 from socketless import IpcProcess
 
 sys.path.append(os.getcwd())
-os.chdir("elsewhere")
-with IpcProcess("shop:app", start_method={start_method!r}) as worker:
-    os.chdir("..")
-    print(os.path.relpath(ask(worker, "/cwd")))
+for start_method in {BOTH}:
+    os.chdir("elsewhere")
+    with IpcProcess("shop:app", start_method=start_method) as worker:
+        os.chdir("..")
+        print(os.path.relpath(ask(worker, "/cwd")))
 """
-    assert project.python("-", script=script) == Done(0, "elsewhere\n")
+    assert project.python("-", script=script) == Done(0, "elsewhere\nelsewhere\n")
 
 
 def test_pythonpath(project: Project) -> None:
@@ -786,33 +785,22 @@ def test_pythonpath(project: Project) -> None:
     assert done == Done(0, "shop\n")
 
 
-@start_methods
-def test_environment(project: Project, start_method: str) -> None:
-    """The worker has this process's environment with what `env` adds, and this process keeps its own."""
+def test_environment(project: Project) -> None:
+    """The worker has this process's environment of this moment with what `env` adds, and this process keeps its own."""
     script = f"""
 import os
 from asking import ask
 from socketless import IpcProcess
 
-for env in (None, {{}}, {{"SHOP_NAME": "worker's"}}):
-    with IpcProcess("shop:app", start_method={start_method!r}, env=env) as worker:
+for start_method in {BOTH}:
+    for env in (None, {{}}, {{"SHOP_NAME": "worker's"}}):
+        with IpcProcess("shop:app", start_method=start_method, env=env) as worker:
+            print(ask(worker, "/env"))
+os.environ["SHOP_NAME"] = "set just now"
+for start_method in {BOTH}:
+    with IpcProcess("shop:app", start_method=start_method) as worker:
         print(ask(worker, "/env"))
 print(os.environ["SHOP_NAME"])
 """
-    done = project.python("-", script=script, env={"SHOP_NAME": "host's"})
-    assert done == Done(0, "host's\nhost's\nworker's\nhost's\n")
-
-
-@start_methods
-def test_environment_of_this_moment(project: Project, start_method: str) -> None:
-    """What this process has put into `os.environ` by then is there."""
-    script = f"""
-import os
-from asking import ask
-from socketless import IpcProcess
-
-os.environ["SHOP_NAME"] = "set just now"
-with IpcProcess("shop:app", start_method={start_method!r}) as worker:
-    print(ask(worker, "/env"))
-"""
-    assert project.python("-", script=script) == Done(0, "set just now\n")
+    seen = ["host's", "host's", "worker's"] * 2 + ["set just now"] * 3
+    assert project.python("-", script=script, env={"SHOP_NAME": "host's"}) == Done(0, "\n".join([*seen, ""]))

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from socketless import IpcProcess, IpcThread, IpcTransport, reset_ipc_state, switch_to_ipc_connection
-from socketless.errors import StateError, WorkerStartError
+from socketless.errors import ReadTimeout, StateError, WorkerDied, WorkerStartError
 from support import LIMIT, nothing_leaks
 
 APP = "apps.conformance_app:wsgi"
@@ -308,3 +308,70 @@ def test_starlettes_client_across_the_ends_of_a_switch() -> None:
         within.__exit__(None, None, None)
         assert within.get("/seen").status_code == 404
     assert heard == ["up", "down"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_trace(family: Any, switched: Any) -> None:
+    """The `trace` extension hears what httpcore does, as before a server; what the app raises is raised."""
+    heard: list[str] = []
+
+    async def trace(event: str, info: Any) -> None:
+        heard.append(event)
+
+    async def main() -> None:
+        async with family.AsyncClient() as client:
+            assert (await client.get("/seen", extensions={"trace": trace})).status_code == 200
+            with pytest.raises(LookupError):
+                await client.get("/boom", extensions={"trace": trace})
+
+    options = {"extensions": {"trace": lambda event, info: heard.append(event)}}
+    with family.Client() as client:
+        assert client.get("https://shop.example/seen", **options).json()["scheme"] == "https"
+        of_first = list(heard)
+        heard.clear()
+        assert client.get("https://shop.example/seen", **options).status_code == 200
+        assert heard == [each for each in of_first if not each.startswith("connection.")]  # it is kept
+        with pytest.raises(LookupError):
+            client.get("/boom", **options)
+    assert of_first[:4] == [f"connection.{what}" for what in TCP_AND_TLS]
+    assert of_first[-1] == "http11.response_closed.complete"
+    heard.clear()
+    asyncio.run(main())
+    assert heard[:2] == ["connection.connect_tcp.started", "connection.connect_tcp.complete"]
+
+
+TCP_AND_TLS = ["connect_tcp.started", "connect_tcp.complete", "start_tls.started", "start_tls.complete"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_limits_of_a_client(family: Any, switched: Any) -> None:
+    """A client with as many connections as it may have waits for one, and not for the worker."""
+    limits, timeout = family.Limits(max_connections=1), family.Timeout(LIMIT, pool=0.01)
+
+    async def main() -> None:
+        async with family.AsyncClient(limits=limits, timeout=timeout) as client:
+            async with client.stream("GET", "/stream/endless?size=5000"):
+                with pytest.raises(family.PoolTimeout):
+                    await client.get("/seen")
+            assert (await client.get("/seen")).status_code == 200
+
+    with family.Client(limits=limits, timeout=timeout) as client:
+        with client.stream("GET", "/stream/endless?size=5000"), pytest.raises(family.PoolTimeout):
+            client.get("/seen")
+        assert client.get("/seen").status_code == 200
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_errors_by_way_of_httpcore(family: Any, switched: Any) -> None:
+    """A dead worker and a timeout are the same errors for a client that has a limit, or is traced."""
+    with family.Client(limits=family.Limits(max_connections=1)) as client:
+        with pytest.raises(family.ReadError) as died:
+            client.get("/exit")
+        assert isinstance(died.value, WorkerDied)
+        assert died.value.request.url.path == "/exit"
+        with pytest.raises(family.ReadTimeout) as late:
+            client.get("/hang", timeout=0.1)
+        assert isinstance(late.value, ReadTimeout)
+        assert "hold.wait()" in late.value.stack
+        assert client.post("/echo", content=iter([b"one", b"two"])).text == "onetwo"

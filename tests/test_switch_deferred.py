@@ -231,15 +231,17 @@ def test_pool_that_is_patched(family: Any, switched: Any) -> None:
 
 @both_families
 def test_transport_with_a_pool_of_its_own(family: Any, switched: Any, made: list[type]) -> None:
-    """A subclass may give itself another pool, for which no context is made."""
+    """A subclass may give itself another pool, for which no context is made; what connects there keeps its way."""
 
     class Own(family.HTTPTransport):  # type: ignore[misc]
-        def __init__(self) -> None:
+        def __init__(self, **options: Any) -> None:
             super().__init__()
-            self._pool = CORES[family].ConnectionPool(network_backend=CORES[family].MockBackend(ANSWER))
+            self._pool = CORES[family].ConnectionPool(**options)
 
     with family.Client(transport=Own()) as client:
         assert client.get("http://shop.example/seen").json()["path"] == "/seen"
+    with family.Client(transport=Own(network_backend=CORES[family].MockBackend(ANSWER))) as client:
+        assert client.get("http://shop.example/").text == "network"
         switched()
         assert client.get("http://shop.example/").text == "network"
     assert made == []

@@ -68,7 +68,7 @@ def set_proxies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[IpcThread]:
-    warm.start("the command line")  # which stays
+    warm.start("the command line")  # is left, for other tests
     with nothing_leaks(), IpcThread(APP) as worker:
         yield worker
 

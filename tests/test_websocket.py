@@ -620,21 +620,21 @@ def test_receive_after_the_end(start: Callable[..., Worker]) -> None:
                 session.receive_text()
     assert session.receive() == {"type": "websocket.close", "code": 4001, "reason": "bye"}
     with worker.websocket_connect("/starlette/return") as session:
-        for _ in range(2):
-            assert session.receive() == {"type": "websocket.close", "code": 1000, "reason": ""}
+        for _ in range(2):  # no server calls that a normal closure
+            assert session.receive() == {"type": "websocket.close", "code": 1006, "reason": ""}
     with worker.websocket_connect("/raw/echo") as session:
         session.send_text("never received")
     assert session.receive() == {"type": "websocket.close", "code": 1000, "reason": ""}
 
 
 def test_receive_after_close(start: Callable[..., Worker]) -> None:
-    """After `close()`, what the app had sent before it came can still be received, and then the end."""
+    """After `close()`, what the app had sent before it came can still be received, and then the end, as it was said."""
     with start().websocket_connect("/raw/echo") as session:
         session.send_text("one")
         assert session.receive_text() == "one"
         session.send_text("two")
         session.close(4001, "bye")
-        while (event := session.receive()) != {"type": "websocket.close", "code": 1000, "reason": ""}:
+        while (event := session.receive()) != {"type": "websocket.close", "code": 4001, "reason": "bye"}:
             assert event == {"type": "websocket.send", "text": "two"}
 
 
@@ -709,7 +709,15 @@ BODY: dict[str, Any] = {"type": "websocket.http.response.body", "body": b"no"}
 MORE: dict[str, Any] = {**BODY, "more_body": True}
 
 WRONG_DATA = "the ASGI app's text is {} and its bytes are {}; websocket.send wants one of them, as str or as bytes"
-WRONG_HEADER = "the ASGI app's header {!r} is bad; {} wants (name, value), two byte strings without control characters"
+WRONG_HEADER = (
+    "the ASGI app's header {!r} is bad; {} wants (name, value), two byte strings: a token, and a value without control "
+    "characters (RFC 9110, section 5)"
+)
+WRONG_CODE = (
+    "the ASGI app's code is {}, which no close frame may carry (RFC 6455, section 7.4); an app's own codes are 3000 to "
+    "4999"
+)
+RESERVED_CODES = (1004, 1005, 1006, 1015, 1016, 2999)
 
 BREACHES = {
     "send before accept": ([SEND], "the ASGI app sent 'websocket.send' to a WebSocket that is connecting"),
@@ -759,6 +767,31 @@ BREACHES = {
     "header of denial": (
         [{**START, "headers": [(b"x-a",)]}],
         WRONG_HEADER.format((b"x-a",), "websocket.http.response.start"),
+    ),
+    "name of a header": (
+        [{**ACCEPT, "headers": [(b"x a", b"b")]}],
+        WRONG_HEADER.format((b"x a", b"b"), "websocket.accept"),
+    ),
+    "lengths of a denial": (
+        [{**START, "headers": [(b"content-length", b"2"), (b"content-length", b"3")]}],
+        "the app's response is no HTTP/1.1: conflicting Content-Length headers",
+    ),
+    "denial of another length": (
+        [{**START, "headers": [(b"content-length", b"1")]}, BODY],
+        "the app's body is longer than its Content-Length says: 1 bytes",
+    ),
+    "denial that is not final": (
+        [{**START, "status": 103}],
+        "the app's status is 103; a response ends with a status from 200 on",
+    ),
+    **{f"code {code}": ([ACCEPT, {**CLOSE, "code": code}], WRONG_CODE.format(code)) for code in RESERVED_CODES},
+    "long reason": (
+        [ACCEPT, {**CLOSE, "reason": "\xe9" * 62}],
+        "the ASGI app's reason is longer than the 123 bytes that a close frame may carry (RFC 6455, section 5.5)",
+    ),
+    "bytes as reason": (
+        [ACCEPT, {**CLOSE, "reason": b"x"}],
+        "the ASGI app's reason is bytes; websocket.close wants a string",
     ),
     "status": (
         [{**START, "status": "403"}],
@@ -889,9 +922,12 @@ def test_read_timeout_of_the_handshake(start: Callable[..., Worker]) -> None:
     """An app that does not accept in time is a read timeout, which says where the app is; then it is cancelled."""
     worker = start(max_connections=1)
     path = f"/raw/slow/{new_name()}"
-    with pytest.raises(errors.ReadTimeout) as caught, worker.websocket_connect(path, timeout=0.05):
-        raise AssertionError("not reached")
-    assert caught.value.args[0] == f"WebSocket {path}: the app did not answer within 0.05 s"
+    for seconds in (0.05, 0.5, 5.0):  # more of them, where the app has not even begun by then
+        with pytest.raises(errors.ReadTimeout) as caught, worker.websocket_connect(path, timeout=seconds):
+            raise AssertionError("not reached")
+        assert caught.value.args[0] == f"WebSocket {path}: the app did not answer within {seconds:g} s"
+        if caught.value.stack:
+            break
     assert '    await noted(f"{name}-accept")\n' in caught.value.stack
     with worker.websocket_connect("/raw/echo") as session:
         session.send_text("next")
@@ -914,7 +950,7 @@ def test_read_timeout_of_a_session(start: Callable[..., Worker]) -> None:
         session.send_text("nobody reads this")
         tell(limited(worker), f"{name}-text")
         assert until_in_time(session.receive_text) == "at last"
-        assert until_in_time(session.receive) == {"type": "websocket.close", "code": 1000, "reason": ""}
+        assert until_in_time(session.receive) == {"type": "websocket.close", "code": 1006, "reason": ""}
 
 
 def until_in_time(call: Callable[[], Any]) -> Any:

@@ -93,6 +93,7 @@ def test_env() -> None:
     assert (
         raised(IpcProcess, APP, env={"PORT": 8000}) == "env must be a dict of strings: write 'PORT': '8000', not 8000"
     )
+    assert raised(IpcProcess, APP, env={None: "8000"}).startswith("env must be a dict of strings: write 'None': '8000'")
     assert raised(IpcProcess, APP, env="PORT=8000") == "env must be a dict of strings, not 'PORT=8000'"
 
 

@@ -1,7 +1,7 @@
-"""Runs `python -m MODULE` many times, and imports what that imports once: each time it is a fork of one process.
+"""Runs Python many times, and imports what its programs import once: each time it is a fork of one process.
 
 A fork has what a command that is started has: standard streams, folder, environment, `sys.path` and `__main__` of its
-own, and Python's own end. What depends on when something is imported, or on Python's options, is not for this.
+own, and Python's own end. What depends on when something is imported, or on Python's options but `-W`, is not for this.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -31,7 +32,15 @@ MODULES = {
         *(f"socketless.cli.{name}" for name in ("doctor", "request", "run", "serve")),
         *("socketless.host.process", "socketless.transport", "socketless.unix_server", "rich.console", "rich.syntax"),
     ],
-    "tests": ["pytest", "unittest", "fastapi", "flask", "starlette.testclient", "socketless.testclient"],
+    "tests": [
+        *("pytest", "unittest", "asyncio", "httpx", "fastapi", "flask", "starlette.testclient"),
+        *("socketless.testclient", "socketless.switch", "socketless.host.process"),
+    ],
+    "tests of Django": [
+        *("pytest", "asyncio", "httpx", "socketless.django", "socketless.host.process", "socketless.host.thread"),
+        *("django.core.management.commands.test", "django.test.runner", "django.db.backends.sqlite3.base"),
+        *("django.core.handlers.asgi", "django.contrib.staticfiles.handlers"),
+    ],
 }
 FLAGS = (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)
 
@@ -61,7 +70,10 @@ class Warm:
         env: Mapping[str, str],
         timeout: float,
     ) -> int:
-        """Run `python -m` with `args`, under a profile of nosock.py or none, with its three streams in these files.
+        """Run `python` with `args`, under a profile of nosock.py or none, with its three streams in these files.
+
+        Args:
+            args: `-W ACTION` as often as it is needed, and then either `-m MODULE` or a script.
 
         Returns:
             its exit code.
@@ -118,7 +130,7 @@ def become(job: dict[str, Any]) -> None:
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     sys.path[:] = [job["folder"], *theirs, *(entry for entry in sys.path[1:] if entry not in ours)]
-    sys.argv[:] = ["-m", *job["args"][1:]]
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
     sys.modules["__main__"] = types.ModuleType("__main__")
     if job["profile"] is not None:
         nosock.install(job["profile"])
@@ -135,6 +147,22 @@ def make_stream(fd: int, name: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(buffer, before.encoding, before.errors, "\n", line_buffering, is_unbuffered)
 
 
+def run_as_main(args: list[str]) -> None:
+    """Do what `python` does with its arguments."""
+    while args[0] == "-W":
+        warnings.simplefilter(args[1])  # type: ignore[arg-type]
+        sys.warnoptions.append(args[1])
+        args = args[2:]
+    if args[0] == "-m":
+        sys.argv[:] = ["-m", *args[2:]]
+        runpy._run_module_as_main(args[1])  # type: ignore[attr-defined]  # as Python does for -m
+    else:
+        sys.argv[:] = args
+        main = sys.modules["__main__"]
+        main.__file__ = args[0]
+        exec(compile(Path(args[0]).read_bytes(), args[0], "exec"), main.__dict__)
+
+
 if __name__ == "__main__":
     for each in MODULES[sys.argv[1]]:
         import_module(each)
@@ -142,4 +170,4 @@ if __name__ == "__main__":
     command = serve()
     if command is not None:
         become(command)
-        runpy._run_module_as_main(command["args"][0])  # type: ignore[attr-defined]  # as Python does for -m
+        run_as_main(command["args"])

@@ -1,20 +1,27 @@
-"""Decodes compressed request bodies (Content-Encoding, RFC 9110, section 8.4) before the app gets them."""
+"""Decodes compressed request bodies (Content-Encoding, RFC 9110, section 8.4) before the app gets them.
+
+What comes out is never in one piece: half a megabyte may stand for half a gigabyte, which is counted as it comes.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 from socketless.clients.answer import Answers, Exchanging
 from socketless.errors import TransferError
-from socketless.host.limits import NO_LIMITS, Timeouts
+from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
 from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.messages import RawHeaders, Request
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+_PIECE_SIZE = 64 * 1024  # bytes of what is decoded
+_SIP = 64  # bytes that are given at once to a library that does not let its output be limited
 
 
 class Decoding:
@@ -28,6 +35,11 @@ class Decoding:
         """That of the worker."""
         return self._worker.app_kind
 
+    @property
+    def max_body_bytes(self) -> int | None:
+        """That of the worker."""
+        return self._worker.max_body_bytes
+
     def exchange(
         self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
     ) -> PullingSteps[Exchanging]:
@@ -37,6 +49,7 @@ class Decoding:
 
         Raises:
             TransferError: the body is not what its Content-Encoding says.
+            BodyTooLarge: decoded, it is larger than the worker's `max_body_bytes`.
         """
         decoders = _decoders_of(message.headers)
         if decoders:
@@ -46,7 +59,7 @@ class Decoding:
             if body is not None and any(name.lower() == b"transfer-encoding" for name, _ in headers):
                 message, body = replace(message, headers=headers), decoded
             else:
-                whole = yield from decoded.take_all()
+                whole = yield from decoded.take_all(self._worker.max_body_bytes)
                 headers = _with_length(headers, len(whole))
                 message, body = replace(message, headers=headers, body=whole, more_body=False), None
         return (yield from self._worker.exchange(message, timeouts, body))
@@ -78,105 +91,171 @@ class _Decoded(Pull):
         self._pull = pull
         self._decoders = decoders
         self._label = label
+        self._pieces: Iterator[bytes] = iter(())  # of what has been pulled
         self._is_over = False
 
     def take(self) -> PullingSteps[bytes | None]:
-        while not self._is_over:
+        while True:
+            piece = next(self._pieces, None)
+            if piece is not None or self._is_over:
+                return piece
             chunk = yield from self._pull.take()
             self._is_over = chunk is None
-            data = self._decode(chunk)
-            if data:
-                return data
-        return None
+            self._pieces = self._decode(bytes(chunk or b""))
 
-    def take_all(self) -> PullingSteps[bytes]:
-        """Return the whole body."""
-        pieces = []
+    def take_all(self, limit: int | None) -> PullingSteps[bytes]:
+        """Return the whole body.
+
+        Raises:
+            BodyTooLarge: there is more of it.
+        """
+        pieces, size = [], 0
         while (piece := (yield from self.take())) is not None:
+            size += len(piece)
+            check_body_size(size, limit, self._label)
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _decode(self, chunk: bytes | None) -> bytes:
-        data = bytes(chunk or b"")
+    def _decode(self, chunk: bytes) -> Iterator[bytes]:
+        pieces: Iterable[bytes] = [chunk]
         for decoder in self._decoders:
-            try:
-                data = decoder.decode(data) if data else b""
-                if chunk is None:
-                    data += decoder.finish()
-            except Exception as error:
-                raise TransferError(
-                    f"{self._label}: the request's body is not {decoder.name}, as its Content-Encoding says: {error}"
-                ) from error
-        return data
+            pieces = self._said_of(decoder, decoder.decode(pieces, is_last=self._is_over))
+        return iter(pieces)
+
+    def _said_of(self, decoder: _Decoder, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from pieces
+        except TransferError:  # of one before it
+            raise
+        except Exception as error:
+            raise TransferError(
+                f"{self._label}: the request's body is not {decoder.name}, as its Content-Encoding says: {error}"
+            ) from error
+
+
+class _Library(Protocol):
+    """A library's object that undoes a coding."""
+
+    @property
+    def eof(self) -> bool | None:
+        """Whether a member (RFC 1952, section 2.2), or frame, is at its end; `None`: it does not say."""
+
+    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        """Return some of what is decoded, data that was not taken, and whether there is more without any."""
 
 
 class _Decoder:
-    """One coding, undone; `make` makes an object of its library, and `decode` is that object's method."""
+    """One coding, undone; `make` makes an object of its library."""
 
-    def __init__(self, name: str, make: Callable[[], Any], decode: str = "decompress") -> None:
+    def __init__(self, name: str, make: Callable[[], _Library]) -> None:
         self.name = name
         self._make = make
         self._object = make()
-        self._method = decode
         self._has_begun = False
 
-    def decode(self, data: bytes) -> bytes:
-        decoded = b""
-        while data:
-            self._has_begun = True
-            if getattr(self._object, "eof", False):
-                self._object = self._make()
-            decoded += getattr(self._object, self._method)(data)
-            data = getattr(self._object, "unused_data", b"")  # another member (RFC 1952, section 2.2), or frame
-        return decoded
-
-    def finish(self) -> bytes:
-        """Return what is left.
+    def decode(self, pieces: Iterable[bytes], *, is_last: bool) -> Iterator[bytes]:
+        """Yield what pieces of a body stand for.
 
         Raises:
             ValueError: the end is missing.
         """
-        if self._has_begun and not getattr(self._object, "eof", True):
+        for data in pieces:
+            has_more = bool(data)
+            self._has_begun |= has_more
+            while has_more:
+                if self._object.eof:
+                    self._object = self._make()
+                decoded, data, has_more = self._object.step(data)
+                has_more |= bool(data)
+                if decoded:
+                    yield decoded
+        if is_last and self._has_begun and self._object.eof is False:
             raise ValueError("it is cut off")
-        return b""
 
 
-class _Deflate:
-    """The coding "deflate": zlib's format (RFC 1950); some send it raw (RFC 1951)."""
-
-    def __init__(self) -> None:
+class _Zlib:
+    def __init__(self, wbits: int | None) -> None:
+        self._wbits = wbits
         self._object: Any = None
-
-    def decompress(self, data: bytes) -> bytes:
-        if self._object is None:
-            self._object = zlib.decompressobj(zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS)
-        decoded: bytes = self._object.decompress(data)
-        return decoded
 
     @property
     def eof(self) -> bool:
         return self._object is not None and bool(self._object.eof)
 
+    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        if self._object is None:
+            self._object = zlib.decompressobj(self._wbits or _wbits_of_deflate(data))
+        decoded = self._object.decompress(data, _PIECE_SIZE)
+        has_more = len(decoded) == _PIECE_SIZE and not self._object.eof
+        return decoded, self._object.unconsumed_tail or self._object.unused_data, has_more
+
+
+def _wbits_of_deflate(data: bytes) -> int:
+    # It is zlib's format (RFC 1950); some send it raw (RFC 1951).
+    return zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS
+
+
+class _Brotli:
+    eof = None
+
+    def __init__(self, module: Any, method: str) -> None:
+        self._object = module.Decompressor()
+        self._process = getattr(self._object, method)
+
+    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        if not hasattr(self._object, "can_accept_more_data"):  # before 1.2
+            return self._process(data[:_SIP]), data[_SIP:], False
+        decoded = self._process(data, output_buffer_limit=_PIECE_SIZE)
+        # It may have taken all of the data, and hold more than it was allowed to give.
+        return decoded, b"", bool(decoded) or not self._object.can_accept_more_data()
+
+
+class _Zstd:
+    """The decompressor of Python 3.14, and of `backports.zstd`."""
+
+    def __init__(self, module: Any) -> None:
+        self._object = module.ZstdDecompressor()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._object.eof)
+
+    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        decoded = self._object.decompress(data, _PIECE_SIZE)
+        return decoded, self._object.unused_data, not (self._object.eof or self._object.needs_input)
+
+
+class _Zstandard:
+    def __init__(self, module: Any) -> None:
+        self._object = module.ZstdDecompressor().decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._object.eof)
+
+    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        decoded = self._object.decompress(data[:_SIP])
+        return decoded, self._object.unused_data + data[_SIP:], False
+
 
 def _gzip() -> _Decoder:
-    return _Decoder("gzip", lambda: zlib.decompressobj(zlib.MAX_WBITS | 16))
+    return _Decoder("gzip", lambda: _Zlib(zlib.MAX_WBITS | 16))
 
 
 def _brotli() -> _Decoder | None:
     for name, method in (("brotli", "process"), ("brotlicffi", "decompress")):
         module = _module(name)
         if module is not None:
-            return _Decoder("br", module.Decompressor, method)
+            return _Decoder("br", partial(_Brotli, module, method))
     return None
 
 
 def _zstd() -> _Decoder | None:
-    for name, maker in (("compression.zstd", "ZstdDecompressor"), ("backports.zstd", "ZstdDecompressor")):
+    for name, make in (("compression.zstd", _Zstd), ("backports.zstd", _Zstd), ("zstandard", _Zstandard)):
         module = _module(name)
         if module is not None:
-            return _Decoder("zstd", getattr(module, maker))
-    module = _module("zstandard")
-    return None if module is None else _Decoder("zstd", lambda: module.ZstdDecompressor().decompressobj())
+            return _Decoder("zstd", partial(make, module))
+    return None
 
 
 def _module(name: str) -> Any:
@@ -189,7 +268,7 @@ def _module(name: str) -> Any:
 _MAKERS: dict[str, Callable[[], _Decoder | None]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,
-    "deflate": lambda: _Decoder("deflate", _Deflate),
+    "deflate": lambda: _Decoder("deflate", lambda: _Zlib(None)),
     "br": _brotli,
     "zstd": _zstd,
 }

@@ -40,7 +40,7 @@ class InLoop:
 
     def __init__(self, app: Callable[..., Any], kind: str, max_body_bytes: int | None = None) -> None:
         self._app = as_asgi3(app) if kind == "asgi2" else app
-        self._max_body_bytes = max_body_bytes
+        self.max_body_bytes = max_body_bytes
         self._lifespan = Lifespan(self._app)
         self._has_started = False
         self._exchanges: set[LoopExchange] = set()  # whose app has not returned
@@ -77,11 +77,11 @@ class InLoop:
         self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
     ) -> PullingSteps[LoopExchange]:
         """Call the app, and wait for its first answer; see `Worker.exchange`."""
-        check_body_size(len(message.body), self._max_body_bytes, message.label)
-        upload = NO_UPLOAD if body is None else Upload(message.label, body, self._max_body_bytes)
+        check_body_size(len(message.body), self.max_body_bytes, message.label)
+        upload = NO_UPLOAD if body is None else Upload(message.label, body, self.max_body_bytes)
         mailbox = _Mailbox()
         kind = _WebSocket if message.is_websocket else _Http
-        theirs = kind(self._app, message, self._lifespan.state, mailbox, self._max_body_bytes)
+        theirs = kind(self._app, message, self._lifespan.state, mailbox, self.max_body_bytes)
         exchange = LoopExchange(message.label, theirs, mailbox, timeouts, upload)
         self._exchanges.add(exchange)
         exchange.ended.add_done_callback(lambda _: self._exchanges.discard(exchange))

@@ -9,6 +9,7 @@ from functools import partial
 
 import click
 
+from socketless import sandbox
 from socketless.cli import AfterClick
 from socketless.cli.habits import Command
 from socketless.loopback import prepare_children
@@ -35,7 +36,7 @@ def command(words: tuple[str, ...]) -> None:
     if words[0].endswith(".py"):
         raise click.UsageError(f"{words[0]!r} is not a command. Write socketless rescue python {shlex.join(words)}.")
     try:
-        prepare_children()
+        prepare_children(alone=sandbox.is_fatal(sandbox.loopback_refusals()))
     except OSError as error:
         raise click.ClickException(str(error)) from None
     raise AfterClick(partial(_become, words))

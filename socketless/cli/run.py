@@ -91,7 +91,7 @@ def _rescue() -> None:
     if refusals:
         from socketless import loopback
 
-        loopback.install(refusals)
+        loopback.install(refusals, alone=sandbox.is_fatal(refusals))
 
 
 def _origin_of(app: str) -> str | None:

@@ -15,7 +15,7 @@ from socketless.cli.options import app_argument, limits, worker_options
 from socketless.cli.output import print_error
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
-from socketless.http11.service import Service
+from socketless.http11.service import HEAD_TIMEOUT, Service
 from socketless.wire.channel import make_pipe
 
 __all__ = ["command"]
@@ -32,13 +32,38 @@ _PARAMETERS: list[click.Parameter] = [
         metavar="SECONDS",
         help="How long requests that have begun may take when it is stopped.",
     ),
+    click.Option(
+        ["--head-timeout"],
+        default=HEAD_TIMEOUT,
+        type=click.FloatRange(min=0),
+        show_default=True,
+        metavar="SECONDS",
+        help="How long the head of a request may take, once it has begun.",
+    ),
+    click.Option(
+        ["--backlog"],
+        default=2048,
+        type=click.IntRange(min=1),
+        show_default=True,
+        metavar="NUMBER",
+        help="How many clients may wait to be accepted, with --uds.",
+    ),
     *worker_options(),
     *limits(),
 ]
 
 
 @click.command("serve", cls=Command, params=_PARAMETERS, context_settings={"help_option_names": ["-h", "--help"]})
-def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, root_path: str, **options: Any) -> None:
+def command(
+    app: str,
+    uds: str | None,
+    stdio: bool,
+    shutdown_timeout: float,
+    head_timeout: float,
+    backlog: int,
+    root_path: str,
+    **options: Any,
+) -> None:
     """Serve APP over HTTP/1.1, on a UNIX socket or on standard input and output.
 
     The socket's file can be used by this user only. What APP prints goes to stderr. Ctrl-C and SIGTERM stop it.
@@ -48,6 +73,7 @@ def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, roo
     if (uds is None) == (not stdio):
         raise click.UsageError("Give either --uds PATH or --stdio.")
     serving: dict[str, Any] = {
+        "head_timeout": head_timeout,
         "raise_app_exceptions": False,
         "root_path": root_path,
         "on_failure": _print_traceback,
@@ -60,7 +86,7 @@ def command(app: str, uds: str | None, stdio: bool, shutdown_timeout: float, roo
             if fds is not None:
                 Service(worker, *fds, **serving).run()
             elif uds is not None:
-                _serve_unix(worker, uds, shutdown_timeout, serving)
+                _serve_unix(worker, uds, shutdown_timeout, {**serving, "backlog": backlog})
     except (SocketlessError, OSError) as error:
         print_error(error)
         if isinstance(error, PermissionError) and uds is not None and error.filename is None:

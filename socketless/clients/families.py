@@ -14,6 +14,7 @@ from socketless.errors import (
     BodyTooLarge,
     ChannelClosed,
     IncompleteResponse,
+    InvalidRequest,
     PoolTimeout,
     ReadTimeout,
     SocketlessError,
@@ -31,6 +32,7 @@ _NAMES: dict[type[SocketlessError], str] = {
     ChannelClosed: "ReadError",
     TransferError: "LocalProtocolError",
     AppProtocolError: "RemoteProtocolError",
+    InvalidRequest: "LocalProtocolError",
     BodyTooLarge: "ProtocolError",
     IncompleteResponse: "RemoteProtocolError",
     PoolTimeout: "PoolTimeout",
@@ -69,6 +71,11 @@ def network_error(request: Any, error: SocketlessError, name: str | None = None)
     `name` is what it is called there, if not the usual.
     """
     return _as_theirs(error, _CORES[family_of(request).__name__], name)
+
+
+def core_error(core_name: str, error: SocketlessError) -> SocketlessError:
+    """Return the same error as one of "httpcore" or "httpcore2", too."""
+    return _as_theirs(error, core_name)
 
 
 _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}

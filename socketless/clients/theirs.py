@@ -30,7 +30,7 @@ def mixed(error: SocketlessError, name: str) -> SocketlessError:
     ours = next(cls for cls in type(error).__mro__ if cls in _OURS)  # an app may use a transport of ours itself
     if type(error) is _both.get((ours, name)):
         return error
-    both = _rebuild(ours, name, error.args)
+    both = _rebuild(ours, name, getattr(error, "_own_args", error.args))
     both.__cause__ = error.__cause__
     return both
 
@@ -51,13 +51,19 @@ def _make_both(ours: type[SocketlessError], theirs: type[Exception], key: tuple[
 
     def __init__(self: Any, *args: Any) -> None:
         ours.__init__(self, *args)
-        self.args = args  # an OSError has made something else of them
+        self.args = self._own_args = args  # an OSError has made something else of them
         self._request = None
+
+    def __str__(self: Any) -> str:
+        if self.args is self._own_args:
+            return ours.__str__(self)
+        return str(ours(*self._own_args))
 
     def __reduce__(self: Any) -> Any:
         # What it was about does not cross; who asks finds that there is nothing.
         about = dict.fromkeys(name for name in ("request", "response") if name in vars(self))
-        return _rebuild, (*key, self.args), about
+        return _rebuild, (*key, self._own_args), about
 
-    members = {"__init__": __init__, "__reduce__": __reduce__, "__module__": ours.__module__, "__doc__": ours.__doc__}
+    members: dict[str, Any] = {"__init__": __init__, "__str__": __str__, "__reduce__": __reduce__}
+    members |= {"__module__": ours.__module__, "__doc__": ours.__doc__}
     return type(ours.__name__, (ours, theirs), members)

@@ -96,6 +96,11 @@ class Upgraded:
         """Whether both sides have said goodbye (RFC 6455, section 7.1.4): neither has anything more to say."""
         return self._connection.state is self._states.CLOSED
 
+    @property
+    def awaits_goodbye(self) -> bool:
+        """Whether the client has been told that it is over, and has yet to answer (RFC 6455, section 7.1.1)."""
+        return self._connection.state is self._states.LOCAL_CLOSING
+
     def read(self, max_bytes: int, timeout: float | None) -> PullingSteps[bytes]:
         """Return frames of the app, or a piece of one; `b""` after the end.
 
@@ -124,10 +129,10 @@ class Upgraded:
         if isinstance(message, Failed) and not self._raise_app_exceptions:
             self._on_failure(message.traceback)
         if is_last(message):
-            # What the app has raised is raised when the response is closed: here it would be the end of a thread.
-            return (
-                self._frame(events.CloseConnection(1011 if isinstance(message, Failed) else 1000)) or self._close_reply
-            )
+            # What the app has raised is raised when the response is closed: here it would be the end of a thread. One
+            # that returns without closing breaks the connection off, as before uvicorn: that is no normal closure.
+            goodbye = self._frame(events.CloseConnection(1011)) if isinstance(message, Failed) else b""
+            return goodbye or self._close_reply
         assert isinstance(message, Event)
         event = message.event
         if event["type"] == "websocket.close":

@@ -10,9 +10,13 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FunctionType, ModuleType
 from typing import Any
+
+import cloudpickle
 
 from socketless.errors import TransferError, WorkerStartError
 from socketless.host.trace import logger
@@ -37,7 +41,8 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
         logger.debug("the worker imports the %s as %r", what, path)
         return ImportSource(path)
     try:
-        pickled = dumps(value)
+        with by_value(unimportable_modules()):
+            pickled = dumps(value)
     except TransferError as error:
         raise TransferError(
             f"the {what} {_shorten(repr(value))} cannot reach a spawned worker: it is no attribute of a module that "
@@ -126,27 +131,65 @@ def is_test_module(name: str) -> bool:
     return last in ("conftest", "__main__") or last.startswith("test_") or last.endswith("_test")
 
 
+def unimportable_modules() -> list[ModuleType]:
+    """Return the packages and modules of tests that a fresh interpreter does not find (`--import-mode=importlib`)."""
+    tops = {name.partition(".")[0] for name in list(sys.modules) if is_test_module(name)} - {"__main__", "__mp_main__"}
+    modules = [module for top in sorted(tops) if isinstance(module := sys.modules.get(top), ModuleType)]
+    return [module for module in modules if not _is_importable(module.__name__)]
+
+
+_registering = threading.Lock()
+
+
+@contextmanager
+def by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
+    """Let what is pickled meanwhile take along what it needs of these modules, and of the modules in them."""
+    with _registering:
+        known = cloudpickle.list_registry_pickle_by_value()  # the person's own
+        chosen = {module.__name__: module for module in modules}
+        unknown = [module for name, module in chosen.items() if name not in known and name in sys.modules]
+        for module in unknown:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in unknown:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
 def _is_importable(name: str) -> bool:
     if name in ("__main__", "__mp_main__"):
         return False  # the worker never runs the host's script again
-    module = sys.modules[name]
     try:
         spec = importlib.util.find_spec(name)
-        if spec is None or getattr(module, "__spec__", None) is None:
+        if spec is None or getattr(sys.modules[name], "__spec__", None) is None:
             return False
         # find_spec() answers from sys.modules; only the path finders say what a fresh interpreter would find.
-        parent = sys.modules.get(name.rpartition(".")[0])
-        search = getattr(parent, "__path__", None)
-        fresh = None
-        for finder in sys.meta_path:
-            if type(finder).__module__.startswith("pyfakefs."):
-                continue  # it takes the question for an import, and removes the module in the end
-            fresh = finder.find_spec(name, search, None) if hasattr(finder, "find_spec") else None
-            if fresh is not None:
-                break
+        parts = name.split(".")
+        return all(_is_found(".".join(parts[:count])) for count in range(1, len(parts) + 1))
     except Exception:
         return False
-    return fresh is not None and fresh.origin == module.__spec__.origin  # type: ignore[union-attr]
+
+
+def _is_found(name: str) -> bool:
+    # Whether a fresh interpreter finds this very module, once it has its parents.
+    module, parent = sys.modules.get(name), sys.modules.get(name.rpartition(".")[0])
+    for finder in sys.meta_path:
+        if type(finder).__module__.startswith("pyfakefs."):
+            continue  # it takes the question for an import, and removes the module in the end
+        fresh = None
+        if hasattr(finder, "find_spec"):
+            fresh = finder.find_spec(name, getattr(parent, "__path__", None), None)
+        if fresh is not None:
+            break
+    else:
+        return False
+    spec = getattr(module, "__spec__", None)
+    if spec is not None and fresh.origin is not None:
+        return bool(fresh.origin == spec.origin)
+    # A namespace, or what stands for a package that nobody has imported: by where its modules are.
+    places = set(fresh.submodule_search_locations or ())
+    return module is None or not places.isdisjoint(getattr(module, "__path__", ()))
 
 
 def _shorten(text: str) -> str:

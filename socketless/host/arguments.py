@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ AppKind = Literal["auto", "wsgi", "asgi"]
 Backend = Literal["asyncio", "trio"]
 StartMethod = Literal["spawn", "fork"]
 LifespanMode = Literal["auto", "on", "off"]
+Env = Mapping[str, "str | None"]  # `None` takes a variable away
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -95,8 +97,8 @@ def check_seconds(name: str, value: float | None) -> None:
         raise ValueError(f"{name} must be a number of seconds, or None for ever, not {value!r}")
 
 
-def check_env(env: Mapping[str, str] | None) -> None:
-    """Refuse environment variables that are no strings.
+def check_env(env: Env | None) -> None:
+    """Refuse environment variables that are no strings, and not `None` either.
 
     Raises:
         TypeError: one of them is none.
@@ -104,8 +106,25 @@ def check_env(env: Mapping[str, str] | None) -> None:
     if env is not None and not isinstance(env, Mapping):
         raise TypeError(f"env must be a dict of strings, not {env!r}")
     for name, value in (env or {}).items():
-        if not (isinstance(name, str) and isinstance(value, (str, bytes, os.PathLike))):
+        if not (isinstance(name, str) and isinstance(value, (str, bytes, os.PathLike, type(None)))):
             raise TypeError(f"env must be a dict of strings: write {str(name)!r}: {str(value)!r}, not {value!r}")
+
+
+def changed_environ(env: Env) -> dict[str, Any]:
+    """Return the environment of this process with the changes for a worker."""
+    return {name: value for name, value in {**os.environ, **env}.items() if value is not None}
+
+
+def argv_of_host() -> list[str]:
+    """Return `sys.argv` for a worker, of which a test may have made anything."""
+    return [_text_of(arg) for arg in getattr(sys, "argv", None) or []]
+
+
+def _text_of(arg: object) -> str:
+    try:
+        return str.__str__(str(arg))  # of no class of its own
+    except Exception:
+        return object.__repr__(arg)
 
 
 def newer_name(name: str, value: Any, older_name: str, older_value: Any) -> Any:

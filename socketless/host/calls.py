@@ -7,22 +7,17 @@ name: a copy of a list that the app appends to, or of the app itself, would be o
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-import cloudpickle
-
 from socketless.errors import TransferError
-from socketless.host.apps import find_import_path, is_test_module
+from socketless.host.apps import by_value, find_import_path, is_test_module, unimportable_modules
 from socketless.wire.pickling import dumps_object
 from socketless.worker.loading import WorkersApp
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
-
-_registering = threading.Lock()
 
 # What is the same wherever it is, what pickle sends by its name anyway, and what stands for the app. (To be asked of
 # type(), since isinstance() makes a lazy object load what it stands for.)
@@ -42,25 +37,19 @@ def pickled_call(
     Raises:
         TransferError: something in it cannot be pickled.
     """
-    with _registering:
-        known = cloudpickle.list_registry_pickle_by_value()  # the person's own
-        modules = [
-            module
-            for name, module in list(sys.modules.items())
-            if isinstance(module, ModuleType) and name == module.__name__ and is_test_module(name)
-            if name != app_module and name not in known
-        ]
-        for module in modules:
-            cloudpickle.register_pickle_by_value(module)
-        try:
+    modules = [
+        module
+        for name, module in list(sys.modules.items())
+        if isinstance(module, ModuleType) and name == module.__name__ and is_test_module(name)
+        if name != app_module
+    ]
+    try:
+        with by_value([*modules, *unimportable_modules()]):
             return dumps_object(partial(function, *args, **kwargs), _Names(app_module).name_of)
-        except TransferError as error:
-            name = getattr(function, "__qualname__", repr(function))
-            what = f"the function {name} or an argument of it cannot go to another process"
-            raise TransferError(f"{what}: {error.__cause__ or error}") from error
-        finally:
-            for module in modules:
-                cloudpickle.unregister_pickle_by_value(module)
+    except TransferError as error:
+        name = getattr(function, "__qualname__", repr(function))
+        what = f"the function {name} or an argument of it cannot go to another process"
+        raise TransferError(f"{what}: {error.__cause__ or error}") from error
 
 
 class _Names:

@@ -6,12 +6,13 @@ import io
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
 from typing import Any
 
 from socketless.forking import fork
 from socketless.genuine import os
+from socketless.host.arguments import Env
 from socketless.host.output import WorkerOutput
+from socketless.wire import pickling
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
 
@@ -21,7 +22,7 @@ class Forked:
 
     needs_start_message = False
 
-    def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None) -> None:
+    def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Env | None) -> None:
         # What Python has buffered would be written twice otherwise.
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
@@ -34,13 +35,18 @@ class Forked:
         """Let go of the process: it has been reaped, or it is no child of this process."""
 
 
-def _be_worker(ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str]) -> None:
+def _be_worker(ends: list[Channel], start: Start, output: WorkerOutput, env: Env) -> None:
     # Runs in the child. It never returns: the frames below belong to the host.
     code = 1
     try:
         os.setsid()
-        os.environ.update(env)
+        for name, value in env.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = os.fsdecode(value)
         _take_standard_streams(output)
+        pickling.set_forked()
         _forget_loops()
         _forget_logging()
         from socketless.worker.main import run_worker

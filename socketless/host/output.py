@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import codecs
 import sys
-import tempfile
 import threading
-from io import FileIO
+from contextlib import ExitStack
 from typing import TextIO
 
-from socketless.genuine import fcntl, os
+from socketless.host.files import NamelessFile
 from socketless.host.reports import Replay, ReportReader, show
-from socketless.wire.channel import above_stdio
 from socketless.wire.reports import Frame, LogReport
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -29,48 +27,20 @@ _TAIL_SIZE = 4096  # bytes of stderr that an error shows
 _PIECE_SIZE = 64 * 1024
 
 
-def _nameless_file() -> FileIO:
-    # Not tempfile's: under pyfakefs, those have no descriptor.
-    try:
-        name = os.path.join(tempfile.gettempdir(), f"socketless-{os.urandom(8).hex()}")
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        os.unlink(name)
-    except OSError:  # no temporary directory that can be written to
-        if not hasattr(os, "memfd_create"):  # Linux only
-            raise
-        fd = os.memfd_create("socketless-output")
-    file = FileIO(above_stdio(fd), "r+")
-    # Whoever opens it again, as /dev/stdout, must not write over what is there.
-    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
-    return file
-
-
 class _Stream:
     def __init__(self) -> None:
-        self._file = _nameless_file()
-        self._position = 0
+        self.file = NamelessFile(keep=_TAIL_SIZE)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def fileno(self) -> int:
-        return self._file.fileno()
-
     def forward(self, target: TextIO | None, end: int = sys.maxsize) -> None:
-        while self._position < end:
-            data = os.pread(self._file.fileno(), min(_PIECE_SIZE, end - self._position), self._position)
-            if not data:
-                return
-            self._position += len(data)
+        while data := self.file.read_until(end, _PIECE_SIZE):
             if target is not None:
                 _write(target, self._decoder.decode(data))
 
     def tail(self) -> str:
-        size = os.fstat(self._file.fileno()).st_size
-        data = os.pread(self._file.fileno(), _TAIL_SIZE, max(0, size - _TAIL_SIZE))
+        data, is_cut = self.file.tail()
         text = data.decode("utf-8", "replace")
-        return text if size <= _TAIL_SIZE else "..." + text.partition("\n")[2]
-
-    def close(self) -> None:
-        self._file.close()
+        return "..." + text.partition("\n")[2] if is_cut else text
 
 
 def _write(target: TextIO, text: str) -> None:
@@ -91,15 +61,19 @@ class WorkerOutput:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a handler may make a request to the same worker
         self._closed = False  # guarded by _lock, like all below
-        self._stdout = _Stream()
-        self._stderr = _Stream()
-        self._reports = _nameless_file()
-        self._reader = ReportReader(self._reports.fileno())
+        with ExitStack() as undo:  # or an error would hold what has been opened
+            self._stdout = _Stream()
+            undo.callback(self._stdout.file.close)
+            self._stderr = _Stream()
+            undo.callback(self._stderr.file.close)
+            self._reports = NamelessFile()
+            undo.pop_all()
+        self._reader = ReportReader(self._reports)
         self._replay = Replay()
 
     def fileno(self) -> tuple[int, int, int]:
         """The descriptors to be the worker's 1 and 2, and the one for its reports."""
-        return self._stdout.fileno(), self._stderr.fileno(), self._reports.fileno()
+        return self._stdout.file.fileno(), self._stderr.file.fileno(), self._reports.fileno()
 
     def forward(self, *, quietly: bool = False) -> None:
         """Print, log and warn what the worker has since the last call, in order.
@@ -148,6 +122,5 @@ class WorkerOutput:
         """Forget what is there. May be called twice."""
         with self._lock:
             self._closed = True
-            self._stdout.close()
-            self._stderr.close()
-            self._reports.close()
+            for file in (self._stdout.file, self._stderr.file, self._reports):
+                file.close()

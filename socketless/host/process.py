@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,8 +12,10 @@ from socketless.host import apps
 from socketless.host.arguments import (
     AppKind,
     Backend,
+    Env,
     LifespanMode,
     StartMethod,
+    argv_of_host,
     check_choice,
     check_common,
     check_env,
@@ -52,7 +53,7 @@ class IpcProcess(Worker):
             which starts faster and takes any app object, but copies the state of this process with it.
         max_connections: how many exchanges there can be at the same time.
         max_restarts: how often a worker that died is replaced, over the life of this object.
-        env: environment variables for the worker, added to those of this process.
+        env: environment variables for the worker, added to those of this process; `None` for one takes it away.
         shutdown_timeout: seconds that the worker may take to shut its lifespan down before it is killed; `None`: for
             ever.
         max_body_bytes: how large the body of a request or of a response may be; `None`: any size. More is an error,
@@ -81,7 +82,7 @@ class IpcProcess(Worker):
         start_method: StartMethod = "spawn",
         max_connections: int = 32,
         max_restarts: int = 1,
-        env: Mapping[str, str] | None = None,
+        env: Env | None = None,
         shutdown_timeout: float | None = 5.0,
         max_body_bytes: int | None = None,
         lifespan: bool | LifespanMode = True,
@@ -116,7 +117,7 @@ class IpcProcess(Worker):
             apps.source_of(app, what="app", forked=forked),
             app_kind,
             None if reset_hook is None else apps.source_of(reset_hook, what="reset hook", forked=forked),
-            list(sys.argv),
+            argv_of_host(),
             max_body_bytes,
             lifespan=lifespan_mode(lifespan),
             backend=backend,
@@ -163,7 +164,12 @@ class IpcProcess(Worker):
             raise WorkerStartError(f"the worker's process could not be started: {error}{hint}") from error
         with self._lock:
             self._run = run
-        run.watch(_weak_callback(self, run))
+        try:
+            run.watch(_weak_callback(self, run))
+        except RuntimeError as error:  # no thread is to be had
+            raise WorkerStartError(
+                f"nobody can watch over the worker's process, which has been ended: {error}"
+            ) from error
         return run
 
     def _describe(self, run: Run | None) -> str:

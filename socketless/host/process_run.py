@@ -17,14 +17,16 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from socketless.errors import ExchangeTimeout, WorkerDied, WorkerStartError, describe_exit
 from socketless.genuine import is_green, os
+from socketless.host.arguments import Env
 from socketless.host.exchange import Exchange
 from socketless.host.failures import error_of_app, exception_of, start_error
 from socketless.host.fork import Forked
+from socketless.host.guard import Guard
 from socketless.host.levels import Levels
 from socketless.host.limits import Timeouts
 from socketless.host.output import WorkerOutput
@@ -55,26 +57,34 @@ class ProcessRun:
     open_channel = None  # later, that would need a socket
 
     def __init__(self, max_connections: int) -> None:
-        ends = [make_channel(number) for number in range(max_connections + 1)]
+        with ExitStack() as undo:  # or the error would hold what has been opened
+            ends = []
+            for number in range(max_connections + 1):
+                ends.append(make_channel(number))
+                undo.callback(ends[-1].host.close)
+                undo.callback(ends[-1].worker.close)
+            self._sentinel = Sentinel()
+            undo.callback(self._sentinel.close)
+            self.output = WorkerOutput()
+            undo.pop_all()
         self._worker_ends = [end.worker for end in ends]
         self._control, *self.channels = [end.host for end in ends]
         # Once the worker is ready, the control channel is its pool's: closed by drain(), or by who has checked it out.
         self.control: ChannelPool[Run] = ChannelPool()
         self._is_ready = False
-        self._sentinel = Sentinel()
         self._ended = threading.Event()
-        self.output = WorkerOutput()
         self.levels = Levels()
         self.exitcode: int | None = None  # set before _ended
         self.error: BaseException | None = None  # what the app has raised when it was shut down
         self._stopping = threading.Lock()  # held while stop() runs: a second caller waits for the first
         self._stopped = False  # guarded by _stopping
         self._child: Spawned | Forked | None = None
+        self._guard: Guard | None = None
         self._watcher: threading.Thread | None = None
         self._is_abandoned = False  # in a forked child of the host
 
     @classmethod
-    def launch(cls, start_method: str, start: Start, max_connections: int, env: Mapping[str, str] | None) -> ProcessRun:
+    def launch(cls, start_method: str, start: Start, max_connections: int, env: Env | None) -> ProcessRun:
         """Start a process. `watch()` and `handshake()` come next.
 
         Raises:
@@ -86,8 +96,11 @@ class ProcessRun:
             try:
                 start = run._with_logging(start)
                 run._child = LAUNCHERS[start_method](run._worker_ends, start, run.output, env)
+                run._guard = Guard(run._child.pid)
             except BaseException:
                 run._release()
+                for channel in run.channels:
+                    channel.close()
                 raise
             finally:
                 for end in run._worker_ends:
@@ -131,20 +144,27 @@ class ProcessRun:
     def _wait_for_end(self, on_end: Callable[[], None]) -> None:
         # Runs in the thread socketless-watch-PID, until the process has ended.
         assert self._child is not None
-        if hasattr(os, "waitid"):  # not on macOS before Python 3.13
-            # Without reaping it yet: as long as it is a zombie, nobody else can have its number.
-            with suppress(ChildProcessError):
-                while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | _options()) is None:
-                    self._let_others_run()
-            self._kill_children()
+        if self._can_wait_without_reaping():
+            self._let_go()
             self.exitcode = self._reap()
         else:
             self.exitcode = self._reap()
-            self._kill_children()
+            self._let_go()
         self._child.forget()
         self._ended.set()
         self._sentinel.writer.close()
         on_end()
+
+    def _can_wait_without_reaping(self) -> bool:
+        # Waits, if it can. As long as the process is a zombie, nobody else can have its number.
+        if not hasattr(os, "waitid"):  # on macOS before Python 3.13
+            return False
+        try:
+            while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | _options()) is None:
+                self._let_others_run()
+        except OSError:  # it is refused, or somebody else has reaped the process
+            return False
+        return True
 
     def _reap(self) -> int | None:
         # The exit code, minus the signal if one killed it; None if somebody else has reaped it.
@@ -160,7 +180,9 @@ class ProcessRun:
         if self._is_abandoned:  # a forked child has its parent's greenlets, as it does not have its threads
             threading.Event().wait()
 
-    def _kill_children(self) -> None:
+    def _let_go(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
         with suppress(OSError):  # there are none
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -357,6 +379,8 @@ class ProcessRun:
         self._sentinel.close()
         if self._child is not None:
             self._child.forget()
+        if self._guard is not None:
+            self._guard.forget()
 
     def _keeps(self, channel: Channel) -> bool:
         # The forked worker itself needs its own ends; it is the one whose launch is not over.

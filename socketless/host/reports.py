@@ -15,8 +15,8 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
-from socketless.genuine import os
 from socketless.host.failures import exception_of
+from socketless.host.files import NamelessFile
 from socketless.wire.exceptions import traceback_at
 from socketless.wire.messages import Failed
 from socketless.wire.pickling import loads_known
@@ -30,9 +30,8 @@ _PIECE_SIZE = 64 * 1024
 class ReportReader:
     """Reads the frames of a file. One thread at a time may use it."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._position = 0  # in the file, of what has yet to be read
+    def __init__(self, file: NamelessFile) -> None:
+        self._file = file
         self._read = b""  # what was read; the frames before `_start` have been returned
         self._start = 0
 
@@ -47,10 +46,9 @@ class ReportReader:
                     payload = self._read[self._start + HEAD.size : self._start + size]
                     self._start += size
                     return Frame(decode(payload), stdout_size, stderr_size)
-            data = os.pread(self._fd, max(_PIECE_SIZE, size - rest), self._position)
+            data = self._file.read(max(_PIECE_SIZE, size - rest))
             if not data:
                 return None
-            self._position += len(data)
             self._read, self._start = self._read[self._start :] + data, 0
 
 

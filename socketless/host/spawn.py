@@ -7,41 +7,51 @@ starts in half the time.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 
-from socketless.genuine import copy_of, os
+from socketless.errors import WorkerStartError
+from socketless.genuine import copy_of
+from socketless.host.arguments import Env, changed_environ
 from socketless.host.output import WorkerOutput
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
 
-_subprocess = copy_of("subprocess")  # tests replace Popen, too
+subprocess = copy_of("subprocess")  # tests replace Popen, too
 
 # sys.path first: the worker imports socketless, and the app, from where the host does.
 _PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from socketless.worker.main import spawned; spawned(*sys.argv[1:3])"
 
 
 class Spawned:
-    """A worker process that was spawned."""
+    """A worker process that was spawned.
+
+    Raises:
+        WorkerStartError: nobody knows which Python to run.
+    """
 
     needs_start_message = True
 
-    def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Mapping[str, str] | None) -> None:
+    def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Env | None) -> None:
+        if not sys.executable:
+            raise WorkerStartError(
+                f"the worker cannot be spawned: sys.executable is {sys.executable!r}, so nobody knows which Python to "
+                'run. Set it to the path of one, or let the worker be forked, start_method="fork"'
+            )
         pairs = [channel.fileno() for channel in ends]
         stdout, stderr, reports = output.fileno()
-        self._process = _subprocess.Popen(
+        self._process = subprocess.Popen(
             [
                 sys.executable,
-                *_subprocess._args_from_interpreter_flags(),  # as multiprocessing does
+                *subprocess._args_from_interpreter_flags(),  # as multiprocessing does
                 "-c",
                 _PROGRAM,
                 ":".join(f"{read_fd},{write_fd}" for read_fd, write_fd in pairs),
                 str(reports),
                 *(entry for entry in sys.path if isinstance(entry, str)),
             ],
-            stdin=_subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            env={**os.environ, **env} if env is not None else None,
+            env=changed_environ(env) if env is not None else None,
             pass_fds=[fd for pair in [*pairs, (reports,)] for fd in pair],
             start_new_session=True,
         )

@@ -12,9 +12,17 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from socketless.errors import StateError
+from socketless.errors import StateError, WorkerStartError
 from socketless.host.apps import local_source_of
-from socketless.host.arguments import AppKind, Backend, LifespanMode, check_common, lifespan_mode, newer_name
+from socketless.host.arguments import (
+    AppKind,
+    Backend,
+    LifespanMode,
+    argv_of_host,
+    check_common,
+    lifespan_mode,
+    newer_name,
+)
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.runs import Run
@@ -89,7 +97,7 @@ class IpcThread(Worker):
             local_source_of(app, what="app"),
             app_kind,
             None if reset_hook is None else local_source_of(reset_hook, what="reset hook"),
-            list(sys.argv),
+            argv_of_host(),
             max_body_bytes,
             lifespan=lifespan_mode(lifespan),
             state=state,
@@ -121,7 +129,10 @@ class IpcThread(Worker):
         return run.app
 
     def _launch(self) -> Run:
-        return ThreadRun(self._start_message)
+        try:
+            return ThreadRun(self._start_message)
+        except (OSError, RuntimeError) as error:  # no descriptor, or no thread, is to be had
+            raise WorkerStartError(f"the worker's thread could not be started: {error}") from error
 
     def _describe(self, run: Run | None) -> str:
         return "threads"

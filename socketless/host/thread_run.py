@@ -45,16 +45,23 @@ class ThreadRun:
     def __init__(self, start: Start) -> None:
         self._owner_pid = os.getpid()
         self.channels: list[Channel] = []  # they are made as needed
-        ends = make_local_channel(0)
-        self._control = ends.host
         self._sentinel = Sentinel()
+        try:
+            ends = make_local_channel(0)
+        except OSError:
+            self._sentinel.close()
+            raise
+        self._control = ends.host
         close_in_forks(self._sentinel.writer)
         self._thread = WorkerThread(ends.worker, start, self._sentinel.writer.close)
         self.output = ThreadOutput(self._thread)
         try:
             self._thread.start()
-        except BaseException:  # no thread is to be had; or Ctrl-C, and then it may have started
+        except BaseException as error:
             self._thread.stop()
+            if isinstance(error, RuntimeError):  # no thread is to be had; else Ctrl-C, and then it may have started
+                for each in (ends.worker, ends.host, self._sentinel):
+                    each.close()
             raise
 
     @property
@@ -84,6 +91,7 @@ class ThreadRun:
         except RuntimeError:
             ends.worker.close()
             if not self._thread.is_ending:  # or who sends something will see that
+                ends.host.close()
                 raise  # no thread is to be had
         return ends.host
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from socketless.errors import ExchangeTimeout, StateError, WorkerDied, WorkerStartError, describe_exit
+from socketless.genuine import monotonic
 from socketless.host.arguments import check_seconds, no_attribute
 from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
@@ -25,7 +25,8 @@ from socketless.host.trace import Trace, logger
 from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire.channel import Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
-from socketless.wire.messages import Call, Failed, Message, Reset, Result, Start
+from socketless.wire.heads import check_request
+from socketless.wire.messages import Call, Failed, Message, Request, Reset, Result, Start
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -128,6 +129,11 @@ class Worker:
     def max_connections(self) -> int | None:
         """How many exchanges there can be at the same time; `None`: any number."""
         return self._max_connections
+
+    @property
+    def max_body_bytes(self) -> int | None:
+        """How large the body of a request or of a response may be; `None`: any size."""
+        return self._max_body_bytes
 
     def start(self) -> None:
         """Start the worker again if it has died, whatever `max_restarts` says. Does nothing while it runs or starts.
@@ -257,11 +263,13 @@ class Worker:
             WorkerStartError: it could not be started again.
             TransferError: the message cannot be pickled; nothing was sent.
             BodyTooLarge: the body is larger than `max_body_bytes`.
+            InvalidRequest: the request is none that HTTP can carry.
             StateError: the worker is closed, or belongs to another process.
         """
         label = getattr(message, "label", type(message).__name__)
+        length = check_request(message) if isinstance(message, Request) else None
         check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
-        upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes)
+        upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes, length)
         deadline = deadline_after(timeouts.pool)
         self._trace.sent(message)
         message = self._prepare(message)
@@ -326,7 +334,7 @@ class Worker:
 
     def _start(self, *, is_restart: bool) -> Steps[None]:
         # Must be called after _claim_start().
-        began = time.monotonic()
+        began = monotonic()
         old, run = self._run, None
         try:
             if old is not None:
@@ -340,7 +348,7 @@ class Worker:
                 self._run = run
             self._trace(f"started {self.description}: {self._describe(run)}")
             self._app_kind = yield from run.handshake(self._start_message, self._startup_timeout)
-            self._trace(f"ready: {self._app_kind} app, after {time.monotonic() - began:.3f} s")
+            self._trace(f"ready: {self._app_kind} app, after {monotonic() - began:.3f} s")
             with self._lock:
                 if self._closed:
                     raise StateError("the worker has been closed while it was starting")

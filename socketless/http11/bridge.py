@@ -28,12 +28,13 @@ from socketless.wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Event, Fa
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-__all__ = ["Bridge"]
+__all__ = ["Bridge", "Refused"]
 
 _MAX_HEAD = 64 * 1024  # bytes that the head of a request may have
 _READ_SIZE = 64 * 1024
 _URL = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[-A-Za-z0-9._~!$&'()*+,;=%]*)(?::([0-9]{0,5}))?")  # RFC 3986, section 3.2
+_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TEXT = [("content-type", "text/plain; charset=utf-8")]
 
 
@@ -50,6 +51,7 @@ class Bridge:
         as_theirs: makes of our errors those of a client library.
         on_failure: gets the traceback of what the app has raised, where that is not raised here.
         waits_for_app: end a response when the app has returned, as tests have it; else when it is complete.
+        is_strict: refuse what most servers do, and client libraries write all the same: control characters in headers.
     """
 
     timeouts: Timeouts = NO_LIMITS  # of the next exchange
@@ -68,6 +70,7 @@ class Bridge:
         as_theirs: AsTheirs = lambda error: error,
         on_failure: Callable[[str], object] = lambda traceback: None,
         waits_for_app: bool = True,
+        is_strict: bool = False,
     ) -> None:
         self._worker = worker
         self._pull = Pull(received)
@@ -77,6 +80,7 @@ class Bridge:
         self._as_theirs = as_theirs
         self._on_failure = on_failure
         self._waits_for_app = waits_for_app
+        self._is_strict = is_strict
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         self._method = ""  # of the request that is being answered
         self._exchange: Exchanging | None = None  # the last one
@@ -96,6 +100,11 @@ class Bridge:
             return False
         done = {self._connection.our_state, self._connection.their_state} <= {h11.IDLE, h11.DONE}
         return done and not self._connection.trailing_data[0]
+
+    @property
+    def is_in_head(self) -> bool:
+        """Whether the head of a request has begun to come, and its end is not here."""
+        return self._connection.their_state is h11.IDLE and bool(self._connection.trailing_data[0])
 
     @property
     def is_sent(self) -> bool:
@@ -121,7 +130,7 @@ class Bridge:
                 if output:
                     return output
             return None
-        except _Refused as refused:
+        except Refused as refused:
             return self.refuse(refused.status, refused.reason, refused.headers)
         except GeneratorExit:  # dropped
             self.abandon()
@@ -168,7 +177,7 @@ class Bridge:
         try:
             return self._connection.next_event()
         except h11.RemoteProtocolError as error:
-            raise _Refused(str(error), error.error_status_hint) from None
+            raise Refused(str(error), error.error_status_hint) from None
 
     # The request
 
@@ -215,10 +224,14 @@ class Bridge:
         headers = list(event.headers.raw_items())
         scheme = self._scheme
         texts = _text_of(event.headers)
+        if not event.http_version.startswith(b"1."):
+            raise Refused(f"HTTP/{event.http_version.decode()} is not spoken here, but HTTP/1.1", 505)
+        if self._is_strict and any(_CONTROLS.search(value) for _, value in headers):
+            raise Refused("control characters in a header", 400)  # RFC 9110, section 5.5
         if "content-length" in texts and "transfer-encoding" in texts:
-            raise _Refused("Content-Length and Transfer-Encoding in one request", 400)  # RFC 9112, section 6.1
+            raise Refused("Content-Length and Transfer-Encoding in one request", 400)  # RFC 9112, section 6.1
         if event.method == b"CONNECT":
-            raise _Refused("this is no proxy: there is no CONNECT", 501)  # RFC 9110, section 9.3.6
+            raise Refused("this is no proxy: there is no CONNECT", 501)  # RFC 9110, section 9.3.6
         if self._worker.app_kind == "asgi" and _opens_websocket(event, texts):
             upgrade.require_wsproto()
             scheme = WEBSOCKET_SCHEMES[scheme]
@@ -385,23 +398,23 @@ def _opens_websocket(request: h11.Request, headers: Mapping[str, str]) -> bool:
     """Return whether a request is the opening handshake of a WebSocket (RFC 6455, section 4.2.1).
 
     Raises:
-        _Refused: it is one that cannot be answered.
+        Refused: it is one that cannot be answered.
     """
     may_upgrade = request.method == b"GET" and request.http_version != b"1.0"  # RFC 9110, section 7.8
     if not (may_upgrade and b"upgrade" in _connection_options(request) and upgrade.is_asked_for(headers)):
         return False
     if headers.get("sec-websocket-version") != "13":
-        raise _Refused("there is version 13 of WebSockets", 426, [("sec-websocket-version", "13")])
+        raise Refused("there is version 13 of WebSockets", 426, [("sec-websocket-version", "13")])
     try:
         key = base64.b64decode(headers["sec-websocket-key"], validate=True)
     except ValueError:
         key = b""
     if len(key) != 16:
-        raise _Refused("Sec-WebSocket-Key is no 16 bytes in base64", 400)
+        raise Refused("Sec-WebSocket-Key is no 16 bytes in base64", 400)
     return True
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """What the client has written is no HTTP. An app may raise h11's own error, which is none of this connection."""
 
     def __init__(self, reason: str, status: int, headers: Iterable[tuple[str, str]] = ()) -> None:
@@ -440,7 +453,7 @@ def _server_of(host: str, scheme: str, default: tuple[str, int]) -> tuple[str, i
     match = _HOST.fullmatch(host)
     port = match and (match[2] or DEFAULT_PORTS[scheme])
     if match is None or int(port or 0) > 65535:
-        raise _Refused(f"no host and port: {host[:100]}", 400)
+        raise Refused(f"no host and port: {host[:100]}", 400)
     return match[1].strip("[]") or default[0], int(port or 0)
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from socketless.errors import BodyTooLarge, ClientDisconnected, SocketlessError
 from socketless.genuine import os
 from socketless.host.worker import Worker
-from socketless.http11.bridge import Bridge
+from socketless.http11.bridge import Bridge, Refused
 from socketless.wire.channel import make_pipe
-from socketless.wire.drivers import run_blocking
+from socketless.wire.drivers import deadline_after, milliseconds_until, remaining, run_blocking
 from socketless.wire.local import close_in_forks
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
+HEAD_TIMEOUT = 10.0  # seconds
 _READ_SIZE = 64 * 1024
 
 
@@ -27,13 +28,17 @@ class Service:
     Args:
         worker: what answers.
         read_fd, write_fd: where the client's bytes come from, and where it reads. They are left open.
+        head_timeout: seconds from the first byte of a request's head to its last; more is a 408. `None`: for ever.
         options: of `Bridge`.
     """
 
-    def __init__(self, worker: Worker, read_fd: int, write_fd: int, **options: Any) -> None:
+    def __init__(
+        self, worker: Worker, read_fd: int, write_fd: int, *, head_timeout: float | None = HEAD_TIMEOUT, **options: Any
+    ) -> None:
         self._read_fd = read_fd
         self._write_fd = write_fd
-        self._bridge = Bridge(worker, self._pieces(), self._write, **options)
+        self._head_timeout = head_timeout
+        self._bridge = Bridge(worker, self._pieces(), self._write, is_strict=True, **options)
         self._is_leaving = False
         self._end_fd = -1  # of a pipe whose other end is closed once run() is to return
 
@@ -95,10 +100,20 @@ class Service:
         poller = select.poll()
         poller.register(self._read_fd, select.POLLIN)
         poller.register(self._end_fd, 0)
+        deadline: float | None = None
         with suppress(ConnectionResetError):
             while not (self._is_leaving and self._bridge.is_idle):
-                if any(fd == self._end_fd for fd, _ in poller.poll()):
+                if not self._bridge.is_in_head:
+                    deadline = None
+                elif deadline is None:
+                    deadline = deadline_after(self._head_timeout)
+                ready = poller.poll(milliseconds_until(deadline))
+                if remaining(deadline) == 0.0 and not ready:
+                    raise Refused("the head of the request did not come in time", 408)
+                if any(fd == self._end_fd for fd, _ in ready):
                     break
+                if not ready:
+                    continue
                 try:
                     piece = os.read(self._read_fd, _READ_SIZE)
                 except BlockingIOError:  # another process has it, too

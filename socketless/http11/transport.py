@@ -133,8 +133,7 @@ class BridgeTransport(asyncio.Transport):
                 await self._may_read.wait()
                 if output is None:
                     self._has_ended = True
-                    # The client of a WebSocket has been told, and may have yet to answer (RFC 6455, section 7.1.1).
-                    if self._pump is None or self._pump.done():
+                    if upgraded is None or not upgraded.awaits_goodbye or self._pump is None or self._pump.done():
                         self._is_closing = True
                         self._lose()
                     return

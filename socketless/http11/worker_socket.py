@@ -23,8 +23,8 @@ from socketless.genuine import os
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.http11.bridge import Bridge
-from socketless.wire.channel import Pull, PullingSteps, Wait, Woken, make_pipe
-from socketless.wire.drivers import deadline_after, poll
+from socketless.wire.channel import Pull, PullingSteps, Steps, Wait, Woken, make_pipe
+from socketless.wire.drivers import deadline_after, poll, run_blocking
 from socketless.wire.local import close_in_forks
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class WorkerSocket:
             Exception: what the app has raised.
         """
         self._check_open()
+        run_blocking(self.sending(data), self._alarm.fd)
+
+    def sending(self, data: Any) -> Steps[None]:
+        """Return the steps of `sendall()`."""
+        self._check_open()
         piece = bytes(data)
         if not piece:
             return  # it would be the end
@@ -115,7 +120,7 @@ class WorkerSocket:
         # A client that writes first and then reads gets there, however much the app sends before that.
         while len(self._to_read) < _BUFFER_SIZE:
             patiently = self._is_full and self._timeout != 0
-            if not self._go_on(patiently=patiently):
+            if not (yield from self._go_on(patiently=patiently)):
                 break
         if isinstance(self._error, ExchangeTimeout):
             self._raise_error()
@@ -140,12 +145,17 @@ class WorkerSocket:
             Exception: what the app has raised.
         """
         self._check_open()
+        return run_blocking(self.receiving(size), self._alarm.fd)
+
+    def receiving(self, size: int) -> Steps[bytes]:
+        """Return the steps of `recv()`."""
+        self._check_open()
         while not self._to_read and not self._has_ended:
-            if not self._go_on(patiently=self._timeout != 0) and not self._has_ended:
+            if not (yield from self._go_on(patiently=self._timeout != 0)) and not self._has_ended:
                 if self._timeout == 0:
                     raise BlockingIOError(errno.EAGAIN, "nothing is there to be read yet")
                 raise TimeoutError("nothing is to be read before more is written")
-        self._settle()
+        yield from self._settle()
         if not self._to_read or self._bridge.is_sent:
             self._raise_error()
         data = bytes(self._to_read[:size])
@@ -158,7 +168,7 @@ class WorkerSocket:
         buffer[: len(data)] = data
         return len(data)
 
-    def _settle(self) -> None:
+    def _settle(self) -> Steps[None]:
         # A client that has a whole response may not come again, and the app has yet to return, or to raise. If it takes
         # too long for that, the connection goes on without it.
         patience = _PATIENCE if self._timeout is None else min(_PATIENCE, self._timeout)
@@ -166,11 +176,11 @@ class WorkerSocket:
         while self._bridge.is_sent and not self._has_ended:
             wait = self._answering.waits_for if self._answering.is_under_way else None
             with suppress(ClientDisconnected):
-                if isinstance(wait, Wait) and poll(wait._replace(deadline=deadline), self._alarm.fd) is Woken.LATE:
+                if isinstance(wait, Wait) and (yield wait._replace(deadline=deadline)) is Woken.LATE:
                     self._answering.close()
                     self._to_read += self._bridge.let_go()
                     break
-            if not self._go_on(patiently=False):
+            if not (yield from self._go_on(patiently=False)):
                 break
 
     def _raise_error(self) -> None:
@@ -180,15 +190,15 @@ class WorkerSocket:
 
     # Both
 
-    def _go_on(self, *, patiently: bool) -> bool:
-        """Let the bridge go on by a step; return whether it could."""
+    def _go_on(self, *, patiently: bool) -> Steps[bool]:
+        """Let the bridge go on by a step; return whether it could. It yields nothing, if it is to be impatient."""
         if self._bridge.upgraded is not None:
-            self._pump()
+            yield from self._pump()
         if not self._answering.is_under_way:
             if self._has_ended or (self._bridge.is_idle and not self._written.size and not self._writes_no_more):
                 return False
             self._answering.begin(self._bridge.next_output())
-        got = self._what_came(self._answering.waits_for, patiently=patiently)
+        got = yield from self._what_came(self._answering.waits_for, patiently=patiently)
         if got is _NOTHING_YET:
             return False
         try:
@@ -204,18 +214,18 @@ class WorkerSocket:
                 self._to_read += output
         return True
 
-    def _pump(self) -> None:
+    def _pump(self) -> Steps[None]:
         """Give a WebSocket what has been written."""
         if self._pumping.is_new:
             self._pumping.begin(self._bridge.pump())
         with suppress(Exception):  # the WebSocket is closed, which recv() tells
             while self._pumping.is_under_way:
-                got = self._what_came(self._pumping.waits_for, patiently=True)
+                got = yield from self._what_came(self._pumping.waits_for, patiently=True)
                 if got is _NOTHING_YET:
                     break
                 self._pumping.resume(got)
 
-    def _what_came(self, wait: Wait | Pull | None, *, patiently: bool) -> Any:
+    def _what_came(self, wait: Wait | Pull | None, *, patiently: bool) -> Steps[Any]:
         if wait is None:
             return None  # nothing is to be waited for
         if isinstance(wait, Pull):
@@ -225,10 +235,10 @@ class WorkerSocket:
             return _NOTHING_YET if woken is Woken.LATE else woken
         try:
             if wait.deadline is not None:
-                return poll(wait, self._alarm.fd)
+                return (yield wait)
             # The time that the client waits counts, not what it does meanwhile, nor what the app does after its answer.
             timeout = None if self._bridge.is_whole else self._timeout
-            woken = poll(wait._replace(deadline=deadline_after(timeout)), self._alarm.fd)
+            woken = yield wait._replace(deadline=deadline_after(timeout))
         except ClientDisconnected:
             self._give_up()
             return _NOTHING_YET
@@ -288,7 +298,7 @@ class WorkerSocket:
         """
         if self._is_gone:
             return -1
-        while len(self._to_read) < _BUFFER_SIZE and self._go_on(patiently=False):
+        while len(self._to_read) < _BUFFER_SIZE and run_blocking(self._go_on(patiently=False)):
             pass
         is_ready = bool(self._to_read) or self._has_ended or self._writes_no_more
         waits_for = self._answering.waits_for if self._answering.is_under_way and not is_ready else None
@@ -324,7 +334,7 @@ class WorkerSocket:
             return
         self.end()
         if self._bridge.upgraded is not None:
-            self._pump()  # says goodbye
+            run_blocking(self._pump(), self._alarm.fd)  # says goodbye
         self._give_up()
         self._is_gone = True
         self._alarm.close()

@@ -41,7 +41,7 @@ _late: Any = None  # guarded by _lock; what is changed when it is imported
 _is_installed = False  # guarded by _lock; the patches outlast it while a virtual socket is open
 
 
-def install(families: Collection[str] | None = None) -> None:
+def install(families: Collection[str] | None = None, *, alone: bool = False) -> None:
     """Make sockets virtual where both sides are on loopback, in this process and in the Python processes it starts.
 
     Those that exist already stay as they are. Calling it again does nothing.
@@ -49,6 +49,8 @@ def install(families: Collection[str] | None = None) -> None:
     Args:
         families: which sockets: ``"inet"`` (TCP and UDP over IPv4 and IPv6), ``"unix"``. `None` is all, or in a process
             that has this from the one that has started it, the same as there.
+        alone: nobody even tries a real socket, as a sandbox would kill who does. What is asked for elsewhere is then
+            refused here, with EPERM.
 
     Raises:
         OSError: the folder in which processes meet cannot be made; or this is not Linux; or somebody (gevent,
@@ -64,7 +66,7 @@ def install(families: Collection[str] | None = None) -> None:
         try:
             from socketless.loopback import installing
 
-            installing.switch_on(families)
+            installing.switch_on(families, alone=alone)
             _late = _late if _patches else installing.patch(_patches)
             _is_installed = True
         finally:
@@ -76,12 +78,18 @@ def _check_platform() -> None:
         raise OSError(errno.ENOTSUP, "servers on loopback without a socket need Linux")
 
 
-def prepare_children() -> None:
-    """Make the sockets of the Python processes that this one starts from now on virtual, and not those of this one."""
-    from socketless.loopback import children, folder
+def prepare_children(*, alone: bool = False) -> None:
+    """Make the sockets of the Python processes that this one starts from now on virtual, and not those of this one.
+
+    Args:
+        alone: as of `install()`.
+    """
+    from socketless.loopback import children, families, folder
 
     _check_platform()
     folder.name_folder()
+    if alone:
+        families.forbid_real()
     children.add_to_environment()
 
 

@@ -23,6 +23,8 @@ from socketless.loopback import names
 from socketless.loopback.pipes import failure
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 ANY4, ANY6 = "0.0.0.0", "::"
 _LOOPBACK = {AF_INET: "127.0.0.1", AF_INET6: "::1"}
 _ANY = {AF_INET: ANY4, AF_INET6: ANY6}
@@ -104,13 +106,21 @@ def resolve(call: str, family: int, kind: int, address: Any) -> Place | None:
     """
     transport = _TRANSPORTS[family, kind]
     if family == AF_UNIX:
-        return _resolve_path(transport, address)
+        return _resolve_path(call, transport, address)
     host, port = _host_and_port(call, family, address)
     number = numeric(family, host)
     if number is None or not is_loopback(number):
         return None
     # An IPv4 host in IPv6's dress is that host: the two families share the ports of a dual-stack socket.
     return Place(transport, str(port), number, AF_INET6 if ":" in number else AF_INET)
+
+
+def check_shape(call: str, family: int, address: Any) -> None:
+    """Raise what is wrong with an address that nothing will be sent to."""
+    if family != AF_UNIX:
+        _host_and_port(call, family, address)
+    elif not isinstance(address, str):
+        _path_like(address)
 
 
 def _host_and_port(call: str, family: int, address: Any) -> tuple[str, int]:
@@ -155,8 +165,10 @@ def _literal(family: int, host: str) -> str | None:
         return None
 
 
-def _resolve_path(transport: str, address: Any) -> Place:
-    if not address:
+def _resolve_path(call: str, transport: str, address: Any) -> Place:
+    if isinstance(address, (str, bytes, bytearray)) and not address:
+        if call != "bind":
+            raise failure(errno.EINVAL)
         address = b"\0" + os.urandom(3).hex()[:5].encode()  # unix(7): autobind
     path = address if isinstance(address, str) else bytes(memoryview(_path_like(address)))
     raw = os.fsencode(path) if isinstance(path, str) else path

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from _socket import MSG_TRUNC
 from collections.abc import Iterable
 from operator import index
 from typing import Any
 
 from socketless.loopback.state import Message
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 
 def seconds(timeout: Any) -> float | None:
@@ -21,6 +24,14 @@ def seconds(timeout: Any) -> float | None:
     if seconds < 0:
         raise ValueError("Timeout value out of range")
     return seconds
+
+
+def number(value: Any) -> int:
+    """Return a number that C has room for in an `int`."""
+    converted = index(value)
+    if not -0x80000000 <= converted <= 0x7FFFFFFF:
+        raise OverflowError("Python int too large to convert to C int")
+    return converted
 
 
 def readable(data: Any) -> memoryview:
@@ -57,7 +68,7 @@ def check_room(size: Any) -> None:
         raise ValueError("invalid ancillary data buffer length")
 
 
-def writable(buffer: Any, size: int, call: str) -> memoryview:
+def writable(buffer: Any, size: int, call: str, too_large: str = "buffer too small for requested bytes") -> memoryview:
     """Return the room that there is in a buffer."""
     view = memoryview(buffer).cast("B")
     if view.readonly:
@@ -65,11 +76,16 @@ def writable(buffer: Any, size: int, call: str) -> memoryview:
     if size < 0:
         raise ValueError(f"negative buffersize in {call}")
     if size > view.nbytes:
-        raise ValueError("buffer too small for requested bytes")
+        raise ValueError(too_large)
     return view[:size] if size else view
 
 
-def fill(view: memoryview, message: Message) -> int:
+def fill(view: memoryview, message: Message, flags: int) -> int:
     """Put what has been received into a buffer, and return how much it is."""
     view[: len(message.data)] = message.data
-    return len(message.data)
+    return count(message, flags)
+
+
+def count(message: Message, flags: int) -> int:
+    """Return how much has been received; with MSG_TRUNC, how much it was before it was cut."""
+    return max(message.length, len(message.data)) if flags & MSG_TRUNC else len(message.data)

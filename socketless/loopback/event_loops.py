@@ -8,6 +8,8 @@ from typing import Any
 
 from socketless.loopback.patches import Patches
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     # Replaces uvloop.new_event_loop.

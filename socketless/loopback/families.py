@@ -1,4 +1,4 @@
-"""Which address families are virtual: those that a sandbox refuses, and the others stay real."""
+"""Which address families are virtual: those that a sandbox refuses; and whether the others may be tried."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import os
 from _socket import AF_INET, AF_INET6, AF_UNIX
 from collections.abc import Collection
 
-VARIABLE = "SOCKETLESS_LOOPBACK_FAMILIES"  # of the environment, for the processes that are started
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+# Of the environment, for the processes that are started.
+VARIABLE = "SOCKETLESS_LOOPBACK_FAMILIES"
+ALONE = "SOCKETLESS_LOOPBACK_ONLY"
 
 _NAMES = {"inet": {AF_INET, AF_INET6}, "unix": {AF_UNIX}}
 
@@ -33,3 +37,13 @@ def choose_none() -> None:
     """Let no new socket of this process be virtual."""
     global chosen
     chosen = frozenset()
+
+
+def forbid_real() -> None:
+    """Let nobody of this process, or of those that it starts, even try a real socket: it might be killed for that."""
+    os.environ[ALONE] = "1"
+
+
+def are_real_forbidden() -> bool:
+    """Whether nobody may."""
+    return bool(os.environ.get(ALONE))

@@ -18,6 +18,8 @@ from itertools import count
 
 from socketless.loopback.system import fcntl, os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 VARIABLE = "SOCKETLESS_LOOPBACK"  # of the environment
 
 _path: str | None = None

@@ -25,6 +25,8 @@ from socketless.loopback import folder, pipes, records
 from socketless.loopback.pipes import close_all, make_pipe
 from socketless.loopback.system import exists, os, read_file, write_file
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -73,7 +75,7 @@ class Unaccepted:
         """Whether it has been accepted, or never will be; what was held for that time is given back then."""
         if self._holder >= 0:
             if exists(self._path + ".up"):
-                if pipes.has_reader(self._listener):
+                if pipes.has_other_end(self._listener):
                     return False
                 self.was_hopeless = _remove(self._path + ".up")
                 _remove(self._path + ".down")

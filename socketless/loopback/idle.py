@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 from _socket import AF_INET6, AF_UNIX, IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOCK_SEQPACKET
+from collections.abc import Sequence
 from contextlib import suppress
+from select import POLLERR, POLLHUP, POLLIN, POLLRDHUP
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -15,10 +17,11 @@ from socketless.loopback.options import Options
 from socketless.loopback.packets import PacketStream
 from socketless.loopback.pipes import WRITABLE, deadline_after, failure
 from socketless.loopback.places import Bound
-from socketless.loopback.state import State
+from socketless.loopback.state import Buffer, Message, State
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _MOMENT = 0.02  # seconds after which who connects looks whether there is room again: no descriptor tells that
 
@@ -40,15 +43,23 @@ class Idle(State):
     refusals = {
         "recv": errno.ENOTCONN,
         "send": errno.EPIPE,
+        "sendto": errno.EPIPE,
         "shutdown": errno.ENOTCONN,
         "getpeername": errno.ENOTCONN,
     }
-    refusals_of_unix = {"send": errno.ENOTCONN, "shutdown": errno.ENOTCONN, "getpeername": errno.ENOTCONN}
+    refusals_of_unix = {
+        "send": errno.ENOTCONN,
+        "sendto": errno.EOPNOTSUPP,
+        "shutdown": errno.ENOTCONN,
+        "getpeername": errno.ENOTCONN,
+    }
 
     def __init__(self, family: int, kind: int) -> None:
         super().__init__(family)
         self._stream = PacketStream if kind == SOCK_SEQPACKET else Stream
         self.bound: Bound | None = None
+        self._was_refused = False  # a connection that did not wait
+        self._error = 0  # of that, while nobody has been told
 
     def sockname(self) -> Any:
         return nowhere(self.family) if self.bound is None else name_of(self.bound, self.family)
@@ -56,6 +67,45 @@ class Idle(State):
     def shutdown(self, fd: int, how: int) -> None:
         if self.family != AF_UNIX:
             self.refuse("shutdown")
+
+    # After a connection was refused of which nobody has been told yet: whoever calls next is
+
+    def is_refused(self) -> None:
+        """Take notice that a connection is refused, of which the caller has been told that it is under way."""
+        self._was_refused, self._error = True, errno.ECONNREFUSED
+
+    def forget_refusal(self) -> int:
+        """Return the error of it, which who connects once more is told."""
+        number = self.take_error() or errno.ECONNABORTED
+        self._was_refused = False
+        return number
+
+    def take_error(self) -> int:
+        number, self._error = self._error, 0
+        return number
+
+    def _tell_refusal(self) -> bool:
+        number = self.take_error()
+        if number:
+            raise failure(number)
+        return self._was_refused
+
+    def read(self, fd: int, size: int) -> bytes:
+        return b"" if self._tell_refusal() else super().read(fd, size)
+
+    def read_into(self, fd: int, view: memoryview) -> int:
+        return 0 if self._tell_refusal() else super().read_into(fd, view)
+
+    def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
+        return Message(b"") if self._tell_refusal() else super().receive(fd, size, peek=peek)
+
+    def write_all_of(self, buffers: Sequence[Buffer]) -> int:
+        self._tell_refusal()
+        return super().write_all_of(buffers)
+
+    def hung_up(self) -> int:
+        ended = POLLIN | POLLRDHUP if self._was_refused else 0
+        return POLLHUP | ended | (POLLERR if self._error else 0)
 
     def listen(self, backlog: int) -> Became:
         """Let others connect. So many may wait to be accepted, and one more."""
@@ -77,21 +127,21 @@ class Idle(State):
         found = places.find(place)
         if found is None:
             raise NobodyThere
-        fd, bound = found
+        bound = found.bound
         if timeout != 0 or self.family == AF_UNIX:
             self._wait_for_room(bound, timeout, deadline)
-        local, peer = self._names(place)
+        local, peer = self._names(place, found)
         if bound is not None and not bound.is_shared:
             read_fd, write_fd, token = handover.offer_here()
             unaccepted = None
         else:
             read_fd, write_fd, unaccepted = handover.offer_elsewhere(
-                places.open_fifo(bound.path) if bound is not None else fd
+                places.open_fifo(bound.path) if bound is not None else found.fd
             )
             token = unaccepted.token
         record = handover.record(token, local, self._dialled(place), os.getpid())
-        state = self._stream(self.family, write_fd, self._shown(local), self._shown(peer), unaccepted)
-        _write(fd, record, deadline)
+        state = self._stream(self.family, write_fd, self._shown(local), self._shown(peer), unaccepted, found.name.pid)
+        _write(found.fd, record, deadline)
         return Became(read_fd, state)
 
     def _wait_for_room(self, bound: Bound | None, timeout: float | None, deadline: float | None) -> None:
@@ -105,9 +155,9 @@ class Idle(State):
             if deadline is not None and monotonic() > deadline:
                 raise TimeoutError("timed out")
 
-    def _names(self, place: Place) -> tuple[Any, Any]:
+    def _names(self, place: Place, found: places.Found) -> tuple[Any, Any]:
         if self.family == AF_UNIX:
-            return (self.bound.place.path if self.bound is not None else ""), place.path
+            return (self.bound.place.path if self.bound is not None else ""), found.name.path or place.path
         if self.bound is None:
             return (home(place), places.next_port()), (place.host, int(place.port))
         own = self.bound.place

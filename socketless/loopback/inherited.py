@@ -14,6 +14,8 @@ from socketless.loopback.openfile import OpenFile
 from socketless.loopback.places import Bound
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _KINDS = {
     "tcp": SOCK_STREAM,
     "udp": SOCK_DGRAM,
@@ -28,21 +30,18 @@ def restore(number: int, family: int) -> OpenFile | None:
     path = _path_of(number)
     if path is None:
         return None
-    transport, port, name = path.split(os.sep)[-3:]
-    host, options, _ = name.split(",")
+    transport, port, text = path.split(os.sep)[-3:]
+    name = places.Name.parse(transport, text)
     if transport.startswith("unix"):
         family = AF_UNIX
     elif family == -1:
-        family = AF_INET6 if ":" in host else AF_INET
-    place = Place(transport, port, host, family, _name_of(port))
-    bound = Bound(place, places.Options.parse(options), os.dup(number), path)
+        family = AF_INET6 if ":" in name.host else AF_INET
+    # An abstract name is what it is filed under.
+    path_or_name = bytes.fromhex(port[1:]) if port.startswith("@") else name.path
+    place = Place(transport, port, name.host, family, path_or_name)
+    bound = Bound(place, name, os.dup(number), path)
     bound.is_shared = True
     return _file(number, family, _KINDS[transport], bound)
-
-
-def _name_of(port: str) -> bytes | str:
-    """Return the abstract name that a UNIX socket is filed under; of one with a path, nothing says which it was."""
-    return bytes.fromhex(port[1:]) if port.startswith("@") else ""
 
 
 def _path_of(number: int) -> str | None:

@@ -28,12 +28,14 @@ from socketless.loopback.system import os
 _is_watching = False
 
 
-def switch_on(names: Collection[str] | None) -> None:
+def switch_on(names: Collection[str] | None, *, alone: bool) -> None:
     """Make new sockets virtual."""
     if socket.socket.__module__ != "socket":
         who = socket.socket.__module__
         raise OSError(errno.ENOTSUP, f"sockets cannot be virtual: {who} has replaced socket.socket")
     families.choose(names)
+    if alone:
+        families.forbid_real()
     folder.open_folder()
     children.add_to_environment()
     _watch()

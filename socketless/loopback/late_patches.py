@@ -12,9 +12,10 @@ from socketless.loopback.patches import Patches
 
 # The module that is changed, and what of ours does it.
 _MODULES = {
-    "pytest_socket": ("restorers", "patch"),
+    "pytest_socket": ("keepers", "patch_pytest_socket"),
     "ssl": ("tls", "patch"),
     "subprocess": ("programs", "patch"),
+    "trio._socket": ("keepers", "patch_trio"),
     "uvloop": ("event_loops", "patch"),
     "multiprocessing.popen_forkserver": ("processes", "patch_fork_server"),
     "multiprocessing.connection": ("processes", "patch"),

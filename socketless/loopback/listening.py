@@ -15,6 +15,8 @@ from socketless.loopback.state import Accepted, State
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _NOBODY = ""  # the token of a record that only wakes who waits
 
 
@@ -24,11 +26,13 @@ class Listening(State):
     refusals = {
         "recv": errno.ENOTCONN,
         "send": errno.EPIPE,
+        "sendto": errno.EPIPE,
         "connect": errno.EISCONN,
         "getpeername": errno.ENOTCONN,
     }
-    refusals_of_unix = {"send": errno.ENOTCONN, "getpeername": errno.ENOTCONN}
+    refusals_of_unix = {"send": errno.ENOTCONN, "sendto": errno.EOPNOTSUPP, "getpeername": errno.ENOTCONN}
     is_listening = True
+    tcp_state = 10  # TCP_LISTEN
 
     def __init__(self, family: int, kind: type[Stream], bound: Bound) -> None:
         super().__init__(family)
@@ -56,7 +60,10 @@ class Listening(State):
             local, peer = self.sockname(), name
         else:
             local, peer = inet_name(self.family, *dialled), inet_name(self.family, *name)
-        return Accepted(ends[0], self._kind(self.family, ends[1], local, peer, peer_pid=pid), peer)
+        stream = self._kind(self.family, ends[1], local, peer, peer_pid=pid)
+        if self.family != AF_UNIX:
+            stream.keep_port(self._bound)
+        return Accepted(ends[0], stream, peer)
 
     def shutdown(self, fd: int, how: int) -> None:
         self._is_shut = True

@@ -9,7 +9,10 @@ from _socket import (
     AF_UNSPEC,
     AI_CANONNAME,
     AI_NUMERICHOST,
+    AI_NUMERICSERV,
     AI_PASSIVE,
+    AI_V4MAPPED,
+    EAI_ADDRFAMILY,
     EAI_FAMILY,
     EAI_NONAME,
     EAI_SERVICE,
@@ -27,6 +30,8 @@ from _socket import (
     inet_pton,
 )
 from typing import Any
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 # IPv4 comes first: most servers that tests start listen there alone, and a refusal on the way costs time.
 _HOSTS = {AF_INET: "127.0.0.1", AF_INET6: "::1"}
@@ -52,19 +57,23 @@ def loopback_address(host: str, family: int) -> str | None:
 def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> list[Any]:
     """As `_socket.getaddrinfo()`; the C library is asked for what is neither a number nor a name of loopback."""
     name = _text(host)
+    if name == "" or (name is None and port is None):
+        raise gaierror(EAI_NONAME, "Name or service not known")
     addresses = _addresses(name, family, flags)
     if addresses is None:
         return _socket.getaddrinfo(host, port, family, type, proto, flags)
-    kinds = [(kind, number) for kind, number in _KINDS if type in (0, kind) and (proto in (0, number) or not number)]
+    kinds = [(kind, number) for kind, number in _KINDS if type in (0, kind) and proto in (0, number)]
+    if type == SOCK_RAW:
+        kinds = [(SOCK_RAW, proto)]
     if not kinds:
         raise gaierror(EAI_SOCKTYPE, "ai_socktype not supported")
     canonical = (name or "") if flags & AI_CANONNAME else ""
-    port = _port(port, kinds)
+    port = _port(port, kinds, flags)
     found: list[Entry] = []
     for of_family, address in addresses:
         for kind, number in kinds:
             end = (address, port) if of_family == AF_INET else (address, port, 0, 0)
-            found.append((of_family, kind, number or proto, canonical, end))
+            found.append((of_family, kind, number, canonical, end))
             canonical = ""
     return found
 
@@ -88,10 +97,14 @@ def _addresses(host: str | None, family: int, flags: int) -> list[tuple[int, str
         return [(one, own[one]) for one in _HOSTS if family in (AF_UNSPEC, one)]
     number = _number(host)
     if number is not None:
-        if family not in (AF_UNSPEC, number[0]):
+        if family in (AF_UNSPEC, number[0]):
+            return [number]
+        if flags & AI_V4MAPPED:
             return None
-        return [number]
-    if is_loopback_name(host) and not flags & AI_NUMERICHOST:
+        raise gaierror(EAI_ADDRFAMILY, "Address family for hostname not supported")
+    if flags & AI_NUMERICHOST and "%" not in host:
+        raise gaierror(EAI_NONAME, "Name or service not known")
+    if is_loopback_name(host):
         return [(one, _HOSTS[one]) for one in _HOSTS if family in (AF_UNSPEC, one)]
     return None
 
@@ -105,21 +118,23 @@ def _number(host: str) -> tuple[int, str] | None:
         return None
 
 
-def _port(port: Any, kinds: list[tuple[int, int]]) -> int:
+def _port(port: Any, kinds: list[tuple[int, int]], flags: int) -> int:
     if port is None:
         return 0
     if isinstance(port, (bytes, bytearray)):
         port = bytes(port).decode("ascii", "replace")
     if isinstance(port, str):
-        return _service(port, kinds)
+        return _service(port, kinds, flags)
     if not hasattr(port, "__index__"):
         raise OSError("Int or String expected")
     return int(port) & 0xFFFF
 
 
-def _service(name: str, kinds: list[tuple[int, int]]) -> int:
+def _service(name: str, kinds: list[tuple[int, int]], flags: int) -> int:
     if not name or name.isdecimal():
         return int(name or 0) & 0xFFFF
+    if flags & AI_NUMERICSERV:
+        raise gaierror(EAI_NONAME, "Name or service not known")
     if name in _SERVICES:
         return _SERVICES[name]
     try:
@@ -159,7 +174,8 @@ def getnameinfo(address: Any, flags: int) -> tuple[str, str]:
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
         return _socket.getnameinfo(address, flags)
     number = _number(address[0])
-    if number is None or number[1] not in _HOSTS.values() or (not flags & NI_NUMERICSERV and address[1]):
+    is_wrong = any(not 0 <= flow <= 0xFFFFF for flow in address[2:3])  # for C to say
+    if is_wrong or number is None or number[1] not in _HOSTS.values() or (not flags & NI_NUMERICSERV and address[1]):
         return _socket.getnameinfo(address, flags)
     return (number[1] if flags & NI_NUMERICHOST else "localhost", str(address[1]))
 

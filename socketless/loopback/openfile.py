@@ -8,26 +8,38 @@ while it is open. A number that has been closed behind our back, and is somebody
 from __future__ import annotations
 
 import errno
-from _socket import SO_ERROR, SO_RCVBUF, SO_SNDBUF, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET
+from _socket import (
+    IPPROTO_IPV6,
+    IPV6_V6ONLY,
+    SO_ERROR,
+    SO_RCVBUF,
+    SO_SNDBUF,
+    SOCK_DGRAM,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+    SOL_SOCKET,
+)
 from contextlib import suppress
 from typing import Any, Protocol
 from weakref import ReferenceType, ref
 
-from socketless.loopback import options as option_values
 from socketless.loopback import pipes
 from socketless.loopback.addresses import nowhere
 from socketless.loopback.datagram import Datagram
 from socketless.loopback.idle import Idle
 from socketless.loopback.options import Options
-from socketless.loopback.packets import PacketStream
+from socketless.loopback.packets import PacketStream, PairedDatagram
 from socketless.loopback.pipes import Identity, failure, identity, make_pipe
 from socketless.loopback.places import Bound
 from socketless.loopback.state import State
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _files: dict[Identity, OpenFile] = {}  # every one that has a number
 _closing: set[OpenFile] = set()  # those whose numbers are closed once nobody uses them any more
+_STREAMS = {SOCK_STREAM: Stream, SOCK_SEQPACKET: PacketStream, SOCK_DGRAM: PairedDatagram}
 
 
 class Watcher(Protocol):
@@ -41,15 +53,14 @@ class OpenFile:
 
     def __init__(self, family: int, kind: int, protocol: int, state: State | None = None) -> None:
         self.family, self.kind, self.protocol = family, kind, protocol
-        self.options = Options()
+        self.options = Options(family, kind)
         self.numbers: set[int] = set()
         self.users: list[None] = []  # a `None` for each call that is under way: a list changes atomically
         self.closing: list[tuple[int, bool]] = []  # the arguments of each close() that waits for them
         self.blocks = True  # what O_NONBLOCK is not
         self.bound: Bound | None = None
-        self.error = 0  # of a connect() that did not wait; SO_ERROR tells it once
-        self.is_connecting = False  # such a connect() has not been asked for its end yet
-        self._watchers: list[ReferenceType[Watcher]] = []
+        self.is_connecting = False  # a connect() that did not wait has not been asked for its end yet
+        self._watchers: set[ReferenceType[Watcher]] = set()
         self._identity: Identity | None = None
         self.state: State
         if state is not None:
@@ -66,7 +77,10 @@ class OpenFile:
     def number(self) -> int:
         """Return a number that stands for it. A socket that is not connected yet may have none before this."""
         if not self.numbers:
-            reader, self.state.write_fd = make_pipe()
+            # What nobody writes to, and what can always be written to: it is hung up, as one that is not connected is.
+            reader, writer = make_pipe()
+            os.close(writer)
+            self.state.write_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self.adopt(reader)
         return next(iter(self.numbers))
 
@@ -87,18 +101,19 @@ class OpenFile:
         number = self.number()
         self._identity = identity(number)
         _files[self._identity] = self
-        self._tell_watchers()
+        self.tell_watchers()
         return number
 
     def watched_by(self, watcher: Watcher) -> bool:
-        """Tell somebody when its numbers stand for another descriptor; return whether they ever will."""
-        changes = isinstance(self.state, Idle) or (isinstance(self.state, Datagram) and self.bound is None)
+        """Tell somebody when it has other descriptors; return whether it ever will."""
+        changes = isinstance(self.state, (Idle, Datagram))
         if changes:
-            self._watchers.append(ref(watcher))
+            self._watchers.add(ref(watcher))
         return changes
 
-    def _tell_watchers(self) -> None:
-        watchers, self._watchers = self._watchers, []
+    def tell_watchers(self) -> None:
+        """Take notice that it has other descriptors."""
+        watchers, self._watchers = self._watchers, set()
         for reference in watchers:
             watcher = reference()
             if watcher is not None:
@@ -178,6 +193,8 @@ class OpenFile:
 
     def set_option(self, level: int, option: int, *value: Any) -> None:
         """As `setsockopt()`."""
+        if (level, option) == (IPPROTO_IPV6, IPV6_V6ONLY) and self.bound is not None:
+            raise failure(errno.EINVAL)
         self.options.set(level, option, *value)
         if level == SOL_SOCKET and option in (SO_SNDBUF, SO_RCVBUF) and isinstance(self.state, Stream):
             self._size_pipes(self.state)
@@ -191,18 +208,10 @@ class OpenFile:
 
     def get_option(self, level: int, option: int, size: int = 0) -> int | bytes:
         """As `getsockopt()`."""
-        if level != SOL_SOCKET:
-            return self.options.get(level, option, size)
-        if option == SO_ERROR:
-            return self.take_error()
-        peer = getattr(self.state, "peer_pid", 0)
-        value = option_values.fixed(self.family, self.kind, self.protocol, self.state.is_listening, option, peer)
-        return self.options.get(level, option, size) if value is None else value
-
-    def take_error(self) -> int:
-        """Return SO_ERROR, which is told once."""
-        number, self.error = self.error, 0
-        return number or self.state.take_error()
+        if level == SOL_SOCKET and option == SO_ERROR:
+            return self.state.take_error()
+        fixed = self.options.fixed(self.state, self.protocol, level, option, size)
+        return self.options.get(level, option, size) if fixed is None else fixed
 
 
 class Closed(State):
@@ -243,12 +252,13 @@ def after_fork_in_child() -> None:
 
 def pair(family: int, kind: int, protocol: int) -> tuple[int, int]:
     """Make two virtual sockets that are connected with each other, and return their numbers."""
-    stream = Stream if kind == SOCK_STREAM else PacketStream
     (left_reads, right_writes), (right_reads, left_writes) = make_pipe(), make_pipe()
     name = nowhere(family)
-    ends = ((left_reads, left_writes), (right_reads, right_writes))
-    numbers = [
-        OpenFile(family, kind, protocol, stream(family, writes, name, name, peer_pid=os.getpid())).adopt(reads)
-        for reads, writes in ends
+    states = [
+        _STREAMS[kind](family, writes, name, name, peer_pid=os.getpid()) for writes in (left_writes, right_writes)
     ]
-    return numbers[0], numbers[1]
+    for state, other in zip(states, reversed(states), strict=True):
+        if isinstance(state, PairedDatagram):
+            state.keeps = os.dup(other.write_fd)
+    left, right = (OpenFile(family, kind, protocol, state) for state in states)
+    return left.adopt(left_reads), right.adopt(right_reads)

@@ -10,12 +10,14 @@ from contextlib import suppress
 from typing import Any
 
 from socketless.loopback import folder, records
-from socketless.loopback.pipes import failure
+from socketless.loopback.pipes import close_all, failure
 from socketless.loopback.state import Buffer, Message
 from socketless.loopback.stream import Stream
 from socketless.loopback.system import os, read_file, write_file
 
-_INLINE, _FILE, _ERROR = range(3)
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+_INLINE, _FILE, _NUDGE = range(3)
 _MSG_TRUNC = 0x20
 LARGEST_OF_UNIX = 212960
 
@@ -51,28 +53,27 @@ def _take_file(name: str, *, peek: bool = False) -> bytes:
     return raw
 
 
-def error_record(number: int) -> bytes:
-    """Return the record that makes its reader fail."""
-    record = records.pack((_ERROR, number, None))
-    assert record is not None, "numbers are short"
+def nudge() -> bytes:
+    """Return a record that is no message: it wakes who waits for one."""
+    record = records.pack((_NUDGE, None, None))
+    assert record is not None, "nothing is short"
     return record
 
 
-def unpack(record: bytes, size: int, *, peek: bool = False) -> Message:
-    """Return the message of a record, cut to a size.
+def is_nudge(record: bytes) -> bool:
+    """Whether it is such a one."""
+    return bool(records.unpack(record)[0] == _NUDGE)
 
-    Raises:
-        OSError: it is an error.
-    """
+
+def unpack(record: bytes, size: int, *, peek: bool = False) -> Message:
+    """Return the message of a record, cut to a size."""
     kind, content, source = records.unpack(record)
-    if kind == _ERROR:
-        raise failure(content)
     raw = _take_file(content, peek=peek) if kind == _FILE else content
-    return Message(raw[:size], source, _MSG_TRUNC if len(raw) > size else 0)
+    return Message(raw[:size], source, _MSG_TRUNC if len(raw) > size else 0, len(raw))
 
 
 class PacketStream(Stream):
-    """A connection of SOCK_SEQPACKET, or a pair of datagram sockets."""
+    """A connection of SOCK_SEQPACKET."""
 
     def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
         record = super().receive(fd, records.SIZE, peek=True).data if peek else super().read(fd, records.SIZE)
@@ -101,3 +102,23 @@ class PacketStream(Stream):
             discard(record)
             raise
         return len(raw)
+
+
+class PairedDatagram(PacketStream):
+    """One of a pair of datagram sockets. It has no end: to read, it waits for ever; to write, nobody is there."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.keeps = -1  # a writing end of the pipe that it reads from
+
+    def _stop_writing(self) -> None:
+        pass  # the other one is not told
+
+    def _write_to_nobody(self, size: int) -> int:
+        is_first, self._has_written_to_nobody = not self._has_written_to_nobody, True
+        raise failure(errno.ECONNREFUSED if is_first else errno.ENOTCONN)
+
+    def close(self) -> None:
+        super().close()
+        close_all(self.keeps)
+        self.keeps = -1

@@ -15,13 +15,15 @@ from time import monotonic
 
 from socketless.loopback.system import fcntl, os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT
 
 _poll = select.poll  # the kernel's own; polling.py puts another one in its place
 _LARGE = 1 << 20  # /proc/sys/fs/pipe-max-size, where nobody has changed it
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 
-MARK = 0xF7  # the last byte of a pipe that has been ended, see `mark`. UTF-8 has no such byte, so it is rarely a mistake
+MARK = 0xF7  # the last byte of a pipe that has been ended, see `mark`; one that UTF-8 does not have
 _IS_MARKED = 0o100  # the bit of its mode
 
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>
@@ -133,8 +135,8 @@ def wait(watches: Iterable[tuple[int, int]], deadline: float | None) -> None:
         raise TimeoutError("timed out")
 
 
-def has_reader(fd: int) -> bool:
-    """Whether anybody can still read from the pipe that we have a writing end of."""
+def has_other_end(fd: int) -> bool:
+    """Whether anybody has the other end of the pipe that we have one end of."""
     poll = _poll()
     poll.register(fd, 0)
     return not poll.poll(0)

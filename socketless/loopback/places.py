@@ -2,7 +2,8 @@
 
 Each bound socket has a FIFO, `transport/port/host,options,number`, which it holds open for reading. So it is the kernel
 who knows whether somebody is there: to open the FIFO for writing says ENXIO once the last process that held it has
-gone, even if it was killed. That the socket listens is a bit of the FIFO's mode.
+gone, even if it was killed. That the socket listens is a bit of the FIFO's mode. The number begins with that of the
+process. A UNIX socket's path is in the place of the host, and in the place of the port is which file that was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from socketless.loopback import folder
 from socketless.loopback.addresses import ANY4, ANY6, Place
 from socketless.loopback.pipes import failure
 from socketless.loopback.system import os
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 EPHEMERAL = range(32768, 61000)  # the ports that Linux gives away
 _LISTENS = 0o100  # the bit of the FIFO's mode
@@ -42,20 +45,57 @@ class Options(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A socket that is bound, as its FIFO's name tells it."""
+    """A socket that is bound."""
 
     host: str
     options: Options
     is_listening: bool
 
 
+class Name(NamedTuple):
+    """What the name of a FIFO tells."""
+
+    host: str
+    options: Options
+    path: str  # that a UNIX socket was bound to; an abstract name is where others have the port
+    pid: int
+
+    def __str__(self) -> str:
+        label = self.host or os.fsencode(self.path).hex()
+        return f"{label},{self.options},{folder.unique()}"
+
+    @classmethod
+    def parse(cls, transport: str, text: str) -> Name:
+        label, options, number = text.split(",")
+        pid = int(number.partition("-")[0])
+        if transport.startswith("unix"):
+            return cls("", Options.parse(options), os.fsdecode(bytes.fromhex(label)), pid)
+        return cls(label, Options.parse(options), "", pid)
+
+
+class Found(NamedTuple):
+    """Who is at a place: where to write what is meant for him, and what is known of him."""
+
+    fd: int
+    bound: Bound | None  # if he is one of this process
+    name: Name
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.bound is None:
+            os.close(self.fd)
+
+
 class Bound:
     """A place that a socket of this process has. It is kept until `close()`."""
 
-    def __init__(self, place: Place, options: Options, fd: int, path: str, keeps: int = -1) -> None:
-        self.place, self.options, self.path = place, options, path
+    def __init__(self, place: Place, name: Name, fd: int, path: str, keeps: int = -1) -> None:
+        self.place, self.name, self.path = place, name, path
+        self.options = name.options
         self.fd = fd  # of the FIFO, for reading and writing
         self._keeps = keeps  # a descriptor of the file that a UNIX socket is named by
+        self._users: set[object] = set()  # the connections that hold it
+        self._is_closed = False
         self.is_listening = bool(os.fstat(fd).st_mode & _LISTENS)
         self.is_shared = False  # another process may accept what comes
         self.backlog = _SOMAXCONN
@@ -82,13 +122,32 @@ class Bound:
     def holder(self) -> Holder:
         return Holder(self.place.host, self.options, self.is_listening)
 
+    def hold(self, user: object) -> None:
+        """Keep the place for an accepted connection: while one lives, the port is in use."""
+        self._users.add(user)
+
+    def release(self, user: object) -> None:
+        """Keep it for that one no more."""
+        self._users.discard(user)
+        if self._is_closed and not self._users:
+            self._give_back()
+
     def close(self) -> None:
-        """Give the place back, once no other process has it either."""
+        """Give the place back, once no connection holds it. It is another process's, too: then that has it."""
+        self._is_closed = True
+        if self._users and not self.is_shared:
+            self.stop_listening()
+        else:
+            self._give_back()
+
+    def _give_back(self) -> None:
         mine = _mine.get(self.place[:2], [])
-        if self in mine:
+        try:
             mine.remove(self)
-            if not mine:
-                _mine.pop(self.place[:2], None)
+        except ValueError:
+            return  # it is done
+        if not mine:
+            _mine.pop(self.place[:2], None)
         os.close(self.fd)
         if self._keeps >= 0:
             os.close(self._keeps)
@@ -163,12 +222,13 @@ def _filed_under(status: os.stat_result) -> str:
 
 
 def _make(place: Place, options: Options, keeps: int = -1) -> Bound:
-    path = os.path.join(_folder_of(place.transport, place.port), f"{place.host},{options},{folder.unique()}")
+    name = Name(place.host, options, place.path if isinstance(place.path, str) else "", os.getpid())
+    path = os.path.join(_folder_of(place.transport, place.port), str(name))
     for directory in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
     os.mkfifo(path, 0o600)
-    return Bound(place, options, os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), path, keeps)
+    return Bound(place, name, os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), path, keeps)
 
 
 def _folder_of(transport: str, port: str) -> str:
@@ -201,8 +261,8 @@ def holders(place: Place, but: str | None = None) -> Iterator[Holder]:
             fd = open_fifo(path)
             mode = os.fstat(fd).st_mode
             os.close(fd)
-            host, options, _ = name.split(",")
-            yield Holder(host, Options.parse(options), bool(mode & _LISTENS))
+            named = Name.parse(place.transport, name)
+            yield Holder(named.host, named.options, bool(mode & _LISTENS))
             continue
         with suppress(OSError):
             os.unlink(path)
@@ -244,16 +304,13 @@ def _covers(host: str, options: Options, other: str) -> bool:
     return (host == ANY4 and not is_v6) or (host == ANY6 and (is_v6 or not options.v6_only))
 
 
-def find(place: Place) -> tuple[int, Bound | None] | None:
-    """Return where to write what is meant for a place: a FIFO's descriptor, and who reads it if it is one of us.
-
-    The descriptor is the caller's to close, unless it is that of one of us. `None`: nobody is there, or nobody listens.
-    """
+def find(place: Place) -> Found | None:
+    """Return who is at a place, to be closed by the caller; `None`: nobody is there, or nobody listens."""
     mine = [one for one in _mine.get(place[:2], ()) if _covers(one.place.host, one.options, place.host)]
     if mine:
         best = max(mine, key=lambda one: _rank(one.holder(), place))
         if best.is_listening or not _needs_listener(place):
-            return best.fd, best
+            return Found(best.fd, best, best.name)
     return _find_elsewhere(place)
 
 
@@ -270,18 +327,30 @@ def _rank(one: Holder, place: Place) -> tuple[bool, bool, bool]:
     )
 
 
-def _find_elsewhere(place: Place) -> tuple[int, Bound | None] | None:
+def is_anybody(place: Place) -> bool:
+    """Whether somebody is at a place."""
+    found = find(place)
+    if found is not None:
+        found.close()
+    return found is not None
+
+
+def is_of_another_kind(place: Place) -> bool:
+    """Whether who is at a path has another kind of UNIX socket."""
+    kinds = ("unix-stream", "unix-dgram", "unix-seqpacket")
+    return "@" not in place.port and any(is_anybody(place._replace(transport=kind)) for kind in kinds)
+
+
+def _find_elsewhere(place: Place) -> Found | None:
     directory = _folder_of(place.transport, place.port)
-    found: list[tuple[Holder, str]] = []
-    for name in _names(directory):
-        host, options, _ = name.split(",")
-        holder = Holder(host, Options.parse(options), False)
-        if _covers(host, holder.options, place.host):
-            found.append((holder, name))
-    for _, name in sorted(found, key=lambda one: _rank(one[0], place), reverse=True):
+    named = [(Name.parse(place.transport, text), text) for text in _names(directory)]
+    found = [one for one in named if _covers(one[0].host, one[0].options, place.host)]
+    for name, text in sorted(
+        found, key=lambda one: _rank(Holder(one[0].host, one[0].options, False), place), reverse=True
+    ):
         with suppress(OSError):
-            fd = open_fifo(os.path.join(directory, name))
+            fd = open_fifo(os.path.join(directory, text))
             if os.fstat(fd).st_mode & _LISTENS or not _needs_listener(place):
-                return fd, None
+                return Found(fd, None, name)
             os.close(fd)
     return None

@@ -1,13 +1,15 @@
-"""Virtual sockets that other programs get from this one: as their standard streams, or by `pass_fds`."""
+"""What other programs get from this one: virtual sockets, by standard streams or `pass_fds`, and how to have some."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from socketless.loopback import openfile
+from socketless.loopback import children, openfile
 from socketless.loopback.patches import Patches
 from socketless.loopback.system import os
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 
 def patch(subprocess: Any, patches: Patches) -> None:
@@ -42,12 +44,22 @@ def _written_at(number: int) -> int:
 
 def _execute_child_with(original: Callable[..., None]) -> Callable[..., None]:
     def _execute_child(
-        self: Any, args: Any, executable: Any, preexec: Any, close_fds: Any, pass_fds: Any, *rest: Any
+        self: Any,
+        args: Any,
+        executable: Any,
+        preexec: Any,
+        close_fds: Any,
+        pass_fds: Any,
+        cwd: Any,
+        env: Any,
+        *rest: Any,
     ) -> None:
         for number in pass_fds:
             file = openfile.find(number)
             if file is not None:
                 file.is_passed_on()
-        original(self, args, executable, preexec, close_fds, pass_fds, *rest)
+        if env is not None:
+            env = children.completed(env)
+        original(self, args, executable, preexec, close_fds, pass_fds, cwd, env, *rest)
 
     return _execute_child

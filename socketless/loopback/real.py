@@ -6,13 +6,13 @@ import _socket
 import errno
 from typing import Any
 
+from socketless.loopback import families
 from socketless.loopback.pipes import failure
 from socketless.loopback.system import os
 from socketless.loopback.virtual import Virtual
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-VARIABLE = "SOCKETLESS_LOOPBACK_ONLY"  # of the environment: not even try a real socket
 # What sandboxes say of a socket; and ENETUNREACH, where the loopback interface is down.
 _REFUSALS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.ENETUNREACH, errno.EADDRNOTAVAIL}
 
@@ -21,23 +21,13 @@ _MOST_REMEMBERED = 10
 refused: list[str] = []  # the last calls that needed a real socket where there is none to be had, for reports
 
 
-def forbid() -> None:
-    """Let nobody of this process, or of those that it starts, even try a real socket."""
-    os.environ[VARIABLE] = "1"
-
-
-def is_forbidden() -> bool:
-    """Whether nobody may."""
-    return bool(os.environ.get(VARIABLE))
-
-
 def create(virtual: Virtual) -> _socket.socket:
     """Make a real socket of the kind that a virtual one is.
 
     Raises:
         OSError: the sandbox refuses one.
     """
-    if is_forbidden():
+    if families.are_real_forbidden():
         raise failure(errno.EPERM)
     return _socket.socket(virtual.family, virtual.type, virtual.proto)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from socketless.loopback.system import os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 SIZE = 512  # the least PIPE_BUF that POSIX knows
 _ROOM = SIZE - 2
 

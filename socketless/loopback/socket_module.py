@@ -110,7 +110,9 @@ def set_blocking(fd: int, blocking: bool, /) -> None:
 
 def control(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
     """As `fcntl.fcntl()`."""
-    file = openfile.find(fd) if cmd in (fcntl.F_GETFL, fcntl.F_SETFL) and isinstance(fd, int) else None
+    number = fd if isinstance(fd, int) or not hasattr(fd, "fileno") else fd.fileno()
+    is_ours = cmd in (fcntl.F_GETFL, fcntl.F_SETFL) and isinstance(number, int)
+    file = openfile.find(number) if is_ours else None
     if file is None:
         return _fcntl.fcntl(fd, cmd, arg)
     if cmd == fcntl.F_GETFL:

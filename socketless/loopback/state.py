@@ -15,9 +15,12 @@ from __future__ import annotations
 import errno
 from _socket import AF_UNIX
 from collections.abc import Mapping, Sequence
+from select import POLLIN
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from socketless.loopback.pipes import failure
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 Buffer = Any  # bytes, or whatever has the buffer interface: typing cannot say that before Python 3.12
 
@@ -37,6 +40,7 @@ class Message(NamedTuple):
     data: bytes
     address: Any = None
     flags: int = 0
+    length: int = -1  # of a datagram that was cut
 
 
 class Accepted(NamedTuple):
@@ -54,6 +58,8 @@ class State:
     refusals: ClassVar[Mapping[str, int]] = {}
     refusals_of_unix: ClassVar[Mapping[str, int]] = {}
     is_listening = False
+    tcp_state = 7  # TCP_CLOSE, of <netinet/tcp.h>
+    peer_pid = 0  # the process that the other end of a UNIX connection belongs to
     can_connect_elsewhere = False
 
     def __init__(self, family: int) -> None:
@@ -89,7 +95,7 @@ class State:
 
     def write(self, data: Buffer) -> int:
         """Give bytes, and return how many have been taken."""
-        self.refuse("send")
+        return self.write_all_of([data])
 
     def write_all_of(self, buffers: Sequence[Buffer]) -> int:
         """Give the bytes of several buffers, and return how many have been taken."""
@@ -97,7 +103,7 @@ class State:
 
     def write_to(self, data: Buffer, address: Any) -> int:
         """Give bytes for an address."""
-        self.refuse("send")
+        self.refuse("sendto")
 
     def send_file(self, fd: int, offset: int | None, count: int) -> int:
         """As `os.sendfile()`."""
@@ -126,6 +132,10 @@ class State:
     def watches(self, fd: int, events: int) -> list[tuple[int, int]]:
         """Return what to wait for until a call can go on."""
         return [(self.write_fd if events & ~1 and self.write_fd >= 0 else fd, events)]
+
+    def hung_up(self) -> int:
+        """Return what poll() says once the number is that of a pipe which nobody writes to any more."""
+        return POLLIN
 
     def before_close(self, fd: int, *, resets: bool) -> None:
         """Do what has to be done before the last number of the socket is closed."""

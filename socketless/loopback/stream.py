@@ -22,14 +22,18 @@ import errno
 from _socket import AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR
 from collections.abc import Sequence
 from contextlib import suppress
+from select import POLLERR, POLLHUP, POLLIN, POLLRDHUP
 from threading import RLock
 from typing import Any
 
 from socketless.loopback import pipes
 from socketless.loopback.handover import Unaccepted
 from socketless.loopback.pipes import MARK, READABLE, failure
+from socketless.loopback.places import Bound
 from socketless.loopback.state import Buffer, Message, State
 from socketless.loopback.system import os
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _sendfile = os.sendfile  # socket_module.py puts another one in its place
 not_forking = RLock()  # held while an end of a pipe is given up, and by who forks: a child would have it still
@@ -47,7 +51,8 @@ class Stream(State):
     """
 
     refusals = {"connect": errno.EISCONN, "accept": errno.EINVAL}
-    refusals_of_unix = refusals
+    refusals_of_unix = {**refusals, "sendto": errno.EISCONN}
+    tcp_state = 1  # TCP_ESTABLISHED
 
     def __init__(
         self, family: int, write_fd: int, local: Any, peer: Any, unaccepted: Unaccepted | None = None, peer_pid: int = 0
@@ -56,14 +61,21 @@ class Stream(State):
         self.write_fd = write_fd
         self.local, self.peer, self.peer_pid = local, peer, peer_pid
         self._unaccepted = unaccepted
+        self._port: Bound | None = None  # which an accepted connection keeps in use
         self._reads_no_more = self._writes_no_more = False
         self._shut_event: list[int] = []  # an eventfd, once somebody has waited for room: its writing has been shut
         self._has_byte = False  # one of ours is in the pipe that we read, see `shutdown`
         self._has_ended = False  # and whoever reads has been told
         self._has_written_to_nobody = False
+        self._has_waited = False  # for room, since it last wrote
         self._error = 0  # that nobody has been told of
         self._is_reset = False  # and whoever has called has been told
         self.size: int | None = None  # of the pipe that we write into, if somebody has said it
+
+    def keep_port(self, bound: Bound) -> None:
+        """Let nobody else have the port before this has been closed."""
+        bound.hold(self)
+        self._port = bound
 
     def sockname(self) -> Any:
         return self.local
@@ -84,6 +96,15 @@ class Stream(State):
         if not error and not self._is_reset and self._unaccepted is None and self._was_reset():
             self._is_reset, error = True, errno.ECONNRESET
         return error
+
+    def hung_up(self) -> int:
+        ended = POLLIN | POLLRDHUP
+        if self._error or (not self._is_reset and self._unaccepted is None and self._was_reset()):
+            return ended | POLLHUP | POLLERR
+        is_over = self._is_over() or self._writes_no_more
+        if self.family == AF_UNIX and not is_over:
+            is_over = not pipes.has_other_end(self.write_fd)
+        return ended | POLLHUP if is_over else ended
 
     # Reading
 
@@ -114,7 +135,7 @@ class Stream(State):
         return data
 
     def _before_mark(self, fd: int, data: Any) -> Any:
-        """Return what has been read, without the byte that ends a pipe. It ends with that, or with the same by chance."""
+        """Return what has been read, without the byte that ends a pipe, if that is what it ends with."""
         if pipes.unread(fd) or not pipes.is_marked(fd):
             return data
         self._stop_reading(fd)
@@ -150,7 +171,7 @@ class Stream(State):
         return True
 
     def _was_reset(self) -> bool:
-        return not self._writes_no_more and bool(pipes.unread(self.write_fd)) and not pipes.has_reader(self.write_fd)
+        return not self._writes_no_more and bool(pipes.unread(self.write_fd)) and not pipes.has_other_end(self.write_fd)
 
     def _settle(self) -> bool:
         """Return whether somebody has accepted the connection, or never will: then it is a reset."""
@@ -165,11 +186,9 @@ class Stream(State):
 
     # Writing
 
-    def write(self, data: Buffer) -> int:
-        return self.write_all_of([data])
-
     def write_all_of(self, buffers: Sequence[Buffer]) -> int:
         self._check_writing()
+        has_waited, self._has_waited = self._has_waited, False
         try:
             return self._write(buffers)
         except BlockingIOError:
@@ -177,6 +196,8 @@ class Stream(State):
                 raise
             return self._write(buffers)
         except BrokenPipeError:
+            if has_waited and self.take_error():
+                raise failure(errno.ECONNRESET) from None
             return self._write_to_nobody(sum(memoryview(data).nbytes for data in buffers))
 
     def _check_writing(self) -> None:
@@ -213,7 +234,7 @@ class Stream(State):
 
     def write_to(self, data: Buffer, address: Any) -> int:
         if self.family == AF_UNIX:
-            raise failure(errno.EISCONN)
+            self.refuse("sendto")
         return self.write(data)  # TCP does not look at the address
 
     # The end
@@ -252,6 +273,7 @@ class Stream(State):
         return watches
 
     def _watches_for_room(self, events: int) -> list[tuple[int, int]]:
+        self._has_waited = True
         if not self._shut_event:
             self._shut_event.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
             if self._writes_no_more:
@@ -271,3 +293,6 @@ class Stream(State):
         write_fd, self.write_fd = self.write_fd, -1
         pipes.close_all(write_fd, *self._shut_event)
         self._shut_event.clear()
+        port, self._port = self._port, None
+        if port is not None:
+            port.release(self)

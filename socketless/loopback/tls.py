@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from threading import RLock
 from typing import Any, TypeVar
 from weakref import ref
 
 from socketless.loopback.methods import virtual_of
 from socketless.loopback.patches import Patches
-from socketless.loopback.pipes import READABLE, WRITABLE, deadline_after, wait
+from socketless.loopback.pipes import READABLE, WRITABLE, add_byte, deadline_after, wait
 from socketless.loopback.virtual import Virtual
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -36,6 +37,7 @@ class _Connection:
         self._sock = ref(sock)  # which has us
         self._virtual = virtual
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._inner: Any = None  # while there is none; the next line may fail
         self._inner = context._wrap_bio(self._incoming, self._outgoing, **options)
         self._record = bytearray()  # of the record that is being read: its header, as far as it has come
         self._missing = 0  # bytes of its content
@@ -44,6 +46,20 @@ class _Connection:
         # encrypted must go in order. It is never held while somebody waits.
         self._lock = RLock()
         self._written: int | None = None  # what write() has taken, but not sent as a whole
+
+    def __del__(self) -> None:
+        # The socket is closed now. A client that has nothing to read does not read the tickets either that a server
+        # sends after the handshake (RFC 8446, section 4.6.1). Without this, they would be data that he has left unread,
+        # and the server be told of a reset: by TCP, they nearly always come too late for that.
+        if self._inner is None or self._inner.server_side or self._inner.version() != "TLSv1.3":
+            return
+        with suppress(OSError):
+            has_data = False
+            while not has_data:
+                self._feed_record()
+                with suppress(ssl.SSLWantReadError):
+                    has_data = bool(self._inner.read(1))
+            add_byte(self._virtual.number)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -8,7 +8,7 @@ from operator import index
 from typing import Any
 
 from socketless.loopback import arguments, places
-from socketless.loopback.addresses import Place
+from socketless.loopback.addresses import Place, check_shape
 from socketless.loopback.datagram import Datagram
 from socketless.loopback.pipes import READABLE, WRITABLE, failure
 from socketless.loopback.state import Buffer, Message
@@ -45,7 +45,7 @@ class Transfers(Waiting):
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         view = arguments.writable(buffer, nbytes, "recv_into")
         if flags & _SPECIAL:
-            return arguments.fill(view, self._receive(view.nbytes, flags))
+            return arguments.fill(view, self._receive(view.nbytes, flags), flags)
         try:
             return self.file.state.read_into(self.number, view) if view.nbytes else 0
         except BlockingIOError:
@@ -60,9 +60,9 @@ class Transfers(Waiting):
         return message.data, message.address
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
-        view = arguments.writable(buffer, nbytes, "recvfrom_into")
+        view = arguments.writable(buffer, nbytes, "recvfrom_into", "nbytes is greater than the length of the buffer")
         message = self._receive(view.nbytes, flags)
-        return arguments.fill(view, message), message.address
+        return arguments.fill(view, message, flags), message.address
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
         if bufsize < 0:
@@ -81,7 +81,7 @@ class Transfers(Waiting):
         for view in views:
             count = min(len(left), view.nbytes)
             view[:count], left = left[:count], left[count:]
-        return len(message.data), [], message.flags, message.address
+        return arguments.count(message, flags), [], message.flags, message.address
 
     def _receive(self, size: int, flags: int) -> Message:
         if index(flags) & MSG_OOB:
@@ -148,6 +148,7 @@ class Transfers(Waiting):
         self.check_open()
         datagram = self.file.state
         if not isinstance(datagram, Datagram):
+            check_shape("sendto", self.file.family, address)  # or else, nobody looks at it
             return self.patiently(lambda state, _: state.write_to(data, address), WRITABLE, flags)
         place = self.destination("sendto", address)
         if self.file.family == AF_UNIX:
@@ -158,8 +159,8 @@ class Transfers(Waiting):
         pieces = [arguments.readable(piece) for piece in arguments.iterable(buffers, "sendmsg", 1)]
         messages = [arguments.control(item) for item in arguments.iterable(ancdata, "sendmsg", 2)]
         index(flags)
-        if messages:
-            raise failure(errno.EOPNOTSUPP)
+        if messages and self.file.family == AF_UNIX:
+            raise OSError(errno.EOPNOTSUPP, "a virtual socket carries no descriptors (SCM_RIGHTS) or other messages")
         if address is not None:
             return self._send_to(b"".join(bytes(piece) for piece in pieces), address, flags)
         if not pieces:

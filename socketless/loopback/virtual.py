@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, SOCK_STREAM, getdefaulttimeout
-from operator import index
 from typing import Any
 
-from socketless.loopback import families, idle, places
+from socketless.loopback import arguments, families, idle, places
 from socketless.loopback.addresses import Place, reached, resolve
 from socketless.loopback.datagram import Datagram
 from socketless.loopback.idle import Idle, NobodyThere
@@ -80,15 +79,14 @@ class Virtual(Transfers):
 
     def listen(self, backlog: int = 128, /) -> None:
         self.check_open()
-        if index(backlog) > 0x7FFFFFFF:
-            raise OverflowError("Python int too large to convert to C int")
+        backlog = arguments.number(backlog)
         state = self.file.state
         if isinstance(state, Listening):
-            state.listen(index(backlog))
+            state.listen(backlog)
         elif isinstance(state, Idle):
             if self.file.bound is None and self.file.family != AF_UNIX:
                 self._bind_somewhere()
-            became = state.listen(index(backlog))
+            became = state.listen(backlog)
             self.number = self.file.adopt(became.read_fd, became.state)
         else:
             state.refuse("listen")
@@ -121,53 +119,56 @@ class Virtual(Transfers):
                 place = places.locate_path(place)
             became = file.state.connect(reached(place), self.timeout)
         except NobodyThere:
+            if file.family == AF_UNIX and places.is_of_another_kind(place):
+                raise failure(errno.EPROTOTYPE) from None
             raise ElsewhereError(nobody_there=True) from None
         self.number = file.adopt(became.read_fd, became.state)
         if self._is_told_later():
             raise failure(errno.EINPROGRESS)
 
-    def _is_told_later(self, error: int = 0) -> bool:
+    def _is_told_later(self) -> bool:
         # TCP takes its time, and who does not wait is told so, though it is done. UNIX sockets do it at once.
-        if self.timeout != 0 or self.file.family == AF_UNIX:
-            return False
-        self.file.is_connecting, self.file.error = True, error
-        return True
+        self.file.is_connecting = self.timeout == 0 and self.file.family != AF_UNIX
+        return self.file.is_connecting
 
     def refused(self) -> OSError:
         """Take notice that nobody at all is where this was to be connected to; return the error of it."""
-        return failure(errno.EINPROGRESS if self._is_told_later(errno.ECONNREFUSED) else errno.ECONNREFUSED)
+        state = self.file.state
+        if not isinstance(state, Idle) or not self._is_told_later():
+            return failure(errno.ECONNREFUSED)
+        state.is_refused()
+        return failure(errno.EINPROGRESS)
 
     def _finish_connecting(self) -> None:
         self.file.is_connecting = False
-        error = self.file.take_error()
+        state = self.file.state
+        error = state.forget_refusal() if isinstance(state, Idle) else state.take_error()
         if error:
             raise failure(error)
-        if isinstance(self.file.state, Idle):
-            raise failure(errno.ECONNABORTED)  # SO_ERROR has told why
 
     def _connect_datagram(self, address: Any) -> None:
         state = self.file.state
         assert isinstance(state, Datagram)
         if isinstance(address, tuple) and len(address) == 2 and address[0] is None:
             state.connect(None)
+            self.file.tell_watchers()
             return
         place = self.destination("connect", address)
         if self.file.family == AF_UNIX:
             place = places.locate_path(place)
-            if places.find(place) is None:
-                raise failure(errno.ECONNREFUSED)
         state.connect(place)
+        self.file.tell_watchers()
 
     def destination(self, call: str, address: Any) -> Place:
         place = reached(self._resolve(call, address))
-        if place.port == _RESOLVER and self.file.bound is None and places.find(place) is None:
+        if place.port == _RESOLVER and self.file.bound is None and not places.is_anybody(place):
             raise ElsewhereError
         if self.file.family != AF_UNIX and self.file.bound is None:
             self._bind_somewhere()
         return place
 
     def shutdown(self, how: int, /) -> None:
-        self.file.state.shutdown(self.fileno(), how)
+        self.file.state.shutdown(self.fileno(), arguments.number(how))
 
 
 def make(family: int, kind: int, protocol: int) -> Virtual | None:

@@ -33,10 +33,11 @@ class Waiting:
     goes on with what it had, which is there until the last such call has returned (see `OpenFile.enter`).
     """
 
-    __slots__ = ("file", "number", "timeout")
+    __slots__ = ("file", "number", "proto", "timeout")
 
     def __init__(self, file: OpenFile, number: int = -1, timeout: float | None = None) -> None:
         self.file = file
+        self.proto = file.protocol
         self.number = number  # -1 before there is one, see fileno()
         self.timeout = timeout  # as settimeout(): 0 is not to wait
         if timeout is not None:
@@ -49,10 +50,6 @@ class Waiting:
     @property
     def type(self) -> int:
         return self.file.kind
-
-    @property
-    def proto(self) -> int:
-        return self.file.protocol
 
     @property
     def is_closed(self) -> bool:

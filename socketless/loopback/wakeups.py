@@ -9,6 +9,8 @@ from socketless.loopback import openfile
 from socketless.loopback.patches import Patches
 from socketless.loopback.system import fcntl, os
 
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
 _set_wakeup_fd = signal.set_wakeup_fd
 
 

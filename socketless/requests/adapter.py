@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.exceptions import InvalidSchema
+from requests.exceptions import InvalidHeader, InvalidSchema
 from requests.models import PreparedRequest, Response
-from requests.utils import select_proxy
+from requests.utils import check_header_validity, select_proxy
 from urllib3 import Timeout
 from urllib3._collections import HTTPHeaderDict
 
 from socketless.clients.answer import Body, reason_of, response_of
 from socketless.clients.carrier import Carrier, RequestBody, chunks_of, leave
-from socketless.errors import SocketlessError
+from socketless.errors import InvalidRequest, SocketlessError
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.requests.errors import body_error, head_error
 from socketless.requests.raw import RawResponse
-from socketless.wire import messages
+from socketless.wire import heads, messages
 from socketless.wire.messages import is_bodiless
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -30,6 +32,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 __all__ = ["IpcAdapter"]
 
 _READ_SIZE = 64 * 1024
+# What urllib3 says, if requests does not.
+_DEFAULTS = {"accept-encoding": "identity", "user-agent": f"python-urllib3/{urllib3.__version__}"}  # type: ignore[attr-defined]
 _SKIPPED = "@@@SKIP_HEADER@@@"  # urllib3.util.SKIP_HEADER
 
 
@@ -40,7 +44,7 @@ class IpcAdapter(Carrier, BaseAdapter):
             session.mount("http://", IpcAdapter(worker))
             session.get("http://testserver/")
 
-    Any thread may use it. Closing the session ends the responses that are still open, and leaves the worker as it is:
+    Any thread may use it. Closing the session leaves the responses that are still open as they are, and the worker:
     others may share it.
 
     Args:
@@ -78,7 +82,11 @@ class IpcAdapter(Carrier, BaseAdapter):
             TransferError: a piece of the request's body is neither bytes nor text.
             StateError: the worker is closed.
         """
-        return HTTPAdapter.build_response(self, request, self.send_raw(request, timeout, proxies))  # type: ignore[arg-type]
+        return self.build_response(request, self.send_raw(request, timeout, proxies))
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """Make a response of what `send_raw()` returns; a subclass may make more of it, as of an `HTTPAdapter`."""
+        return HTTPAdapter.build_response(self, req, resp)  # type: ignore[arg-type]
 
     def send_raw(self, request: PreparedRequest, timeout: Any = None, proxies: Any = None) -> RawResponse:
         """Carry a request to the worker, as `send()` does; return what `HTTPAdapter.build_response()` takes."""
@@ -89,6 +97,10 @@ class IpcAdapter(Carrier, BaseAdapter):
         try:
             exchange = self.worker.exchange_blocking(message, _timeouts(timeout), upload)
             return self._raw(request, message, exchange, upload)
+        except InvalidRequest as error:
+            if not _is_sent(request, message):
+                raise head_error(error, request) from None
+            return _raw_response(request, message, _refusal(message, error), close=ExitStack(), drop=ExitStack())
         except SocketlessError as error:
             raise head_error(error, request) from error.__cause__
         finally:
@@ -118,37 +130,66 @@ class IpcAdapter(Carrier, BaseAdapter):
         answer = response_of(
             exchange.answer, partial(head_error, request=request), raise_app_exceptions=self.raise_app_exceptions
         )
-        headers = HTTPHeaderDict()
-        for name, value in answer.headers:
-            headers.add(name.decode("latin-1"), value.decode("latin-1"))
-        extensions = dict(answer.extensions)
-        chunks, on_close, on_drop = iter([answer.body]), ExitStack(), ExitStack()
+        body: Body | None = None
+        on_close, on_drop = ExitStack(), ExitStack()
         if upload is not None:
             on_close.callback(upload.close)
         if answer.more_body:
             as_theirs = partial(body_error, request=request)
             body = Body(exchange, message.method, answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions)
-            body.extensions = extensions
-            self._keep(body)
-            chunks = chunks_of(body)
             on_close.callback(leave, body)
             on_drop.callback(body.abandon)
-        return RawResponse(
-            method=message.method,
-            url=request.path_url,
-            status=answer.status,
-            reason=reason_of(answer),
-            headers=headers,
-            chunks=chunks,
-            close=on_close.close,
-            abandon=on_drop.close,
-            is_streamed=answer.more_body and not is_bodiless(message.method, answer.status),
-            extensions=extensions,
-        )
+        return _raw_response(request, message, answer, body, close=on_close, drop=on_drop)
 
     def close(self) -> None:
-        """End the responses that are still open: their apps are told that the client has gone."""
-        self._leave_all()
+        """Do nothing: as over a connection, responses that are still open may be read to their end."""
+
+
+def _raw_response(
+    request: PreparedRequest,
+    message: messages.Request,
+    answer: messages.Response,
+    body: Body | None = None,
+    *,
+    close: ExitStack,
+    drop: ExitStack,
+) -> RawResponse:
+    headers = HTTPHeaderDict()
+    for name, value in answer.headers:
+        headers.add(name.decode("latin-1"), value.decode("latin-1"))
+    extensions = dict(answer.extensions)
+    if body is not None:
+        body.extensions = extensions
+    return RawResponse(
+        method=message.method,
+        url=request.path_url,
+        status=answer.status,
+        reason=reason_of(answer),
+        headers=headers,
+        chunks=iter([answer.body]) if body is None else chunks_of(body),
+        close=close.close,
+        abandon=drop.close,
+        is_streamed=answer.more_body and not is_bodiless(message.method, answer.status),
+        extensions=extensions,
+    )
+
+
+def _is_sent(request: PreparedRequest, message: messages.Request) -> bool:
+    """Return whether requests and urllib3 would write such a head, so that it is a server that refuses it."""
+    try:
+        heads.check_request(replace(message, method="GET", more_body=True))
+    except InvalidRequest:
+        with suppress(InvalidHeader):
+            for header in request.headers.items():
+                check_header_validity(header)
+            return heads.is_token(message.method.encode())
+    return False
+
+
+def _refusal(message: messages.Request, error: InvalidRequest) -> messages.Response:
+    text = f"{error}\n".encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
+    return messages.Response(400, "Bad Request", headers, b"" if message.method == "HEAD" else text)
 
 
 def _host(url: SplitResult) -> str:
@@ -160,10 +201,11 @@ def _raw_headers(request: PreparedRequest, host: str, *, has_proxy: bool) -> mes
     headers: messages.RawHeaders = []
     if "Host" not in request.headers:
         headers.append((b"host", host.encode()))
+    headers += [(name.encode(), value.encode()) for name, value in _DEFAULTS.items() if name not in request.headers]
     for name, value in request.headers.items():
         is_for_proxy = has_proxy and name.lower() == "proxy-authorization"  # requests adds it to a redirected request
         if value != _SKIPPED and not is_for_proxy:
-            headers.append((_encoded(name), _encoded(value)))
+            headers.append((_encoded(name), _encoded(value).strip(b" \t")))  # as the server does
     return headers
 
 

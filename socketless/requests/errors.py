@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
+from urllib.parse import urlsplit
+
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    MaxRetryError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
 
 from socketless.clients.theirs import mixed, name_of
 from socketless.errors import (
@@ -10,6 +21,7 @@ from socketless.errors import (
     BodyTooLarge,
     ChannelClosed,
     IncompleteResponse,
+    InvalidRequest,
     PoolTimeout,
     ReadTimeout,
     SocketlessError,
@@ -25,6 +37,7 @@ NAMES: dict[type[SocketlessError], str] = {
     WorkerDied: "requests.exceptions.ConnectionError",
     ChannelClosed: "requests.exceptions.ConnectionError",
     AppProtocolError: "requests.exceptions.ConnectionError",
+    InvalidRequest: "requests.exceptions.InvalidHeader",
     BodyTooLarge: "requests.exceptions.ConnectionError",
     IncompleteResponse: "requests.exceptions.ChunkedEncodingError",
     PoolTimeout: "requests.exceptions.ConnectTimeout",
@@ -55,4 +68,21 @@ def _as_theirs(error: SocketlessError, request: Any, name: str | None) -> Socket
         return error
     both: Any = mixed(error, name)
     both.request, both.response = request, None
+    both.args = (_wrapped(both, request),)
     return both  # type: ignore[no-any-return]
+
+
+def _wrapped(error: SocketlessError, request: Any) -> Exception:
+    """Return the error of urllib3 that such an error of requests has as its argument, for who takes that apart."""
+    text, url = str(error), urlsplit(request.url)
+    make_pool: Any = HTTPSConnectionPool if url.scheme == "https" else HTTPConnectionPool
+    pool = make_pool(url.hostname or "testserver", url.port)
+    if isinstance(error, ReadTimeout):
+        return ReadTimeoutError(pool, request.path_url, text)
+    if isinstance(error, PoolTimeout):
+        return MaxRetryError(pool, request.path_url, ConnectTimeoutError(pool, text))
+    if isinstance(error, WorkerStartError):
+        return MaxRetryError(pool, request.path_url, NewConnectionError(pool.ConnectionCls(pool.host, pool.port), text))
+    if isinstance(error, WorkerDied):
+        return ProtocolError("Connection aborted.", ConnectionResetError(errno.ECONNRESET, text))
+    return ProtocolError(text)

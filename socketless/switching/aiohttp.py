@@ -12,6 +12,10 @@ from typing import Any
 from weakref import WeakSet
 
 from socketless.host.worker import Worker
+from socketless.http11.worker_socket import WorkerSocket
+from socketless.switching.replacing import lowest, original_of
+from socketless.switching.stand_ins import stand_ins
+from socketless.switching.untouched import sockets_are_mocked
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -39,15 +43,24 @@ class Connections:
     def replacements(self) -> Iterator[tuple[type, Callable[..., Any]]]:
         """Return a class, and a function to replace its method of the same name. aiohttp must have been imported."""
         worker, options, opened = self._worker, self._options, self._open
+        owner = sys.modules[MODULE].TCPConnector
+        original = original_of(owner, "_create_connection")
 
+        def connect(server: tuple[str, int], scheme: str, timeout: float | None) -> WorkerSocket:
+            return WorkerSocket(worker, timeout, scheme=scheme, server=server, **options)
+
+        @lowest
         async def _create_connection(self: Any, req: Any, traces: Any, timeout: Any) -> Any:
+            if sockets_are_mocked():
+                with stand_ins(connect):
+                    return await original(self, req, traces, timeout)
             from socketless.aiohttp.connector import connected_to_worker  # which needs aiohttp
 
             protocol = connected_to_worker(worker, req, timeout, **options)
             opened.add(protocol)
             return protocol
 
-        yield sys.modules[MODULE].TCPConnector, _create_connection
+        yield owner, _create_connection
 
     def close(self) -> None:
         """Close those that idle in a session's pool: the next request of the session is for the network."""

@@ -36,19 +36,19 @@ class Deferred:
         own = _vars_of(self)
         if "object" not in own and name in own["idle"]:
             return own["idle"][name]
-        return getattr(_object_of(self), name)
+        return getattr(object_of(self), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(_object_of(self), name, value)
+        setattr(object_of(self), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(_object_of(self), name)
+        delattr(object_of(self), name)
 
     def __repr__(self) -> str:
-        return repr(_object_of(self))
+        return repr(object_of(self))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _object_of(self).__reduce_ex__(protocol)
+        return object_of(self).__reduce_ex__(protocol)
 
 
 def _vars_of(deferred: Deferred) -> dict[str, Any]:
@@ -56,7 +56,13 @@ def _vars_of(deferred: Deferred) -> dict[str, Any]:
     return own
 
 
-def _object_of(deferred: Deferred) -> Any:
+def found_in(pool: Any) -> Any:
+    """Return a thing itself: what one that is deferred stands for, and `None` as long as there is none."""
+    return _vars_of(pool).get("object") if type(pool) is Deferred else pool
+
+
+def object_of(deferred: Deferred) -> Any:
+    """Return what it stands for, which is made if need be."""
     own = _vars_of(deferred)
     if "object" not in own:
         with _lock:

@@ -31,7 +31,10 @@ from socketless.errors import (
 )
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
+from socketless.switching import stand_ins
 from socketless.switching.deferred import Deferred
+from socketless.switching.replacing import lowest, original_of
+from socketless.switching.untouched import Socket, connection_classes, sockets_are_mocked
 from socketless.wire.messages import DEFAULT_PORTS
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -64,9 +67,10 @@ Replacements = Iterator[tuple[Any, Callable[..., Any]]]
 def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     """Return classes of `http.client`, and functions to replace their methods of the same name."""
     yield _without_context()
-    yield http.client.HTTPConnection, _connect_for(worker, options, "http")
-    yield http.client.HTTPSConnection, _connect_for(worker, options, "https")
-    original_putrequest = http.client.HTTPConnection.putrequest
+    http_connection, https_connection = connection_classes(http.client)
+    yield http_connection, _connect_for(worker, options, "http", http_connection)
+    yield https_connection, _connect_for(worker, options, "https", https_connection)
+    original_putrequest = original_of(http_connection, "putrequest")
 
     def putrequest(self: Any, *args: Any, **kwargs: Any) -> None:
         # One that was kept from before the switch, or from another, goes elsewhere.
@@ -74,16 +78,16 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
         if isinstance(kept, WorkerSocket):
             leads_elsewhere = kept.worker is not worker
         else:
-            leads_elsewhere = isinstance(kept, socket.socket) and _leads_to_worker(self)
+            leads_elsewhere = isinstance(kept, Socket) and _leads_to_worker(self)
         if leads_elsewhere:
             self.close()
         original_putrequest(self, *args, **kwargs)
 
-    yield http.client.HTTPConnection, putrequest
+    yield http_connection, putrequest
     # Of what is no ConnectionError, they take no notice: then they would refuse the next request.
-    for original_method in (http.client.HTTPConnection.send, http.client.HTTPConnection.getresponse):
-        yield http.client.HTTPConnection, _closing(original_method)
-    original: Any = http.client.HTTPResponse._get_chunk_left  # type: ignore[attr-defined]
+    for name in ("send", "getresponse"):
+        yield http_connection, _closing(original_of(http_connection, name))
+    original = original_of(http.client.HTTPResponse, "_get_chunk_left")
 
     def _get_chunk_left(self: Any) -> Any:
         # It takes what the app raises, if that is a ValueError, for a chunk's size that is no number.
@@ -91,7 +95,7 @@ def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
             return original(self)
         except http.client.IncompleteRead as error:
             cause = error.__context__
-            if _is_of_worker(cause):
+            if is_of_worker(cause):
                 raise cause from cause.__cause__
             raise
 
@@ -145,7 +149,7 @@ def _closing(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args, **options)
         except BaseException as error:
-            if _is_of_worker(error):
+            if is_of_worker(error):
                 self.close()
             raise
 
@@ -162,7 +166,7 @@ def _urllib_handlers(worker: Worker, options: Mapping[str, Any]) -> Replacements
             return original(self, *args, **options)
         except OSError as error:
             reason = getattr(error, "reason", None)
-            if _is_of_worker(reason) and not isinstance(reason, SocketlessError):
+            if is_of_worker(reason) and not isinstance(reason, SocketlessError):
                 raise reason from reason.__cause__
             raise
 
@@ -178,7 +182,7 @@ def _urllib_handlers(worker: Worker, options: Mapping[str, Any]) -> Replacements
 def _urllib3_connections(worker: Worker, options: Mapping[str, Any]) -> Replacements:
     """Return the same of urllib3. A class with a way of its own, to a UNIX socket for example, keeps that."""
     connection: Any = importlib.import_module("urllib3.connection")
-    for owner, scheme in ((connection.HTTPConnection, "http"), (connection.HTTPSConnection, "https")):
+    for owner, scheme in zip(connection_classes(connection), ("http", "https"), strict=True):
         yield owner, _urllib3_connect_for(worker, options, scheme, owner)
 
 
@@ -214,7 +218,7 @@ def _urllib3_responses(worker: Worker, options: Mapping[str, Any]) -> Replacemen
     yield response, _error_catcher
 
 
-def _is_of_worker(error: Any) -> TypeGuard[BaseException]:
+def is_of_worker(error: Any) -> TypeGuard[BaseException]:
     """Return whether the app has raised an error, or we have."""
     return isinstance(error, SocketlessError) or (
         isinstance(error, BaseException) and traceback_in_worker(error) is not None
@@ -225,7 +229,7 @@ def _said_by_worker(error: BaseException | None) -> Any:
     """Return what the app has raised, or our error as urllib3's, of an error that urllib3 has made of it; or `None`."""
     if error is None:
         return None
-    said = next((each for each in (error, error.__cause__, *error.args) if _is_of_worker(each)), None)
+    said = next((each for each in (error, error.__cause__, *error.args) if is_of_worker(each)), None)
     if not isinstance(said, SocketlessError) or hasattr(said, "pool"):
         return said
     both: Any = as_theirs(said, _URLLIB3_NAMES)
@@ -249,27 +253,34 @@ REPLACEMENTS = {
 _as_theirs = partial(as_theirs, names=_NAMES)
 
 
-def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str) -> Callable[[Any], None]:
-    default: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
+def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:
+    original = original_of(owner, "connect")
 
+    @lowest
     def connect(self: Any) -> None:
+        if sockets_are_mocked():
+            with stand_ins.stand_ins(partial(_connected, worker, options)):
+                original(self)
+            return
+        default: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
         timeout = socket.getdefaulttimeout() if self.timeout is default else self.timeout
-        self.sock = WorkerSocket(
-            worker,
-            timeout,
-            scheme=scheme,
-            server=(self.host, self.port or DEFAULT_PORTS[scheme]),
-            as_theirs=_as_theirs,
-            **options,
-        )
+        self.sock = _connected(worker, options, (self.host, self.port or DEFAULT_PORTS[scheme]), scheme, timeout)
 
     connect.leads_to_worker = lambda connection: True  # type: ignore[attr-defined]
     return connect
 
 
-def _urllib3_connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:
-    original, its_way, ours = owner.connect, owner._new_conn, _connect_for(worker, options, scheme)
+def _connected(
+    worker: Worker, options: Mapping[str, Any], server: tuple[str, int], scheme: str, timeout: float | None
+) -> WorkerSocket:
+    return WorkerSocket(worker, timeout, scheme=scheme, server=server, as_theirs=_as_theirs, **options)
 
+
+def _urllib3_connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:
+    original, its_way = original_of(owner, "connect"), owner._new_conn
+    ours = _connect_for(worker, options, scheme, owner)
+
+    @lowest
     def connect(self: Any) -> None:
         if type(self)._new_conn is not its_way:
             original(self)

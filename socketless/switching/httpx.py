@@ -9,31 +9,42 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from socketless.clients.families import client_error
+from socketless.errors import SocketlessError
 from socketless.host.worker import Worker
-from socketless.switching.deferred import Deferred
+from socketless.switching import httpcore
+from socketless.switching.deferred import Deferred, found_in
+from socketless.switching.lean_pool import AsyncLeanPool, LeanPool
+from socketless.switching.replacing import original_of
+from socketless.switching.untouched import Pieces, sockets_are_mocked
 from socketless.transport import IpcAsyncTransport, IpcTransport
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-_FAMILIES = ("httpx", "httpx2")
+_FAMILIES = {"httpx": "httpcore", "httpx2": "httpcore2"}
+_MOST = 100  # connections at once, if a client does not say less
+_PACKAGES = (*_FAMILIES, *_FAMILIES.values())
 
 Replacements = Iterator[tuple[type, Callable[..., Any]]]
 
 
 def replacements(worker: Worker, base_url: str, options: Mapping[str, Any]) -> Replacements:
     """Return classes, and functions to replace their methods of the same name."""
-    for name in _FAMILIES:
+    for name, core_name in _FAMILIES.items():
         if importlib.util.find_spec(name) is not None:
             family = importlib.import_module(name)  # also where nobody has yet: the tests may do so later
-            yield from _of_sync_transport(family.HTTPTransport, worker, options)
-            yield from _of_async_transport(family.AsyncHTTPTransport, worker, options)
-            yield family.HTTPTransport, _init_of(family.HTTPTransport, family, _IDLE)
-            yield family.AsyncHTTPTransport, _init_of(family.AsyncHTTPTransport, family, _IDLE_ASYNC)
+            core = importlib.import_module(core_name)
+            yield from httpcore.replacements(core, worker, options)
+            yield from _of_sync_transport(family, core, worker, options)
+            yield from _of_async_transport(family, core, worker, options)
+            yield family.HTTPTransport, _init_of(family.HTTPTransport, family, partial(LeanPool, core))
+            yield family.AsyncHTTPTransport, _init_of(family.AsyncHTTPTransport, family, partial(AsyncLeanPool, core))
             yield from _of_client(family, base_url)
 
 
@@ -72,20 +83,8 @@ class _Refused(NamedTuple):
     error: Exception
 
 
-def _idle(*args: object) -> None:
-    """Do nothing: a pool that was never used has nothing open."""
-
-
-async def _async_idle(*args: object) -> None:
-    """Do nothing, as `_idle`."""
-
-
-_IDLE = dict.fromkeys(("__enter__", "__exit__", "close"), _idle)
-_IDLE_ASYNC = dict.fromkeys(("__aenter__", "__aexit__", "aclose"), _async_idle)
-
-
-def _init_of(owner: Any, family: Any, idle: Mapping[str, Callable[..., Any]]) -> Callable[..., None]:
-    original = owner.__init__
+def _init_of(owner: Any, family: Any, make_lean: Callable[..., LeanPool | AsyncLeanPool]) -> Callable[..., None]:
+    original = original_of(owner, "__init__")
     signature = inspect.signature(original)
 
     @wraps(original)
@@ -108,18 +107,29 @@ def _init_of(owner: Any, family: Any, idle: Mapping[str, Callable[..., Any]]) ->
             original(other, **options)
             return other._pool
 
-        self._pool = Deferred(make_pool, idle)
+        lean = make_lean(options)
+        self._pool = Deferred(make_pool, lean.methods)
+        lean.deferred = weakref.ref(self._pool)
 
     return __init__
 
 
-def _of_sync_transport(owner: Any, worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _of_sync_transport(family: Any, core: Any, worker: Worker, options: Mapping[str, Any]) -> Replacements:
     # Each transport of the library has one of ours, so that closing it ends its open responses, and no others.
+    owner = family.HTTPTransport
     ours: WeakKeyDictionary[Any, IpcTransport] = WeakKeyDictionary()
-    original_close, original_exit = owner.close, owner.__exit__
+    original, original_close, original_exit = (
+        original_of(owner, name) for name in ("handle_request", "close", "__exit__")
+    )
+    is_plain = _is_plain_for([owner, core.HTTPProxy, core.SyncBackend], core, "", worker)
 
     def handle_request(self: Any, request: Any) -> Any:
-        return (ours.get(self) or ours.setdefault(self, IpcTransport(worker, **options))).handle_request(request)
+        if is_plain(self, request):
+            return (ours.get(self) or ours.setdefault(self, IpcTransport(worker, **options))).handle_request(request)
+        try:
+            return original(self, request)
+        except family.TransportError as error:
+            raise _said(error, request) from error.__cause__
 
     def close(self: Any) -> None:
         if self in ours:
@@ -135,14 +145,24 @@ def _of_sync_transport(owner: Any, worker: Worker, options: Mapping[str, Any]) -
         yield owner, replacement
 
 
-def _of_async_transport(owner: Any, worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _of_async_transport(family: Any, core: Any, worker: Worker, options: Mapping[str, Any]) -> Replacements:
     # As `_of_sync_transport`.
+    owner = family.AsyncHTTPTransport
     ours: WeakKeyDictionary[Any, IpcAsyncTransport] = WeakKeyDictionary()
-    original_aclose, original_aexit = owner.aclose, owner.__aexit__
+    original, original_aclose, original_aexit = (
+        original_of(owner, name) for name in ("handle_async_request", "aclose", "__aexit__")
+    )
+    owners = [owner, core.AsyncHTTPProxy, core.AnyIOBackend, _auto_backend(core)]
+    is_plain = _is_plain_for(owners, core, "Async", worker)
 
     async def handle_async_request(self: Any, request: Any) -> Any:
-        transport = ours.get(self) or ours.setdefault(self, IpcAsyncTransport(worker, **options))
-        return await transport.handle_async_request(request)
+        if is_plain(self, request):
+            transport = ours.get(self) or ours.setdefault(self, IpcAsyncTransport(worker, **options))
+            return await transport.handle_async_request(request)
+        try:
+            return await original(self, request)
+        except family.TransportError as error:
+            raise _said(error, request) from error.__cause__
 
     async def aclose(self: Any) -> None:
         if self in ours:
@@ -156,3 +176,47 @@ def _of_async_transport(owner: Any, worker: Worker, options: Mapping[str, Any]) 
 
     for replacement in (handle_async_request, aclose, __aexit__):
         yield owner, replacement
+
+
+def _is_plain_for(owners: list[type], core: Any, prefix: str, worker: Worker) -> Callable[[Any, Any], bool]:
+    """Return a function that says whether nobody can tell if a transport's request goes through its pool."""
+    names = ("ConnectionPool", "HTTPConnection", "HTTP11Connection")
+    pieces = Pieces([*owners, *(getattr(core, prefix + name) for name in names)], _PACKAGES)
+    limits: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+    handle = "handle_async_request" if prefix else "handle_request"
+    backends = {type(None), core.SyncBackend, core.AnyIOBackend, core.TrioBackend, _auto_backend(core)}
+    most = min(worker.max_connections or _MOST, _MOST)
+
+    def has_own_way(pool: Any) -> bool:
+        contents = getattr(pool, "__dict__", {})
+        return handle in contents or type(contents.get("_network_backend")) not in backends
+
+    def is_plain(transport: Any, request: Any) -> bool:
+        is_limited = limits.get(transport)
+        if is_limited is None:
+            is_limited = limits[transport] = _limit_of(transport._pool) < most
+        return not (
+            is_limited
+            or "trace" in request.extensions
+            or has_own_way(found_in(transport._pool))
+            or sockets_are_mocked()
+            or not pieces.are_untouched()
+        )
+
+    return is_plain
+
+
+def _auto_backend(core: Any) -> Any:
+    return importlib.import_module(f"{core.__name__}._backends.auto").AutoBackend
+
+
+def _limit_of(pool: Any) -> int:
+    lean = getattr(pool, "lean_pool", None) if type(pool) is Deferred and found_in(pool) is None else None
+    limit: int | None = lean().limit if lean is not None else getattr(pool, "_max_connections", None)
+    return _MOST if limit is None else limit
+
+
+def _said(error: Any, request: Any) -> BaseException:
+    """Return what the client library's error is made of: ours, as that error, too."""
+    cause = error.__cause__
+    return client_error(cause, request) if isinstance(cause, SocketlessError) else error

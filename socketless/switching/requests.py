@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,9 +10,14 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from socketless.errors import SocketlessError
 from socketless.host.worker import Worker
 from socketless.requests.adapter import IpcAdapter
+from socketless.requests.errors import head_error
 from socketless.requests.session import with_absolute_url
+from socketless.switching.http_client import is_of_worker
+from socketless.switching.replacing import original_of
+from socketless.switching.untouched import Pieces, connection_classes, sockets_are_mocked
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -23,7 +29,9 @@ def replacements(
 ) -> Iterator[tuple[type, Callable[..., Any]]]:
     """Return classes, and functions to replace their methods of the same name."""
     ours = IpcAdapter(worker, **options)
-    original_send, original_prepare = HTTPAdapter.send, requests.Session.prepare_request
+    original_send = original_of(HTTPAdapter, "send")
+    original_prepare = original_of(requests.Session, "prepare_request")
+    pieces = Pieces([HTTPAdapter, *_pieces_of_urllib3()], ("requests", "urllib3", "http"))
 
     def send(
         self: Any,
@@ -37,6 +45,8 @@ def replacements(
         arguments = {"stream": stream, "timeout": timeout, "verify": verify, "cert": cert, "proxies": proxies}
         if urlsplit(request.url).scheme not in ("http", "https") or _has_a_way_of_its_own(self):
             return original_send(self, request, **arguments)
+        if not pieces.are_untouched() or sockets_are_mocked():
+            return _sent(original_send, self, request, arguments)
         self.add_headers(request, **arguments)
         return self.build_response(request, ours.send_raw(request, timeout, proxies))
 
@@ -47,6 +57,32 @@ def replacements(
         return original_prepare(self, with_absolute_url(request, base_url))
 
     yield requests.Session, prepare_request
+
+
+def _sent(send: Any, adapter: Any, request: Any, arguments: dict[str, Any]) -> Any:
+    """Send a request by what somebody has put between requests and the network; beneath that is the worker again."""
+    try:
+        return send(adapter, request, **arguments | {"proxies": None})
+    except requests.RequestException as error:
+        said = next(filter(is_of_worker, _within(error)), None)
+        if said is None:
+            raise
+        raise (head_error(said, request) if isinstance(said, SocketlessError) else said) from said.__cause__
+
+
+def _within(error: BaseException) -> Iterator[BaseException]:
+    """Yield what requests and urllib3 have wrapped: an error, in its `args` or as its `reason`."""
+    for each in (*error.args, getattr(error, "reason", None)):
+        if isinstance(each, BaseException):
+            yield each
+            yield from _within(each)
+
+
+def _pieces_of_urllib3() -> list[type]:
+    from urllib3 import connection, connectionpool, poolmanager
+
+    pools = [connectionpool.HTTPConnectionPool, connectionpool.HTTPSConnectionPool, poolmanager.PoolManager]
+    return [*pools, *connection_classes(connection), *connection_classes(http.client)]
 
 
 def _has_a_way_of_its_own(adapter: HTTPAdapter) -> bool:

@@ -72,7 +72,7 @@ class Wait(NamedTuple):
     fd: int
     for_writing: bool = False
     sentinel: int | None = None  # a descriptor that is readable once the worker has ended; many may wait for it
-    deadline: float | None = None  # a time.monotonic() value
+    deadline: float | None = None  # a value of genuine.monotonic()
 
 
 class Woken(enum.Enum):
@@ -251,7 +251,12 @@ class Channel:
 def make_channel(number: int) -> ChannelEnds:
     """Make a channel. The host's end does not block, the worker's does."""
     request_reader, request_writer = make_pipe()
-    response_reader, response_writer = make_pipe()
+    try:
+        response_reader, response_writer = make_pipe()
+    except OSError:  # no descriptors are to be had; or the error would hold those of the first
+        request_reader.close()
+        request_writer.close()
+        raise
     host = Channel(number, response_reader, request_writer)
     host.set_blocking(False)
     return ChannelEnds(host, Channel(number, request_reader, response_writer))

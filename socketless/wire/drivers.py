@@ -10,13 +10,13 @@ import asyncio
 import math
 import select
 import sys
-import time
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from socketless.errors import ClientDisconnected
-from socketless.genuine import is_green, os
+from socketless.genuine import clock_is_stopped, is_green, monotonic, os
 from socketless.wire.channel import Pull, PullingSteps, Steps, Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -27,13 +27,19 @@ _LONGEST_POLL = 24 * 3600 * 1000  # milliseconds; the system call takes no more 
 
 
 def deadline_after(timeout: float | None) -> float | None:
-    """Turn a timeout in seconds (`None`: for ever) into a `time.monotonic()` value."""
-    return None if timeout is None or timeout == math.inf else time.monotonic() + timeout
+    """Turn a timeout in seconds (`None`: for ever) into a `monotonic()` value."""
+    return None if timeout is None or timeout == math.inf else monotonic() + timeout
 
 
 def remaining(deadline: float | None) -> float | None:
     """Turn a deadline back into seconds, at least 0."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+    return None if deadline is None else max(0.0, deadline - monotonic())
+
+
+def milliseconds_until(deadline: float | None) -> int | None:
+    """Turn a deadline into what `poll()` takes; one that is far away takes several calls."""
+    seconds = remaining(deadline)
+    return None if seconds is None else min(math.ceil(seconds * 1000), _LONGEST_POLL)
 
 
 def until_readable(fd: int, timeout: float | None) -> Steps[bool]:
@@ -87,16 +93,14 @@ def _poll(wait: Wait, client_fd: int | None) -> Woken:
     if client_fd is not None:
         poller.register(client_fd, 0)  # only its end
     while True:
-        seconds = remaining(wait.deadline)
-        milliseconds = None if seconds is None else math.ceil(seconds * 1000)
-        ready = poller.poll(None if milliseconds is None else min(milliseconds, _LONGEST_POLL))
+        ready = poller.poll(milliseconds_until(wait.deadline))
         if ready:
             fds = {fd for fd, _ in ready}
             if wait.fd not in fds and client_fd in fds:
                 raise ClientDisconnected("the client has gone")
             return Woken.READY if wait.fd in fds else Woken.ENDED
-        if milliseconds is not None and milliseconds <= _LONGEST_POLL:
-            return Woken.LATE  # whatever the clock says now: tests stop it (freezegun)
+        if remaining(wait.deadline) == 0.0:
+            return Woken.LATE
 
 
 def readable(fds: list[int]) -> list[int]:
@@ -181,6 +185,26 @@ def _own(fd: int | None) -> Iterator[Any]:
         os.close(copy)
 
 
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[int | None]:
+    # Where a test has stopped the clock of the loop, too: a descriptor that is readable after some seconds.
+    if seconds is None or not clock_is_stopped():
+        yield None
+        return
+    reader, writer = os.pipe()
+    timer = threading.Timer(seconds, os.write, (writer, b"\0"))
+    timer.daemon, timer.name = True, "socketless-alarm"
+    try:
+        timer.start()
+        yield reader
+    finally:
+        timer.cancel()
+        with suppress(RuntimeError):  # no thread was to be had
+            timer.join()
+        os.close(reader)
+        os.close(writer)
+
+
 async def _asyncio_wait(wait: Wait) -> Woken:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Woken] = loop.create_future()
@@ -191,8 +215,10 @@ async def _asyncio_wait(wait: Wait) -> Woken:
 
     add, remove = (loop.add_writer, loop.remove_writer) if wait.for_writing else (loop.add_reader, loop.remove_reader)
     seconds = remaining(wait.deadline)
-    with _own(wait.sentinel) as sentinel:
+    with _own(wait.sentinel) as sentinel, _alarm(seconds) as alarm:
         timer = None if seconds is None else loop.call_later(seconds, wake, Woken.LATE)
+        if alarm is not None:
+            loop.add_reader(alarm, wake, Woken.LATE)
         add(wait.fd, wake, Woken.READY)
         if sentinel is not None:
             loop.add_reader(sentinel, wake, Woken.ENDED)
@@ -204,6 +230,8 @@ async def _asyncio_wait(wait: Wait) -> Woken:
             remove(wait.fd)
             if sentinel is not None:
                 loop.remove_reader(sentinel)
+            if alarm is not None:
+                loop.remove_reader(alarm)
     # What the worker wrote before it ended is to be read first.
     return poll(wait._replace(deadline=0.0)) if woken is Woken.ENDED else woken
 
@@ -211,16 +239,21 @@ async def _asyncio_wait(wait: Wait) -> Woken:
 async def _trio_wait(wait: Wait) -> Woken:
     import trio
 
-    async def until_end(sentinel: int) -> None:
-        await trio.lowlevel.wait_readable(sentinel)
+    async def until_end(fd: int) -> None:
+        await trio.lowlevel.wait_readable(fd)
         nursery.cancel_scope.cancel()
 
     wait_for_fd = trio.lowlevel.wait_writable if wait.for_writing else trio.lowlevel.wait_readable
     seconds = remaining(wait.deadline)
-    with _own(wait.sentinel) as sentinel, trio.move_on_after(math.inf if seconds is None else seconds):
+    with (
+        _own(wait.sentinel) as sentinel,
+        _alarm(seconds) as alarm,
+        trio.move_on_after(math.inf if seconds is None else seconds),
+    ):
         async with trio.open_nursery() as nursery:
-            if sentinel is not None:
-                nursery.start_soon(until_end, sentinel)
+            for fd in (sentinel, alarm):
+                if fd is not None:
+                    nursery.start_soon(until_end, fd)
             await wait_for_fd(wait.fd)
             nursery.cancel_scope.cancel()
     woken = poll(wait._replace(deadline=0.0))

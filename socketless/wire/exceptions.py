@@ -7,12 +7,13 @@ other arguments). So each goes by itself, as a node of a graph, and is tried whe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from tblib import Traceback
 
-from socketless.wire.pickling import dumps_object, loads
+from socketless.wire.pickling import dumps_bare, dumps_object, loads
 
 _MOST = 100  # exceptions in one graph; what is linked beyond is left out
 
@@ -98,13 +99,29 @@ def _notes_of(error: BaseException) -> list[str] | None:
 
 
 def pickled(error: BaseException) -> bytes | None:
-    """Pickle an exception without what it is linked to; `None` if it cannot be rebuilt. For use in a worker."""
+    """Pickle an exception without what it is linked to; `None` if it cannot be rebuilt. For use in a worker.
+
+    One that would come back as another gets its type, its arguments and its attributes, as far as they can be pickled.
+    """
+    of_same_type = None
+    for dump in (dumps_object, dumps_bare):
+        try:
+            data = dump(error)
+            rebuilt = loads(data)
+            if type(rebuilt) is type(error):
+                if _words_of(rebuilt) == _words_of(error):
+                    return data
+                of_same_type = of_same_type or data
+        except BaseException:  # a __reduce__ may raise CancelledError or SystemExit, which means nothing here
+            continue
+    return of_same_type
+
+
+def _words_of(error: BaseException) -> str:
     try:
-        data = dumps_object(error)
-        rebuilt = loads(data)
-    except BaseException:  # a __reduce__ may raise CancelledError or SystemExit, which means nothing here
-        return None
-    return data if type(rebuilt) is type(error) else None
+        return str(error)
+    except Exception as failure:
+        return type(failure).__name__
 
 
 def unpack(packed: Packed, loads: Callable[[bytes], Any] = loads) -> BaseException | None:
@@ -126,11 +143,13 @@ def unpack(packed: Packed, loads: Callable[[bytes], Any] = loads) -> BaseExcepti
 
     for node, copies in zip(packed.nodes, found, strict=True):
         for error in copies:
-            error.__cause__, error.__context__ = link(node.cause), link(node.context)
-            error.__suppress_context__ = node.suppress_context
-            error.__traceback__ = _rebuild_traceback(node.frames)
+            set_attribute = partial(object.__setattr__, error)  # its own refuses that, if it is frozen
+            set_attribute("__cause__", link(node.cause))
+            set_attribute("__context__", link(node.context))
+            set_attribute("__suppress_context__", node.suppress_context)
+            set_attribute("__traceback__", _rebuild_traceback(node.frames))
             if node.notes:
-                error.__notes__ = node.notes
+                set_attribute("__notes__", node.notes)
     return link(0)
 
 

@@ -164,7 +164,12 @@ def make_local_channel(number: int) -> ChannelEnds:
     requests: _Queue = deque()
     responses: _Queue = deque()
     request_reader, request_writer = _small_pipe()
-    response_reader, response_writer = _small_pipe()
+    try:
+        response_reader, response_writer = _small_pipe()
+    except OSError:  # no descriptors are to be had; or the error would hold those of the first
+        request_reader.close()
+        request_writer.close()
+        raise
     host = LocalChannel(number, response_reader, request_writer, responses, requests)
     host.set_blocking(False)
     return ChannelEnds(host, LocalChannel(number, request_reader, response_writer, requests, responses))

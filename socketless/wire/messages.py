@@ -86,6 +86,8 @@ class Request:
     client: tuple[str, int] | None = None
     more_body: bool = False
     context: Context | None = None  # what the app runs in; only between threads
+    # As from Starlette's TestClient: wrong lengths pass, and a final 1xx; the path is what was asked for.
+    is_lenient: bool = False
     is_paced: bool = False  # the app waits until each piece of its response has been taken
     offers_files: bool = True  # the app may send the path of a file
 

@@ -6,13 +6,16 @@ import io
 import marshal
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import cloudpickle
 
 from socketless.errors import TransferError
+from socketless.wire import rebuilding
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -110,9 +113,39 @@ class _ObjectPickler(_Pickler):
     name_of: Any
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, BaseException) and _is_plain(type(value)):
-            return _rebuild_exception, (type(value), value.args, vars(value))
+        if isinstance(value, BaseException) and rebuilding.is_plain(type(value)):
+            return rebuilding.reduced(value)
+        if _is_forked and issubclass(type(value), type) and not _has_name(value):
+            with suppress(TransferError):
+                return _class_of_before, (*_place_of(value), dumps(value))
+            return _class_of_before, (*_place_of(value), None)
         return super().reducer_override(value)
+
+
+class _BareExceptionPickler(_ObjectPickler):
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, BaseException):
+            return rebuilding.reduced(value, keep=_can_be_pickled)
+        return super().reducer_override(value)
+
+
+def dumps_bare(error: BaseException) -> bytes:
+    """Pickle an exception, whatever it says itself about that, without what cannot be pickled.
+
+    Raises:
+        TransferError: not even its class can be.
+    """
+    file = io.BytesIO()
+    _dump(_BareExceptionPickler(file, protocol=5), error)
+    return file.getvalue()
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        loads(dumps_object(value))
+    except Exception:
+        return False
+    return True
 
 
 class _NamingPickler(_ObjectPickler):
@@ -120,24 +153,53 @@ class _NamingPickler(_ObjectPickler):
         return self.name_of(value)
 
 
-def _is_plain(exception_class: type[BaseException]) -> bool:
-    # Whether all of it is in `args` and attributes, whatever its own __init__ makes of its arguments.
-    built_in = next(cls for cls in exception_class.__mro__ if cls.__module__ == "builtins")
-    return (
-        built_in is not exception_class
-        and built_in.__basicsize__ == BaseException.__basicsize__
-        and exception_class.__reduce__ is BaseException.__reduce__
-        and exception_class.__reduce_ex__ is BaseException.__reduce_ex__
-        and exception_class.__new__ is built_in.__new__
-        and not hasattr(exception_class, "__getstate__" if sys.version_info < (3, 11) else "__getnewargs__")
-    )
+# A class without a name (of a test, of a factory, of a script) is in a forked worker where it is in its host, and the
+# host knows it by that; by value, it would be another class.
+
+_is_forked = False
 
 
-def _rebuild_exception(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    vars(error).update(state)
-    return error
+def set_forked() -> None:
+    """Let classes be known by where they are: this process is a copy of its host. Must be called after the fork."""
+    global _is_forked
+    _is_forked = True
+
+
+def _has_name(cls: type) -> bool:
+    found: Any = sys.modules.get(cls.__module__) if cls.__module__ != "__main__" else None
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is cls
+
+
+def _class_of_before(address: int, module: str, name: str, pickled: bytes | None) -> Any:
+    key = address, module, name
+    found = _classes_of_before.get(key)
+    if found is None:
+        found = next((each for each in _all_classes() if _place_of(each) == key), None)
+        if found is None:  # the worker has made it since
+            if pickled is None:
+                raise pickle.UnpicklingError(f"the class {module}.{name} is not here, and cannot be pickled")
+            return loads(pickled)
+        _classes_of_before[key] = found
+    return found
+
+
+_classes_of_before: WeakValueDictionary[tuple[int, str, str], type] = WeakValueDictionary()
+
+
+def _place_of(cls: type) -> tuple[int, str, str]:
+    return id(cls), cls.__module__, cls.__qualname__
+
+
+def _all_classes() -> Iterator[type]:
+    seen, rest = {object}, [object]
+    while rest:
+        for each in type.__subclasses__(rest.pop()):
+            if each not in seen:
+                seen.add(each)
+                rest.append(each)
+                yield each
 
 
 def loads_by_name(pickled: bytes, load: Callable[[str], Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from socketless.errors import AppProtocolError
+from socketless.wire import heads
 from socketless.wire.messages import RawHeaders
 
 
@@ -34,7 +35,8 @@ def check_headers(headers: Any, kind: str) -> RawHeaders:
     """Return the headers of an event of that kind.
 
     Raises:
-        AppProtocolError: they are no (name, value) pairs of bytes, or hold control characters.
+        AppProtocolError: they are no (name, value) pairs of bytes, or a name is no token, or a value holds control
+            characters.
     """
     if not hasattr(headers, "__iter__"):
         raise AppProtocolError(
@@ -44,12 +46,12 @@ def check_headers(headers: Any, kind: str) -> RawHeaders:
     for header in headers:
         try:
             name, value = _raw(header[0]), _raw(header[1])
-            if not name or len(header) != 2 or any(character in name + value for character in b"\r\n\0"):
-                raise ValueError("control character")
+            if len(header) != 2 or not heads.is_token(name) or not heads.is_value(value):
+                raise ValueError("illegal characters")
         except (TypeError, ValueError, IndexError, KeyError):
             raise AppProtocolError(
-                f"the ASGI app's header {header!r} is bad; {kind} wants (name, value), two byte strings "
-                "without control characters"
+                f"the ASGI app's header {header!r} is bad; {kind} wants (name, value), two byte strings: a token, and "
+                "a value without control characters (RFC 9110, section 5)"
             ) from None
         checked.append((name, value.strip(b" \t")))  # RFC 9110, section 5.5
     return checked

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from asgiref.sync import sync_to_async
 
@@ -175,7 +175,11 @@ class Exchange:
         if isinstance(message, Cancel) and not self.is_over and not self.is_cancelled:
             self.is_cancelled = self.client_has_gone = True
             self.disconnect()
-            asyncio.get_running_loop().call_later(_GRACE, self._cancel_in_turns, _GRACE_TURNS)
+            self.cancel_later(_GRACE)
+
+    def cancel_later(self, seconds: float) -> None:
+        """Call `cancel()` after some time, and some turns of the loop."""
+        asyncio.get_running_loop().call_later(seconds, self._cancel_in_turns, _GRACE_TURNS)
 
     def disconnect(self) -> None:
         """Tell the app that its client has gone."""
@@ -238,14 +242,18 @@ def _call(function: Callable[[], Any]) -> tuple[Any, StopIteration | None]:
 def connection_scope(request: Request, state: dict[str, Any] | None) -> Scope:
     """Build what the scopes of HTTP and of WebSockets share, as the ASGI specification has it."""
     raw_path, _, raw_query = request.raw_target.partition(b"?")
+    root_path, path = request.root_path.rstrip("/"), unquote(raw_path.decode("latin-1"))
+    if root_path and not f"{path}/".startswith(f"{root_path}/") and not request.is_lenient:
+        # The client has left the root path out, as it does before uvicorn; mounted apps look for it in the path.
+        raw_path, path = quote(root_path).encode() + raw_path, root_path + path
     scope: Scope = {
         "asgi": ASGI.copy(),
         "http_version": "1.1",
         "scheme": request.scheme,
-        "path": unquote(raw_path.decode("latin-1")),
+        "path": path,
         "raw_path": raw_path,
         "query_string": raw_query,
-        "root_path": request.root_path,
+        "root_path": root_path,
         "headers": [(name.lower(), value) for name, value in request.headers],
         "client": request.client,
         "server": request.server,

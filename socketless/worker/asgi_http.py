@@ -167,9 +167,11 @@ class HttpExchange(Exchange):
             raise AppProtocolError("the ASGI app sent http.response.start twice")
         headers = check_headers(event.get("headers", ()), event["type"])
         status = check_status(event.get("status"), event["type"])
+        if not self._request.is_lenient:
+            bodies.check_final(status)
+        self._length = bodies.content_length(headers)
         self._headers, self._status = headers, status
         self._bodiless = is_bodiless(self._request.method, status)
-        self._length = bodies.content_length(headers)
         self._expects_trailers = bool(event.get("trailers", False))
         if self._expects_trailers:
             self._extensions.setdefault("http.response.trailers", [])

@@ -14,6 +14,10 @@ from socketless.worker.asgi_checks import check_body, check_headers, check_statu
 from socketless.worker.asgi_exchange import Exchange, Sink, connection_scope
 from socketless.worker.lifespan import App, Event
 
+# How long an app may go on when its client has gone, and it does not ask for what has come: seconds.
+_GRACE = 0.05  # for one that never asked; and to send more than once
+_PATIENCE = 1.0  # for one that has, or has closed: it may be working on that
+
 # What the app may send in each state, and the state after it.
 _TRANSITIONS = {
     ("connecting", "websocket.accept"): "open",
@@ -23,6 +27,8 @@ _TRANSITIONS = {
     ("open", "websocket.send"): "open",
     ("open", "websocket.close"): "closed",
 }
+_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}  # that IANA has registered, and a frame may carry
+_LONGEST_REASON = 123  # bytes
 
 
 class WebSocketExchange(Exchange):
@@ -37,10 +43,15 @@ class WebSocketExchange(Exchange):
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._events.put_nowait({"type": "websocket.connect"})
         self._end: Event | None = None  # what receive() returns once the client has gone, or the app has closed
+        self._end_is_known = False  # to the app: receive() has returned it
+        self._listens = False  # the app has asked for more than "websocket.connect"
+        self._since = 0.0  # when it asked last, or its client has gone; by the loop's clock
+        self._unheard = 0  # messages that it has sent since then, for nobody
         self._state = "connecting"
         self._label = request.label
         self._max_body_bytes = max_body_bytes
         self._denial_size = 0
+        self._denial_length: int | None = None  # what Content-Length says
         self._denial: tuple[int, RawHeaders] | None = None  # not sent yet
         super().__init__(writer)
 
@@ -81,20 +92,46 @@ class WebSocketExchange(Exchange):
 
     def disconnect(self) -> None:
         self._disconnected({"type": "websocket.disconnect", "code": 1006, "reason": ""})
+        self._go_on()
 
     def _disconnected(self, event: Event) -> None:
         if self._end is None:
             self._end = event
             self._events.put_nowait(event)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._since, self._unheard = asyncio.get_running_loop().time(), 0
+
+    def _time_left(self, limit: float) -> float:
+        return self._since + limit - asyncio.get_running_loop().time()
+
+    def cancel(self) -> None:
+        # Servers never cancel an app, Starlette's TestClient does at once.
+        will_hear_of_it = self._listens or self._unheard or self._state == "closed"
+        left = self._time_left(_PATIENCE if will_hear_of_it else _GRACE)
+        if left > 0 and not self.is_over:
+            self.cancel_later(left)
+        else:
+            super().cancel()
 
     async def receive(self) -> Event:
         """The `receive()` of the ASGI specification. After the end, it returns that again."""
-        if self._end is not None and self._events.empty():
+        if self._end_is_known:
+            await asyncio.sleep(0)  # an app that does not care must not keep the loop from all else
+            assert self._end is not None
             return self._end
-        return await self._events.get()
+        event = await self._events.get()
+        self._listens = event["type"] != "websocket.connect"
+        self._end_is_known = event is self._end
+        self._go_on()
+        return event
 
     async def send(self, event: Event) -> None:
         """The `send()` of the ASGI specification.
+
+        What an app sends before it has heard of its client's end goes nowhere: it has yet to come to that. Unless it
+        does not ask.
 
         Raises:
             ClientDisconnected: the client has closed the WebSocket, or has gone.
@@ -106,7 +143,8 @@ class WebSocketExchange(Exchange):
             raise AppProtocolError(f"the ASGI app sent {kind!r} to a WebSocket that is {self._state}")
         message = self._message(kind, event)
         if self._end is not None:
-            raise ClientDisconnected("the client has closed the WebSocket")
+            await self._send_to_nobody()
+            message = None
         self._state = "closed" if kind == "websocket.http.response.body" and not event.get("more_body") else after
         if kind == "websocket.close":
             code, reason = event.get("code", 1000), event.get("reason") or ""
@@ -117,6 +155,14 @@ class WebSocketExchange(Exchange):
         if kind == "websocket.http.response.body" and self._state == "closed":
             self.take(Cancel())  # the client has got all that there is, and goes
 
+    async def _send_to_nobody(self) -> None:
+        has_more_to_do = self._listens and self._events.qsize() > 1  # than to hear of the end
+        is_deaf = self._unheard and not has_more_to_do and self._time_left(_GRACE) < 0
+        if self._end_is_known or is_deaf or self._time_left(_PATIENCE) < 0:
+            raise ClientDisconnected("the client has closed the WebSocket")
+        self._unheard += 1
+        await asyncio.sleep(0)
+
     def _message(self, kind: str, event: Event) -> Message | None:
         # What crosses, of plain values only. The start of a denial waits for its body.
         crossing: dict[str, Any]
@@ -124,16 +170,22 @@ class WebSocketExchange(Exchange):
             headers = check_headers(event.get("headers", ()), kind)
             crossing = {"subprotocol": _check_subprotocol(event.get("subprotocol")), "headers": headers}
         elif kind == "websocket.close":
-            crossing = {"code": _check_code(event.get("code", 1000)), "reason": str(event.get("reason") or "")}
+            is_open = self._state == "open"
+            code = _check_code(event.get("code", 1000), is_open=is_open)
+            crossing = {"code": code, "reason": _check_reason(event.get("reason"), is_open=is_open)}
         elif kind == "websocket.send":
             crossing = _check_data(event)
         elif kind == "websocket.http.response.start":
-            self._denial = check_status(event.get("status"), kind), check_headers(event.get("headers", ()), kind)
+            headers = check_headers(event.get("headers", ()), kind)
+            status, self._denial_length = check_status(event.get("status"), kind), bodies.content_length(headers)
+            bodies.check_final(status)
+            self._denial = status, headers
             return None
         else:
             body = check_body(event.get("body", b""), kind)
             self._denial_size += len(body)
             bodies.check_size(self._denial_size, self._max_body_bytes, self._label)
+            bodies.check_length(self._denial_size, self._denial_length, is_complete=not event.get("more_body"))
             return self._denial_message(body)
         return messages.Event({"type": kind, **crossing})
 
@@ -152,12 +204,30 @@ def _check_subprotocol(subprotocol: Any) -> str | None:
     return subprotocol
 
 
-def _check_code(code: Any) -> int:
+def _check_code(code: Any, *, is_open: bool) -> int:
     if not isinstance(code, int) or not 1000 <= code <= 4999:  # RFC 6455, section 7.4.2
         raise AppProtocolError(
             f"the ASGI app's code is {code!r}; websocket.close wants an integer between 1000 and 4999"
         )
+    if is_open and code < 3000 and code not in _CODES:  # before that, it is a 403
+        raise AppProtocolError(
+            f"the ASGI app's code is {code!r}, which no close frame may carry (RFC 6455, section 7.4); an app's own "
+            "codes are 3000 to 4999"
+        )
     return int(code)
+
+
+def _check_reason(reason: Any, *, is_open: bool) -> str:
+    if not is_open:
+        return str(reason or "")  # which FastAPI has a list for
+    if not isinstance(reason, (str, type(None))):
+        raise AppProtocolError(f"the ASGI app's reason is {type(reason).__name__}; websocket.close wants a string")
+    if len((reason or "").encode(errors="replace")) > _LONGEST_REASON:
+        raise AppProtocolError(
+            f"the ASGI app's reason is longer than the {_LONGEST_REASON} bytes that a close frame may carry "
+            "(RFC 6455, section 5.5)"
+        )
+    return reason or ""
 
 
 def _check_data(event: Event) -> dict[str, Any]:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from socketless.errors import AppProtocolError, BodyTooLarge
+from socketless.wire import heads
 from socketless.wire.messages import RawHeaders
 
 
 def content_length(headers: RawHeaders) -> int | None:
-    """Return what the Content-Length header says, if it can be read and counts (RFC 9112, section 6.3)."""
-    length: int | None = None
-    for name, value in headers:
-        name = name.lower()
-        if name == b"transfer-encoding":
-            return None
-        if name == b"content-length" and length is None and value.isdigit():
-            length = int(value)
-    return length
+    """Return what the head of a response says of its body's length.
+
+    Raises:
+        AppProtocolError: it says what no server would let pass.
+    """
+    try:
+        return heads.content_length(headers)
+    except heads.IllegalHead as error:
+        raise AppProtocolError(f"the app's response is no HTTP/1.1: {error}") from None
+
+
+def check_final(status: int) -> None:
+    """Refuse a status of a response that is none of a final one (RFC 9110, section 15.2).
+
+    Raises:
+        AppProtocolError: it is one that another response follows.
+    """
+    if status < 200:
+        raise AppProtocolError(f"the app's status is {status}; a response ends with a status from 200 on")
 
 
 def check_length(size: int, length: int | None, *, is_complete: bool) -> None:

@@ -41,6 +41,7 @@ from socketless.wire.messages import (
     Stop,
 )
 from socketless.worker import loading, stacks
+from socketless.worker.descendants import kill_descendants
 from socketless.worker.failures import failed, last_frame
 from socketless.worker.levels import HostLevels
 from socketless.worker.output import flush_output, set_up_output
@@ -78,8 +79,8 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
     loading.be_worker_process()
     os.register_at_fork(after_in_child=lambda: _close(control, *channels))
     watch = _Control(control, channels)
-    watch.start()
     try:
+        watch.start()
         watch.levels.apply(start.levels)
         runner = make_runner(start, outlives_its_worker=False)
         watch.levels.apply(start.levels)  # those that the app's configuration has changed
@@ -260,7 +261,9 @@ def _close(*channels: Channel) -> None:
 
 
 def _kill_group() -> None:
-    """Kill this worker and its children, if it leads a process group of its own."""
+    """Kill this worker and what it has started: those in sessions of their own; and its group, if it leads one."""
+    with suppress(Exception):  # nobody knows what the app has left
+        kill_descendants(os.getpid())
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import re
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from werkzeug.test import EnvironBuilder
 
 from socketless.errors import AppProtocolError
 from socketless.genuine import is_green
+from socketless.wire import heads
 from socketless.wire.channel import Channel
 from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import (
@@ -41,6 +43,8 @@ from socketless.worker.failures import failed, is_disconnection, last_message
 from socketless.worker.wsgi_exchange import Exchange
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+
+_is_status = re.compile(r"([0-9]{3})(?: ([\t\x20-\x7e\x80-\xff]*))?").fullmatch  # RFC 9112, section 4
 
 App = Callable[[dict[str, Any], Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
 
@@ -173,6 +177,7 @@ class _Answer:
     def __init__(self, request: Request, exchange: Exchange, max_body_bytes: int | None) -> None:
         self._label = request.label
         self._method = request.method
+        self._is_lenient = request.is_lenient
         self._bodiless = False
         self._is_paced = request.is_paced
         self._exchange = exchange
@@ -199,10 +204,12 @@ class _Answer:
         elif self._started is not None:
             raise AppProtocolError("the WSGI app called start_response() twice without exc_info (PEP 3333)")
         code, reason = _parse_status(status)
+        if not self._is_lenient:
+            bodies.check_final(code)
         raw_headers = _encode_headers(headers)
+        self._length = bodies.content_length(raw_headers)
         self._started = code, reason, raw_headers
         self._bodiless = is_bodiless(self._method, code)
-        self._length = bodies.content_length(raw_headers)
         return self.write
 
     def take_all(self, iterable: Any) -> None:
@@ -269,11 +276,10 @@ class _Answer:
 
 
 def _parse_status(status: Any) -> tuple[int, str]:
-    if isinstance(status, str):
-        code, _, reason = status.partition(" ")
-        if len(code) == 3 and code.isascii() and code.isdigit() and not _unprintable(reason):
-            return int(code), reason
-    raise AppProtocolError(f"the WSGI app's status is {status!r}; PEP 3333 wants a string like '200 OK'")
+    match = _is_status(status) if isinstance(status, str) else None
+    if match is None:
+        raise AppProtocolError(f"the WSGI app's status is {status!r}; PEP 3333 wants a string like '200 OK'")
+    return int(match[1]), match[2] or ""
 
 
 def _encode_headers(headers: Any) -> RawHeaders:
@@ -283,20 +289,17 @@ def _encode_headers(headers: Any) -> RawHeaders:
     for header in headers:
         try:
             name, value = header
-            if not name or _unprintable(name) or _unprintable(value):
-                raise ValueError("control character")
+            raw_name, raw_value = name.encode("latin-1"), value.encode("latin-1")
+            if not heads.is_token(raw_name) or not heads.is_value(raw_value):
+                raise ValueError("illegal characters")
             # White space around a value is no part of it (RFC 9110, section 5.5).
-            raw_headers.append((name.encode("latin-1"), value.strip(" \t").encode("latin-1")))
+            raw_headers.append((raw_name, raw_value.strip(b" \t")))
         except (TypeError, ValueError, AttributeError):
             raise AppProtocolError(
-                f"the WSGI app's header {header!r} is bad; PEP 3333 wants (name, value), two latin-1 strings "
-                "without control characters"
+                f"the WSGI app's header {header!r} is bad; PEP 3333 wants (name, value), two latin-1 strings: a token, "
+                "and a value without control characters (RFC 9110, section 5)"
             ) from None
     return raw_headers
-
-
-def _unprintable(text: str) -> bool:
-    return any(character in text for character in "\r\n\0")
 
 
 def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
@@ -305,7 +308,7 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
     raw_path, _, raw_query = request.raw_target.partition(b"?")
     target = request.raw_target.decode("latin-1")
     environ["REQUEST_METHOD"] = request.method
-    environ["PATH_INFO"] = unquote_to_bytes(raw_path).decode("latin-1")
+    environ["PATH_INFO"] = _path_info(unquote_to_bytes(raw_path).decode("latin-1"), environ["SCRIPT_NAME"])
     environ["QUERY_STRING"] = raw_query.decode("latin-1")
     environ["REQUEST_URI"] = environ["RAW_URI"] = target  # as werkzeug, mod_wsgi and gunicorn do
     environ["wsgi.input"] = exchange.open_body() if request.more_body else BytesIO(request.body)
@@ -314,6 +317,8 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = request.client[0], str(request.client[1])
     chunked = False
     for raw_name, raw_value in request.headers:
+        if b"_" in raw_name:  # the app would take it for the one with a dash (CVE-2015-0219): all servers drop it
+            continue
         key = raw_name.decode("latin-1").upper().replace("-", "_")
         if key == "TRANSFER_ENCODING" and not request.more_body:
             chunked = True  # the body has arrived whole, so its length is known: see below
@@ -329,6 +334,13 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
     return environ
 
 
+def _path_info(path: str, script_name: str) -> str:
+    """Return what follows `SCRIPT_NAME`, which a client may have left out: as of waitress."""
+    if script_name and f"{path}/".startswith(f"{script_name}/"):
+        return path[len(script_name) :]
+    return path
+
+
 @lru_cache(maxsize=64)
 def _base_environ(scheme: str, server: tuple[str, int], root_path: str) -> dict[str, Any]:
     # What does not change from one request to the next; building it takes longer than all the rest.
@@ -339,6 +351,6 @@ def _base_environ(scheme: str, server: tuple[str, int], root_path: str) -> dict[
     environ["HTTP_HOST"] = netloc if port == DEFAULT_PORTS[scheme] else f"{netloc}:{port}"
     environ["SERVER_PROTOCOL"] = "HTTP/1.1"
     environ["SERVER_SOFTWARE"] = "socketless"
-    environ["SCRIPT_NAME"] = unquote_to_bytes(root_path).decode("latin-1")
+    environ["SCRIPT_NAME"] = unquote_to_bytes(root_path).decode("latin-1").rstrip("/")
     environ["wsgi.input_terminated"] = True  # reading to the end is safe, whatever CONTENT_LENGTH says
     return environ

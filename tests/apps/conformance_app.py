@@ -41,6 +41,9 @@ def answer(seen: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         return 200, [("Content-Type", "application/octet-stream")], seen.body
     if path == "/headers":
         return 200, [("X-One", "a"), ("X-Two", "b"), ("X-One", "c"), ("Content-Length", "2")], b"ok"
+    if path == "/head":
+        headers = parse_qsl(seen.query, keep_blank_values=True, encoding="latin-1")
+        return int(headers[0][1]), headers[1:], b"hello"
     if path == "/latin-1":
         return 200, [("X-Name", "caf\xe9")], b""
     if path.startswith("/status/"):

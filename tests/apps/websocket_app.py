@@ -393,5 +393,6 @@ async def app(scope: Event, receive: Receive, send: Send) -> None:
         async with _started(receive, send):
             scope["state"]["greeting"] = "hello"
         return
-    mine = {"starlette": starlette, "fastapi": fastapi}.get(scope["path"].split("/")[1], raw)
+    first = scope["path"].removeprefix(scope["root_path"]).split("/")[1]
+    mine = {"starlette": starlette, "fastapi": fastapi}.get(first, raw)
     await mine(scope, receive, send)

@@ -1,7 +1,8 @@
 """Servers on 127.0.0.1 and their clients, on real sockets or on virtual ones: one program for each.
 
-`python sockets.py real|virtual REQUESTS` prints the seconds of each line as JSON, once for each line of its input. Whether sockets are virtual is
-a matter of the whole process, so each kind has one of its own; `measure` lets both take turns.
+`python sockets.py real|virtual REQUESTS` prints the seconds of each line as JSON, once for each line of its input.
+Whether sockets are virtual is a matter of the whole process, so each kind has one of its own; `measure` lets both take
+turns.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def _program(kind: str, requests: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def _turn(child: subprocess.Popen[str]) -> dict[str, float]:
-    assert child.stdin is not None and child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
     child.stdin.write("\n")
     child.stdin.flush()
     answer: dict[str, float] = json.loads(child.stdout.readline())

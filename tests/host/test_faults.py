@@ -78,6 +78,7 @@ each_client = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.one_in(2, "path", "name")
 @pytest.mark.parametrize(("path", "ending"), [("/exit", "exited with code 7"), ("/kill", "was killed by SIGKILL")])
 @each_client
 def test_worker_dies_in_a_request(start: Callable[..., IpcProcess], name: str, path: str, ending: str) -> None:
@@ -173,17 +174,17 @@ def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
 
 @each_client
 def test_pool_timeout(start: Callable[..., IpcProcess], name: str) -> None:
-    """When every channel is busy, the library's pool timeout says with what."""
+    """When every channel is busy, the library's pool timeout says with what, and nothing of the others' queries."""
     worker = start(__name__, max_connections=2)
     client: Client = CLIENTS[name](worker)
     for _ in range(2):
         with pytest.raises(errors.ReadTimeout):
-            client.request("GET", "/hang", timeout=client.library.Timeout(LIMIT, read=0.01))
+            client.request("GET", "/hang?token=secret", timeout=client.library.Timeout(LIMIT, read=0.01))
     with pytest.raises(client.library.PoolTimeout) as caught:
-        client.request("GET", "/status/200", timeout=client.library.Timeout(LIMIT, pool=0.01))
+        client.request("GET", "/status/200?mine", timeout=client.library.Timeout(LIMIT, pool=0.01))
     assert isinstance(caught.value, errors.PoolTimeout)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "GET /status/200: all 2 channels of the worker stayed busy (max_connections):"
+    assert lines[0] == "GET /status/200?mine: all 2 channels of the worker stayed busy (max_connections):"
     assert [line.partition(", for ")[0] for line in lines[1:]] == ["  GET /hang (given up, the app has not let go)"] * 2
 
 

@@ -82,6 +82,58 @@ def test_no_orphan(moment: str, kind: str, start_method: str, tmp_path: Path) ->
             wait_for_end(pid)
 
 
+DEAF_APP = """
+import ctypes, os, signal, subprocess, sys, threading
+
+WAITS = [sys.executable, "-c", "import threading; threading.Event().wait()"]
+
+def tell(what, pid=None):
+    with open(os.environ["TELL"], "w") as fifo:
+        fifo.write(f"{what} {pid or os.getpid()}\\n")
+
+def app(environ, start_response):
+    child = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; child = subprocess.Popen(sys.argv[1:], "
+        "start_new_session=True); print(child.pid, flush=True); child.wait()", *WAITS], start_new_session=True,
+        stdout=subprocess.PIPE, text=True)
+    tell("child", child.pid)
+    tell("grandchild", child.stdout.readline().strip())
+    tell("worker")
+    how = os.environ["HOW"]
+    if how == "holds its GIL":
+        ctypes.PyDLL(None).pause()
+    elif how == "is stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif how == "is another program":
+        os.execv(sys.executable, WAITS)
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+@pytest.mark.parametrize("how", ["waits", "holds its GIL", "is stopped", "is another program"])
+def test_orphan_that_does_not_listen(how: str, start_method: str, tmp_path: Path) -> None:
+    """A worker that can do nothing itself ends with its host, and so do its children in sessions of their own."""
+    (tmp_path / "orphan_app.py").write_text(DEAF_APP)
+    os.mkfifo(tmp_path / "fifo")
+    env = {**os.environ, "TELL": str(tmp_path / "fifo"), "HOW": how}
+    with (
+        nothing_leaks(),
+        open(os.open(tmp_path / "fifo", os.O_RDWR)) as told,  # for writing, too, so that it never ends
+        subprocess.Popen([sys.executable, "-c", HOST, "app", start_method], env=env, cwd=tmp_path) as host,
+    ):
+        pids = dict(told.readline().split() for _ in range(3))
+        wait_for_state(int(pids["worker"]), "T" if how == "is stopped" else "S")
+        host.kill()
+        host.wait(LIMIT)
+        for pid in pids.values():
+            wait_for_end(int(pid))
+
+
+def wait_for_state(pid: int, wanted: str) -> None:
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != wanted:
+        pass
+
+
 LEAVING_APP = """
 import asyncio, os, signal, threading
 from asgiref.sync import sync_to_async

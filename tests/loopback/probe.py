@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import _socket
+from functools import cache
 
 _ADDRESSES = ((_socket.AF_INET, ("127.0.0.1", 0)), (_socket.AF_INET6, ("::1", 0)), (_socket.AF_UNIX, ""))
 
 
+@cache
 def why_not_real() -> str:
-    """Why real sockets cannot be tried here, or nothing. Virtual ones must not be installed."""
+    """Why real sockets cannot be tried here, or nothing."""
     for family, address in _ADDRESSES:
         try:
             _try(family, address)

@@ -112,8 +112,21 @@ def python(code: str, **env: str) -> str:
 def test_a_child_pays_nothing(virtual: None) -> None:
     """A child that needs no socket imports nothing for it."""
     code = "import sys; print(*sys.modules)"
-    plain = subprocess.run([sys.executable, "-c", code], env={}, check=True, capture_output=True, text=True).stdout
+    env = {"SOCKETLESS_LOOPBACK": ""}
+    plain = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
     assert set(python(code).split()) - set(plain.split()) <= {"sitecustomize"}
+
+
+def test_an_environment_from_nothing(virtual: None) -> None:
+    """A child has virtual sockets in an environment that was made for it, unless that says no; it has nothing else."""
+    code = "import os, socket; print(socket.socket.__bases__[0].__name__, sorted(os.environ))"
+    for env, seen in (
+        ({}, "Methods ['PYTHONPATH', 'SOCKETLESS_LOOPBACK', 'SOCKETLESS_LOOPBACK_FAMILIES']"),
+        ({"PYTHONPATH": "/x"}, "Methods ['PYTHONPATH', 'SOCKETLESS_LOOPBACK', 'SOCKETLESS_LOOPBACK_FAMILIES']"),
+        ({"SOCKETLESS_LOOPBACK": ""}, "socket ['SOCKETLESS_LOOPBACK']"),
+    ):
+        done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
+        assert done.stdout.replace("'LC_CTYPE', ", "") == f"{seen}\n"  # which Python sets itself
 
 
 def test_a_child_pays_little(virtual: None) -> None:

@@ -17,7 +17,7 @@ from support import nothing_leaks
 if sys.platform != "linux":
     pytest.skip("virtual sockets are for Linux", allow_module_level=True)
 
-pytestmark = [pytest.mark.unfinished, pytest.mark.usefixtures("sockets")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sockets")]
 KINDS = ("tcp4", "tcp6", "path", "abstract", "pair")
 CONNECTIONS = 10_000
 THREADS = 64

@@ -1,30 +1,29 @@
-"""Other people's servers and clients meet on loopback without a socket, in one process, unchanged."""
+"""Other people's servers and clients meet on loopback without a socket, in one process and across, unchanged."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from functools import cache
 
+import across
 import pairs
 import pytest
 
-from projects import everywhere, under
+from commands import MODULE
+from projects import PROFILES, under
 from support import LIMIT
 
+PROGRAMS = {program.__name__: program for program in (pairs, across)}
 
-@cache
-def problems(profile: str) -> dict[str, str]:
-    command = [*under(profile), sys.executable, pairs.__file__]
+
+@pytest.mark.parametrize("profile", [*PROFILES, "fatal"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_pairs(name: str, profile: str) -> None:
+    """All of them meet by `socketless rescue`; under `fatal`, which kills who tries a socket, nobody has tried one."""
+    program = PROGRAMS[name]
+    assert program.__file__ is not None
+    command = [*under(profile), *MODULE, "rescue", sys.executable, program.__file__]
     seen = subprocess.run(command, capture_output=True, text=True, timeout=4 * LIMIT)
-    lines = [json.loads(line) for line in seen.stdout.splitlines() if line.startswith("[")]
-    return dict(lines) or {"": seen.stderr}
-
-
-@everywhere
-@pytest.mark.parametrize("pair", pairs.CHECKS)
-def test_pairs(pair: str, profile: str) -> None:
-    """The two meet."""
-    seen = problems(profile)
-    assert seen.get(pair, seen) == ""
+    problems = dict(json.loads(line) for line in seen.stdout.splitlines() if line.startswith("["))
+    assert problems == dict.fromkeys(program.CHECKS, ""), seen.stderr

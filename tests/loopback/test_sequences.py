@@ -25,8 +25,6 @@ a_socket = st.integers(0, 7)
 some_data = st.sampled_from([b"", b"a", b"bcd", b"e" * 700])
 a_size = st.sampled_from([1, 2, 1000])
 
-pytestmark = pytest.mark.unfinished
-
 
 class Machine(RuleBasedStateMachine):
     """Does the same with both, and compares. A socket is meant by its number, counted round."""
@@ -165,7 +163,7 @@ def players(kind: str) -> Iterator[tuple[Player, Player]]:
         player.close()
 
 
-@pytest.mark.redundant
+@pytest.mark.slow
 @pytest.mark.xfail(reason="readiness of who is not connected, and of copies that one selector watches; see lacks.py")
 @pytest.mark.parametrize("datagrams", [False, True], ids=["streams", "datagrams"])
 def test_sequences(players: tuple[Player, Player], kind: str, datagrams: bool) -> None:

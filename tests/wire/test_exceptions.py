@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import traceback
+from dataclasses import dataclass
 
 import pytest
 
@@ -45,6 +47,62 @@ class Odd(Exception):
 
     def __reduce__(self) -> tuple[type[int], tuple[str]]:
         return int, ("no number",)
+
+
+class TwoOfTheSystem(OSError):
+    """One of Python's own with other arguments, which becomes another if it is called with those that it has."""
+
+    def __init__(self, number: int, what: str = "") -> None:
+        super().__init__(f"{number}: {what}")
+        self.number = number
+
+
+class Slotted(Exception):
+    """One that keeps something in slots, also a private one."""
+
+    __slots__ = ("__secret", "code")
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code, self.__secret = code, code + 1
+
+    @property
+    def secret(self) -> int:
+        return self.__secret
+
+
+class New(Exception):
+    """One whose `__new__` wants more than there is."""
+
+    def __new__(cls, text: str, *, code: int) -> New:
+        error = super().__new__(cls, text)
+        error.code = code
+        return error
+
+    def __init__(self, text: str, *, code: int) -> None:
+        super().__init__(text)
+
+
+class Undecodable(UnicodeDecodeError):
+    """One of Python's own that wants many arguments."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("utf-8", data, 0, 1, "bad")
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """One whose attributes cannot be set."""
+
+    code: int
+
+
+class Holding(Exception):
+    """One with what cannot be pickled, as an argument and as an attribute."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("holds", threading.Lock())
+        self.lock, self.code = threading.Lock(), code
 
 
 def crossed(error: BaseException) -> BaseException:
@@ -100,6 +158,36 @@ def test_init() -> None:
         assert str(error) == "the sum is 3"
 
 
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        (TwoOfTheSystem(404, "gone"), ["number", "errno"]),
+        (Slotted(3), ["code", "secret"]),
+        (New("text", code=3), ["code"]),
+        (Undecodable(b"\xff"), ["object", "reason"]),
+        (Frozen(3), ["code"]),
+        (Holding(3), ["code"]),
+        (Odd("odd"), []),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_does_not_come_back_by_itself(error: Exception, names: list[str]) -> None:
+    """An exception keeps its type, and says and has the same, whatever its class makes of its arguments."""
+    for there in (crossed(error), crossed(ExceptionGroup("group", [error])).exceptions[0]):  # type: ignore[attr-defined]
+        assert type(there) is type(error)
+        assert [getattr(there, name) for name in names] == [getattr(error, name) for name in names]
+        if not isinstance(error, Holding):
+            assert (str(there), there.args) == (str(error), error.args)
+
+
+def test_what_cannot_be_pickled_is_left_out() -> None:
+    """Of an exception with a lock, the rest crosses, and an argument as words."""
+    there = crossed(Holding(3))
+    assert there.args[0] == "holds"
+    assert there.args[1].startswith("<unlocked _thread.lock")
+    assert not hasattr(there, "lock")
+
+
 def test_built_in() -> None:
     """Exceptions that Python itself knows keep what they have beside their arguments."""
     gone = crossed(FileNotFoundError(2, "gone", "name"))
@@ -145,7 +233,11 @@ def test_groups() -> None:
 
 def test_what_cannot_cross() -> None:
     """What cannot be rebuilt is an AppError with the traceback's text; as a cause of something it is left out."""
-    odd = Odd()
+
+    class Unknown(Exception):
+        lock = threading.Lock()
+
+    odd = Unknown()
     assert unpack(pack(odd)) is None
     assert isinstance(exception_of(Failed(pack(odd), "Odd", "the traceback")), AppError)
     error = ValueError("outer")

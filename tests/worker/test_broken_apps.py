@@ -15,6 +15,10 @@ import pytest
 from socketless import IpcProcess, IpcThread, IpcTransport
 from socketless.errors import AppProtocolError, IncompleteResponse
 
+BAD_HEADER = (
+    "is bad; PEP 3333 wants (name, value), two latin-1 strings: a token, and a value without control characters "
+    "(RFC 9110, section 5)"
+)
 WSGI = {
     "/nothing": "the WSGI app returned without calling start_response() (PEP 3333)",
     "/twice": "the WSGI app called start_response() twice without exc_info (PEP 3333)",
@@ -26,19 +30,17 @@ WSGI = {
     "/status-int": "the WSGI app's status is 200; PEP 3333 wants a string like '200 OK'",
     "/status-short": "the WSGI app's status is 'OK'; PEP 3333 wants a string like '200 OK'",
     "/headers-dict": "the WSGI app's headers are dict; PEP 3333 wants a list of tuples",
-    "/header-int": "the WSGI app's header ('X-Number', 1) is bad; PEP 3333 wants (name, value), two latin-1 strings "
-    "without control characters",
-    "/header-newline": "the WSGI app's header ('X-Bad', 'a\\r\\nb: c') is bad; PEP 3333 wants (name, value), two "
-    "latin-1 strings without control characters",
+    "/status-snake": "the WSGI app's status is '200 \U0001f40d'; PEP 3333 wants a string like '200 OK'",
+    "/header-int": f"the WSGI app's header ('X-Number', 1) {BAD_HEADER}",
+    "/header-newline": f"the WSGI app's header ('X-Bad', 'a\\r\\nb: c') {BAD_HEADER}",
+    "/header-unicode": f"the WSGI app's header ('X-Snake', '\U0001f40d') {BAD_HEADER}",
     "/short": "the app's body is shorter than its Content-Length says: 4 of 5 bytes",
-    "/header-unicode": "the WSGI app's header ('X-Snake', '\U0001f40d') is bad; PEP 3333 wants (name, value), two "
-    "latin-1 strings without control characters",
 }
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
     path = environ["PATH_INFO"]
-    status: Any = {"/status-int": 200, "/status-short": "OK"}.get(path, "200 OK")
+    status: Any = {"/status-int": 200, "/status-short": "OK", "/status-snake": "200 \U0001f40d"}.get(path, "200 OK")
     headers: Any = {
         "/headers-dict": {"a": "b"},
         "/header-int": [("X-Number", 1)],
@@ -63,11 +65,11 @@ ASGI = {
     "/str": "the ASGI app's body is str; http.response.body wants bytes",
     "/status": "the ASGI app's status is '200'; http.response.start wants an integer like 200",
     "/header-str": "the ASGI app's header ('X-Text', '\xe9') is bad; http.response.start wants (name, value), two byte "
-    "strings without control characters",
+    "strings: a token, and a value without control characters (RFC 9110, section 5)",
     "/header-int": "the ASGI app's header (b'X-Number', 1) is bad; http.response.start wants (name, value), two byte "
-    "strings without control characters",
+    "strings: a token, and a value without control characters (RFC 9110, section 5)",
     "/header-newline": "the ASGI app's header (b'X-Bad', b'a\\nb') is bad; http.response.start wants (name, value), "
-    "two byte strings without control characters",
+    "two byte strings: a token, and a value without control characters (RFC 9110, section 5)",
     "/short": "the app's body is shorter than its Content-Length says: 4 of 5 bytes",
     "/unknown": "the ASGI app sent 'websocket.send' in answer to an HTTP request",
 }

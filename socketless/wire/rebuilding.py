@@ -1,0 +1,76 @@
+"""How an exception is rebuilt without its `__init__`, which often takes other arguments than `args` has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+
+def is_plain(cls: type[BaseException]) -> bool:
+    """Return whether exceptions of a class leave it to Python how they are pickled, and made."""
+    built_in = _built_in(cls)
+    return (
+        built_in is not cls
+        and all(getattr(cls, name) is getattr(built_in, name) for name in ("__reduce__", "__reduce_ex__", "__new__"))
+        and not hasattr(cls, "__getnewargs__")
+        and not hasattr(cls, "__getnewargs_ex__")
+    )
+
+
+def reduced(error: BaseException, keep: Callable[[Any], bool] = lambda value: True) -> tuple[Any, ...]:
+    """Return what `__reduce__()` returns; without the attributes, and with words for the arguments, not to be kept."""
+    cls = type(error)
+    of_python: Any = _built_in(cls).__reduce__(error)
+    made_of, found = of_python[1], (of_python[2] if len(of_python) > 2 else None) or {}
+    state = {name: value for name, value in found.items() if keep(value)}
+    slots = {name: value for name, value in _slots_of(error) if keep(value)}
+    arguments = [
+        tuple(value if _are_members(value) or keep(value) else repr(value) for value in values)
+        for values in (made_of, error.args)
+    ]
+    return rebuilt, (cls, *arguments, state, slots)
+
+
+def _are_members(value: Any) -> bool:
+    # Of a group; whoever pickles that sees to its members as well.
+    return isinstance(value, (list, tuple)) and all(isinstance(each, BaseException) for each in value)
+
+
+def rebuilt(
+    cls: type[BaseException],
+    made_of: tuple[Any, ...],
+    args: tuple[Any, ...],
+    state: dict[str, Any],
+    slots: dict[str, Any],
+) -> BaseException:
+    """Make the exception again."""
+    built_in: Any = _built_in(cls)
+    error: BaseException = built_in.__new__(cls, *made_of)
+    with suppress(TypeError):  # it was never called, or with others
+        built_in.__init__(error, *made_of)
+    set_attribute = object.__setattr__  # its own refuses that, if it is frozen
+    set_attribute(error, "args", args)
+    for name, value in {**state, **slots}.items():
+        if name in slots or hasattr(built_in, name):
+            set_attribute(error, name, value)
+        else:
+            vars(error)[name] = value
+    return error
+
+
+def _built_in(cls: type[BaseException]) -> type[BaseException]:
+    return next(base for base in cls.__mro__ if base.__module__ == "builtins" and issubclass(base, BaseException))
+
+
+def _slots_of(error: BaseException) -> Iterator[tuple[str, Any]]:
+    for cls in type(error).__mro__:
+        if cls.__module__ == "builtins":
+            continue
+        slots = vars(cls).get("__slots__", ())
+        for name in [slots] if isinstance(slots, str) else slots:
+            place = f"_{cls.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
+            if name not in ("__dict__", "__weakref__") and hasattr(error, place):
+                yield place, getattr(error, place)
