@@ -79,7 +79,11 @@ class _Body(NamedTuple):
     memory: io.BytesIO
     size: int
     position: int
-    counts: list[int]
+    counts: list[int]  # of the bytes that have been read from there on
+
+    @property
+    def filled(self) -> int:
+        return self.position + sum(self.counts)
 
 
 class _Arrived(NamedTuple):
@@ -109,7 +113,7 @@ class Incoming:
         state = self._state
         if isinstance(state, _Beginning):
             state = self._state = _taken_apart(state)
-        if isinstance(state, _Body) and state.position == state.size:
+        if isinstance(state, _Body) and state.filled == state.size:
             state = self._state = _Arrived(codec.decode(state.payload, [state.memory.getvalue()]), b"")
         return state.message if isinstance(state, _Arrived) else None
 
@@ -134,12 +138,11 @@ class Incoming:
                 raise EOFError
 
     def _read_body(self, body: _Body, fd: int) -> None:
-        position = body.position + sum(body.counts)
-        with body.memory.getbuffer() as whole, whole[position:] as rest:
+        with body.memory.getbuffer() as whole, whole[body.filled :] as rest:
             body.counts.extend(map(os.readv, (fd,), ([rest],)))
         if not body.counts[-1]:
             raise EOFError
-        self._state = body._replace(position=body.position + sum(body.counts), counts=[])
+        self._state = body._replace(position=body.filled, counts=[])
 
 
 def _taken_apart(beginning: _Beginning) -> _Beginning | _Body | _Arrived:

@@ -1,4 +1,4 @@
-"""Exceptions out of a signal's handler, at each instruction where Python runs one.
+"""Exceptions out of a signal's handler, at each instruction after which Python runs one.
 
 Ctrl-C and pytest-timeout raise wherever the main thread is. Here, the same exception comes at the first place, at the
 second, and so on, until an exchange has come to its end without one.
@@ -6,7 +6,6 @@ second, and so on, until an exchange has come to its end without one.
 
 from __future__ import annotations
 
-import dis
 import gc
 import sys
 import threading
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -36,7 +35,8 @@ class Interrupt(BaseException):
 class Interrupter:
     """Raises at the `number`th place of this thread where the handler of a signal could run, in the package's code.
 
-    Those are the beginnings of functions, and what comes after a call: in between, Python does not look for signals.
+    Those are the beginnings of functions, and the ends of calls of C: there Python looks for signals, and what C has
+    done is done, though nobody gets to know what it has returned.
     """
 
     def __init__(self, number: int) -> None:
@@ -44,28 +44,19 @@ class Interrupter:
         self.has_raised = False
 
     def __enter__(self) -> None:
-        sys.settrace(self._trace)
+        sys.setprofile(self._look)
 
     def __exit__(self, *args: object) -> None:
-        sys.settrace(None)
+        sys.setprofile(None)
 
-    def _trace(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
-        if not frame.f_code.co_filename.startswith(PACKAGE) or is_finalizing(frame):
-            return None
-        frame.f_trace_opcodes = True
-        self._come(frame)
-        return self._trace_inside
-
-    def _trace_inside(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
-        if event == "opcode" and frame.f_lasti in after_calls(frame.f_code):
-            self._come(frame)
-        return self._trace_inside
-
-    def _come(self, frame: FrameType) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self.has_raised = True
-            raise Interrupt(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+    def _look(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
+            return
+        if not is_finalizing(frame):
+            self._left -= 1
+            if self._left == 0:
+                self.has_raised = True
+                raise Interrupt(f"{frame.f_code.co_filename}:{frame.f_lineno}, {event}")
 
 
 def is_finalizing(frame: FrameType | None) -> bool:
@@ -73,21 +64,6 @@ def is_finalizing(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code.co_name != "__del__":
         frame = frame.f_back
     return frame is not None
-
-
-_after_calls: dict[CodeType, frozenset[int]] = {}
-
-
-def after_calls(code: CodeType) -> frozenset[int]:
-    """Return where instructions come after a call."""
-    if code not in _after_calls:
-        places, follows = [], False
-        for each in dis.get_instructions(code):
-            if follows:
-                places.append(each.offset)
-            follows = each.opname.startswith("CALL")
-        _after_calls[code] = frozenset(places)
-    return _after_calls[code]
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Any:

@@ -63,7 +63,7 @@ def test_every_state_can_be_reached() -> None:
 
 @pytest.mark.parametrize(("sending", "receiving"), list(product(Sending, Receiving)))
 def test_what_becomes_of_the_channel(sending: Sending, receiving: Receiving) -> None:
-    """A channel is free after the last message, or if the worker knows of nothing; parked if it does; closed if lost."""
+    """A channel is free after the last message, or where none was sent; parked in between; closed if it is lost."""
     fates = {
         (is_left, has_unsent): fate_of(sending, receiving, is_left=is_left, has_unsent=has_unsent)
         for is_left, has_unsent in product((False, True), repeat=2)
