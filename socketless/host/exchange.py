@@ -118,8 +118,8 @@ class Exchange:
             with states.lock:
                 states.begin_writing(me, self._channel, frame)
                 states.begin_reading(me)
-            yield from self._flush(self._timeouts)
-            answer = yield from self._next_message(self._timeouts)
+            answer = yield from self._drive(self._ask(), self._timeouts)
+            self._settle()
             self._forward()
             if isinstance(answer, WantBody):
                 yield from self._send_chunk()
@@ -160,7 +160,7 @@ class Exchange:
                 self._check_usable()
                 is_mine = states.begin_writing(me, self._channel, frame)
             if is_mine:
-                yield from self._flush(timeouts or self._timeouts)
+                yield from self._drive(self._flush(), timeouts or self._timeouts)
         except BaseException:
             try:
                 self._give_up(me, is_left=True)
@@ -196,7 +196,8 @@ class Exchange:
         try:
             while (turn := self._turn_of(me)) is not None:
                 yield from self._wait_for(turn, timeouts)
-            message = yield from self._next_message(timeouts)
+            message = yield from self._drive(self._fetch(), timeouts)
+            self._settle()
         except BaseException:
             try:
                 self._give_up(me, is_left=not self._keeps_open)
@@ -266,26 +267,32 @@ class Exchange:
 
     # Steps
 
-    def _flush(self, timeouts: Timeouts) -> Steps[None]:
+    def _ask(self) -> Steps[Message]:
+        # Must be called by who is WRITING and READING, and no more is when this returns.
+        yield from self._flush()
+        return (yield from self._fetch())
+
+    def _flush(self) -> Steps[None]:
         # Must be called by who is WRITING, and no more is when this returns.
+        channel, states = self._channel, self._directions
         is_done = False
         while not is_done:
-            yield from self._drive(self._channel.flush(), timeouts)
-            with self._directions.lock:
-                is_done = self._directions.end_writing(self._channel)
-        if self._directions.is_left:  # meanwhile, by somebody else
+            yield from channel.flush()
+            with states.lock:
+                is_done = states.end_writing(channel)
+        if states.is_left:  # meanwhile, by somebody else
             self._settle()
 
-    def _next_message(self, timeouts: Timeouts) -> Steps[Message]:
+    def _fetch(self) -> Steps[Message]:
         # Must be called by who is READING, and no more is when this returns.
+        channel, states = self._channel, self._directions
         is_done = False
         while not is_done:
-            message = yield from self._drive(self._channel.fetch(), timeouts)
+            message = yield from channel.fetch()
             if isinstance(message, Failed):
                 self.failed = message
-            with self._directions.lock:
-                is_done = self._directions.end_reading(message, self._channel)
-        self._settle()
+            with states.lock:
+                is_done = states.end_reading(message, channel)
         return message
 
     def _wait_for(self, turn: Turn, timeouts: Timeouts) -> Steps[None]:
@@ -376,11 +383,11 @@ class Exchange:
         """Do what follows from the states: tell the worker that the client has gone, and give the channel away."""
         with self._directions.lock:
             fate = self._directions.settle(self._channel)
-            needs_helper = self._directions.needs_helper
-        if needs_helper:
-            self._start_helper()
-        elif fate is Fate.FREE:
+        if fate is Fate.FREE:
             self._pool.give_back(self.lease)
+        elif fate is Fate.KEPT:
+            if self._directions.needs_helper:
+                self._start_helper()
         elif fate is Fate.CLOSED:
             self._pool.discard(self.lease)
         elif fate is Fate.PARKED:

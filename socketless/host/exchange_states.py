@@ -29,7 +29,11 @@ import enum
 from collections.abc import Mapping
 
 
-class Sending(enum.Enum):
+class _Singleton(enum.Enum):
+    __hash__ = object.__hash__  # there is one of each; Enum's own hashes its name, in Python
+
+
+class Sending(_Singleton):
     """The direction from the host to the worker."""
 
     UNUSED = enum.auto()  # the worker knows nothing of the exchange
@@ -39,7 +43,7 @@ class Sending(enum.Enum):
     LOST = enum.auto()  # nobody reads it any more
 
 
-class Receiving(enum.Enum):
+class Receiving(_Singleton):
     """The direction from the worker to the host."""
 
     IDLE = enum.auto()  # nobody is reading; of what was given up, the beginning is in the channel's inbox
@@ -48,7 +52,7 @@ class Receiving(enum.Enum):
     LOST = enum.auto()  # there will be none
 
 
-class Step(enum.Enum):
+class Step(_Singleton):
     """What can happen to a direction."""
 
     BEGIN = enum.auto()  # somebody is at work now

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain, starmap
 from typing import Generic, NamedTuple, Protocol, TypeVar
+from weakref import WeakSet
 
 from socketless.errors import PoolTimeout
 from socketless.genuine import monotonic, os
@@ -100,6 +101,7 @@ class ChannelPool(Generic[Owner]):
         self._free: list[Channel] = []  # the most recently used one last; what is in _busy as well is not free
         self._busy: dict[Channel, Lease[Owner]] = {}
         self._parked: dict[Channel, _Parked] = {}
+        self._threads: WeakSet[threading.Thread] = WeakSet()  # of those that are parked, or just were
         self._waiters: deque[Lease[Owner]] = deque()
         self.abandoned: deque[Cancellable] = deque()  # exchanges that were dropped, to be cancelled when there is time
 
@@ -136,10 +138,10 @@ class ChannelPool(Generic[Owner]):
         """
         with self._lock:
             self.retire()
-            parked, self._parked = [each.thread for each in self._parked.values()], {}
-            self._all, self._busy = set(), {}
+            threads, self._threads = list(self._threads), WeakSet()
+            self._all, self._busy, self._parked = set(), {}, {}
         self._cancel_abandoned()
-        for thread in parked:
+        for thread in threads:
             if thread is not threading.current_thread():  # in which the garbage collector may have come to this
                 with suppress(RuntimeError):  # it is about to be started
                     thread.join()  # the worker's end has woken it
@@ -198,8 +200,8 @@ class ChannelPool(Generic[Owner]):
             turn.close()
 
     def _cancel_abandoned(self) -> None:
-        with suppress(IndexError):  # there are no more
-            while True:
+        while self.abandoned:
+            with suppress(IndexError):  # another thread was faster
                 self.abandoned.popleft().cancel()
 
     def _has(self, lease: Lease[Owner]) -> bool:
@@ -243,6 +245,7 @@ class ChannelPool(Generic[Owner]):
                 return
             if is_known:
                 self._parked[channel] = _Parked(lease.label, lease.since, thread)
+                self._threads.add(thread)
         if not is_known:
             self.give_back(lease)
             return
@@ -311,9 +314,11 @@ class ChannelPool(Generic[Owner]):
 
     def _serve_waiters(self) -> None:
         # Must be called with _lock held.
-        with suppress(OSError, RuntimeError):  # no descriptors or threads are to be had: it has to wait for another one
+        try:
             while self._waiters and self._hand_over(self._waiters[0]):
                 self._wake(self._waiters.popleft())
+        except (OSError, RuntimeError):
+            pass  # no descriptors or threads are to be had: it has to wait for another one
 
     def _wake(self, lease: Lease[Owner]) -> None:
         # Must be called with _lock held.

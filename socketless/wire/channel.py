@@ -186,9 +186,9 @@ class Channel:
         fd = self._writer.fileno()
         while self._outbox:
             frame = self._outbox[0]
-            if frame.is_large:
+            if not self._wide and frame.is_large:
                 self._widen()
-            while frame.left:
+            while frame.left():
                 try:
                     frame.write(fd)
                 except BlockingIOError:
@@ -208,8 +208,8 @@ class Channel:
 
     def _widen(self) -> None:
         # For the first large message: fewer turns of the two processes halve the time of a 4 MiB body.
-        if not self._wide and sys.platform == "linux":
-            self._wide = True
+        self._wide = True
+        if sys.platform == "linux":
             with suppress(OSError):  # the user's share of pipe memory is used up
                 fcntl.fcntl(self._writer.fileno(), fcntl.F_SETPIPE_SZ, _WIDE)
 
@@ -228,12 +228,16 @@ class Channel:
 
         What was left in the middle, at any instruction, is gone on with.
         """
-        fd = self._reader.fileno()
-        if not self._blocking and not self.has_rest:
-            yield Wait(fd)  # the other side has yet to think: do not even try
-        while (message := self._incoming.message()) is None:
+        fd, incoming = self._reader.fileno(), self._incoming
+        if incoming.is_empty:
+            message = None
+            if not self._blocking:
+                yield Wait(fd)  # the other side has yet to think: do not even try
+        else:
+            message = incoming.message()
+        while message is None:
             try:
-                self._incoming.read(fd)
+                message = incoming.read(fd)
             except BlockingIOError:
                 yield Wait(fd)
         return message

@@ -85,15 +85,15 @@ def _packed(error: BaseException | Packed) -> Packed:
         return UNKNOWN
 
 
-def read_head(head: bytes) -> tuple[int, bool]:
-    """Return the length of the pickle, and whether there is a body beside it.
+def read_head(data: bytes) -> tuple[int, bool]:
+    """Return the length of the pickle, and whether there is a body beside it, from the first bytes of a frame.
 
     Raises:
         NotAFrame: these bytes are not the beginning of a frame.
     """
-    magic, size, has_body = HEAD.unpack(head)
+    magic, size, has_body = HEAD.unpack_from(data)
     if magic != MAGIC or size > MOST:
-        raise NotAFrame(f"{head.hex(' ')} is not the beginning of a message")
+        raise NotAFrame(f"{data[: HEAD.size].hex(' ')} is not the beginning of a message")
     return size, has_body
 
 

@@ -23,13 +23,11 @@ class Outgoing:
     """A frame that is being written. It may be left at any time, and gone on with."""
 
     def __init__(self, pieces: list[memoryview]) -> None:
-        # What is left, and how many bytes of that have been written.
-        self._state: tuple[list[memoryview], list[int]] = (pieces, [])
-        self._size = sum(piece.nbytes for piece in pieces)
+        self._whole: tuple[list[memoryview], list[int]] = (pieces, [])
+        self._state = self._whole  # what is left, and how many bytes of that have been written
 
-    @property
     def left(self) -> list[memoryview]:
-        """What is still to be written."""
+        """Return what is still to be written."""
         pieces, counts = self._state
         if counts:
             pieces = _without(pieces, counts[0])
@@ -39,21 +37,21 @@ class Outgoing:
     @property
     def is_untouched(self) -> bool:
         """Whether nothing of it has been written."""
-        return sum(piece.nbytes for piece in self.left) == self._size
+        return self._state is self._whole and not self._whole[1]
 
     @property
     def is_large(self) -> bool:
-        return len(self._state[0]) > 1
+        return len(self._whole[0]) > 1
 
     def write(self, fd: int) -> None:
-        """Write as much as the pipe takes at once. Must be called while something is `left`.
+        """Write as much as the pipe takes at once. Must be called while something is `left()`.
 
         Raises:
             BlockingIOError: that is nothing.
             BrokenPipeError: nobody reads it.
         """
-        pieces = self.left
-        self._state[1].extend(map(os.writev, (fd,), (pieces,)))
+        pieces, counts = self._state
+        counts.extend(map(os.writev, (fd,), (pieces,)))
 
 
 def _without(pieces: list[memoryview], count: int) -> list[memoryview]:
@@ -102,7 +100,7 @@ class Incoming:
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been read since the last message was taken."""
-        return isinstance(self._state, _Beginning) and not any(self._state.chunks)
+        return type(self._state) is _Beginning and not self._state.chunks
 
     def message(self) -> Message | None:
         """Return the message that has arrived, the same one until `accept()`; `None`: there is more to be read.
@@ -111,31 +109,34 @@ class Incoming:
             NotAFrame: what has been read is no message.
         """
         state = self._state
-        if isinstance(state, _Beginning):
+        if type(state) is _Beginning:
             state = self._state = _taken_apart(state)
-        if isinstance(state, _Body) and state.filled == state.size:
+        if type(state) is _Body and state.filled == state.size:
             state = self._state = _Arrived(codec.decode(state.payload, [state.memory.getvalue()]), b"")
-        return state.message if isinstance(state, _Arrived) else None
+        return state.message if type(state) is _Arrived else None
 
     def accept(self) -> None:
         """Take the message that has arrived, if one has. May be called twice."""
-        if isinstance(self._state, _Arrived):
-            self._state = _Beginning([self._state.rest])
+        state = self._state
+        if type(state) is _Arrived:
+            self._state = _Beginning([state.rest] if state.rest else [])
 
-    def read(self, fd: int) -> None:
-        """Read once.
+    def read(self, fd: int) -> Message | None:
+        """Read once, and return what `message()` does then.
 
         Raises:
             BlockingIOError: there is nothing.
-            EOFError: nor will there be.
+            EOFError: nor will there be. Or (`NotAFrame`) it is no message.
         """
-        if isinstance(self._state, _Body):
-            self._read_body(self._state, fd)
-        elif isinstance(self._state, _Beginning):
-            chunks, needed = self._state
+        state = self._state
+        if type(state) is _Body:
+            self._read_body(state, fd)
+        elif type(state) is _Beginning:
+            chunks, needed = state
             chunks.extend(map(os.read, (fd,), (_READ_SIZE if needed <= _READ_SIZE else _LONG_READ,)))
             if not chunks[-1]:
                 raise EOFError
+        return self.message()
 
     def _read_body(self, body: _Body, fd: int) -> None:
         with body.memory.getbuffer() as whole, whole[body.filled :] as rest:
@@ -150,8 +151,8 @@ def _taken_apart(beginning: _Beginning) -> _Beginning | _Body | _Arrived:
     chunks, needed = beginning
     if sum(map(len, chunks)) < needed:
         return beginning
-    data = b"".join(chunks)
-    payload_size, has_body = codec.read_head(data[: codec.HEAD.size])
+    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    payload_size, has_body = codec.read_head(data)
     start = codec.HEAD.size + codec.LENGTH.size * has_body
     end = start + payload_size
     if len(data) < end:
@@ -159,10 +160,13 @@ def _taken_apart(beginning: _Beginning) -> _Beginning | _Body | _Arrived:
     payload = data[start:end]
     if not has_body:
         return _Arrived(codec.decode(payload, []), data[end:])
-    size = codec.read_length(data[codec.HEAD.size : start])
-    body = data[end : end + size]
+    return _with_body(payload, codec.read_length(data[codec.HEAD.size : start]), data[end:])
+
+
+def _with_body(payload: bytes, size: int, data: bytes) -> _Body | _Arrived:
+    body = data[:size]
     if len(body) == size:
-        return _Arrived(codec.decode(payload, [body]), data[end + size :])
+        return _Arrived(codec.decode(payload, [body]), data[size:])
     memory = io.BytesIO(bytes(size))
     memory.write(body)
     return _Body(payload, memory, size, len(body), [])
