@@ -5,6 +5,7 @@ An exception that the *app* lets through is not in this tree: it is raised in th
     SocketlessError
     ├── WorkerStartError      RuntimeError   the worker could not start: import, lifespan, time
     ├── WorkerDied            RuntimeError   the worker exited, or was killed, while it was needed
+    ├── ChannelClosed         RuntimeError   the worker closed the channel of one request, and lives on
     ├── StateError            RuntimeError   used after close(), in a forked child, two switches at once
     ├── TransferError         TypeError      something cannot cross to the worker; nothing was sent
     ├── AppError              RuntimeError   the app raised something that cannot cross; its traceback as text
@@ -34,6 +35,7 @@ __all__ = [
     "AppError",
     "AppProtocolError",
     "BodyTooLarge",
+    "ChannelClosed",
     "ClientDisconnected",
     "ExchangeTimeout",
     "IncompleteResponse",
@@ -90,6 +92,27 @@ class WorkerDied(SocketlessError, RuntimeError):
         if self.stderr.strip():
             text += f"; the end of its stderr:\n{self.stderr.rstrip()}"
         return text
+
+
+class ChannelClosed(SocketlessError, RuntimeError):
+    """The worker closed the channel of one request before it had answered, and goes on to serve the others.
+
+    Perhaps the app has closed descriptors that are not its own, or has written to them.
+
+    Args:
+        what: the request.
+        pid: of the worker; `None` where it is threads.
+        why: what came instead of an answer; empty if nothing did.
+    """
+
+    def __init__(self, what: str, pid: int | None = None, why: str = "") -> None:
+        Exception.__init__(self, what, pid, why)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        what, pid, why = self.args
+        worker = "the worker" if pid is None else f"the worker (pid {pid})"
+        return f"{what}: {worker} has closed the channel of this request, and lives on" + (f": {why}" if why else "")
 
 
 class StateError(SocketlessError, RuntimeError):

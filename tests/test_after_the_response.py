@@ -11,10 +11,19 @@ from typing import Any
 from socketless import IpcThread
 from socketless.clients.answer import Body
 from socketless.host.limits import Timeouts
-from socketless.wire.channel import Wait, resumed
+from socketless.wire.channel import Steps, Wait
 from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import Request
 from support import LIMIT
+
+
+def resumed(steps: Steps[Any], wait: Wait) -> Steps[Any]:
+    """Go on with steps that were left when they waited for `wait`."""
+    try:
+        while True:
+            wait = steps.send((yield wait))
+    except StopIteration as stop:
+        return stop.value
 
 
 def test_time_limits() -> None:

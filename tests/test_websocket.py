@@ -32,6 +32,7 @@ from starlette.websockets import WebSocketDisconnect as StarlettesDisconnect
 from apps import websocket_app
 from socketless import IpcProcess, IpcThread, IpcTransport, errors
 from socketless.errors import WebSocketDisconnect
+from socketless.host.exchange_states import Sending
 from socketless.host.worker import Worker
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession
 from support import LIMIT, nothing_leaks, traceback_of
@@ -1179,7 +1180,7 @@ def test_unpicklable_event_while_another_thread_sends(start_process: Callable[..
         os.kill(worker.pid, signal.SIGSTOP)
         try:
             sending = threads.submit(session.send_bytes, bytes(5 << 20))
-            while session._exchange is None or not session._exchange._is_sending:
+            while session._exchange is None or session._exchange._directions.sending is not Sending.WRITING:
                 pass
             with pytest.raises(errors.TransferError, match="cannot pickle"):
                 session.send({"type": "websocket.receive", "text": threading.Lock()})

@@ -19,6 +19,7 @@ from socketless.clients.theirs import as_theirs
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
+    ChannelClosed,
     ExchangeTimeout,
     IncompleteResponse,
     InvalidRequest,
@@ -58,6 +59,7 @@ _LEAVE_SECONDS = 5.0  # that an app in this loop has to end its requests, as tho
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "aiohttp.ClientConnectionError",
     WorkerDied: "aiohttp.ServerConnectionError",
+    ChannelClosed: "aiohttp.ServerConnectionError",
     TransferError: "aiohttp.ClientError",
     AppProtocolError: "aiohttp.ServerConnectionError",
     InvalidRequest: "aiohttp.ClientError",

@@ -232,6 +232,8 @@ class _Mailbox:
         else:
             await self._room.wait()
 
+    end = write  # no message is made ready here, so there is nothing that could fail
+
     def put(self, message: Message) -> None:
         """Put a message there."""
         if self._is_closed:

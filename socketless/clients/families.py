@@ -12,6 +12,7 @@ from socketless.clients.theirs import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
+    ChannelClosed,
     IncompleteResponse,
     InvalidRequest,
     PoolTimeout,
@@ -28,6 +29,7 @@ from socketless.errors import (
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "ConnectError",
     WorkerDied: "ReadError",
+    ChannelClosed: "ReadError",
     TransferError: "LocalProtocolError",
     AppProtocolError: "RemoteProtocolError",
     InvalidRequest: "LocalProtocolError",

@@ -2,37 +2,44 @@
 
              ┌── the worker's last message ──▶ the channel is free again
 checked out ─┼── cancelled, or given up ─────▶ the worker is told (`Cancel`); the channel is parked until it lets go
-             └── the worker has ended ───────▶ the channel is closed
+             └── the channel has ended ──────▶ it is closed; the worker lives on, if it says so
+
+What may happen when is written in `socketless.host.exchange_states`, as rules and tables.
+
+An exception may come at any instruction: a time limit, a cancelled task, Ctrl-C, pytest-timeout. So whoever is at work
+has a token; `_give_up(token)` is right at any time, any number of times. It is called twice: if the first call is
+interrupted, the second does it all.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
+import sys
 import threading
 import warnings
-from collections import deque
 from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from socketless.errors import (
+    ChannelClosed,
     ReadTimeout,
     SocketlessError,
     StateError,
-    TransferError,
     WorkerDied,
     WriteTimeout,
 )
+from socketless.host.directions import Directions, Token
+from socketless.host.exchange_states import Fate
+from socketless.host.leftovers import drain, send_rest
 from socketless.host.limits import NO_LIMITS, Timeouts
-from socketless.host.pool import ChannelPool, Turn
+from socketless.host.pool import ChannelPool, Lease, Turn
 from socketless.host.runs import Run
-from socketless.host.trace import logger
 from socketless.host.upload import NO_UPLOAD, Upload
-from socketless.wire import codec
-from socketless.wire.channel import Channel, PullingSteps, Steps, Wait, Woken, resumed
+from socketless.wire.channel import Channel, PullingSteps, Steps, Wait, Woken
 from socketless.wire.drivers import deadline_after, run_blocking
-from socketless.wire.messages import Cancel, Chunk, Failed, Message, WantBody, is_last
+from socketless.wire.messages import Chunk, Failed, Message, WantBody
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -40,10 +47,10 @@ T = TypeVar("T")
 
 
 class Exchange:
-    """An exchange that has begun; its channel was checked out for it. `begin()` makes one.
+    """An exchange that is to `begin()`. Its channel is that of its `lease`, checked out for it.
 
-    Several threads and tasks may use it at the same time. It holds a channel until the worker's last message: who does
-    not wait for that must `cancel()` it.
+    Several threads and tasks may use it at the same time. It holds the channel until the worker's last message: who
+    does not wait for that must `cancel()` it.
     """
 
     answer: Message  # the first one that the worker has sent
@@ -53,8 +60,6 @@ class Exchange:
     def __init__(
         self,
         pool: ChannelPool[Run],
-        run: Run,
-        channel: Channel,
         label: str,
         timeouts: Timeouts,
         upload: Upload = NO_UPLOAD,
@@ -62,39 +67,76 @@ class Exchange:
         is_internal: bool = False,
     ) -> None:
         self.label = label
+        self.lease: Lease[Run] = Lease(label)
         self._pool = pool
-        self._run = run
-        self._channel = channel
         self._timeouts = timeouts
         self._upload = upload
         self._is_internal = is_internal  # no exchange of the test's
         self._owner_pid = os.getpid()
-        self.nothing_was_sent = True
-        self._lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
-        self._active = 0  # guarded by _lock, like all below; steps that are under way
-        self._is_sending = False  # true while a message may be half written
-        self._outbox: deque[Message] = deque()  # to be sent by who is sending
-        self._is_receiving = False
-        self._turns: deque[Turn] = deque()  # of those who want to receive, too
-        self._torn: list[tuple[Steps[Message] | Steps[None], Wait]] = []  # steps that were given up; a send comes first
-        self._is_over = False  # the worker's last message is here
-        self._is_cancelled = False
-        self._cancel_is_sent = False
-        self._is_lost = False  # the channel cannot be used again
-        self._is_orphan = False  # because the worker has been stopped
-        self._is_broken = False  # nor has the worker ended: nobody knows how much of a message was written or read
-        self._is_released = False
+        self._directions = Directions()
+        self._is_orphan = False  # guarded by the lock of _directions; lost at rest: who comes next is to be told
+        self._helper: threading.Thread | None = None
         self._keeps_open = False
-        self._pending: tuple[Steps[Message], Wait] | None = None  # what the next receive() goes on with
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more can be sent or received."""
-        return self._is_over or self._is_cancelled or self._is_lost
+        return self._directions.is_over
 
     def keep_open(self) -> None:
         """From now on, a `receive()` that is given up does not end the exchange; the next one goes on with it."""
         self._keeps_open = True
+
+    @property
+    def _run(self) -> Run:
+        assert self.lease.got is not None
+        return self.lease.got[0]
+
+    @property
+    def _channel(self) -> Channel:
+        assert self.lease.got is not None
+        return self.lease.got[1]
+
+    # What clients do
+
+    def begin(self, message: Message) -> PullingSteps[bool]:
+        """Send the first message, and wait for the `answer`. The lease must have a channel.
+
+        Returns:
+            Whether there is one; if not, the worker was gone before anything was sent: sending again does no harm.
+
+        Raises:
+            WriteTimeout, ReadTimeout: one of the time limits has passed. The channel is parked.
+            WorkerDied, ChannelClosed: the worker, or the channel, ended before it had answered.
+            TransferError: the message cannot be pickled; nothing was sent.
+            Exception: as of `WorkerOutput.forward()`.
+        """
+        me, states = Token(), self._directions
+        try:
+            yield from self._run.share_levels(self._timeouts.read)
+            frame = self._channel.frame_of(message)
+            with states.lock:
+                states.begin_writing(me, self._channel, frame)
+                states.begin_reading(me)
+            answer = yield from self._drive(self._ask(), self._timeouts)
+            self._settle()
+            self._forward()
+            if isinstance(answer, WantBody):
+                yield from self._send_chunk()
+                answer = yield from self.receive()
+        except (WorkerDied, ChannelClosed):
+            if not states.nothing_was_sent:
+                raise
+            return False
+        except BaseException:
+            try:
+                self._give_up(me, is_left=True)
+            finally:
+                self._give_up(me, is_left=True)
+            self._show_output()
+            raise
+        self.answer = answer
+        return True
 
     def send(self, message: Message, timeouts: Timeouts | None = None) -> Steps[None]:
         """Send a message; while another thread or task is sending, leave it to that one.
@@ -104,65 +146,40 @@ class Exchange:
         Raises:
             WriteTimeout: the worker did not take it in time.
             WorkerDied: the worker has ended.
+            ChannelClosed: the worker lives, and has closed the channel.
             TransferError: it cannot be pickled; nothing was sent.
             StateError: the exchange is over.
         """
         self._check_owner()
-        with self._lock:
+        me, states = Token(), self._directions
+        with states.lock:
             self._check_usable()
-            if self._is_sending:
-                codec.encode(message)  # or who sends it would get the TransferError
-                self._outbox.append(message)
-                return
-            self._is_sending = True
-            self._active += 1
-        yield from self._drive(self._send(message), timeouts or self._timeouts, sending=True)
-
-    def _send(self, message: Message) -> Steps[None]:
-        while True:
-            yield from self._channel.send(message)
-            self.nothing_was_sent = False
-            with self._lock:
-                if not self._outbox:
-                    self._is_sending = False
-                    return
-                message = self._outbox.popleft()
-
-    def share_levels(self) -> Steps[None]:
-        """Give the worker the levels of this process's loggers, if they have changed. Must be called before `ask()`."""
-        return self._run.share_levels(self._timeouts.read)
-
-    def ask(self, message: Message) -> PullingSteps[Message]:
-        """Send the first message, and receive one; it raises as `send()` and `receive()` do."""
-        self._is_sending = self._is_receiving = True  # nobody else knows this exchange yet
-        self._active = 1
-        answer = yield from self._drive(self._send_and_receive(message), self._timeouts, sending=False)
-        self._forward()
-        if isinstance(answer, WantBody):
-            chunk = yield from self._pull()
-            yield from self.send(chunk)
-            return (yield from self.receive())
-        return answer
-
-    def _send_and_receive(self, message: Message) -> Steps[Message]:
-        yield from self._send(message)
-        if self._is_cancelled:  # in the middle of the message, which had to be finished first
-            yield from self._channel.send(Cancel())
-            self._cancel_is_sent = True
-        return (yield from self._receive())
+        frame = self._channel.frame_of(message)
+        try:
+            with states.lock:
+                self._check_usable()
+                is_mine = states.begin_writing(me, self._channel, frame)
+            if is_mine:
+                yield from self._drive(self._flush(), timeouts or self._timeouts)
+        except BaseException:
+            try:
+                self._give_up(me, is_left=True)
+            finally:
+                self._give_up(me, is_left=True)
+            self._show_output()
+            raise
 
     def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
         """Return the next message; those that ask for the request's body are answered.
 
         Raises:
             ReadTimeout: it did not come in time.
-            WriteTimeout, WorkerDied, TransferError, StateError: as of `send()`.
+            WriteTimeout, WorkerDied, ChannelClosed, TransferError, StateError: as of `send()`.
             BodyTooLarge: the request's body is over the limit.
             Exception: as of `WorkerOutput.forward()`; the exchange is cancelled.
         """
         while isinstance(message := (yield from self.receive_answer(timeouts)), WantBody):
-            chunk = yield from self._pull()
-            yield from self.send(chunk)
+            yield from self._send_chunk()
         return message
 
     def receive_or_end(self, timeouts: Timeouts | None = None) -> PullingSteps[Message | None]:
@@ -174,111 +191,63 @@ class Exchange:
 
     def receive_answer(self, timeouts: Timeouts | None = None) -> Steps[Message]:
         """Return the next message, whatever it is; it raises as `receive()` does."""
-        yield from self._take_turn(timeouts or self._timeouts)
-        pending, self._pending = self._pending, None
-        steps = self._receive() if pending is None else resumed(*pending)
-        message = yield from self._drive(steps, timeouts or self._timeouts, sending=False)
-        self._forward()
-        if self._is_cancelled:  # meanwhile, by somebody else
+        self._check_owner()
+        me, timeouts = Token(), timeouts or self._timeouts
+        try:
+            while (turn := self._turn_of(me)) is not None:
+                yield from self._wait_for(turn, timeouts)
+            message = yield from self._drive(self._fetch(), timeouts)
+            self._settle()
+        except BaseException:
+            try:
+                self._give_up(me, is_left=not self._keeps_open)
+            finally:
+                self._give_up(me, is_left=not self._keeps_open)
+            self._show_output()
+            raise
+        try:
+            self._forward()
+        except BaseException:
+            self.cancel()
+            raise
+        if self._directions.is_left:  # meanwhile, by somebody else
             raise StateError(f"{self.label}: the response was closed while it was being received")
         return message
 
-    def _forward(self) -> None:
-        # What the app has logged and warned may raise here, as it would have raised in the app.
-        if self._is_internal:
-            return
+    def _turn_of(self, me: Token) -> Turn | None:
+        with self._directions.lock:
+            self._check_usable()
+            return self._directions.begin_reading(me)
+
+    def _send_chunk(self) -> PullingSteps[None]:
         try:
-            self._run.output.forward()
+            chunk: Chunk = yield from self._upload.next_chunk()
+            yield from self.send(chunk)
         except BaseException:
             self.cancel()
             raise
 
-    def _take_turn(self, timeouts: Timeouts) -> Steps[None]:
-        # One receives at a time; who comes later waits until the other has left.
-        self._check_owner()
-        while True:
-            with self._lock:
-                self._check_usable()
-                if not self._is_receiving:
-                    self._is_receiving = True
-                    self._active += 1
-                    return
-                turn = Turn()
-                self._turns.append(turn)
-            try:
-                woken = yield Wait(turn.fd, deadline=deadline_after(timeouts.read))
-                if woken is Woken.LATE and timeouts.read is not None:
-                    yield from self._be_late(timeouts.read, for_writing=False)
-            finally:
-                with self._lock:
-                    if turn in self._turns:
-                        self._turns.remove(turn)
-                turn.close()
-
-    def _receive(self) -> Steps[Message]:
-        while True:
-            message = yield from self._channel.receive()
-            if isinstance(message, Failed):
-                self.failed = message
-            self._is_over = is_last(message)
-            if self._is_over or not self._is_cancelled:  # by another thread or task, meanwhile
-                return message
-
-    def _pull(self) -> PullingSteps[Chunk]:
+    def cancel(self) -> None:
+        """Tell the worker that nobody wants the answer any more. Never waits; any thread may call it, and twice."""
+        me = Token()  # who is at work goes on, and comes to see it
         try:
-            return (yield from self._upload.next_chunk())
-        except BaseException:
-            self.cancel()
-            raise
+            self._give_up(me, is_left=True)
+        finally:
+            self._give_up(me, is_left=True)
 
-    def _drive(self, steps: Steps[T], timeouts: Timeouts, *, sending: bool) -> Steps[T]:
-        # Must be called after `_active` has been raised.
-        wait: Wait | None = None
-        try:
-            wait = next(steps)
-            while True:
-                timeout = timeouts.write if wait.for_writing else timeouts.read
-                wait = wait._replace(sentinel=self._run.sentinel, deadline=deadline_after(timeout))
-                woken = yield wait
-                if woken is Woken.LATE:
-                    timeout = timeouts.write if wait.for_writing else timeouts.read  # the waiter may have set it
-                    assert timeout is not None
-                    yield from self._be_late(timeout, for_writing=wait.for_writing)
-                if woken is Woken.ENDED:
-                    raise EOFError
-                wait = steps.send(woken)
-        except StopIteration as stop:
-            self._leave(sending)
-            value: T = stop.value
-            return value
-        except TransferError:
-            self._is_sending = False
-            self._leave(sending)
-            raise
-        except (EOFError, BrokenPipeError) as error:
-            self.nothing_was_sent &= wait is None and isinstance(error, BrokenPipeError)
-            self._is_lost = True
-            self._leave(sending)
-            yield from self._run.wait_for_end()
-            self._run.output.forward(quietly=True)
-            raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail()) from None
-        except BaseException as error:  # given up: a timeout, a cancelled task, Ctrl-C
-            by_collector = isinstance(error, GeneratorExit)
-            if wait is not None and inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED:
-                self._leave(sending, (steps, wait), by_collector=by_collector)
-            else:
-                self._is_lost = self._is_broken = True
-                self._leave(sending, by_collector=by_collector)
-            if not by_collector:
-                self._run.output.forward(quietly=True)
-            raise
+    def abandon(self) -> None:
+        """Let it be cancelled when there is time. For finalizers, which run wherever a thread is, in a lock as well."""
+        if not self.is_over and os.getpid() == self._owner_pid:
+            self._pool.abandoned.append(self)
 
-    def _be_late(self, timeout: float, *, for_writing: bool) -> Steps[None]:
-        if for_writing:
-            raise WriteTimeout(f"{self.label}: the worker did not take the request within {timeout:g} s")
-        what = "go on with its answer" if hasattr(self, "answer") else "answer"
-        stack = yield from self._run.stack_of(self._channel)
-        raise ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
+    def lose(self) -> None:
+        """Take notice that the worker was stopped; who is in the middle of something hears of it by the sentinel."""
+        with self._directions.lock:
+            if not self.is_over and self._directions.is_at_rest:
+                self._is_orphan = True
+                self._directions.lose()
+        if self.lease.got is not None:
+            self._settle()
 
     def _check_owner(self) -> None:
         # Before any lock is taken: in a fork, another thread may have had it.
@@ -289,149 +258,168 @@ class Exchange:
             )
 
     def _check_usable(self) -> None:
-        # Must be called with _lock held.
+        # Must be called with the lock of _directions held.
         if self._is_orphan:
             self._is_orphan = False  # it has been said then
             raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail())
         if self.is_over:
             raise StateError(f"{self.label}: the exchange is over")
 
-    def _leave(self, sending: bool, torn: Any = None, *, by_collector: bool = False) -> None:
-        if os.getpid() != self._owner_pid:
-            return  # forked in the middle of it: the pipes are the parent's
-        with self._lock:
-            self._active -= 1
-            if not sending:
-                self._is_receiving = False
-                for turn in self._turns:
-                    turn.come()
-                self._turns.clear()
-            if torn is not None and self._keeps_open and not sending:
-                self._pending = torn
-            elif torn is not None and sending and self._active:
-                # Who receives waits for an answer to something that has to be sent first.
-                self._is_cancelled = True
-                self._active += 1
-                name = f"socketless-sending-{self._channel.number}"
-                threading.Thread(target=self._finish_sending, args=torn, name=name, daemon=True).start()
-            elif torn is not None:
-                self._is_cancelled = True
-                self._torn.insert(0 if sending else len(self._torn), torn)
-            if by_collector:
-                self._pool.abandoned.append(self)  # this very thread may hold the pool's lock
-            else:
-                self._release()
+    # Steps
 
-    def _finish_sending(self, steps: Steps[None], wait: Wait) -> None:
-        # Runs in the thread socketless-sending-N, until the worker has taken it or has ended.
-        with suppress(SocketlessError):
-            run_blocking(self._drive(resumed(steps, wait), NO_LIMITS, sending=True))
+    def _ask(self) -> Steps[Message]:
+        # Must be called by who is WRITING and READING, and no more is when this returns.
+        yield from self._flush()
+        return (yield from self._fetch())
 
-    def lose(self) -> None:
-        """Take notice that the worker was stopped; who is in the middle of something hears of it by the sentinel."""
-        with self._lock:
-            if not self.is_over and not self._active:
-                self._is_lost = self._is_orphan = True
-                self._release()
+    def _flush(self) -> Steps[None]:
+        # Must be called by who is WRITING, and no more is when this returns.
+        channel, states = self._channel, self._directions
+        is_done = False
+        while not is_done:
+            yield from channel.flush()
+            with states.lock:
+                is_done = states.end_writing(channel)
+        if states.is_left:  # meanwhile, by somebody else
+            self._settle()
 
-    def cancel(self) -> None:
-        """Tell the worker that nobody wants the answer any more. Never waits; any thread may call it, and twice."""
-        if os.getpid() != self._owner_pid:
-            return  # forked: the pipes are the parent's
-        with self._lock:
-            if not self.is_over:
-                self._is_cancelled = True
-            self._release()
+    def _fetch(self) -> Steps[Message]:
+        # Must be called by who is READING, and no more is when this returns.
+        channel, states = self._channel, self._directions
+        is_done = False
+        while not is_done:
+            message = yield from channel.fetch()
+            if isinstance(message, Failed):
+                self.failed = message
+            with states.lock:
+                is_done = states.end_reading(message, channel)
+        return message
 
-    def abandon(self) -> None:
-        """Let it be cancelled when there is time. For finalizers, which run wherever a thread is, in a lock as well."""
-        if not self.is_over and os.getpid() == self._owner_pid:
-            self._pool.abandoned.append(self)
+    def _wait_for(self, turn: Turn, timeouts: Timeouts) -> Steps[None]:
+        try:
+            woken = yield Wait(turn.fd, deadline=deadline_after(timeouts.read))
+            if woken is Woken.LATE and timeouts.read is not None:
+                yield from self._be_late(timeouts.read, for_writing=False)
+        finally:
+            with self._directions.lock:
+                self._directions.leave_queue(turn)
+            turn.close()
 
-    def _release(self) -> None:
-        # Must be called with _lock held. The last one out gives the channel away.
-        if self._is_cancelled and not self._is_over and not self._is_lost:
-            if self.nothing_was_sent and not self._is_sending:
-                self._is_over = True  # the worker knows nothing of it
-            else:
-                self._send_cancel()
-        if self._active or self._is_released or not self.is_over:
-            return
-        self._is_released = True
-        if self._is_lost:
-            self._lose()
-        elif self._is_over and not self._torn:
-            self._pool.give_back(self._channel)
+    def _drive(self, steps: Steps[T], timeouts: Timeouts) -> Steps[T]:
+        try:
+            wait = next(steps)
+            while True:
+                timeout = timeouts.write if wait.for_writing else timeouts.read
+                woken = yield wait._replace(sentinel=self._run.sentinel, deadline=deadline_after(timeout))
+                if woken is Woken.LATE:
+                    timeout = timeouts.write if wait.for_writing else timeouts.read  # the waiter may have set it
+                    assert timeout is not None
+                    yield from self._be_late(timeout, for_writing=wait.for_writing)
+                if woken is Woken.ENDED:
+                    raise EOFError
+                wait = steps.send(woken)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except (EOFError, BrokenPipeError) as error:
+            end = error
+        yield from self._end(end)
+        raise AssertionError("it has raised")
+
+    def _be_late(self, timeout: float, *, for_writing: bool) -> Steps[None]:
+        if for_writing:
+            raise WriteTimeout(f"{self.label}: the worker did not take the request within {timeout:g} s")
+        what = "go on with its answer" if hasattr(self, "answer") else "answer"
+        stack = yield from self._run.stack_of(self._channel)
+        raise ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
+
+    def _end(self, why: Exception) -> Steps[None]:
+        """Take notice that the channel has ended.
+
+        Raises:
+            WorkerDied: because the worker has.
+            ChannelClosed: the worker has not, and serves the others.
+        """
+        run = self._run
+        with self._directions.lock:
+            self._directions.lose()
+        self._settle()
+        lives = not self._is_internal and (yield from run.lives())
+        if lives and not self._pool.has_channels:
+            run.kill(signal.SIGKILL)  # the next exchange starts another worker
+        if not lives:
+            yield from run.wait_for_end()
+        run.output.forward(quietly=True)
+        if lives:
+            raise ChannelClosed(self.label, run.pid, str(why))
+        raise WorkerDied(self.label, run.pid, run.exitcode, run.output.tail())
+
+    def _forward(self) -> None:
+        # What the app has logged and warned may raise here, as it would have raised in the app.
+        if not self._is_internal:
+            self._run.output.forward()
+
+    def _show_output(self) -> None:
+        # What it has printed until an exchange was given up.
+        if self.lease.got is not None and sys.exc_info()[0] is not GeneratorExit:
+            self._run.output.forward(quietly=True)
+
+    # What becomes of the channel
+
+    def _give_up(self, me: Token, *, is_left: bool) -> None:
+        """Let `me` be at work no more; with `is_left`, the client has gone. To be called twice, see above."""
+        if self.lease.got is None or os.getpid() != self._owner_pid:
+            return  # or forked in the middle of it: the pipes are the parent's
+        with self._directions.lock:
+            if is_left and not self.is_over:
+                self._directions.is_left = True
+            self._directions.leave(me, self._channel)
+        if sys.exc_info()[0] is GeneratorExit:
+            self._pool.abandoned.append(self)  # by the collector: this very thread may hold the pool's lock
         else:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Do what follows from the states: tell the worker that the client has gone, and give the channel away."""
+        with self._directions.lock:
+            fate = self._directions.settle(self._channel)
+        if fate is Fate.FREE:
+            self._pool.give_back(self.lease)
+        elif fate is Fate.KEPT:
+            if self._directions.needs_helper:
+                self._start_helper()
+        elif fate is Fate.CLOSED:
+            self._pool.discard(self.lease)
+        elif fate is Fate.PARKED:
             try:
-                self._pool.park(self._channel, self._drain(), self._run.sentinel)
+                self._pool.park(
+                    self.lease, partial(drain, self.label, self._directions, self._channel), self._run.sentinel
+                )
             except EOFError:  # the worker has been stopped
-                self._pool.discard(self._channel)
+                self._pool.discard(self.lease)
 
-    def _lose(self) -> None:
-        if self._is_broken and self._pool.is_last(self._channel):
-            self._run.kill(signal.SIGKILL)  # the next exchange starts another worker
-        self._pool.discard(self._channel)
+    def _start_helper(self) -> None:
+        if self._helper is None or not self._helper.is_alive():
+            name = f"socketless-sending-{self._channel.number}"
+            self._helper = threading.Thread(target=self._help, name=name, daemon=True)
+            self._helper.start()
 
-    def _send_cancel(self) -> None:
-        # Must be called with _lock held. The frame is smaller than what a pipe takes as a whole or not at all.
-        if self._is_sending or self._cancel_is_sent:
-            return
-        with suppress(OSError):
-            try:
-                next(self._channel.send(Cancel()))
-            except StopIteration:
-                self._cancel_is_sent = True
-
-    def _drain(self) -> Steps[None]:
-        # Finishes what was given up.
-        message: Message | None = None
-        torn = self._torn if self._pending is None else [*self._torn, self._pending]
-        if any(inspect.getgeneratorstate(steps) != inspect.GEN_SUSPENDED for steps, _ in torn):
-            self._is_broken = True  # the garbage collector has ended them: nobody knows where they were
-            self._lose()
-            raise EOFError
-        if self._is_sending:
-            (steps, wait), *torn = torn
-            message = yield from resumed(steps, wait)
-        if not self._is_over and not self._cancel_is_sent:
-            yield from self._channel.send(Cancel())
-        for steps, wait in torn:
-            message = yield from resumed(steps, wait)
-        while not self._is_over:
-            message = yield from self._receive()
-        if isinstance(message, Failed):
-            logger.error("%s: the app raised after its client had gone:\n%s", self.label, message.traceback.rstrip())
+    def _help(self) -> None:
+        # Runs in the thread socketless-sending-N, until the worker has taken it or has ended.
+        me = Token()
+        with self._directions.lock:
+            if not self._directions.help(me):
+                return
+        try:
+            with suppress(SocketlessError):
+                run_blocking(self._drive(send_rest(self._channel), NO_LIMITS))
+                with self._directions.lock:
+                    self._directions.have_cancelled()
+        finally:
+            self._give_up(me, is_left=True)
 
     def __del__(self) -> None:
-        if hasattr(self, "_is_released") and not self.is_over and os.getpid() == self._owner_pid:
+        if hasattr(self, "_keeps_open") and not self.is_over and os.getpid() == self._owner_pid:
             self._pool.abandoned.append(self)  # this very thread may hold the pool's lock
-            warnings.warn(f"unclosed response of {self.label}", ResourceWarning, source=self, stacklevel=2)
-
-
-def begin(exchange: Exchange, message: Message) -> PullingSteps[Exchange | None]:
-    """Send the first message of an exchange and wait for its `answer`.
-
-    Returns:
-        The exchange; `None` if the worker was gone before anything was sent: then sending again does no harm.
-
-    Raises:
-        WriteTimeout, ReadTimeout: one of the time limits has passed. The channel is parked.
-        WorkerDied: the worker ended before it had answered.
-        TransferError: the message cannot be pickled; nothing was sent.
-        Exception: as of `WorkerOutput.forward()`.
-    """
-    try:
-        yield from exchange.share_levels()
-        exchange.answer = yield from exchange.ask(message)
-    except WorkerDied:
-        if exchange.nothing_was_sent:
-            return None
-        raise
-    except GeneratorExit:  # dropped
-        exchange.abandon()
-        raise
-    except BaseException:  # nothing was sent, or Ctrl-C has come between two steps
-        exchange.cancel()
-        raise
-    return exchange
+            if hasattr(self, "answer"):
+                warnings.warn(f"unclosed response of {self.label}", ResourceWarning, source=self, stacklevel=2)

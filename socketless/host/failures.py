@@ -17,7 +17,12 @@ def exception_of(failed: Failed, loads: Callable[[bytes], Any] = loads) -> BaseE
 
     It is of its own type where that could cross, and `loads` finds it here, else an `AppError`.
     """
-    error = failed.error if isinstance(failed.error, BaseException) else unpack(failed.error, loads)
+    if isinstance(failed.error, BaseException):
+        return failed.error
+    try:
+        error = unpack(failed.error, loads)
+    except Exception:  # out of what the exception's own class does as its traceback and notes are given to it
+        error = None
     return AppError(failed.summary, failed.traceback) if error is None else error
 
 

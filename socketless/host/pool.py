@@ -7,6 +7,10 @@ has come and gone; then the channel is free again.
 
 Who finds no free channel waits in a queue, on a pipe of its own, which any thread can write to and any loop can wait
 for. A channel that comes free is handed to the first in the queue.
+
+Whoever has a channel, or waits for one, has a *lease*. An exception out of a signal's handler may come at any
+instruction, so whose a channel is hangs on one store, `_busy[channel] = lease`; what belongs to that before and after
+may be left out, or be done twice. Giving back is right at any time, and any number of times.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain, starmap
 from typing import Generic, NamedTuple, Protocol, TypeVar
+from weakref import WeakSet
 
 from socketless.errors import PoolTimeout
 from socketless.genuine import monotonic, os
@@ -44,24 +50,38 @@ class Turn:
     """A place in a queue: a pipe, which any thread can write to and any loop can wait for."""
 
     def __init__(self) -> None:
-        self.fd, self._write_fd = os.pipe()
+        self._fds: list[int] = []
+        self._fds.extend(chain.from_iterable(starmap(os.pipe, [()])))  # without an instruction in between
+
+    @property
+    def fd(self) -> int:
+        return self._fds[0]
 
     def come(self) -> None:
-        # Must be called with the queue's lock held, and once only: the turn is taken from the queue with it.
-        os.write(self._write_fd, b"\0")
+        # Must be called with the queue's lock held, or by who cannot know whether it was called already.
+        with suppress(IndexError):  # nobody waits any more
+            os.write(self._fds[1], b"\0")
 
     def close(self) -> None:
-        os.close(self.fd)
-        os.close(self._write_fd)
+        with suppress(IndexError):
+            while True:
+                os.close(self._fds.pop())
+
+    def __del__(self) -> None:
+        self.close()
 
 
-class _Waiter(Turn, Generic[Owner]):
-    """A place in the queue for a channel."""
+class Lease(Generic[Owner]):
+    """What the pool knows of one who has a channel, or waits for one.
+
+    `got` is the channel, and the worker whose it is, once `check_out()` has said so.
+    """
 
     def __init__(self, label: str) -> None:
-        super().__init__()
         self.label = label
+        self.since = 0.0  # when it got one, as a time.monotonic() value
         self.got: tuple[Owner, Channel] | None = None
+        self.turn: Turn | None = None  # while it waits
 
 
 class ChannelPool(Generic[Owner]):
@@ -78,10 +98,11 @@ class ChannelPool(Generic[Owner]):
         self._open_channel: Callable[[int], Channel] | None = None
         self._opened = 0  # how many have been made as needed
         self._all: set[Channel] = set()
-        self._free: list[Channel] = []  # the most recently used one last
-        self._busy: dict[Channel, tuple[str, float]] = {}
+        self._free: list[Channel] = []  # the most recently used one last; what is in _busy as well is not free
+        self._busy: dict[Channel, Lease[Owner]] = {}
         self._parked: dict[Channel, _Parked] = {}
-        self._waiters: deque[_Waiter[Owner]] = deque()
+        self._threads: WeakSet[threading.Thread] = WeakSet()  # of those that are parked, or just were
+        self._waiters: deque[Lease[Owner]] = deque()
         self.abandoned: deque[Cancellable] = deque()  # exchanges that were dropped, to be cancelled when there is time
 
     def expect(self) -> None:
@@ -101,12 +122,12 @@ class ChannelPool(Generic[Owner]):
     def retire(self) -> None:
         """Give no channel away any more: close the free ones, and wake everybody who waits for one."""
         with self._lock:
-            closing = self._free
+            closing = [channel for channel in self._free if channel not in self._busy]
             self._open, self._owner, self._open_channel = False, None, None
             self._all -= set(closing)
             self._free = []
             while self._waiters:
-                self._waiters.popleft().come()
+                self._wake(self._waiters.popleft())
         for channel in closing:
             channel.close()
 
@@ -117,121 +138,150 @@ class ChannelPool(Generic[Owner]):
         """
         with self._lock:
             self.retire()
-            parked, self._parked = [each.thread for each in self._parked.values()], {}
-            self._all, self._busy = set(), {}
+            threads, self._threads = list(self._threads), WeakSet()
+            self._all, self._busy, self._parked = set(), {}, {}
         self._cancel_abandoned()
-        for thread in parked:
+        for thread in threads:
             if thread is not threading.current_thread():  # in which the garbage collector may have come to this
                 with suppress(RuntimeError):  # it is about to be started
                     thread.join()  # the worker's end has woken it
 
-    def check_out(self, label: str, deadline: float | None) -> Steps[tuple[Owner, Channel] | None]:
-        """Return a free channel and its owner, or `None` when the worker ended before there was one.
+    def check_out(self, lease: Lease[Owner], deadline: float | None) -> Steps[bool]:
+        """Wait for a free channel; false: the worker ended before there was one.
+
+        Whatever it raises, the lease may have got a channel by then: it is to be given back.
 
         Raises:
             PoolTimeout: none was free before the deadline.
         """
         self._cancel_abandoned()
-        waiter: _Waiter[Owner] | None = None
+        with self._lock:
+            if not self._open:
+                return False
+            try:
+                if self._hand_over(lease):
+                    return True
+            except (OSError, RuntimeError):  # no descriptors or threads are to be had
+                if not self._all:
+                    raise
+        if deadline is not None and deadline <= monotonic():  # who is late needs no place in the queue
+            raise PoolTimeout(self.describe_busy(lease.label))
         try:
+            return (yield from self._wait(lease, deadline))
+        finally:
+            self._leave_queue(lease)
+
+    def _wait(self, lease: Lease[Owner], deadline: float | None) -> Steps[bool]:
+        with self._lock:
+            if not self._open:
+                return False
+            lease.turn = Turn()
+            self._waiters.append(lease)
+            self._serve_waiters()  # one may have come free just now
+        woken = Woken.LATE
+        while woken is Woken.LATE and (deadline is None or deadline > monotonic()):
+            look = monotonic() + _LOOK_SECONDS
+            woken = yield Wait(lease.turn.fd, deadline=look if deadline is None else min(look, deadline))
+            self._cancel_abandoned()  # which frees a channel, perhaps for this one
             with self._lock:
-                if not self._open:
-                    return None
-                if self._free:
-                    return self._take_free(label)
-                if self._may_open():
-                    try:
-                        return self._take_new(label)
-                    except (OSError, RuntimeError):  # no descriptors or threads are to be had
-                        if not self._all:
-                            raise
-                if deadline is None or deadline > monotonic():  # who is late needs no place in the queue
-                    waiter = _Waiter(label)
-                    self._waiters.append(waiter)
-            if waiter is None:
-                raise PoolTimeout(self.describe_busy(label))
-            woken = Woken.LATE
-            while woken is Woken.LATE and (deadline is None or deadline > monotonic()):
-                look = monotonic() + _LOOK_SECONDS
-                woken = yield Wait(waiter.fd, deadline=look if deadline is None else min(look, deadline))
-                self._cancel_abandoned()  # which frees a channel, perhaps for this one
-        except BaseException:  # cancelled, or Ctrl-C
-            if waiter is not None and (got := self._leave_queue(waiter)) is not None:
-                self.give_back(got[1])
-            raise
-        got = self._leave_queue(waiter)
-        if got is None and woken is Woken.LATE:
-            raise PoolTimeout(self.describe_busy(label))
-        return got
+                self._serve_waiters()  # who was to do it may have been interrupted
+        if self._has(lease):
+            return True
+        if woken is Woken.LATE:
+            raise PoolTimeout(self.describe_busy(lease.label))
+        return False
+
+    def _leave_queue(self, lease: Lease[Owner]) -> None:
+        with self._lock:
+            with suppress(ValueError):
+                self._waiters.remove(lease)
+            turn, lease.turn = lease.turn, None
+        if turn is not None:
+            turn.close()
 
     def _cancel_abandoned(self) -> None:
-        with suppress(IndexError):  # there are no more
-            while True:
+        while self.abandoned:
+            with suppress(IndexError):  # another thread was faster
                 self.abandoned.popleft().cancel()
 
-    def _leave_queue(self, waiter: _Waiter[Owner]) -> tuple[Owner, Channel] | None:
-        with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-        waiter.close()
-        return waiter.got
+    def _has(self, lease: Lease[Owner]) -> bool:
+        return lease.got is not None and self._busy.get(lease.got[1]) is lease
 
-    def give_back(self, channel: Channel) -> None:
-        """Take back a channel whose exchange is over."""
+    def give_back(self, lease: Lease[Owner]) -> None:
+        """Take back the channel of a lease, if it has one: its exchange is over. May be called twice."""
+        if lease.got is None:
+            return
+        channel = lease.got[1]
         with self._lock:
-            self._busy.pop(channel, None)
-            is_wanted = channel in self._all and self._owner is not None
-            if is_wanted:
-                self._free.append(channel)
+            is_known = channel in self._all and self._owner is not None
+            if self._has(lease):
+                if is_known and channel not in self._free:
+                    self._free.append(channel)
+                del self._busy[channel]
                 self._serve_waiters()
-        if not is_wanted:
+        if not is_known:
             channel.close()
 
-    def discard(self, channel: Channel) -> None:
-        """Close a channel that cannot be used again."""
-        channel.close()
-        with self._lock:
-            self._busy.pop(channel, None)
-            self._parked.pop(channel, None)
-            self._all.discard(channel)
-            self._serve_waiters()  # there may be one more now, if it is made
+    def discard(self, lease: Lease[Owner]) -> None:
+        """Close the channel of a lease, which cannot be used again. May be called twice."""
+        if lease.got is not None:
+            channel = lease.got[1]
+            with self._lock:
+                if self._has(lease):
+                    self._all.discard(channel)
+            self.give_back(lease)
 
-    def park(self, channel: Channel, steps: Steps[None], sentinel: int) -> None:
-        """Take back a channel whose exchange was given up; `steps` lead to its end."""
+    def park(self, lease: Lease[Owner], steps: Callable[[], Steps[None]], sentinel: int) -> None:
+        """Take back the channel of an exchange that was given up; `steps()` lead to its end. May be called twice."""
+        if lease.got is None:
+            return
+        channel = lease.got[1]
         name = f"socketless-parked-{channel.number}"
-        thread = threading.Thread(target=self._finish, args=(channel, steps, sentinel), name=name, daemon=True)
+        thread = threading.Thread(target=self._finish, args=(lease, channel, steps, sentinel), name=name, daemon=True)
         with self._lock:
-            label, since = self._busy.pop(channel, ("", monotonic()))
-            known = channel in self._all
-            if known:
-                self._parked[channel] = _Parked(label, since, thread)
-        if not known:
-            channel.close()
+            is_known = channel in self._all
+            parked = self._parked.get(channel)
+            if is_known and (not self._has(lease) or (parked is not None and parked.thread.is_alive())):
+                return
+            if is_known:
+                self._parked[channel] = _Parked(lease.label, lease.since, thread)
+                self._threads.add(thread)
+        if not is_known:
+            self.give_back(lease)
             return
         try:
             thread.start()  # without the lock: the garbage collector may come to an exchange in the new thread
         except RuntimeError:  # no thread is to be had: do without the channel
-            self.discard(channel)
+            self.discard(lease)
 
-    def _finish(self, channel: Channel, steps: Steps[None], sentinel: int) -> None:
-        # Runs in the thread socketless-parked-N, until the app lets go or the worker ends.
-        try:
-            wait = next(steps)
-            while poll(wait._replace(sentinel=sentinel, deadline=None)) is Woken.READY:
-                wait = steps.send(Woken.READY)
-        except StopIteration:
-            with self._lock:
-                self._parked.pop(channel, None)
-            self.give_back(channel)
-            return
-        except (EOFError, OSError):
-            pass
-        self.discard(channel)  # the worker has ended: drain() waits for this thread
-
-    def is_last(self, channel: Channel) -> bool:
-        """Return whether there would be none without this channel."""
+    def _finish(self, lease: Lease[Owner], channel: Channel, steps: Callable[[], Steps[None]], sentinel: int) -> None:
+        # Runs in the thread socketless-parked-N, until the app lets go or the worker ends. Where starting it was
+        # interrupted, there may be two of them: the first one takes the channel over.
         with self._lock:
-            return self._all <= {channel}
+            is_ours = self._has(lease)
+            if is_ours:
+                self._parked[channel] = _Parked(lease.label, lease.since, threading.current_thread())
+                del self._busy[channel]
+        if not is_ours:
+            self.give_back(lease)  # which closes it, if the worker has ended
+            return
+        is_usable = _drive(steps(), sentinel)
+        with self._lock:
+            self._parked.pop(channel, None)
+            if not is_usable:
+                self._all.discard(channel)
+            is_usable = channel in self._all and self._owner is not None
+            if is_usable:
+                self._free.append(channel)
+            self._serve_waiters()  # there may be one more now, if it is made
+        if not is_usable:
+            channel.close()
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether there is one at all, or one can be made."""
+        with self._lock:
+            return bool(self._all) or self._open_channel is not None
 
     @property
     def is_stuck(self) -> bool:
@@ -239,44 +289,47 @@ class ChannelPool(Generic[Owner]):
         with self._lock:
             return 0 < len(self._all) == len(self._parked)
 
-    def _take_free(self, label: str) -> tuple[Owner, Channel]:
-        # Must be called with _lock held.
-        assert self._owner is not None
-        channel = self._free.pop()
-        self._busy[channel] = label, monotonic()
-        return self._owner, channel
-
-    def _may_open(self) -> bool:
-        # Must be called with _lock held.
-        return self._open_channel is not None and (self._limit is None or len(self._all) < self._limit)
-
-    def _take_new(self, label: str) -> tuple[Owner, Channel]:
-        # Must be called with _lock held: making a channel waits for nobody.
-        assert self._owner is not None
-        assert self._open_channel is not None
+    def _hand_over(self, lease: Lease[Owner]) -> bool:
+        # Must be called with _lock held. Give it a channel, unless it has one; return whether it has.
+        if self._has(lease):
+            return True
+        while self._free and self._free[-1] in self._busy:
+            self._free.pop()  # who took it was interrupted
+        if self._owner is None:
+            return False
+        lease.since = monotonic()
+        if self._free:
+            lease.got = self._owner, self._free[-1]
+            self._busy[self._free[-1]] = lease
+            self._free.pop()
+            return True
+        if self._open_channel is None or (self._limit is not None and len(self._all) >= self._limit):
+            return False
         self._opened += 1
-        channel = self._open_channel(self._opened)
+        channel = self._open_channel(self._opened)  # which waits for nobody
+        lease.got = self._owner, channel
+        self._busy[channel] = lease
         self._all.add(channel)
-        self._busy[channel] = label, monotonic()
-        return self._owner, channel
+        return True
 
     def _serve_waiters(self) -> None:
         # Must be called with _lock held.
-        while self._waiters and (self._free or self._may_open()):
-            label = self._waiters[0].label
-            try:
-                got = self._take_free(label) if self._free else self._take_new(label)
-            except (OSError, RuntimeError):  # no descriptors or threads are to be had: it has to wait for another one
-                return
-            waiter = self._waiters.popleft()
-            waiter.got = got
-            waiter.come()
+        try:
+            while self._waiters and self._hand_over(self._waiters[0]):
+                self._wake(self._waiters.popleft())
+        except (OSError, RuntimeError):
+            pass  # no descriptors or threads are to be had: it has to wait for another one
+
+    def _wake(self, lease: Lease[Owner]) -> None:
+        # Must be called with _lock held.
+        if lease.turn is not None:
+            lease.turn.come()
 
     def describe_busy(self, label: str) -> str:
         """Say what keeps the channels busy."""
         now = monotonic()
         with self._lock:
-            busy = list(self._busy.values())
+            busy = [(each.label, each.since) for channel, each in self._busy.items() if channel not in self._parked]
             parked = list(self._parked.values())
             starting = self._open and self._owner is None
         if starting:
@@ -286,6 +339,19 @@ class ChannelPool(Generic[Owner]):
         busy += [(f"{_without_query(each.label)} (given up, the app has not let go)", each.since) for each in parked]
         lines = [f"  {what}, for {now - since:.1f} s" for what, since in sorted(busy, key=lambda item: item[1])]
         return "\n".join([f"{label}: all {len(lines)} channels of the worker stayed busy (max_connections):", *lines])
+
+
+def _drive(steps: Steps[None], sentinel: int) -> bool:
+    # Return whether they have come to their end; it is false where the worker has.
+    try:
+        wait = next(steps)
+        while poll(wait._replace(sentinel=sentinel, deadline=None)) is Woken.READY:
+            wait = steps.send(Woken.READY)
+    except StopIteration:
+        return True
+    except (EOFError, OSError):
+        pass
+    return False
 
 
 def _without_query(label: str) -> str:

@@ -241,16 +241,21 @@ class ProcessRun:
         if self.control.is_stuck:
             return None  # it has been asked, and does not answer
         deadline = deadline_after(seconds)
+        timeouts = Timeouts(0, seconds, seconds)
+        exchange = Exchange(self.control, label, timeouts, is_internal=True)
         try:
-            got = yield from self.control.check_out(label, deadline)
-            if got is None:
+            if not (yield from self.control.check_out(exchange.lease, deadline)):
                 return None
-            left = remaining(deadline)
-            exchange = Exchange(self.control, self, got[1], label, Timeouts(0, left, left), is_internal=True)
+            timeouts.write = timeouts.read = remaining(deadline)
             yield from exchange.send(message)
             return (yield from exchange.receive_answer())
         except (ExchangeTimeout, WorkerDied, OSError):  # OSError: no descriptor is to be had for it
             return None
+        finally:
+            try:
+                exchange.cancel()
+            finally:
+                exchange.cancel()  # once more, if the first was interrupted
 
     def _watched(self, steps: Steps[Message] | Steps[None], deadline: float | None) -> Steps[Message | None]:
         # Drives steps of the control channel; None at the deadline.
@@ -342,6 +347,12 @@ class ProcessRun:
         """Wait until the process has ended, and return its exit code; `None` after `timeout` seconds."""
         self._ended.wait(timeout)
         return self.poll()
+
+    def lives(self) -> Steps[bool]:
+        """Return whether the worker goes on, though one of its channels has ended: whether it still answers."""
+        if self.has_ended or self._stopped:
+            return False
+        return (yield from self._ask("asking whether it lives", GetStack(), _CONTROL_SECONDS)) is not None
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""

@@ -75,6 +75,9 @@ class Run(Protocol):
     def kill(self, number: int) -> None:
         """Send a signal to the worker's process, if it has one of its own."""
 
+    def lives(self) -> Steps[bool]:
+        """Return whether the worker goes on, though one of its channels has ended."""
+
     def wait_for_end(self) -> Steps[None]:
         """Wait for a worker that has closed its pipes."""
 

@@ -139,6 +139,11 @@ class ThreadRun:
         """Wake everybody who waits for an answer: there will be none."""
         self._sentinel.writer.close()
 
+    def lives(self) -> Steps[bool]:
+        """Return whether the worker goes on, though one of its channels has ended."""
+        yield from ()
+        return not self._thread.is_ending
+
     def wait_for_end(self) -> Steps[None]:
         """Wait for a worker that has closed its pipes."""
         with suppress(EOFError):  # it was stopped just now

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from socketless.errors import ExchangeTimeout, StateError, WorkerDied, WorkerStartError, describe_exit
 from socketless.genuine import monotonic
 from socketless.host.arguments import check_seconds, no_attribute
-from socketless.host.exchange import Exchange, begin
+from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
 from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
-from socketless.host.pool import ChannelPool
+from socketless.host.pool import ChannelPool, Lease
 from socketless.host.runs import Run
 from socketless.host.trace import Trace, logger
 from socketless.host.upload import NO_UPLOAD, Upload
-from socketless.wire.channel import Channel, Pull, PullingSteps, Steps
+from socketless.wire.channel import Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.heads import check_request
 from socketless.wire.messages import Call, Failed, Message, Request, Reset, Result, Start
@@ -274,21 +274,22 @@ class Worker:
         self._trace.sent(message)
         message = self._prepare(message)
         while True:
-            run, channel = yield from self._check_out(label, deadline)
-            try:
-                exchange = Exchange(self._pool, run, channel, label, timeouts, upload)
-            except BaseException:  # out of a signal's handler
-                self._pool.give_back(channel)
-                raise
+            exchange = Exchange(self._pool, label, timeouts, upload)
             exchange.worker = self  # which must not be dropped before
             try:
-                began = yield from begin(exchange, message)
-            except Exception as error:
-                self._trace(f"< {label}: {type(error).__name__}")
+                yield from self._check_out(exchange.lease, deadline)
+                began = yield from exchange.begin(message)
+                if began:
+                    self._trace.got(label, exchange.answer)
+                    return exchange
+            except BaseException as error:
+                try:
+                    exchange.cancel()
+                finally:
+                    exchange.cancel()  # once more, if the first was interrupted
+                if isinstance(error, Exception):
+                    self._trace(f"< {label}: {type(error).__name__}")
                 raise
-            if began is not None:
-                self._trace.got(label, exchange.answer)
-                return exchange
 
     def exchange_blocking(self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None) -> Exchange:
         """Run the steps of `exchange()` in this thread.
@@ -306,13 +307,12 @@ class Worker:
         """Return the message as the worker is to get it."""
         return message
 
-    def _check_out(self, label: str, deadline: float | None) -> Steps[tuple[Run, Channel]]:
-        while True:
-            if self._claim_start(label):
+    def _check_out(self, lease: Lease[Run], deadline: float | None) -> Steps[None]:
+        is_done = False
+        while not is_done:
+            if self._claim_start(lease.label):
                 yield from self._start(is_restart=True)
-            got = yield from self._pool.check_out(label, deadline)
-            if got is not None:
-                return got
+            is_done = yield from self._pool.check_out(lease, deadline)
 
     def _claim_start(self, label: str | None) -> bool:
         # True: the caller must run _start(). `label` is what needs the worker; for None, max_restarts does not count.

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from socketless.clients.theirs import as_theirs
-from socketless.errors import SocketlessError, WorkerDied, WorkerStartError, WriteTimeout
+from socketless.errors import ChannelClosed, SocketlessError, WorkerDied, WorkerStartError, WriteTimeout
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.http11.transport import BridgeTransport
@@ -59,6 +59,7 @@ class WorkerPeer:
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "builtins.ConnectionRefusedError",
     WorkerDied: "builtins.ConnectionResetError",
+    ChannelClosed: "builtins.ConnectionResetError",
 }
 _as_broken = partial(as_theirs, names=_NAMES)
 

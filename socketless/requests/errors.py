@@ -19,6 +19,7 @@ from socketless.clients.theirs import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
+    ChannelClosed,
     IncompleteResponse,
     InvalidRequest,
     PoolTimeout,
@@ -35,6 +36,7 @@ from socketless.wire.messages import DEFAULT_PORTS
 NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "requests.exceptions.ConnectionError",
     WorkerDied: "requests.exceptions.ConnectionError",
+    ChannelClosed: "requests.exceptions.ConnectionError",
     AppProtocolError: "requests.exceptions.ConnectionError",
     InvalidRequest: "requests.exceptions.InvalidHeader",
     BodyTooLarge: "requests.exceptions.ConnectionError",

@@ -19,6 +19,7 @@ from socketless.clients.theirs import as_theirs
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
+    ChannelClosed,
     ExchangeTimeout,
     IncompleteResponse,
     InvalidRequest,
@@ -43,6 +44,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "builtins.ConnectionRefusedError",
     WorkerDied: "builtins.ConnectionResetError",
+    ChannelClosed: "builtins.ConnectionResetError",
     AppProtocolError: "http.client.HTTPException",
     InvalidRequest: "http.client.HTTPException",
     BodyTooLarge: "http.client.HTTPException",
@@ -52,6 +54,7 @@ _NAMES: dict[type[SocketlessError], str] = {
 _URLLIB3_NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "urllib3.exceptions.NewConnectionError",
     WorkerDied: "urllib3.exceptions.ProtocolError",
+    ChannelClosed: "urllib3.exceptions.ProtocolError",
     AppProtocolError: "urllib3.exceptions.ProtocolError",
     InvalidRequest: "urllib3.exceptions.ProtocolError",
     BodyTooLarge: "urllib3.exceptions.ProtocolError",

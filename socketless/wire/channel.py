@@ -1,15 +1,16 @@
 """A channel: two one-way `multiprocessing` pipes, one in each direction.
 
 The methods that move bytes are generators. They do as much as they can, and yield a `Wait` where a pipe is not ready;
-who drives them decides how to wait (a blocking poll, asyncio, trio) and may stop driving for a while, or for good.
+who drives them decides how to wait (a blocking poll, asyncio, trio) and may stop driving for a while, or for good. What
+has crossed by then is the channel's, not theirs: new steps go on where the ones before were left, wherever that was.
 The pipes of a WSGI worker block, so there the generators never yield, and `finish()` drives them.
 """
 
 from __future__ import annotations
 
 import enum
-import io
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,13 +19,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from socketless.genuine import fcntl, os
 from socketless.wire import codec
+from socketless.wire.frames import Incoming, Outgoing
 from socketless.wire.messages import Message
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 T = TypeVar("T")
 
-_READ_SIZE = 64 * 1024  # a pipe's usual capacity
 _WIDE = 256 * 1024  # of a pipe that has carried a large message
 
 
@@ -94,6 +95,7 @@ class Pull:
         return chunk
 
 
+Frame = Any  # a message that is ready to be written; each kind of channel has its own
 Steps = Generator[Wait, Woken, T]
 PullingSteps = Generator[Wait | Pull, Any, T]
 
@@ -106,16 +108,6 @@ def finish(steps: Steps[T]) -> T:
         value: T = stop.value
         return value
     raise AssertionError(f"a blocking pipe asked to wait: {wait}")
-
-
-def resumed(steps: Steps[T], wait: Wait) -> Steps[T]:
-    """Go on with steps that were left when they waited for `wait`."""
-    try:
-        while True:
-            wait = steps.send((yield wait))
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
 
 
 @dataclass(frozen=True)
@@ -136,7 +128,8 @@ class Channel:
         self.number = number
         self._reader = reader
         self._writer = writer
-        self._rest = bytearray()  # what was read beyond the last piece
+        self._incoming = Incoming()
+        self._outbox: deque[Any] = deque()  # frames
         self._blocking = True
         self._wide = False
 
@@ -154,7 +147,7 @@ class Channel:
     @property
     def has_rest(self) -> bool:
         """Whether bytes beyond the last message have been read; a poll does not know of them."""
-        return bool(self._rest)
+        return not self._incoming.is_empty
 
     def set_blocking(self, blocking: bool) -> None:
         """Choose whether the methods block, or yield a `Wait` instead. They block at first."""
@@ -169,25 +162,54 @@ class Channel:
             TransferError: it cannot be pickled; nothing was written.
             BrokenPipeError: the other side is gone.
         """
+        self.put(self.frame_of(message))
+        return self.flush()
+
+    def frame_of(self, message: Message) -> Frame:
+        """Make a message ready to be written.
+
+        Raises:
+            TransferError: it cannot be pickled.
+        """
+        return Outgoing(codec.encode(message))
+
+    def put(self, frame: Frame) -> None:
+        """Let a message be written by the next `flush()`, or by the one that is under way."""
+        self._outbox.append(frame)
+
+    def flush(self) -> Steps[None]:
+        """Write what has been put there. What was left in the middle, at any instruction, is gone on with.
+
+        Raises:
+            BrokenPipeError: the other side is gone.
+        """
         fd = self._writer.fileno()
-        pieces = codec.encode(message)
-        if len(pieces) > 1:
-            self._widen()
-        while pieces:
-            try:
-                written = os.writev(fd, pieces)
-            except BlockingIOError:
-                yield Wait(fd, for_writing=True)
-                continue
-            while pieces and written >= pieces[0].nbytes:
-                written -= pieces.pop(0).nbytes
-            if written:
-                pieces[0] = pieces[0][written:]
+        while self._outbox:
+            frame = self._outbox[0]
+            if not self._wide and frame.is_large:
+                self._widen()
+            while frame.left():
+                try:
+                    frame.write(fd)
+                except BlockingIOError:
+                    yield Wait(fd, for_writing=True)
+            self._outbox.popleft()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something that was put there has not been written to its end."""
+        return bool(self._outbox)
+
+    def withdraw(self) -> bool:
+        """Take back what has been put there, if nothing of it has been written; return whether that is so."""
+        if self._outbox and self._outbox[0].is_untouched:
+            self._outbox.clear()
+        return not self._outbox
 
     def _widen(self) -> None:
         # For the first large message: fewer turns of the two processes halve the time of a 4 MiB body.
-        if not self._wide and sys.platform == "linux":
-            self._wide = True
+        self._wide = True
+        if sys.platform == "linux":
             with suppress(OSError):  # the user's share of pipe memory is used up
                 fcntl.fcntl(self._writer.fileno(), fcntl.F_SETPIPE_SZ, _WIDE)
 
@@ -195,53 +217,34 @@ class Channel:
         """Read one message.
 
         Raises:
-            EOFError: the other side is gone.
+            EOFError: the other side is gone, or (`NotAFrame`) it has written what is no message.
         """
-        if not self._rest and not self._blocking:
-            yield Wait(self._reader.fileno())  # the other side has yet to think: do not even try
-        payload_size, count = codec.HEAD.unpack((yield from self._read(codec.HEAD.size)))
-        lengths = (yield from self._read(codec.LENGTH.size * count)) if count else b""
-        payload = yield from self._read(payload_size)
-        buffers = []
-        for (size,) in codec.LENGTH.iter_unpack(lengths):
-            buffers.append((yield from self._read(size)))
-        return codec.decode(payload, buffers)
+        message = yield from self.fetch()
+        self.accept()
+        return message
 
-    def _read(self, size: int) -> Steps[bytes]:
-        if size > _READ_SIZE:
-            return (yield from self._read_large(size))
-        fd = self._reader.fileno()
-        while len(self._rest) < size:
+    def fetch(self) -> Steps[Message]:
+        """Read one message, and return the same one until `accept()`; it raises as `receive()` does.
+
+        What was left in the middle, at any instruction, is gone on with.
+        """
+        fd, incoming = self._reader.fileno(), self._incoming
+        if incoming.is_empty:
+            message = None
+            if not self._blocking:
+                yield Wait(fd)  # the other side has yet to think: do not even try
+        else:
+            message = incoming.message()
+        while message is None:
             try:
-                data = os.read(fd, _READ_SIZE)
+                message = incoming.read(fd)
             except BlockingIOError:
                 yield Wait(fd)
-                continue
-            if not data:
-                raise EOFError
-            self._rest += data
-        piece = bytes(self._rest[:size])
-        del self._rest[:size]
-        return piece
+        return message
 
-    def _read_large(self, size: int) -> Steps[bytes]:
-        # Into memory of the final size at once, which BytesIO then gives away as bytes without a copy.
-        fd = self._reader.fileno()
-        large = io.BytesIO(bytes(size))
-        start = min(size, len(self._rest))
-        large.write(self._rest[:start])
-        del self._rest[:start]
-        with large.getbuffer() as whole:
-            while start < size:
-                try:
-                    count = os.readv(fd, [whole[start:]])
-                except BlockingIOError:
-                    yield Wait(fd)
-                    continue
-                if not count:
-                    raise EOFError
-                start += count
-        return large.getvalue()
+    def accept(self) -> None:
+        """Take the message that has arrived, if one has. May be called twice."""
+        self._incoming.accept()
 
     def close(self) -> None:
         """Close both pipes. May be called twice, and by two threads at once."""

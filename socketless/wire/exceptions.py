@@ -42,8 +42,16 @@ class Packed(NamedTuple):
     nodes: list[_Node]  # the first one is the exception itself; the members of a group come after it
 
 
+# What stands for an exception of which only the text can cross.
+UNKNOWN = Packed([_Node(None, [], None, None, False, None, [])])
+
+
 def pack(error: BaseException) -> Packed:
-    """Turn an exception into plain values."""
+    """Turn an exception into plain values.
+
+    Raises:
+        BaseException: whatever an attribute of it raises that every exception has.
+    """
     errors = [error]
     places = {id(error): 0}
 
@@ -65,7 +73,7 @@ def pack(error: BaseException) -> Packed:
                 place_of(each.__cause__),
                 place_of(each.__context__),
                 each.__suppress_context__,
-                getattr(each, "__notes__", None),
+                _notes_of(each),
                 members,
             )
         )
@@ -82,8 +90,16 @@ def members_of(error: BaseException) -> tuple[BaseException, ...]:
     return tuple(found) if is_group else ()
 
 
+def _notes_of(error: BaseException) -> list[str] | None:
+    try:
+        notes = getattr(error, "__notes__", None)
+        return None if notes is None else [str.__str__(note) for note in notes if isinstance(note, str)]
+    except Exception:  # it is a property, and that raises
+        return None
+
+
 def pickled(error: BaseException) -> bytes | None:
-    """Pickle an exception without what it is linked to; `None` if it cannot be rebuilt.
+    """Pickle an exception without what it is linked to; `None` if it cannot be rebuilt. For use in a worker.
 
     One that would come back as another gets its type, its arguments and its attributes, as far as they can be pickled.
     """
@@ -92,12 +108,12 @@ def pickled(error: BaseException) -> bytes | None:
         try:
             data = dump(error)
             rebuilt = loads(data)
-        except Exception:
+            if type(rebuilt) is type(error):
+                if _words_of(rebuilt) == _words_of(error):
+                    return data
+                of_same_type = of_same_type or data
+        except BaseException:  # a __reduce__ may raise CancelledError or SystemExit, which means nothing here
             continue
-        if type(rebuilt) is type(error):
-            if _words_of(rebuilt) == _words_of(error):
-                return data
-            of_same_type = of_same_type or data
     return of_same_type
 
 

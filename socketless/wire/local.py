@@ -15,13 +15,27 @@ from contextlib import suppress
 from typing import Protocol
 
 from socketless.genuine import fcntl, os
-from socketless.wire.channel import Channel, ChannelEnds, PipeEnd, Steps, Wait, make_pipe
+from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Steps, Wait, make_pipe
 from socketless.wire.messages import Event, Message
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
 _BYTES_FOR_ONE = 16  # of a message; so a body of 64 KiB fills a pipe
 
-_Queue = deque[tuple[int, Message]]  # with the number of bytes in the pipe
+
+class _Handover:
+    """A message that is handed over, and what has been written for it."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.weight = min(_PAGE, 1 + _size(message) // _BYTES_FOR_ONE)  # the number of bytes in the pipe
+        self.written: list[int] = []
+
+    @property
+    def is_untouched(self) -> bool:
+        return not self.written
+
+
+_Queue = deque[_Handover]
 
 _FILLER = bytes(_PAGE)
 
@@ -31,51 +45,88 @@ class LocalChannel(Channel):
 
     def __init__(self, number: int, reader: PipeEnd, writer: PipeEnd, inbox: _Queue, outbox: _Queue) -> None:
         super().__init__(number, reader, writer)
-        self._inbox = inbox
-        self._outbox = outbox
+        self._ours = inbox  # what the other side has handed over
+        self._theirs = outbox
+        self._read: list[bytes] = []  # of the bytes of the first of `_ours`
+        self._accepted: _Handover | None = None  # while it is being taken
         close_in_forks(self)
 
-    def send(self, message: Message) -> Steps[None]:
-        """Hand over one message.
+    def frame_of(self, message: Message) -> Frame:
+        """Make a message ready to be handed over."""
+        return _Handover(message)
+
+    def flush(self) -> Steps[None]:
+        """Hand over what has been put there. What was left in the middle, at any instruction, is gone on with.
 
         Raises:
             BrokenPipeError: the other side is gone, or this side was closed meanwhile.
         """
-        weight = min(_PAGE, 1 + _size(message) // _BYTES_FOR_ONE)
-        while True:
-            self._outbox.append((weight, message))  # before its bytes: who has read them finds it
-            try:
-                os.write(_fd_of(self._writer, BrokenPipeError), _FILLER[:weight])
-            except BlockingIOError:
-                self._outbox.pop()
-                yield Wait(_fd_of(self._writer, BrokenPipeError), for_writing=True)
-            except OSError:
-                self._outbox.pop()
-                raise
-            else:
-                return
+        while self._outbox:
+            handover = self._outbox[0]
+            while not handover.written:
+                if not (self._theirs and self._theirs[-1] is handover):
+                    self._theirs.append(handover)  # before its bytes: who has read them finds it
+                fd = _fd_of(self._writer, BrokenPipeError)
+                try:
+                    # See `frames`: there is no instruction between the write and the note of it.
+                    handover.written.extend(map(os.write, (fd,), (_FILLER[: handover.weight],)))
+                except BlockingIOError:
+                    self._theirs.pop()
+                    yield Wait(_fd_of(self._writer, BrokenPipeError), for_writing=True)
+                except OSError:
+                    self._theirs.pop()
+                    raise
+            self._outbox.popleft()
 
-    def receive(self) -> Steps[Message]:
-        """Take one message over.
+    def withdraw(self) -> bool:
+        """Take back what has been put there, if nothing of it has been handed over; return whether that is so."""
+        for handover in self._outbox:
+            if handover.is_untouched and self._theirs and self._theirs[-1] is handover:
+                self._theirs.pop()
+        return super().withdraw()
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether a message has been begun; a poll does not know of it."""
+        return bool(self._read)
+
+    def fetch(self) -> Steps[Message]:
+        """Take one message over, and return the same one until `accept()`.
+
+        What was left in the middle, at any instruction, is gone on with.
 
         Raises:
             EOFError: the other side is gone, or this side was closed meanwhile.
         """
-        if not self._blocking:
+        if self._accepted is not None:
+            self.accept()  # which was left in the middle
+        if not self._blocking and not self._read:
             yield Wait(_fd_of(self._reader, EOFError))  # the other side has yet to think: do not even try
-        while True:
+        while missing := self._missing():
             fd = _fd_of(self._reader, EOFError)
             try:
-                first = os.read(fd, 1)
+                self._read.extend(map(os.read, (fd,), (missing,)))
             except BlockingIOError:
                 yield Wait(fd)
                 continue
-            if not first:
+            if not self._read[-1]:
                 raise EOFError
-            weight, message = self._inbox.popleft()
-            if weight > 1:
-                os.read(fd, weight - 1)
-            return message
+        return self._ours[0].message
+
+    def accept(self) -> None:
+        """Take the message that has arrived, if one has. May be called twice."""
+        if self._accepted is None and self._missing() == 0:
+            self._accepted = self._ours[0]
+        if self._accepted is not None:
+            self._read = []
+            if self._ours and self._ours[0] is self._accepted:
+                self._ours.popleft()
+            self._accepted = None
+
+    def _missing(self) -> int:
+        # How many bytes of the message are still to be read, as far as is known.
+        count = sum(map(len, self._read))
+        return self._ours[0].weight - count if count else 1
 
 
 def _fd_of(end: PipeEnd, error: type[Exception]) -> int:

@@ -71,7 +71,7 @@ class AsgiRunner:
         self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
         self._channel_threads: WeakSet[AppThread] = WeakSet()
         self._ends: set[asyncio.Future[None]] = set()  # of the channels that are served
-        self._is_ending = False  # no channel is served any more
+        self.is_ending = False  # no channel is served any more
         self._exchanges: dict[int, Exchange] = {}  # the last one of each channel, by the channel's number
 
     @property
@@ -107,7 +107,7 @@ class AsgiRunner:
         await self._lifespan.shut_down()
 
     async def _clean_up(self) -> None:
-        self._is_ending = True
+        self.is_ending = True
         await self._cancel_the_rest()
         await self._end_channels()
         await self._loop.shutdown_asyncgens()
@@ -153,11 +153,19 @@ class AsgiRunner:
             executor=_OneThread(f"socketless-channel-{channel.number}", self._channel_threads),  # type: ignore[arg-type]
         )
 
+        async def serve() -> None:
+            try:
+                await in_thread(channel)
+            except NoThread:  # without one, an app that has no sync code can be served all the same
+                await self._serve_channel(channel)
+            finally:
+                channel.close()
+
         def start() -> None:
-            if self._is_ending:
+            if self.is_ending:
                 channel.close()
                 return
-            task = self._loop.create_task(in_thread(channel))
+            task = self._loop.create_task(serve())
             self._own_tasks.add(task)
             task.add_done_callback(self._own_tasks.discard)
 
@@ -188,9 +196,15 @@ class AsgiRunner:
         self._own_tasks.add(task)
         ended: asyncio.Future[None] = self._loop.create_future()
         exchange: Exchange | None = None
-        writer = Writer(channel)
         steps = channel.receive()
         next(steps)
+
+        def end() -> None:
+            self._loop.remove_reader(channel.read_fd)
+            if not ended.done():
+                ended.set_result(None)
+
+        writer = Writer(channel, end)
 
         def on_readable() -> None:
             nonlocal steps, exchange
@@ -204,17 +218,15 @@ class AsgiRunner:
                         steps, woken = channel.receive(), None
                         if isinstance(stop.value, (Request, Reset, Call)):
                             exchange = self._begin(stop.value, writer)
-                            exchange.is_muted = self._is_ending
+                            exchange.is_muted = self.is_ending
                             self._exchanges[channel.number] = exchange
                         elif exchange is not None:
                             exchange.take(stop.value)
             except Exception:  # the pipe has ended; or holds what is no message, and then it is of no use
-                self._loop.remove_reader(channel.read_fd)
-                if not ended.done():
-                    ended.set_result(None)
+                end()
 
         self._ends.add(ended)
-        if self._is_ending:
+        if self.is_ending:
             ended.set_result(None)
         self._loop.add_reader(channel.read_fd, on_readable)
         await ended
@@ -232,10 +244,11 @@ class AsgiRunner:
         if message.context is None:
             return self._make_exchange(message, writer)
         # In the context of the test, but for where asgiref finds the thread of the channel.
-        thread = AsyncToSync.executors.current
+        thread = getattr(AsyncToSync.executors, "current", None)
 
         def begin() -> Exchange:
-            AsyncToSync.executors.current = thread
+            if thread is not None:
+                AsyncToSync.executors.current = thread
             return self._make_exchange(message, writer)
 
         return message.context.run(begin)
@@ -268,6 +281,10 @@ def _new_loop(options: Mapping[str, Any]) -> asyncio.AbstractEventLoop:
     return loop
 
 
+class NoThread(RuntimeError):
+    """The system has no thread for a channel."""
+
+
 class _OneThread(Executor):
     """An executor for one call, in a daemon thread: one that hangs must not keep the worker from leaving."""
 
@@ -287,8 +304,11 @@ class _OneThread(Executor):
                 future.set_result(result)
 
         thread = AppThread(self._name, call)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise NoThread(str(error)) from error
         self._threads.add(thread)
-        thread.start()
         return future
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 from asgiref.sync import sync_to_async
 
-from socketless.errors import ClientDisconnected, TransferError
-from socketless.wire.channel import Channel, Steps, resumed
+from socketless.errors import ClientDisconnected
+from socketless.wire.channel import Channel, Frame
 from socketless.wire.drivers import run_async
 from socketless.wire.messages import Call, Cancel, Done, Message, Request, Reset
 from socketless.worker.calls import answer_to, function_of, is_async
-from socketless.worker.failures import failed, is_disconnection
+from socketless.worker.failures import failed, is_disconnection, last_frame, last_message
 from socketless.worker.lifespan import ASGI, Scope
 from socketless.worker.output import flush_output
 
@@ -36,13 +36,20 @@ class Sink(Protocol):
             OSError: nobody is there to read it.
         """
 
+    async def end(self, message: Message) -> None:
+        """Write the last message of an exchange, or another one that says why it cannot be written.
+
+        Raises:
+            OSError: nobody is there to read it.
+        """
+
 
 class Writer:
     """Writes messages to a channel: in order, and whole ones, also when the task that writes is cancelled meanwhile."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, break_off: Callable[[], None]) -> None:
         self._channel = channel
-        self._queue: deque[Message] = deque()
+        self._break_off = break_off  # ends the channel
         self._writing: asyncio.Task[None] | None = None  # writes what the pipe did not take at once
 
     async def write(self, message: Message) -> None:
@@ -52,26 +59,44 @@ class Writer:
             OSError: the host is gone.
         """
         flush_output()
-        if self._writing is not None:
-            self._queue.append(message)
-        else:
-            steps = self._channel.send(message)
-            try:
-                wait = next(steps)
-            except StopIteration:
-                return
-            self._writing = asyncio.create_task(self._write_all(resumed(steps, wait)))
-            self._writing.add_done_callback(_look_at)
-        await asyncio.shield(self._writing)
+        writing = self._put(self._channel.frame_of(message))
+        if writing is not None:
+            await asyncio.shield(writing)
 
-    async def _write_all(self, steps: Steps[None]) -> None:
+    async def end(self, message: Message) -> None:
+        """Write the last message of an exchange, or another one that says why it cannot be written.
+
+        If even that fails, the channel ends, and with it the exchange.
+
+        Raises:
+            OSError: the host is gone.
+        """
         try:
-            await run_async(steps)
-            while self._queue:
-                await run_async(self._channel.send(self._queue.popleft()))
+            flush_output()
+            writing = self._put(last_frame(self._channel, message))
+        except BaseException:
+            self._break_off()
+            raise
+        if writing is not None:
+            await asyncio.shield(writing)
+
+    def _put(self, frame: Frame) -> asyncio.Task[None] | None:
+        # Returns what writes that which the pipe does not take at once.
+        self._channel.put(frame)
+        if self._writing is None:
+            try:
+                next(self._channel.flush())
+            except StopIteration:
+                return None
+            self._writing = asyncio.create_task(self._write_all())
+            self._writing.add_done_callback(_look_at)
+        return self._writing
+
+    async def _write_all(self) -> None:
+        try:
+            await run_async(self._channel.flush())
         finally:
             self._writing = None
-            self._queue.clear()
 
 
 def _look_at(task: asyncio.Task[None]) -> None:
@@ -103,13 +128,16 @@ class Exchange:
         try:
             last = await self.call()
         except BaseException as error:
-            last = Done() if self.client_has_gone and is_disconnection(error) else self.describe(error)
+            last = last_message(partial(self._last_of, error), error)
         self.is_over = True
         if self.is_cancelled:
             # In a task of its own: the app may have cancelled this one once more.
             self.task = asyncio.create_task(self._end_cancelled(last))
         else:
             await self._write_last(last)
+
+    def _last_of(self, error: BaseException) -> Message:
+        return Done() if self.client_has_gone and is_disconnection(error) else self.describe(error)
 
     async def _end_cancelled(self, last: Message) -> None:
         await self.wait_for_thread()
@@ -120,16 +148,14 @@ class Exchange:
 
         It is in the channel's thread, which the next exchange needs.
         """
-        await sync_to_async(_nothing)()
+        with suppress(RuntimeError):  # it has none: none was to be had
+            await sync_to_async(_nothing)()
 
     async def _write_last(self, last: Message) -> None:
         if self.is_muted:
             return
         with suppress(OSError):  # the host is gone; the channel's end says so, too
-            try:
-                await self._writer.write(last)
-            except TransferError as error:  # nothing was written
-                await self._writer.write(failed(error))
+            await self._writer.end(last)
 
     async def write(self, message: Message) -> None:
         """Write a message before the last one.
@@ -195,11 +221,22 @@ class CallExchange(Exchange):
         if is_async(function):
             result = await (function() if self._call_async is None else self._call_async(function))
         else:
-            result = await sync_to_async(function)()  # as a sync view: in the channel's thread
+            # As a sync view: in the channel's thread.
+            result, stopped = await sync_to_async(_call)(function)
+            if stopped is not None:
+                return failed(stopped)
             if inspect.isawaitable(result):
                 awaitable = result
                 result = await (awaitable if self._call_async is None else self._call_async(lambda: awaitable))
         return answer_to(self._message, result)
+
+
+def _call(function: Callable[[], Any]) -> tuple[Any, StopIteration | None]:
+    # A StopIteration cannot be raised by a future: whoever awaits that would wait for ever.
+    try:
+        return function(), None
+    except StopIteration as error:
+        return None, error
 
 
 def connection_scope(request: Request, state: dict[str, Any] | None) -> Scope:

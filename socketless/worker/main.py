@@ -23,13 +23,26 @@ from contextlib import suppress
 from typing import Any
 
 from socketless import eventloop
+from socketless.errors import AppError
 from socketless.genuine import is_green, original, os
 from socketless.wire.channel import Channel, PipeEnd, finish
 from socketless.wire.drivers import readable
-from socketless.wire.messages import Done, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
+from socketless.wire.messages import (
+    Call,
+    Done,
+    GetStack,
+    Message,
+    Ready,
+    Request,
+    Reset,
+    SetLevels,
+    Stack,
+    Start,
+    Stop,
+)
 from socketless.worker import loading, stacks
 from socketless.worker.descendants import kill_descendants
-from socketless.worker.failures import failed
+from socketless.worker.failures import failed, last_frame
 from socketless.worker.levels import HostLevels
 from socketless.worker.output import flush_output, set_up_output
 from socketless.worker.reports import set_up_reports
@@ -105,6 +118,7 @@ class _Control:
     def __init__(self, control: Channel, channels: list[Channel]) -> None:
         self.levels = HostLevels()
         self._control = control
+        self._saying = original("_thread", "allocate_lock")()  # the main thread says Ready, the control thread all else
         self._channels = {channel.read_fd: channel for channel in channels}
         self._poll = original("select", "poll")()
         self._poll.register(control.read_fd, select.POLLIN)
@@ -121,8 +135,11 @@ class _Control:
 
     def say(self, message: Message) -> None:
         """Send a message to the host, if it is still there."""
+        frame = last_frame(self._control, message)
         try:
-            finish(self._control.send(message))
+            with self._saying:
+                self._control.put(frame)
+                finish(self._control.flush())
         except OSError:
             self.is_orphan = True
 
@@ -172,12 +189,24 @@ class _Control:
                         self._poll.register(channel_fd, select.POLLIN)
                 elif fd in self._channels:
                     self._poll.unregister(fd)
-                    assert self.runner is not None
-                    self.runner.serve(self._channels.pop(fd))
+                    self._serve(fd)
+
+    def _serve(self, fd: int) -> None:
+        assert self.runner is not None
+        channel = self._channels[fd]
+        try:
+            self.runner.serve(channel)
+        except RuntimeError as error:  # no thread is to be had; for the next request, there may be one
+            if _refuse(channel, error):
+                self._poll.register(fd, select.POLLIN)
+                return
+        del self._channels[fd]
 
     def _listen(self) -> None:
         message = finish(self._control.receive())
         if isinstance(message, GetStack):
+            if self.is_leaving or (self.runner is not None and self.runner.is_ending):
+                return  # an answer would say that the worker lives on
             self.say(Stack(self._stack_of(message.channel)))
         elif isinstance(message, SetLevels):
             self.levels.apply(message.levels)
@@ -210,6 +239,19 @@ class _Control:
         self._stop()
         original("time", "sleep")(_ORPHAN_SECONDS)
         _kill_group()
+
+
+def _refuse(channel: Channel, error: Exception) -> bool:
+    """Answer a request that cannot be served; return whether the channel can still be used."""
+    try:
+        if isinstance(finish(channel.receive()), (Request, Reset, Call)):
+            said = failed(AppError(f"the worker has no thread for this request: {error}"))
+            channel.put(last_frame(channel, said))
+            finish(channel.flush())
+    except (EOFError, OSError):
+        channel.close()
+        return False
+    return True
 
 
 def _close(*channels: Channel) -> None:

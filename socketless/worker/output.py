@@ -19,5 +19,5 @@ def flush_output() -> None:
         try:
             if stream is not None:
                 stream.flush()
-        except Exception:
+        except BaseException:
             pass  # the app has closed it, or put something else there

@@ -31,6 +31,10 @@ class Runner(Protocol):
         """Those in which it runs the app, beside the one of `run()`."""
 
     @property
+    def is_ending(self) -> bool:
+        """Whether it serves no channel any more. Any thread may ask."""
+
+    @property
     def is_on_loop(self) -> bool:
         """Whether this is called in the thread of the app's event loop."""
 

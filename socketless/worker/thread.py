@@ -89,7 +89,7 @@ class WorkerThread(AppThread):
     def is_ending(self) -> bool:
         """Whether its runner has come to its end, or was told to."""
         with self._lock:
-            return self._is_stopped or self._has_run
+            return self._is_stopped or self._has_run or (self._runner is not None and self._runner.is_ending)
 
     @property
     def app(self) -> Any:

@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from types import TracebackType
 from typing import Any
@@ -39,7 +39,7 @@ from socketless.wire.trace import describe, say
 from socketless.worker import bodies, stacks
 from socketless.worker.app_threads import AppThread
 from socketless.worker.calls import answer_to, function_of
-from socketless.worker.failures import failed, is_disconnection
+from socketless.worker.failures import failed, is_disconnection, last_message
 from socketless.worker.wsgi_exchange import Exchange
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -81,6 +81,10 @@ class WsgiRunner:
 
     def stop(self) -> None:
         self._stopped.set()
+
+    @property
+    def is_ending(self) -> bool:
+        return self._stopped.is_set()
 
     def serve(self, channel: Channel) -> None:
         name = f"socketless-channel-{channel.number}"
@@ -142,9 +146,12 @@ class WsgiRunner:
             last = answer.finish()
             return last if answer.error is None else failed(answer.error, last)
         except BaseException as error:
-            if exchange.is_cancelled and is_disconnection(error):
-                return Done()
-            return failed(error, answer.end_if_complete())
+            return last_message(partial(self._describe, error, exchange, answer), error)
+
+    def _describe(self, error: BaseException, exchange: Exchange, answer: _Answer) -> Message:
+        if exchange.is_cancelled and is_disconnection(error):
+            return Done()
+        return failed(error, answer.end_if_complete())
 
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:

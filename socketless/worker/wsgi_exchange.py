@@ -10,11 +10,10 @@ from typing import Any
 from werkzeug.exceptions import BadRequest
 
 from socketless import errors
-from socketless.errors import TransferError
 from socketless.wire.channel import Channel, Wait, Woken
 from socketless.wire.drivers import poll, run_blocking
 from socketless.wire.messages import Cancel, Chunk, Message, Response, Taken, WantBody
-from socketless.worker.failures import failed
+from socketless.worker.failures import last_frame
 from socketless.worker.output import flush_output
 
 _BUFFER = 64 * 1024  # bytes; what an app reads in small pieces is pulled in these, or in the client's chunks
@@ -111,14 +110,12 @@ class Exchange:
             raise ClientDisconnected("the exchange is over: its response is complete")
 
     def end(self, message: Message) -> None:
-        """Send the last message."""
+        """Send the last message, or another one that says why it cannot be sent."""
         with self._lock:
             self._is_over = True
             flush_output()
-            try:
-                run_blocking(self._channel.send(message))
-            except TransferError as error:  # nothing was written
-                run_blocking(self._channel.send(failed(error)))
+            self._channel.put(last_frame(self._channel, message))
+            run_blocking(self._channel.flush())
 
 
 class _Body(RawIOBase):

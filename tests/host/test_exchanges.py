@@ -130,8 +130,9 @@ def test_who_waits_for_the_channel_of_a_dropped_response(worker: IpcProcess, cli
 
 def test_cancelled_before_anything_was_sent(worker: IpcProcess, client: httpx.Client) -> None:
     """An exchange that was interrupted before its first message gives its channel back."""
-    run, channel = run_blocking(worker._check_out("GET /", None))
-    Exchange(worker._pool, run, channel, "GET /", NO_LIMITS).cancel()
+    exchange = Exchange(worker._pool, "GET /", NO_LIMITS)
+    run_blocking(worker._check_out(exchange.lease, None))
+    exchange.cancel()
     assert client.get("/").text == "hello"
 
 

@@ -7,6 +7,7 @@ import copy
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -346,3 +347,51 @@ def test_many_workers(start_method: str, count: int) -> None:
         for _ in range(count):
             with IpcProcess("apps.conformance_app:wsgi", start_method=start_method) as worker:
                 assert client_of(worker).get("/count").text == "1"
+
+
+def closing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """An app that closes the pipe of its request, or writes to it what is no message."""
+    if environ["PATH_INFO"] in ("/close", "/write"):
+        stack = sys._getframe()
+        while "channel" not in stack.f_locals:
+            assert stack.f_back is not None
+            stack = stack.f_back
+        _, write_fd = stack.f_locals["channel"].fileno()
+        if environ["PATH_INFO"] == "/write":
+            os.write(write_fd, b"this is no message, and the app should not have written it\n")
+            threading.Event().wait()
+        os.dup2(os.open(os.devnull, os.O_RDWR), write_fd)
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+@pytest.mark.parametrize(("path", "why"), [("/close", ""), ("/write", ": 74 68 69 73 20 69 73 20 6e 6f 20 6d 65 ")])
+def test_channel_is_closed(path: str, why: str, start_method: str) -> None:
+    """The end of one channel is the end of one request: the worker lives on, and so do the other requests."""
+    with (
+        nothing_leaks(),
+        IpcProcess(f"{__name__}:closing", start_method=start_method, max_connections=2, app_kind="wsgi") as worker,
+    ):
+        client, pid = client_of(worker), worker.pid
+        with client.stream("GET", "/") as response:
+            with pytest.raises(errors.ChannelClosed) as caught:
+                client.get(path)
+            assert response.read() == b"hello"
+        said = f"GET {path}: the worker (pid {pid}) has closed the channel of this request, and lives on"
+        assert str(caught.value).startswith(said + why)
+        assert isinstance(caught.value, httpx.ReadError)
+        assert client.get("/").text == "hello"
+        assert worker.pid == pid
+
+
+def test_last_channel_is_closed(start_method: str) -> None:
+    """A worker that has lost its last channel is replaced by the next request."""
+    with (
+        nothing_leaks(),
+        IpcProcess(f"{__name__}:closing", start_method=start_method, max_connections=1, app_kind="wsgi") as worker,
+    ):
+        pid = worker.pid
+        with pytest.raises(errors.ChannelClosed):
+            client_of(worker).get("/close")
+        assert client_of(worker).get("/").text == "hello"
+        assert worker.pid != pid

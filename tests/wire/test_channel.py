@@ -85,6 +85,42 @@ def test_end_in_the_middle(ends: ChannelEnds, cut: int) -> None:
         run_blocking(ends.host.receive())
 
 
+def frame(magic: bytes = codec.MAGIC, size: int = 10, has_body: bool = False, rest: bytes = b"") -> bytes:
+    return codec.HEAD.pack(magic, size, has_body) + rest
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"print('the app has found our pipe')\n", "is not the beginning of a message"),
+        (bytes(100), "is not the beginning of a message"),
+        (frame(size=codec.MOST + 1), "is not the beginning of a message"),
+        (frame(size=0, has_body=True, rest=codec.LENGTH.pack(codec.MOST + 1)), "is not the length of a body"),
+        (frame(rest=b"no pickle!"), "a message cannot be read"),
+        (frame(size=4, rest=b"\x80\x05N."), "a message cannot be read"),
+    ],
+)
+def test_rubbish(ends: ChannelEnds, raw: bytes, said: str) -> None:
+    """What is no message is an error at once, and not a wait for the rest of it."""
+    os.write(ends.worker.fileno()[1], raw)
+    with pytest.raises(codec.NotAFrame, match=said):
+        run_blocking(ends.host.receive())
+
+
+@settings(deadline=None)
+@given(raw=st.binary(min_size=codec.HEAD.size, max_size=200))
+def test_any_rubbish(raw: bytes) -> None:
+    """Whatever bytes stand in a pipe, reading them comes to an end."""
+    ends = make_channel(1)
+    try:
+        os.write(ends.worker.fileno()[1], raw)
+        ends.worker.close()
+        with pytest.raises(EOFError):
+            run_blocking(ends.host.receive())
+    finally:
+        ends.host.close()
+
+
 def test_other_side_gone(ends: ChannelEnds) -> None:
     """Writing to a pipe that nobody reads is a BrokenPipeError."""
     ends.worker.close()
@@ -110,8 +146,8 @@ def test_codec(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> 
     """Whatever is encoded is decoded to the same."""
     message = Response(status, "", headers, body)
     first, *buffers = codec.encode(message)
-    size, count = codec.HEAD.unpack_from(first)
-    assert count == len(buffers)
+    size, has_body = codec.read_head(bytes(first[: codec.HEAD.size]))
+    assert has_body == len(buffers)
     assert codec.decode(bytes(first[len(first) - size :]), [bytes(buffer) for buffer in buffers]) == message
 
 

@@ -1,0 +1,175 @@
+"""Who is at work in an exchange's two directions, and who waits to be."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from socketless.host.exchange_states import Fate, Receiving, Sending, Step, fate_of, receiving_after, sending_after
+from socketless.host.pool import Turn
+from socketless.wire.channel import Channel, Frame
+from socketless.wire.messages import Cancel, Message, is_last
+
+Token = object  # of one who is at work
+
+
+class Directions:
+    """The states of one exchange. Its methods must be called with `lock` held.
+
+    An exception may come out of a signal's handler between any two instructions, so each method leaves what `leave()`
+    can go on from, and `leave()` can be called again.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
+        self.sending = Sending.UNUSED  # guarded by lock, like all below
+        self.receiving = Receiving.IDLE
+        self.is_left = False  # the client has gone
+        self._fate = Fate.KEPT
+        self._first: Frame | None = None  # the frame of the first message
+        self._writer: Token | None = None  # who is WRITING
+        self._reader: Token | None = None  # who is READING
+        self._turns: deque[Turn] = deque()  # of those who want to receive, too
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the clients can neither send nor receive any more."""
+        is_lost = self.sending is Sending.LOST or self.receiving is Receiving.LOST
+        return self.is_left or is_lost or self.receiving is Receiving.DONE
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody is at work."""
+        return self._writer is None and self._reader is None
+
+    @property
+    def nothing_was_sent(self) -> bool:
+        """Whether the worker knows nothing of the exchange."""
+        return self._first is None or self._first.is_untouched
+
+    def settle(self, channel: Channel) -> Fate:
+        """Return what becomes of the channel, once and for all; as long as it is kept, see to the `Cancel`.
+
+        A channel that is not kept must not be touched any more: it may be another exchange's soon.
+        """
+        if self._fate is Fate.KEPT:
+            self._cancel(channel)
+            if self.is_at_rest:
+                has_unsent = channel.has_unsent
+                self._fate = fate_of(self.sending, self.receiving, is_left=self.is_left, has_unsent=has_unsent)
+        return self._fate
+
+    # To the worker
+
+    def begin_writing(self, me: Token, channel: Channel, frame: Frame) -> bool:
+        """Put a frame into the outbox; return whether `me` is to flush that, and not somebody else."""
+        if self._first is None:
+            self._first = frame
+        channel.put(frame)
+        if self._writer is not None:
+            return False
+        self._writer = me
+        self.sending = sending_after(self.sending, Step.BEGIN)
+        return True
+
+    def end_writing(self, channel: Channel) -> bool:
+        """Take notice that the outbox has been flushed; return false if more has been put there meanwhile."""
+        if channel.has_unsent:
+            return False
+        self.sending = sending_after(self.sending, Step.LEAVE)
+        self._writer = None
+        return True
+
+    def _cancel(self, channel: Channel) -> None:
+        # Write `Cancel` if the client has gone, nobody writes, and the pipe has room for those few bytes.
+        is_wanted = self.is_left and self.sending is Sending.IDLE and self.receiving is not Receiving.DONE
+        if not is_wanted or channel.has_unsent:
+            return
+        channel.put(channel.frame_of(Cancel()))
+        try:
+            next(channel.flush())
+        except StopIteration:
+            self.sending = sending_after(self.sending, Step.CANCEL)
+        except OSError:
+            pass  # the worker has gone, too
+        else:
+            channel.withdraw()  # it is written as a whole, or not at all
+
+    @property
+    def needs_helper(self) -> bool:
+        """Whether one receives, for whom something has to be sent first that nobody is sending any more."""
+        is_unsent = self.is_left and self.sending is Sending.IDLE and self._writer is None
+        return is_unsent and self._reader is not None and self.receiving is not Receiving.DONE
+
+    def help(self, me: Token) -> bool:
+        """Begin to send what `needs_helper`; return whether that is still so."""
+        if not self.needs_helper:
+            return False
+        self._writer = me
+        self.sending = sending_after(self.sending, Step.BEGIN)
+        return True
+
+    def have_cancelled(self) -> None:
+        """Take notice that the helper has sent the rest, and `Cancel`."""
+        self.sending = sending_after(self.sending, Step.CANCEL)
+        self._writer = None
+
+    # From the worker
+
+    def begin_reading(self, me: Token) -> Turn | None:
+        """Let `me` receive; where another one does, return a place in the queue instead."""
+        if self._reader is not None:
+            turn = Turn()
+            self._turns.append(turn)
+            return turn
+        self._reader = me
+        self.receiving = receiving_after(self.receiving, Step.BEGIN)
+        return None
+
+    def leave_queue(self, turn: Turn) -> None:
+        """Give a place in the queue up."""
+        if turn in self._turns:
+            self._turns.remove(turn)
+
+    def end_reading(self, message: Message, channel: Channel) -> bool:
+        """Take a message; return false if nobody wants it, and there will be another one."""
+        self.receiving = receiving_after(self.receiving, Step.LAST if is_last(message) else Step.LEAVE)
+        channel.accept()
+        if self.is_left and self.receiving is not Receiving.DONE:
+            self.receiving = receiving_after(self.receiving, Step.BEGIN)
+            return False
+        self._let_others_read()
+        return True
+
+    def _let_others_read(self) -> None:
+        for turn in self._turns:
+            turn.come()
+        self._reader = None  # the last: who is interrupted here does it all once more
+
+    # Both
+
+    def leave(self, me: Token, channel: Channel) -> None:
+        """Let `me` be at work no more, wherever it was. May be called twice."""
+        if self._writer is me:
+            if self.sending is Sending.WRITING:
+                if self.nothing_was_sent:
+                    channel.withdraw()
+                    self.sending = sending_after(self.sending, Step.WITHDRAW)
+                else:
+                    self.sending = sending_after(self.sending, Step.LEAVE)
+            self._writer = None
+        if self._reader is me:
+            if self.receiving is Receiving.READING:
+                self.receiving = receiving_after(self.receiving, Step.LEAVE)
+            elif self.receiving is Receiving.DONE:
+                channel.accept()
+            self._let_others_read()
+
+    def lose(self) -> None:
+        """Take notice that the channel has ended. May be called twice."""
+        if self.sending is not Sending.LOST:
+            self.sending = sending_after(self.sending, Step.LOSE)
+        if self.receiving not in (Receiving.DONE, Receiving.LOST):
+            self.receiving = receiving_after(self.receiving, Step.LOSE)
+        self._writer = None
+        self._let_others_read()

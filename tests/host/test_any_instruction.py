@@ -1,0 +1,176 @@
+"""Exceptions out of a signal's handler, at each instruction after which Python runs one.
+
+Ctrl-C and pytest-timeout raise wherever the main thread is. Here, the same exception comes at the first place, at the
+second, and so on, until an exchange has come to its end without one.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+import pytest
+
+import socketless
+from socketless import IpcProcess, IpcThread, IpcTransport
+from socketless.host.worker import Worker
+from support import LIMIT, nothing_leaks
+
+PACKAGE = str(Path(socketless.__file__).parent)
+CHANNELS = 2
+
+
+class Interrupt(BaseException):
+    """What the handler of a signal raises."""
+
+
+class Interrupter:
+    """Raises at the `number`th place of this thread where the handler of a signal could run, in the package's code.
+
+    Those are the beginnings of functions, and the ends of calls of C: there Python looks for signals, and what C has
+    done is done, though nobody gets to know what it has returned.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self.has_raised = False
+
+    def __enter__(self) -> None:
+        sys.setprofile(self._look)
+
+    def __exit__(self, *args: object) -> None:
+        sys.setprofile(None)
+
+    def _look(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
+            return
+        if not is_finalizing(frame):
+            self._left -= 1
+            if self._left == 0:
+                self.has_raised = True
+                raise Interrupt(f"{frame.f_code.co_filename}:{frame.f_lineno}, {event}")
+
+
+def is_finalizing(frame: FrameType | None) -> bool:
+    """Whether a frame is called by a `__del__`, out of which Python lets no exception."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+    """Say hello, stream for ever, or read the request."""
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/stream":
+        return for_ever()
+    return [environ["wsgi.input"].read(), b"hello"]
+
+
+def for_ever() -> Iterator[bytes]:
+    while True:
+        yield b"again"
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while scope["path"] == "/stream":
+        await send({"type": "http.response.body", "body": b"again", "more_body": True})
+    body = b""
+    while (event := await receive())["type"] == "http.request":
+        body += event["body"]
+        if not event["more_body"]:
+            break
+    await send({"type": "http.response.body", "body": body + b"hello"})
+
+
+def get(client: httpx.Client) -> None:
+    assert client.get("/").text == "hello"
+
+
+def stream(client: httpx.Client) -> None:
+    with client.stream("GET", "/stream") as response:
+        pieces = response.iter_raw()
+        assert next(pieces)
+        assert next(pieces)
+
+
+def upload(client: httpx.Client) -> None:
+    assert client.post("/", content=iter([b"one", b"two"])).text == "onetwohello"
+
+
+def large(client: httpx.Client) -> None:
+    assert len(client.post("/", content=bytes(300_000)).content) == 300_005
+
+
+ACTIONS = [get, stream, upload, large]
+
+
+def settled(worker: Worker) -> None:
+    """Wait until the worker has let go of all that was given up."""
+    deadline = time.monotonic() + LIMIT
+    for thread in threading.enumerate():
+        if thread.name.startswith(("socketless-parked-", "socketless-sending-")):
+            thread.join(LIMIT)
+    assert time.monotonic() < deadline, "a channel is not let go of"
+    assert worker._pool._parked == {}
+
+
+def interrupted(number: int, action: Callable[[httpx.Client], None], client: httpx.Client) -> str:
+    """Do something that is interrupted in the `number`th place; return where that was, or nothing."""
+    interrupter = Interrupter(number)
+    try:
+        with interrupter:
+            action(client)
+    except Interrupt as error:
+        return str(error)
+    except httpx.HTTPError:  # what has become of it in the client library
+        pass
+    return "swallowed" if interrupter.has_raised else ""
+
+
+def all_channels_work(client: httpx.Client, worker: Worker) -> None:
+    """Assert that nothing is busy, and that as many streams as there are channels can be open at once."""
+    settled(worker)
+    worker._pool._cancel_abandoned()
+    settled(worker)
+    assert worker._pool._busy == {}
+    with ThreadPoolExecutor(CHANNELS) as threads:
+        barrier = threading.Barrier(CHANNELS)
+
+        def hold(_: int) -> None:
+            with client.stream("GET", "/stream") as response:
+                next(response.iter_raw())
+                barrier.wait(LIMIT)
+
+        list(threads.map(hold, range(CHANNELS)))
+    settled(worker)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed response")  # interrupted on its way to who would have closed it
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("app", ["wsgi", "asgi"])
+@pytest.mark.parametrize("kind", [IpcProcess, IpcThread])
+@pytest.mark.parametrize("stride", [97, pytest.param(1, marks=pytest.mark.slow)])
+def test_interrupted(kind: type[IpcProcess], app: str, action: Callable[[httpx.Client], None], stride: int) -> None:
+    """Wherever an exception comes from a signal's handler, no channel is lost, and none stays busy."""
+    with nothing_leaks(), kind(f"{__name__}:{app}", max_connections=CHANNELS, lifespan=False) as worker:
+        timeout = httpx.Timeout(LIMIT, pool=5)
+        client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=timeout)
+        action(client)
+        number = 1
+        while where := interrupted(number, action, client):
+            gc.collect()
+            try:
+                all_channels_work(client, worker)
+            except BaseException as error:
+                raise AssertionError(f"interrupted in place {number}, {where}") from error
+            number += stride
+        assert number > stride
