@@ -38,7 +38,7 @@ class Seen:
 
 def answer(seen: Any) -> tuple[int, list[tuple[str, str]], bytes]:
     """Return status, headers and body."""
-    path = seen.path
+    path = seen.path.removeprefix(seen.root_path)
     if path == "/echo":
         return 200, [("Content-Type", "application/octet-stream")], seen.body
     if path == "/headers":
