@@ -84,6 +84,9 @@ class Upgraded:
         self._unread = bytearray()
         self._close_reply = b""  # what the client is to read when the app has heard that it closes
         self._is_hung_up = False
+        # What the client is told when its app returns without closing; None: the connection breaks off, as before
+        # uvicorn, which is no normal closure.
+        self.code_of_end: int | None = None
         exchange.keep_open()
 
     @property
@@ -129,9 +132,9 @@ class Upgraded:
         if isinstance(message, Failed) and not self._raise_app_exceptions:
             self._on_failure(message.traceback)
         if is_last(message):
-            # What the app has raised is raised when the response is closed: here it would be the end of a thread. One
-            # that returns without closing breaks the connection off, as before uvicorn: that is no normal closure.
-            goodbye = self._frame(events.CloseConnection(1011)) if isinstance(message, Failed) else b""
+            # What the app has raised is raised when the response is closed: here it would be the end of a thread.
+            code = 1011 if isinstance(message, Failed) else self.code_of_end
+            goodbye = b"" if code is None else self._frame(events.CloseConnection(code))
             return goodbye or self._close_reply
         assert isinstance(message, Event)
         event = message.event

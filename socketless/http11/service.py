@@ -53,6 +53,8 @@ class Service:
         A connection that `may_end` ends only when its reading side is shut down, too; the caller does that.
         """
         self._is_leaving = True
+        if self._bridge.upgraded is not None:
+            self._bridge.upgraded.code_of_end = 1012  # as uvicorn says it
 
     def run(self) -> None:
         """Answer until the client writes no more, or one of both ends the connection.

@@ -38,7 +38,7 @@ class Seen:
 
 def answer(seen: Any) -> tuple[int, list[tuple[str, str]], bytes]:
     """Return status, headers and body."""
-    path = seen.path
+    path = seen.path.removeprefix(seen.root_path)
     if path == "/echo":
         return 200, [("Content-Type", "application/octet-stream")], seen.body
     if path == "/headers":
@@ -60,34 +60,34 @@ def answer(seen: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         raise LookupError("boom", 42)
     if path == "/boom-odd":
         raise Odd("here", "there")
-    return special(seen)
+    return special(seen, path)
 
 
-def special(seen: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+def special(seen: Any, path: str) -> tuple[int, list[tuple[str, str]], bytes]:
     """The paths that do something to the worker."""
     global counter
-    if seen.path == "/count":
+    if path == "/count":
         counter += 1
         return 200, [], str(counter).encode()
-    if seen.path == "/exit":
+    if path == "/exit":
         print("leaving now", file=sys.stderr)
         os._exit(7)
-    if seen.path == "/kill":
+    if path == "/kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if seen.path == "/hang":
+    if path == "/hang":
         hold.wait()
-    if seen.path == "/fifo":
+    if path == "/fifo":
         with open(seen.query) as fifo:  # blocks until the test writes
             fifo.read()
-    if seen.path == "/release":
+    if path == "/release":
         hold.set()
-    if seen.path == "/print":
+    if path == "/print":
         print("to stdout")
         print("to stderr", file=sys.stderr)
         os.write(1, b"from C\n")
-    if seen.path == "/close-0-to-2":
+    if path == "/close-0-to-2":
         os.closerange(0, 3)
-    if seen.path == "/stdin":
+    if path == "/stdin":
         return 200, [], repr(sys.stdin.read()).encode()
     return 200, [("Content-Type", "application/json")], json.dumps(seen.values, default=as_text).encode()
 
