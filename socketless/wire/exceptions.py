@@ -85,7 +85,7 @@ def members_of(error: BaseException) -> tuple[BaseException, ...]:
 def pickled(error: BaseException) -> bytes | None:
     """Pickle an exception without what it is linked to; `None` if it cannot be rebuilt.
 
-    One that would come back as another gets its type, its arguments and its attributes, as far as they can be pickled.
+    One that would come back as another is rebuilt of its type, its arguments and its attributes.
     """
     of_same_type = None
     for dump in (dumps_object, dumps_bare):
