@@ -218,7 +218,7 @@ class RequestsClient:
             Session(worker=self.worker, base_url=base_url, **self._options) as session,
             session.request(method, url, stream=True, **in_words_of_requests(**options)) as response,
         ):
-            yield Stream(session, RequestsResponse(response))
+            yield Stream(response, RequestsResponse(response))  # which outlives its session
 
     def request(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> RequestsResponse:
         with Session(worker=self.worker, base_url=base_url, **self._options) as session:

@@ -101,7 +101,7 @@ def _notes_of(error: BaseException) -> list[str] | None:
 def pickled(error: BaseException) -> bytes | None:
     """Pickle an exception without what it is linked to; `None` if it cannot be rebuilt. For use in a worker.
 
-    One that would come back as another gets its type, its arguments and its attributes, as far as they can be pickled.
+    One that would come back as another is rebuilt of its type, its arguments and its attributes.
     """
     of_same_type = None
     for dump in (dumps_object, dumps_bare):

@@ -125,27 +125,19 @@ class _ObjectPickler(_Pickler):
 class _BareExceptionPickler(_ObjectPickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, BaseException):
-            return rebuilding.reduced(value, keep=_can_be_pickled)
+            return rebuilding.reduced(value)
         return super().reducer_override(value)
 
 
 def dumps_bare(error: BaseException) -> bytes:
-    """Pickle an exception, whatever it says itself about that, without what cannot be pickled.
+    """Pickle an exception by its type, its arguments and its attributes, whatever it says itself about that.
 
     Raises:
-        TransferError: not even its class can be.
+        TransferError: it cannot be pickled.
     """
     file = io.BytesIO()
     _dump(_BareExceptionPickler(file, protocol=5), error)
     return file.getvalue()
-
-
-def _can_be_pickled(value: Any) -> bool:
-    try:
-        loads(dumps_object(value))
-    except Exception:
-        return False
-    return True
 
 
 class _NamingPickler(_ObjectPickler):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -20,23 +20,11 @@ def is_plain(cls: type[BaseException]) -> bool:
     )
 
 
-def reduced(error: BaseException, keep: Callable[[Any], bool] = lambda value: True) -> tuple[Any, ...]:
-    """Return what `__reduce__()` returns; without the attributes, and with words for the arguments, not to be kept."""
-    cls = type(error)
-    of_python: Any = _built_in(cls).__reduce__(error)
-    made_of, found = of_python[1], (of_python[2] if len(of_python) > 2 else None) or {}
-    state = {name: value for name, value in found.items() if keep(value)}
-    slots = {name: value for name, value in _slots_of(error) if keep(value)}
-    arguments = [
-        tuple(value if _are_members(value) or keep(value) else repr(value) for value in values)
-        for values in (made_of, error.args)
-    ]
-    return rebuilt, (cls, *arguments, state, slots)
-
-
-def _are_members(value: Any) -> bool:
-    # Of a group; whoever pickles that sees to its members as well.
-    return isinstance(value, (list, tuple)) and all(isinstance(each, BaseException) for each in value)
+def reduced(error: BaseException) -> tuple[Any, ...]:
+    """Return what `__reduce__()` returns, whatever its class says itself about that."""
+    of_python: Any = _built_in(type(error)).__reduce__(error)
+    state = (of_python[2] if len(of_python) > 2 else None) or {}
+    return rebuilt, (type(error), of_python[1], error.args, state, dict(_slots_of(error)))
 
 
 def rebuilt(

@@ -97,14 +97,6 @@ class Frozen(Exception):
     code: int
 
 
-class Holding(Exception):
-    """One with what cannot be pickled, as an argument and as an attribute."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__("holds", threading.Lock())
-        self.lock, self.code = threading.Lock(), code
-
-
 def crossed(error: BaseException) -> BaseException:
     there = unpack(pack(error))
     assert there is not None
@@ -166,7 +158,6 @@ def test_init() -> None:
         (New("text", code=3), ["code"]),
         (Undecodable(b"\xff"), ["object", "reason"]),
         (Frozen(3), ["code"]),
-        (Holding(3), ["code"]),
         (Odd("odd"), []),
     ],
     ids=lambda value: type(value).__name__,
@@ -176,16 +167,7 @@ def test_what_does_not_come_back_by_itself(error: Exception, names: list[str]) -
     for there in (crossed(error), crossed(ExceptionGroup("group", [error])).exceptions[0]):  # type: ignore[attr-defined]
         assert type(there) is type(error)
         assert [getattr(there, name) for name in names] == [getattr(error, name) for name in names]
-        if not isinstance(error, Holding):
-            assert (str(there), there.args) == (str(error), error.args)
-
-
-def test_what_cannot_be_pickled_is_left_out() -> None:
-    """Of an exception with a lock, the rest crosses, and an argument as words."""
-    there = crossed(Holding(3))
-    assert there.args[0] == "holds"
-    assert there.args[1].startswith("<unlocked _thread.lock")
-    assert not hasattr(there, "lock")
+        assert (str(there), there.args) == (str(error), error.args)
 
 
 def test_built_in() -> None:
