@@ -187,6 +187,7 @@ class ChannelPool(Generic[Owner]):
                 self._serve_waiters()  # who was to do it may have been interrupted
         if self._has(lease):
             return True
+        self.give_back(lease)  # it may have got one of a worker that has ended since
         if woken is Woken.LATE:
             raise PoolTimeout(self.describe_busy(lease.label))
         return False
