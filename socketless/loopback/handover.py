@@ -69,6 +69,7 @@ class Unaccepted:
         self.was_hopeless = False  # the listener has gone without accepting it
         self._path = _path(token)
         self._holder, self._listener = holder, listener
+        self._is_held = [True]  # until both are closed, which only one thread may do
         _named.add(self)
 
     def is_over(self) -> bool:
@@ -110,8 +111,10 @@ class Unaccepted:
 
     def _release(self) -> None:
         _named.discard(self)
-        close_all(self._holder, self._listener)
-        self._holder = self._listener = -1
+        with suppress(IndexError):
+            self._is_held.pop()
+            close_all(self._holder, self._listener)
+            self._holder = self._listener = -1
 
     def forget(self) -> None:
         """In a fork: what is not accepted is the parent's."""

@@ -111,8 +111,17 @@ class Bound:
             others = (one for one in holders(self.place, but=self.path) if one.is_listening)
             if any(_conflict(self.place, self.options, one) for one in others):
                 raise failure(errno.EADDRINUSE)
+            self._empty()
             os.fchmod(self.fd, 0o600 | _LISTENS)
         self.is_listening = True
+
+    def _empty(self) -> None:
+        # Before it listens, nobody connects. But a program may write to a number that it has closed, and that is this
+        # FIFO's now: a socket would refuse that, as one that listens does.
+        if not os.fstat(self.fd).st_mode & _LISTENS:
+            with suppress(BlockingIOError):
+                while os.read(self.fd, 1 << 16):
+                    pass
 
     def stop_listening(self) -> None:
         """Let nobody connect any more."""

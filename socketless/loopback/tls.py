@@ -46,12 +46,14 @@ class _Connection:
         # encrypted must go in order. It is never held while somebody waits.
         self._lock = RLock()
         self._written: int | None = None  # what write() has taken, but not sent as a whole
+        self._is_unwrapped = False  # what comes is the socket's
 
     def __del__(self) -> None:
         # The socket is closed now. A client that has nothing to read does not read the tickets either that a server
         # sends after the handshake (RFC 8446, section 4.6.1). Without this, they would be data that he has left unread,
         # and the server be told of a reset: by TCP, they nearly always come too late for that.
-        if self._inner is None or self._inner.server_side or self._inner.version() != "TLSv1.3":
+        is_client = self._inner is not None and not self._inner.server_side
+        if not is_client or self._is_unwrapped or self._inner.version() != "TLSv1.3":
             return
         with suppress(OSError):
             has_data = False
@@ -100,6 +102,7 @@ class _Connection:
 
     def shutdown(self) -> Any:
         self._run(self._inner.shutdown, "read")
+        self._is_unwrapped = True
         return self._sock()
 
     def _run(self, attempt: Callable[[], T], operation: str, *, sends: bool = True) -> T:

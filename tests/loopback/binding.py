@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -537,3 +538,19 @@ def kind_of_a_unix_socket(net: Net) -> None:
         net.stream(socket.SOCK_DGRAM).connect(listener.getsockname())
     with fails(errno.EPROTOTYPE if net.kind == "path" else errno.ECONNREFUSED):
         net.stream(socket.SOCK_DGRAM).sendto(b"x", listener.getsockname())
+
+
+@check(*STREAMS)
+def written_to_before_it_listens(net: Net) -> None:
+    """A program that writes to a number which it has closed, and which is a listener's now, does no harm to that."""
+    before = {*os.listdir("/proc/self/fd")}
+    listener = net.stream()
+    listener.bind(net.address())
+    for number in {*os.listdir("/proc/self/fd")} - before:
+        with suppress(OSError):
+            os.write(int(number), b"x")
+    listener.listen()
+    client = net.connected_to(listener)
+    server = net.accepted(listener)
+    client.sendall(b"tea")
+    assert server.recv(10) == b"tea"

@@ -335,6 +335,18 @@ def unwraps(net: Net) -> None:
         plain.unwrap()
 
 
+@check(*KINDS)
+def unwraps_before_it_is_collected(net: Net) -> None:
+    """What follows TLS is the socket's, whenever what is left of TLS is collected."""
+    client, server = wrapped(net)
+    unwrapping = net.in_thread(server.unwrap)
+    left = client._sslobj
+    plain = net.keep(client.unwrap())
+    net.keep(unwrapping.result()).sendall(b"tea")
+    del left
+    assert plain.recv(10) == b"tea"
+
+
 @check("tcp4", "pair")
 def end_with_a_word(net: Net) -> None:
     """Who unwraps says that he has said all: an end to the peer."""
