@@ -104,7 +104,8 @@ def nothing_leaks() -> Iterator[None]:
     before = open_fds(), set(threading.enumerate()), child_pids()
     yield
     after = open_fds(), set(threading.enumerate()), child_pids()
-    assert [now - then for now, then in zip(after, before, strict=True)] == [set(), set(), set()]
+    left = [now - then for now, then in zip(after, before, strict=True)]
+    assert left == [set(), set(), set()], left
 
 
 def hangs(process: subprocess.Popen[Any], limit: float) -> bool:

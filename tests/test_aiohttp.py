@@ -240,7 +240,7 @@ def test_no_free_channel() -> None:
                     with pytest.raises(aiohttp.ServerTimeoutError) as caught:
                         await session.get("/hello", timeout=aiohttp.ClientTimeout(connect=0.01))
                     assert isinstance(caught.value, errors.PoolTimeout)
-                    assert "GET /numbers/channel?most=1000000" in str(caught.value)
+                    assert "GET /numbers/channel, " in str(caught.value)
 
     run(main)
 

@@ -60,7 +60,7 @@ def test_options_of_the_switch() -> None:
         ("run", set(), {"env", "shutdown_timeout", "backend_options"}),
         (
             "serve",
-            {"uds", "stdio"},
+            {"uds", "stdio", "backlog", "head_timeout"},
             {"env", "backend_options", "reset_hook", "base_url", "raise_app_exceptions"},
         ),
     ],

@@ -45,6 +45,7 @@ class ThreadRun:
     def __init__(self, start: Start) -> None:
         self._owner_pid = os.getpid()
         self.channels: list[Channel] = []  # they are made as needed
+        self._is_given_up = False
         self._sentinel = Sentinel()
         try:
             ends = make_local_channel(0)
@@ -137,12 +138,13 @@ class ThreadRun:
 
     def give_up(self) -> None:
         """Wake everybody who waits for an answer: there will be none."""
+        self._is_given_up = True
         self._sentinel.writer.close()
 
     def lives(self) -> Steps[bool]:
         """Return whether the worker goes on, though one of its channels has ended."""
         yield from ()
-        return not self._thread.is_ending
+        return not (self._is_given_up or self._thread.is_ending)
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a worker that has closed its pipes."""

@@ -27,11 +27,13 @@ def own_class(module: Any, name: str) -> Any:
         return found
     classes = [object]
     for each in classes:  # which grows meanwhile
-        if (each.__module__, each.__name__) == where:
+        if (vars(each).get("__module__"), _name_of(each)) == where:
             return each
         classes += type.__subclasses__(each)
     return found
 
+
+_name_of = vars(type)["__name__"].__get__  # whatever a class's own class makes of it
 
 Socket: Any = own_class(socket, "socket")
 

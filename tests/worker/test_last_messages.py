@@ -322,9 +322,11 @@ _REAL = {
 
 
 def wsgi_blocking(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    with open(environ["QUERY_STRING"]):  # a FIFO
-        start_response("200 OK", [])
-        return [b"hello"]
+    with open(environ["QUERY_STRING"]) as fifo:
+        fifo.read()  # until the test closes it
+    threads_again()
+    start_response("200 OK", [])
+    return [b"hello"]
 
 
 async def asgi_blocking(scope: Any, receive: Any, send: Any) -> None:
@@ -348,7 +350,6 @@ def test_no_thread_for_a_wsgi_channel(tmp_path: Path) -> None:
                     client.get("/?/dev/null")
                 assert str(caught.value).startswith("the worker has no thread for this request: can't start new thread")
             assert waiting.result(LIMIT).text == "hello"
-        worker.run(threads_again)
         assert client.get("/?/dev/null").text == "hello"
 
 
