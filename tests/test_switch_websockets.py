@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -61,8 +62,12 @@ app = Starlette(
 @pytest.fixture(params=["process", "threads"])
 def switched(request: Any) -> Iterator[Any]:
     kind = IpcThread(app) if request.param == "threads" else IpcProcess(app, start_method="fork")
-    with nothing_leaks(), kind as worker, switch_to_ipc_connection(worker) as switch:
-        yield switch
+    with nothing_leaks():
+        before = {*threading.enumerate()}
+        with kind as worker, switch_to_ipc_connection(worker) as switch:
+            yield switch
+        for thread in {*threading.enumerate()} - before:
+            thread.join(LIMIT)  # the clients' own close their sockets when they have come to their end
 
 
 # Each way opens a WebSocket, sends texts, and returns what has come for each, and its end: the code, or the status.

@@ -26,14 +26,21 @@ from socketless.wire.local import close_in_forks
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
+_PATIENCE = 1.0  # seconds, with apps whose clients have gone
+
 _open: WeakSet[PipeSocket] = WeakSet()
+_serving: set[_Served] = set()  # whose threads are running
 
 
 def end_pipe_sockets(worker: Worker) -> None:
     """End those to a worker, whoever keeps them: the next connection is for the network, or for another worker."""
     for sock in list(_open):
         if sock.worker is worker:
-            sock.close()
+            sock.shutdown(socket.SHUT_RDWR)  # its thread, if that waits in a selector, would not hear of a close()
+    deadline = deadline_after(_PATIENCE)
+    for served in list(_serving):
+        if served.worker is worker:
+            served.join(remaining(deadline))
 
 
 class PipeSocket:
@@ -185,13 +192,16 @@ class _Served:
     """The other end: a thread that answers. It does not keep the socket."""
 
     def __init__(self, worker: Worker, reader: Any, writer: Any, options: dict[str, Any]) -> None:
+        self.worker = worker
         self._reader, self._writer = reader, writer
         self._service = Service(worker, reader.fileno(), writer.fileno(), **options)
         self._lock = threading.Lock()
         self._has_ended = False  # guarded by _lock; the descriptors are closed
         self._is_left = False  # nobody reads any more
         self._error: BaseException | None = None  # set before the descriptors are closed
-        threading.Thread(target=self._serve, name="socketless-connection", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="socketless-connection", daemon=True)
+        _serving.add(self)
+        self._thread.start()
 
     def _serve(self) -> None:
         # Runs in the thread socketless-connection, until one side ends the connection.
@@ -206,6 +216,12 @@ class _Served:
                 self._has_ended = True
                 self._reader.close()
                 self._writer.close()
+            _serving.discard(self)
+
+    def join(self, timeout: float | None) -> None:
+        """Wait until its thread has ended."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
 
     def log_error(self) -> None:
         """Log what has ended the connection, if it was not raised: a WebSocket's client may go without reading on."""
