@@ -208,7 +208,6 @@ def turmoil(kind: str, app: str, threads: int, tasks: int, is_enough: Callable[[
     return each.seen
 
 
-@pytest.mark.soak  # three kinds fail in part: EBADF after an interrupted call, not mended yet
 @pytest.mark.parametrize("app", ["wsgi", "asgi"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_turmoil(kind: str, app: str) -> None:

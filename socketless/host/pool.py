@@ -82,6 +82,7 @@ class Lease(Generic[Owner]):
         self.since = 0.0  # when it got one, as a time.monotonic() value
         self.got: tuple[Owner, Channel] | None = None
         self.turn: Turn | None = None  # while it waits
+        self.is_over = False  # the channel may be another one's since
 
 
 class ChannelPool(Generic[Owner]):
@@ -215,12 +216,15 @@ class ChannelPool(Generic[Owner]):
         channel = lease.got[1]
         with self._lock:
             is_known = channel in self._all and self._owner is not None
+            is_unused = not is_known and not lease.is_over
             if self._has(lease):
-                if is_known and channel not in self._free:
-                    self._free.append(channel)
+                if is_known:
+                    lease.is_over = True
+                    if channel not in self._free:
+                        self._free.append(channel)
                 del self._busy[channel]
                 self._serve_waiters()
-        if not is_known:
+        if is_unused:
             channel.close()
 
     def discard(self, lease: Lease[Owner]) -> None:
@@ -262,6 +266,7 @@ class ChannelPool(Generic[Owner]):
             is_ours = self._has(lease)
             if is_ours:
                 self._parked[channel] = _Parked(lease.label, lease.since, threading.current_thread())
+                lease.is_over = True
                 del self._busy[channel]
         if not is_ours:
             self.give_back(lease)  # which closes it, if the worker has ended
