@@ -9,7 +9,6 @@ Its descriptor stays the same and says truly whether there is something to be re
 from __future__ import annotations
 
 import errno
-import select
 import socket
 import threading
 from contextlib import suppress
@@ -20,8 +19,8 @@ from socketless.genuine import os
 from socketless.host.trace import logger
 from socketless.host.worker import Worker
 from socketless.http11.service import Service
-from socketless.wire.channel import make_pipe
-from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.channel import Wait, Woken, make_pipe
+from socketless.wire.drivers import deadline_after, poll, remaining
 from socketless.wire.local import close_in_forks
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -87,7 +86,7 @@ class PipeSocket:
             Exception: what the app has raised.
         """
         fd = self._fd_of(self._reader)
-        self._wait(fd, select.POLLIN)
+        self._wait(fd)
         data = os.read(fd, size)
         if not data:
             self._served.raise_error()
@@ -112,7 +111,7 @@ class PipeSocket:
             try:
                 return os.write(fd, data)
             except BlockingIOError:
-                self._wait(fd, select.POLLOUT)
+                self._wait(fd, for_writing=True)
             except BrokenPipeError:
                 self._served.raise_error()
                 self._writes_at_end += 1  # as with a socket, the first one goes nowhere, and the next one fails
@@ -126,11 +125,8 @@ class PipeSocket:
         while view:
             view = view[self.send(view) :]
 
-    def _wait(self, fd: int, event: int) -> None:
-        poller = select.poll()
-        poller.register(fd, event)
-        seconds = remaining(deadline_after(self._timeout))
-        if poller.poll(None if seconds is None else seconds * 1000):
+    def _wait(self, fd: int, *, for_writing: bool = False) -> None:
+        if poll(Wait(fd, for_writing, deadline=deadline_after(self._timeout))) is not Woken.LATE:
             return
         if self._timeout == 0:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
