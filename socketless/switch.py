@@ -26,7 +26,7 @@ from socketless.host.worker import Worker
 from socketless.http11.pipe_socket import end_pipe_sockets
 from socketless.http11.worker_socket import end_connections
 from socketless.late import Watch
-from socketless.switching import aiohttp, http_client, httpx, stand_ins, starlette, websockets
+from socketless.switching import aiohttp, http_client, httpcore, httpx, stand_ins, starlette, websockets
 from socketless.switching.replacing import Patch
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -194,6 +194,8 @@ def switch_to_ipc_connection(
         with ExitStack() as on_error:
             on_error.callback(switch)
             switch.apply_on_import("requests", partial(_requests_patches, worker, base_url, on_requests))
+            for name in httpcore.MODULES:
+                switch.apply_on_import(name, partial(_patches_of, httpcore.replacements, name, worker, on_requests))
             switch.apply_on_import(aiohttp.MODULE, partial(_patches_of, aiohttp_connections.replacements))
             switch.apply_on_import(aiohttp.PROXIES_MODULE, partial(_patches_of, aiohttp.proxy_replacements))
             for name, replacements in (http_client.REPLACEMENTS | websockets.REPLACEMENTS).items():

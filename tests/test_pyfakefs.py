@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -212,3 +213,28 @@ def test_plugin(project: Project) -> None:
 E       AssertionError: assert ['two'] == ['one', 'two']
 """
     assert lines in seen.text.replace(">  ", "   ")
+
+
+AFRESH = """
+import sys
+import httpx, httpx2, requests
+from pyfakefs.fake_filesystem_unittest import Patcher
+from socketless import IpcThread, switch_to_ipc_connection
+
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+with IpcThread(app) as worker, Patcher():
+    with switch_to_ipc_connection(worker):
+        print(*(library.get("http://x/").text for library in (httpx, httpx2, requests)))
+print(*{"httpcore", "httpcore2", "trio"} & {*sys.modules})
+"""
+
+
+def test_switch_afresh() -> None:
+    """A switch imports nothing that httpx itself has not: with fake files, that might be impossible."""
+    done = subprocess.run([sys.executable, "-c", AFRESH], capture_output=True, text=True, timeout=LIMIT)
+    assert (done.stdout, done.stderr) == ("hello hello hello\n\n", "")

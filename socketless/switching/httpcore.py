@@ -6,6 +6,7 @@ client itself. Proxies are not asked.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any
@@ -21,6 +22,8 @@ from socketless.wire.drivers import poll, run_async
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
+MODULES = ("httpcore", "httpcore2")  # when one is imported, its replacements are due
+
 _OPTIONS = (  # of a pool, for its connections
     *("ssl_context", "keepalive_expiry", "http1", "http2", "retries", "local_address", "uds"),
     *("network_backend", "socket_options"),
@@ -29,8 +32,9 @@ _OPTIONS = (  # of a pool, for its connections
 Replacements = Iterator[tuple[Any, Callable[..., Any]]]
 
 
-def replacements(core: Any, worker: Worker, options: Mapping[str, Any]) -> Replacements:
-    """Return classes, and functions to replace their methods of the same name."""
+def replacements(name: str, worker: Worker, options: Mapping[str, Any]) -> Replacements:
+    """Return classes of one of `MODULES`, and functions to replace their methods of the same name."""
+    core = sys.modules[name]
     connect = partial(_connect, core.__name__, worker, options)
     yield core.SyncBackend, _connect_tcp_for(core, connect)
     for owner in (core.AnyIOBackend, core.TrioBackend):

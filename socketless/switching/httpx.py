@@ -9,16 +9,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from socketless.clients.families import client_error
 from socketless.errors import SocketlessError
 from socketless.host.worker import Worker
-from socketless.switching import httpcore
 from socketless.switching.deferred import Deferred, found_in
 from socketless.switching.lean_pool import AsyncLeanPool, LeanPool
 from socketless.switching.replacing import original_of
@@ -39,12 +39,11 @@ def replacements(worker: Worker, base_url: str, options: Mapping[str, Any]) -> R
     for name, core_name in _FAMILIES.items():
         if importlib.util.find_spec(name) is not None:
             family = importlib.import_module(name)  # also where nobody has yet: the tests may do so later
-            core = importlib.import_module(core_name)
-            yield from httpcore.replacements(core, worker, options)
-            yield from _of_sync_transport(family, core, worker, options)
-            yield from _of_async_transport(family, core, worker, options)
-            yield family.HTTPTransport, _init_of(family.HTTPTransport, family, partial(LeanPool, core))
-            yield family.AsyncHTTPTransport, _init_of(family.AsyncHTTPTransport, family, partial(AsyncLeanPool, core))
+            yield from _of_sync_transport(family, core_name, worker, options)
+            yield from _of_async_transport(family, core_name, worker, options)
+            yield family.HTTPTransport, _init_of(family.HTTPTransport, family, partial(LeanPool, core_name))
+            make_lean = partial(AsyncLeanPool, core_name)
+            yield family.AsyncHTTPTransport, _init_of(family.AsyncHTTPTransport, family, make_lean)
             yield from _of_client(family, base_url)
 
 
@@ -114,14 +113,14 @@ def _init_of(owner: Any, family: Any, make_lean: Callable[..., LeanPool | AsyncL
     return __init__
 
 
-def _of_sync_transport(family: Any, core: Any, worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _of_sync_transport(family: Any, core_name: str, worker: Worker, options: Mapping[str, Any]) -> Replacements:
     # Each transport of the library has one of ours, so that closing it ends its open responses, and no others.
     owner = family.HTTPTransport
     ours: WeakKeyDictionary[Any, IpcTransport] = WeakKeyDictionary()
     original, original_close, original_exit = (
         original_of(owner, name) for name in ("handle_request", "close", "__exit__")
     )
-    is_plain = _is_plain_for([owner, core.HTTPProxy, core.SyncBackend], core, "", worker)
+    is_plain = _is_plain_for(owner, core_name, "", worker)
 
     def handle_request(self: Any, request: Any) -> Any:
         if is_plain(self, request):
@@ -139,21 +138,21 @@ def _of_sync_transport(family: Any, core: Any, worker: Worker, options: Mapping[
     def __exit__(self: Any, *exc_info: Any) -> None:
         if self in ours:
             ours[self].close()
-        original_exit(self, *exc_info)
+        if core_name in sys.modules:  # or it has no pool, and httpx would import httpcore for nothing
+            original_exit(self, *exc_info)
 
     for replacement in (handle_request, close, __exit__):
         yield owner, replacement
 
 
-def _of_async_transport(family: Any, core: Any, worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _of_async_transport(family: Any, core_name: str, worker: Worker, options: Mapping[str, Any]) -> Replacements:
     # As `_of_sync_transport`.
     owner = family.AsyncHTTPTransport
     ours: WeakKeyDictionary[Any, IpcAsyncTransport] = WeakKeyDictionary()
     original, original_aclose, original_aexit = (
         original_of(owner, name) for name in ("handle_async_request", "aclose", "__aexit__")
     )
-    owners = [owner, core.AsyncHTTPProxy, core.AnyIOBackend, _auto_backend(core)]
-    is_plain = _is_plain_for(owners, core, "Async", worker)
+    is_plain = _is_plain_for(owner, core_name, "Async", worker)
 
     async def handle_async_request(self: Any, request: Any) -> Any:
         if is_plain(self, request):
@@ -172,24 +171,38 @@ def _of_async_transport(family: Any, core: Any, worker: Worker, options: Mapping
     async def __aexit__(self: Any, *exc_info: Any) -> None:
         if self in ours:
             await ours[self].aclose()
-        await original_aexit(self, *exc_info)
+        if core_name in sys.modules:  # as above
+            await original_aexit(self, *exc_info)
 
     for replacement in (handle_async_request, aclose, __aexit__):
         yield owner, replacement
 
 
-def _is_plain_for(owners: list[type], core: Any, prefix: str, worker: Worker) -> Callable[[Any, Any], bool]:
+def _is_plain_for(owner: type, core_name: str, prefix: str, worker: Worker) -> Callable[[Any, Any], bool]:
     """Return a function that says whether nobody can tell if a transport's request goes through its pool."""
-    names = ("ConnectionPool", "HTTPConnection", "HTTP11Connection")
-    pieces = Pieces([*owners, *(getattr(core, prefix + name) for name in names)], _PACKAGES)
+    own = Pieces([owner], _PACKAGES)
     limits: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
     handle = "handle_async_request" if prefix else "handle_request"
-    backends = {type(None), core.SyncBackend, core.AnyIOBackend, core.TrioBackend, _auto_backend(core)}
     most = min(worker.max_connections or _MOST, _MOST)
 
+    @cache
+    def beneath() -> Pieces:
+        core = sys.modules[core_name]
+        names = ("HTTPProxy", "ConnectionPool", "HTTPConnection", "HTTP11Connection")
+        backends = [core.AnyIOBackend, _auto_backend(core)] if prefix else [core.SyncBackend]
+        return Pieces([*backends, *(getattr(core, prefix + name) for name in names)], _PACKAGES)
+
     def has_own_way(pool: Any) -> bool:
+        if pool is None:
+            return False
+        core = sys.modules[core_name]
+        backends = {type(None), core.SyncBackend, core.AnyIOBackend, core.TrioBackend, _auto_backend(core)}
         contents = getattr(pool, "__dict__", {})
         return handle in contents or type(contents.get("_network_backend")) not in backends
+
+    def are_untouched() -> bool:
+        # httpx imports httpcore with its first pool; before that, nobody has put anything there.
+        return own.are_untouched() and (not _is_imported(core_name) or beneath().are_untouched())
 
     def is_plain(transport: Any, request: Any) -> bool:
         is_limited = limits.get(transport)
@@ -200,10 +213,15 @@ def _is_plain_for(owners: list[type], core: Any, prefix: str, worker: Worker) ->
             or "trace" in request.extensions
             or has_own_way(found_in(transport._pool))
             or sockets_are_mocked()
-            or not pieces.are_untouched()
+            or not are_untouched()
         )
 
     return is_plain
+
+
+def _is_imported(name: str) -> bool:
+    # Another thread may be in the middle of it.
+    return name in sys.modules and not getattr(sys.modules[name].__spec__, "_initializing", False)
 
 
 def _auto_backend(core: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from socketless.switching.deferred import Deferred, object_of
@@ -18,8 +19,8 @@ class _Lean:
     deferred: Callable[[], Deferred | None]
     _kind: str
 
-    def __init__(self, core: Any, options: Mapping[str, Any]) -> None:
-        self._core = core
+    def __init__(self, core_name: str, options: Mapping[str, Any]) -> None:
+        self._core_name = core_name  # httpx imports it with its first pool, and so does this
         self._options = options  # of the transport
         self._made: Any = None  # when it is first used
 
@@ -30,14 +31,15 @@ class _Lean:
         return limit
 
     def _pool(self) -> Any:
-        if not is_replaced(self._core.SyncBackend, "connect_tcp"):
+        core = import_module(self._core_name)
+        if not is_replaced(core.SyncBackend, "connect_tcp"):
             deferred = self.deferred()
             assert deferred is not None
             return object_of(deferred)
         if self._made is None:
             limits = self._options["limits"]
             names = ("http1", "http2", "uds", "local_address", "retries", "socket_options")
-            self._made = getattr(self._core, self._kind)(
+            self._made = getattr(core, self._kind)(
                 ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 max_connections=limits.max_connections,
                 max_keepalive_connections=limits.max_keepalive_connections,
