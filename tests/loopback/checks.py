@@ -303,6 +303,15 @@ def fill(one: socket.socket) -> int:
     return sent
 
 
+def tells_of_a_reset(one: socket.socket) -> None:
+    """Assert that a connection says once that it was reset, and then that it has ended."""
+    with fails(errno.ECONNRESET):
+        one.recv(1)
+    assert one.recv(1) == b""
+    with fails(errno.EPIPE):
+        one.send(b"x")
+
+
 def reset(one: socket.socket) -> None:
     """Close a TCP socket so that the other end is reset."""
     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

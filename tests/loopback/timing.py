@@ -88,14 +88,10 @@ def timeouts_that_cannot_be(net: Net) -> None:
     assert mode(one) == (None, True, True)
 
 
-@check(*CONNECTED)
-def times_out_everywhere(net: Net) -> None:
-    """Every call that waits ends with TimeoutError after the timeout, not before."""
-    one, _ = net.pair()
-    fill(one)
-    one.settimeout(MOMENT)
+def calls_that_wait(one: socket.socket) -> list[Callable[[], object]]:
+    """Return every call that waits, of a socket that has nothing to read and no room to write."""
     buffer = bytearray(1)
-    for call in (
+    return [
         lambda: one.recv(1),
         lambda: one.recvfrom(1),
         lambda: one.recv_into(buffer),
@@ -103,10 +99,20 @@ def times_out_everywhere(net: Net) -> None:
         lambda: one.recvmsg(1),
         lambda: one.recvmsg_into([buffer]),
         lambda: one.recv(1, socket.MSG_PEEK),
+        lambda: one.recv(1, socket.MSG_WAITALL),
         lambda: one.send(b"x"),
         lambda: one.sendall(b"x" * (4 << 20)),
         lambda: one.sendmsg([b"x"]),
-    ):
+    ]
+
+
+@check(*CONNECTED)
+def times_out_everywhere(net: Net) -> None:
+    """Every call that waits ends with TimeoutError after the timeout, not before."""
+    one, _ = net.pair()
+    fill(one)
+    one.settimeout(MOMENT)
+    for call in calls_that_wait(one):
         started = time.monotonic()
         with times_out():
             call()
@@ -120,20 +126,7 @@ def would_block_everywhere(net: Net) -> None:
     one, _ = net.pair()
     fill(one)
     one.setblocking(False)
-    buffer = bytearray(1)
-    for call in (
-        lambda: one.recv(1),
-        lambda: one.recvfrom(1),
-        lambda: one.recv_into(buffer),
-        lambda: one.recvfrom_into(buffer),
-        lambda: one.recvmsg(1),
-        lambda: one.recvmsg_into([buffer]),
-        lambda: one.recv(1, socket.MSG_PEEK),
-        lambda: one.recv(1, socket.MSG_WAITALL),
-        lambda: one.send(b"x"),
-        lambda: one.sendall(b"x"),
-        lambda: one.sendmsg([b"x"]),
-    ):
+    for call in calls_that_wait(one):
         with fails(errno.EAGAIN):
             call()
 
