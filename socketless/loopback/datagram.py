@@ -44,7 +44,7 @@ class Datagram(State):
         """Have a name from now on; return the number's new descriptor."""
         self.bound = bound
         resize(bound.fd, _MOST_WAITING * records.SIZE)
-        return os.dup(bound.fd)
+        return bound.open_number()
 
     def connect(self, place: Place | None) -> None:
         """Send to one place, and receive from there alone; `None`: from everywhere again.

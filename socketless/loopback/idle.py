@@ -113,7 +113,7 @@ class Idle(State):
             self.refuse("listen")
         self.bound.listen()
         self.bound.backlog = max(0, backlog)
-        return Became(os.dup(self.bound.fd), Listening(self.family, self._stream, self.bound))
+        return Became(self.bound.open_number(), Listening(self.family, self._stream, self.bound))
 
     def connect(self, place: Place, timeout: float | None) -> Became:
         """Connect to who listens at a place; while too many others wait there, this waits.

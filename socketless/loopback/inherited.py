@@ -39,7 +39,7 @@ def restore(number: int, family: int) -> OpenFile | None:
     # An abstract name is what it is filed under.
     path_or_name = bytes.fromhex(port[1:]) if port.startswith("@") else name.path
     place = Place(transport, port, name.host, family, path_or_name)
-    bound = Bound(place, name, os.dup(number), path)
+    bound = Bound(place, name, path)
     bound.is_shared = True
     return _file(number, family, _KINDS[transport], bound)
 

@@ -70,7 +70,7 @@ class Listening(State):
         self._bound.stop_listening()
         record = records.pack((_NOBODY, None, None, 0))
         with suppress(BlockingIOError):
-            os.write(fd, record or b"")
+            os.write(self._bound.fd, record or b"")
 
     def before_close(self, fd: int, *, resets: bool) -> None:
         if self._bound.is_shared:

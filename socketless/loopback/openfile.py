@@ -126,7 +126,7 @@ class OpenFile:
         if self.bound is not None:
             self.bound.is_shared = True
             if isinstance(self.state, Idle):  # by its FIFO the other process knows what it is
-                self.adopt(os.dup(self.bound.fd))
+                self.adopt(self.bound.open_number())
 
     def copy_number(self, number: int) -> int:
         """As `os.dup()`."""

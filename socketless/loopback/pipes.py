@@ -28,6 +28,8 @@ _IS_MARKED, _IS_REFUSED = 0o100, 0o010  # bits of its mode
 
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>
 
+_FAR = 256  # a number
+
 Identity = tuple[int, int]
 
 
@@ -56,6 +58,16 @@ def move(fd: int, number: int) -> None:
     """Let another number stand for what a descriptor stands for, in place of what it stood for."""
     os.dup2(fd, number, inheritable=False)
     os.close(fd)
+
+
+def far_away(fd: int) -> int:
+    """Give a descriptor a number that is not among the first ones, if the limits of the process let it."""
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FAR)
+    except OSError:
+        return fd
+    os.close(fd)
+    return moved
 
 
 def reopen_for_writing(fd: int) -> int:

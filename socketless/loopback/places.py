@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from socketless.loopback import folder
+from socketless.loopback import folder, pipes
 from socketless.loopback.addresses import ANY4, ANY6, Place
 from socketless.loopback.pipes import failure
 from socketless.loopback.system import os
@@ -89,14 +89,16 @@ class Found(NamedTuple):
 class Bound:
     """A place that a socket of this process has. It is kept until `close()`."""
 
-    def __init__(self, place: Place, name: Name, fd: int, path: str, keeps: int = -1) -> None:
+    def __init__(self, place: Place, name: Name, path: str, keeps: int = -1) -> None:
         self.place, self.name, self.path = place, name, path
         self.options = name.options
-        self.fd = fd  # of the FIFO, for reading and writing
+        # Of the FIFO, for reading and writing. A program may write to a number that it has closed, as waitress does; so
+        # this is none that is given away again soon.
+        self.fd = pipes.far_away(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
         self._keeps = keeps  # a descriptor of the file that a UNIX socket is named by
         self._users: set[object] = set()  # the connections that hold it
         self._is_closed = False
-        self.is_listening = bool(os.fstat(fd).st_mode & _LISTENS)
+        self.is_listening = bool(os.fstat(self.fd).st_mode & _LISTENS)
         self.is_shared = False  # another process may accept what comes
         self.backlog = _SOMAXCONN
         _mine.setdefault(place[:2], []).append(self)
@@ -111,17 +113,12 @@ class Bound:
             others = (one for one in holders(self.place, but=self.path) if one.is_listening)
             if any(_conflict(self.place, self.options, one) for one in others):
                 raise failure(errno.EADDRINUSE)
-            self._empty()
             os.fchmod(self.fd, 0o600 | _LISTENS)
         self.is_listening = True
 
-    def _empty(self) -> None:
-        # Before it listens, nobody connects. But a program may write to a number that it has closed, and that is this
-        # FIFO's now: a socket would refuse that, as one that listens does.
-        if not os.fstat(self.fd).st_mode & _LISTENS:
-            with suppress(BlockingIOError):
-                while os.read(self.fd, 1 << 16):
-                    pass
+    def open_number(self) -> int:
+        """Return a descriptor for who reads what comes, which cannot be written to."""
+        return os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def stop_listening(self) -> None:
         """Let nobody connect any more."""
@@ -237,7 +234,7 @@ def _make(place: Place, options: Options, keeps: int = -1) -> Bound:
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
     os.mkfifo(path, 0o600)
-    return Bound(place, name, os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), path, keeps)
+    return Bound(place, name, path, keeps)
 
 
 def _folder_of(transport: str, port: str) -> str:

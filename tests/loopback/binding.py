@@ -541,16 +541,37 @@ def kind_of_a_unix_socket(net: Net) -> None:
 
 
 @check(*STREAMS)
-def written_to_before_it_listens(net: Net) -> None:
-    """A program that writes to a number which it has closed, and which is a listener's now, does no harm to that."""
-    before = {*os.listdir("/proc/self/fd")}
+def written_to_by_a_stale_number(net: Net) -> None:
+    """A program that writes to numbers which it has closed, as waitress may, does no harm to a listener."""
+    stale = [os.dup(0) for _ in range(8)]
+    for number in stale:
+        os.close(number)
+
+    def write() -> None:
+        for number in stale:
+            with suppress(OSError):
+                os.write(number, b"x")
+
     listener = net.stream()
     listener.bind(net.address())
-    for number in {*os.listdir("/proc/self/fd")} - before:
-        with suppress(OSError):
-            os.write(int(number), b"x")
+    write()
     listener.listen()
+    write()
     client = net.connected_to(listener)
     server = net.accepted(listener)
     client.sendall(b"tea")
     assert server.recv(10) == b"tea"
+
+
+@check(*IP, *UNIX)
+def datagrams_to_a_stale_number(net: Net) -> None:
+    """Nor to a datagram socket."""
+    stale = [os.dup(0) for _ in range(8)]
+    for number in stale:
+        os.close(number)
+    one, other = net.datagram(), net.datagram()
+    for number in stale:
+        with suppress(OSError):
+            os.write(number, b"x")
+    other.sendto(b"tea", one.getsockname())
+    assert one.recv(10) == b"tea"
