@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from test_readme import FILES
 
 import nosock
 import warm
+from documents import EXAMPLES
 from socketless import sandbox
 from support import LIMIT, no_plugins
 
@@ -129,8 +129,8 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def write_example(folder: Path, name: str) -> Path:
-    """Write an example of README.rst into a folder, and return that."""
-    files = {path.removeprefix(f"{name}/"): text for path, text in FILES.items() if path.startswith(f"{name}/")}
+    """Write an example of the documents into a folder, and return that."""
+    files = {path.removeprefix(f"{name}/"): text for path, text in EXAMPLES.items() if path.startswith(f"{name}/")}
     write(folder, files)
     return folder
 
