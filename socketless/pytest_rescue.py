@@ -31,7 +31,7 @@ def header(config: pytest.Config) -> list[str]:
     lines = [f"socketless: {rescued}" for rescued in config.stash[_rescued]]
     if config.stash.get(_if_blocked, False) and _disables_socket(config):
         lines.insert(0, "socketless: event loops wake by a pipe (pytest --disable-socket)")
-    return lines
+    return [*lines, "socketless: for more, run 'socketless docs rescue'"] if lines else []
 
 
 def _rescue_loops(config: pytest.Config) -> Iterator[str]:

@@ -119,6 +119,7 @@ Options:
   -h, --help  Show this message and exit.
 
 Commands:
+  docs     Print a page of the documentation, or list the topics.
   doctor   Say what this sandbox refuses, what breaks, and what to write.
   request  Send one request to APP and print the response.
   rescue   Run a command where sockets are refused: servers and clients...

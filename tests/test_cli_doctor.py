@@ -100,6 +100,8 @@ fails  multiprocessing's Manager, and its start method forkserver, the default
        needs a connection over a UNIX socket
        > multiprocessing.get_context("spawn").Process, without a Manager; or
 {RESCUE}
+more   socketless docs rescue
+
 {OTHERS_WORK if FORKSERVER else MULTIPROCESSING_WORKS}\
 works  socketless {__version__}: a worker has answered
 """
@@ -139,6 +141,7 @@ def test_report_for_programs() -> None:
         "python": platform.python_version(),
         "platform": "linux",
         "sandbox": None,
+        "docs": "socketless docs rescue",
         "socketless": {"works": True, "error": None},
     }
     assert {

@@ -127,6 +127,8 @@ def test_other_commands(command: str) -> None:
         ("-m", "Write socketless run APP -m pytest."),
         ("uvicorn", "Write socketless serve APP --uds PATH."),
         ("check", "Write socketless doctor."),
+        ("doc", "Write socketless docs."),
+        ("manual", "Write socketless docs."),
         ("help", "Write socketless --help."),
         ("-V", "Write socketless --version."),
         ("frobnicate", "Write socketless --help."),

@@ -77,6 +77,7 @@ MAY_IMPORT = {
         "advice",
         "clients",
         "eventloop",
+        "extras",
         "host",
         "http11",
         "loopback",
