@@ -10,7 +10,7 @@ An exception that the *app* lets through is not in this tree: it is raised in th
     ├── TransferError         TypeError      something cannot cross to the worker; nothing was sent
     ├── AppError              RuntimeError   the app raised something that cannot cross; its traceback as text
     ├── AppProtocolError      RuntimeError, AssertionError  the app broke PEP 3333 or the ASGI specification
-    ├── InvalidRequest        ValueError     the request's head is none that HTTP can carry; nothing was sent
+    ├── InvalidRequest        ValueError     the request's head is not one that HTTP can carry; nothing was sent
     ├── BodyTooLarge          ValueError     a body is over the worker's max_body_bytes
     ├── IncompleteResponse    RuntimeError   the app raised in the middle of its response (raise_app_exceptions=False)
     ├── ClientDisconnected    ConnectionError  what the *app* gets when its client has gone
@@ -150,7 +150,7 @@ class AppProtocolError(SocketlessError, RuntimeError, AssertionError):
 
 
 class InvalidRequest(SocketlessError, ValueError):
-    """The head of the request is none that HTTP/1.1 can carry (RFC 9110), or its body has another length than it says.
+    """HTTP/1.1 cannot carry the head of the request (RFC 9110), or its body has another length than it says.
 
     The text says what is wrong. Over TCP, the client library would not write it, or no server take it.
     """

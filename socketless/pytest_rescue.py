@@ -21,7 +21,7 @@ def rescue(config: pytest.Config) -> None:
     """Do what the settings say, as far as the sandbox makes it needed.
 
     Raises:
-        UsageError: a setting is none of those that there are, or cannot be had here.
+        UsageError: a setting has a value that it cannot have, or that cannot be had here.
     """
     config.stash[_rescued] = [*_rescue_loops(config), *_rescue_loopback(config)]
 

@@ -49,7 +49,7 @@ E = TypeVar("E", bound=WebSocketDisconnect)
 
 
 def _with_starlettes(ours: type[E], module_name: str) -> type[E]:
-    # Who has imported Starlette's exception of this name can catch ours as it.
+    # Code that has imported Starlette's exception of this name can catch ours as it.
     theirs = getattr(sys.modules.get(module_name), ours.__name__, None)
     if theirs is None:
         return ours
@@ -221,7 +221,7 @@ class WebSocketSession:
         Raises:
             WebSocketDisconnect: the app has closed the WebSocket.
             KeyError: the message is binary.
-            Exception, ReadTimeout, WorkerDied: as of `receive()`.
+            Exception, ReadTimeout, WorkerDied: see `receive()`.
         """
         event = self.receive()
         self._raise_on_close(event)

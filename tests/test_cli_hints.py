@@ -145,11 +145,11 @@ def test_no_such_command(word: str, hint: str) -> None:
     [
         (
             "request good.py:app /",
-            "Invalid value for 'APP': 'good.py:app' is no import string; write 'good:app'.",
+            "Invalid value for 'APP': 'good.py:app' is not an import string; write 'good:app'.",
         ),
         (
             "run --reset-hook good.reset good:app x.py",
-            "Invalid value for '--reset-hook': 'good.reset' is no import string; write 'good:reset'.",
+            "Invalid value for '--reset-hook': 'good.reset' is not an import string; write 'good:reset'.",
         ),
         (
             "serve good:app --root-path shop",

@@ -141,10 +141,10 @@ def test_xdist(project: Project, profile: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "error"),
     [
-        ("socketless_app = shop.py:app", "socketless_app: 'shop.py:app' is no import string; write 'shop:app'"),
+        ("socketless_app = shop.py:app", "socketless_app: 'shop.py:app' is not an import string; write 'shop:app'"),
         (
             "socketless_reset_hook = shop.reset",
-            "socketless_reset_hook: 'shop.reset' is no import string; write 'shop:reset'",
+            "socketless_reset_hook: 'shop.reset' is not an import string; write 'shop:reset'",
         ),
         ("socketless_base_url = shop", "socketless_base_url must begin with http:// or https://, not 'shop'"),
     ],

@@ -34,7 +34,7 @@ TESTS = """
 ELSEWHERE = """\
 This sandbox refuses a socket to others than this machine's own Python processes:
     connect(('192.0.2.1', 80)): Operation not permitted
-The app under test can be asked without one: socketless_app = package.module:app
+The app under test can be reached without one: socketless_app = package.module:app
 What stands for another server is a mock, such as httpx.MockTransport or responses.
 More: socketless docs rescue
 """

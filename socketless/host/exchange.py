@@ -109,7 +109,7 @@ class Exchange:
             WriteTimeout, ReadTimeout: one of the time limits has passed. The channel is parked.
             WorkerDied, ChannelClosed: the worker, or the channel, ended before it had answered.
             TransferError: the message cannot be pickled; nothing was sent.
-            Exception: as of `WorkerOutput.forward()`.
+            Exception: see `WorkerOutput.forward()`.
         """
         me, states = Token(), self._directions
         try:
@@ -174,9 +174,9 @@ class Exchange:
 
         Raises:
             ReadTimeout: it did not come in time.
-            WriteTimeout, WorkerDied, ChannelClosed, TransferError, StateError: as of `send()`.
+            WriteTimeout, WorkerDied, ChannelClosed, TransferError, StateError: see `send()`.
             BodyTooLarge: the request's body is over the limit.
-            Exception: as of `WorkerOutput.forward()`; the exchange is cancelled.
+            Exception: see `WorkerOutput.forward()`; the exchange is cancelled.
         """
         while isinstance(message := (yield from self.receive_answer(timeouts)), WantBody):
             yield from self._send_chunk()

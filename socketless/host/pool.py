@@ -5,8 +5,8 @@ free, busy with an exchange, or *parked*: its exchange was given up (a timeout, 
 before the worker had answered. A parked channel has a thread that drives the steps of its exchange on, until the answer
 has come and gone; then the channel is free again.
 
-Who finds no free channel waits in a queue, on a pipe of its own, which any thread can write to and any loop can wait
-for. A channel that comes free is handed to the first in the queue.
+A client that finds no free channel waits in a queue, on a pipe of its own, which any thread can write to and any loop
+can wait for. A channel that comes free is handed to the first in the queue.
 
 Whoever has a channel, or waits for one, has a *lease*. An exception out of a signal's handler may come at any
 instruction, so whose a channel is hangs on one store, `_busy[channel] = lease`; what belongs to that before and after

@@ -154,7 +154,7 @@ class Worker:
         Raises:
             Exception: what the hook raised.
             ReadTimeout: it took longer.
-            WorkerDied, WorkerStartError, StateError: as of `exchange`.
+            WorkerDied, WorkerStartError, StateError: see `exchange`.
         """
         self._check_usable()
         if self._start_message.reset_hook is None:
@@ -172,7 +172,7 @@ class Worker:
         Raises:
             Exception: what the hook raised.
             WorkerDied: the hook has ended the worker, twice.
-            WorkerStartError, StateError: as of `start()`.
+            WorkerStartError, StateError: see `start()`.
         """
         try:
             self._renew()
@@ -205,7 +205,7 @@ class Worker:
         Raises:
             Exception: what the function raised.
             TransferError: the function, its arguments or its result cannot be pickled.
-            WorkerDied, WorkerStartError, StateError: as of `exchange`.
+            WorkerDied, WorkerStartError, StateError: see `exchange`.
         """
         name = getattr(function, "__name__", type(function).__name__)
         answer = self.exchange_blocking(Call(self._work(function, args, kwargs), name)).answer
@@ -235,15 +235,15 @@ class Worker:
         Args:
             url: a path, or a whole URL with ``ws://`` or ``wss://``.
             subprotocols: what the client offers; `session.accepted_subprotocol` is what the app has chosen.
-            headers, params, cookies: as of httpx.
-            root_path, client: as of `IpcTransport`.
+            headers, params, cookies: see `httpx.Client`.
+            root_path, client: see `IpcTransport`.
             timeout: seconds for each time that the session waits for the app; `None`: for ever.
 
         Raises on entering:
             WebSocketDisconnect: the app has closed it instead of accepting it.
             WebSocketDenialResponse: it has answered with an HTTP response.
             Exception: what the app has raised.
-            PoolTimeout, ReadTimeout, WorkerDied, StateError: as of `exchange`.
+            PoolTimeout, ReadTimeout, WorkerDied, StateError: see `exchange`.
         """
         from socketless.websocket import connect  # it needs httpx
 

@@ -17,9 +17,9 @@ There is no thread behind it and, but for binding an address, no lock.
 it is readable when there is something to be read, to be accepted, or the end. Writing is another descriptor; one number
 cannot be both (an eventfd could, but it cannot say "neither", and a loop that waits for both would spin). So the
 waiting functions of the module `select` are replaced by ones that know the other descriptor, see polling.py: with them
-each event loop that is written in Python waits for both directions exactly. Who has taken the originals before, or
-waits in C, is told of reading as always, and never of writing. `os.write()` knows the other one, too; `open()` does not
-for writing: it fails with EBADF.
+each event loop that is written in Python waits for both directions exactly. Code that has taken the originals before,
+or waits in C, is told of reading as always, and never of writing. `os.write()` knows the other one, too; `open()` does
+not for writing: it fails with EBADF.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def prepare_children(*, alone: bool = False) -> None:
     """Make the sockets of the Python processes that this one starts from now on virtual, and not those of this one.
 
     Args:
-        alone: as of `install()`.
+        alone: see `install()`.
     """
     from socketless.loopback import children, families, folder
 

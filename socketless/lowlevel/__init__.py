@@ -12,8 +12,8 @@ A connection goes to a worker, without a socket; to a UNIX socket; or to a TCP p
 without. URLs, names, redirects, cookies, encodings and retries are the caller's.
 
 What goes wrong is a `TimeoutError`, a `ConnectionError` (or another `OSError` where the connection is made), or, if
-what came is no HTTP, a `socketless.errors.RemoteProtocolError`, which is a `ConnectionError`, too. Of a worker come the
-errors of `socketless.errors`, and what its app raises.
+what came is not HTTP, a `socketless.errors.RemoteProtocolError`, which is a `ConnectionError`, too. Of a worker come
+the errors of `socketless.errors`, and what its app raises.
 """
 
 from __future__ import annotations

@@ -290,8 +290,8 @@ class ConnectionPool:
             RemoteProtocolError: what came is no status line of HTTP/1.0 or 1.1.
             TimeoutError: nothing came within `max_wait_send_recv_seconds`. This, and what is to be called after it,
                 may be tried again; but not where it is a `ReadTimeout`, of a worker's app that was given up.
-            StateError: the response before has not been received to its end; or as of `send()`.
-            Exception: what the worker's app has raised; and as of `socketless.errors`.
+            StateError: the response before has not been received to its end; see also `send()`.
+            Exception: what the worker's app has raised; see also `socketless.errors`.
         """
         self._check_in_use(connection)
         cursor = connection.begin(self._chunk_bytes)
@@ -305,7 +305,7 @@ class ConnectionPool:
         Raises:
             RemoteProtocolError: they break the grammar, have more than 64 KiB, or do not say how long the body is, such
                 as by two lengths.
-            Exception: as of `recv_status_line()`.
+            Exception: see `recv_status_line()`.
         """
         while (field := await self._parse(connection, cursor, cursor.next_field())) is not None:
             yield *field, cursor
@@ -321,7 +321,7 @@ class ConnectionPool:
 
         Raises:
             RemoteProtocolError: a chunk breaks the grammar, or the connection has ended before the body has.
-            Exception: as of `recv_status_line()`.
+            Exception: see `recv_status_line()`.
         """
         if not has_body:
             await self._parse(connection, cursor, cursor.skip_body())
@@ -355,7 +355,7 @@ def _peer_of(to: Any, port: Any = _MISSING, ssl_context: Any = _MISSING, **optio
         if options:
             raise TypeError(f"a UNIX socket takes no {', '.join(options)}")
         if not path.startswith("\0") and "/" not in path:
-            raise ValueError(f"{path!r} is no path with a slash in it, and an IP address needs a port")
+            raise ValueError(f"{path!r} is not a path with a slash in it, and an IP address needs a port")
         return UnixPeer(path)
     if ssl_context is _MISSING:
         raise TypeError("ssl_context is missing: an ssl.SSLContext for TLS, or None for plain HTTP")
@@ -378,5 +378,6 @@ def _address_of(info: Any, given: Any) -> str:
         with suppress(ValueError):
             return str(ip_address(address))
     raise ValueError(
-        f"{given!r} is no IP address: resolve names first, as by loop.getaddrinfo(), whose list can be given as it is"
+        f"{given!r} is not an IP address: resolve names first, as by loop.getaddrinfo(), whose list can be given as it "
+        "is"
     )
