@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 
 from socketless.host.exchange_states import Fate, Receiving, Sending, Step, fate_of, receiving_after, sending_after
 from socketless.host.pool import Turn
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Frame
 from socketless.wire.messages import Cancel, Message, is_last
 
@@ -21,7 +21,7 @@ class Directions:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
+        self.lock = make_lock()  # the garbage collector may end steps wherever this thread is
         self.sending = Sending.UNUSED  # guarded by lock, like all below
         self.receiving = Receiving.IDLE
         self.is_left = False  # the client has gone

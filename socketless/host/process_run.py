@@ -34,6 +34,7 @@ from socketless.host.pool import ChannelPool
 from socketless.host.runs import Run
 from socketless.host.sentinel import Sentinel
 from socketless.host.spawn import Spawned
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Steps, Woken, make_channel
 from socketless.wire.drivers import deadline_after, poll, remaining, run_blocking, until_readable
 from socketless.wire.messages import Failed, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
@@ -48,7 +49,7 @@ _TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
 _LOOK_SECONDS = 0.02  # how often a greenlet looks whether the process has ended
 
 _live: weakref.WeakSet[ProcessRun] = weakref.WeakSet()
-_launching = threading.Lock()  # no worker is forked between the making of another's pipes and their entry in _live
+_launching = make_lock()  # no worker is forked between the making of another's pipes and their entry in _live
 
 
 class ProcessRun:
@@ -76,7 +77,7 @@ class ProcessRun:
         self.levels = Levels()
         self.exitcode: int | None = None  # set before _ended
         self.error: BaseException | None = None  # what the app has raised when it was shut down
-        self._stopping = threading.Lock()  # held while stop() runs: a second caller waits for the first
+        self._stopping = make_lock()  # held while stop() runs: a second caller waits for the first
         self._stopped = False  # guarded by _stopping
         self._child: Spawned | Forked | None = None
         self._guard: Guard | None = None
@@ -395,7 +396,7 @@ def _options() -> int:
 def _abandon_all() -> None:
     # Runs in every forked child of the host. A lock that another thread held would stay locked in it for ever.
     global _launching
-    _launching = threading.Lock()
+    _launching = make_lock()
     for run in list(_live):
         run._abandon()
     _live.clear()
