@@ -147,24 +147,36 @@ class ChannelPool(Generic[Owner]):
                 with suppress(RuntimeError):  # it is about to be started
                     thread.join()  # the worker's end has woken it
 
-    def check_out(self, lease: Lease[Owner], deadline: float | None) -> Steps[bool]:
-        """Wait for a free channel; false: the worker ended before there was one.
+    def take(self, lease: Lease[Owner]) -> bool:
+        """Give a lease a channel that is free; return whether it has one.
 
         Whatever it raises, the lease may have got a channel by then: it is to be given back.
 
         Raises:
-            PoolTimeout: none was free before the deadline.
+            OSError, RuntimeError: no descriptors or threads are to be had for the first channel.
         """
-        self._cancel_abandoned()
+        if self.abandoned:
+            self._cancel_abandoned()
+        with self._lock:
+            try:
+                return self._open and self._hand_over(lease)
+            except (OSError, RuntimeError):
+                if not self._all:
+                    raise
+                return False
+
+    def check_out(self, lease: Lease[Owner], deadline: float | None) -> Steps[bool]:
+        """Wait for a free channel; false: the worker ended before there was one.
+
+        Raises:
+            PoolTimeout: none was free before the deadline.
+            OSError, RuntimeError: as of `take()`, as is what the lease has then.
+        """
+        if self.take(lease):
+            return True
         with self._lock:
             if not self._open:
                 return False
-            try:
-                if self._hand_over(lease):
-                    return True
-            except (OSError, RuntimeError):  # no descriptors or threads are to be had
-                if not self._all:
-                    raise
         if deadline is not None and deadline <= monotonic():  # who is late needs no place in the queue
             raise PoolTimeout(self.describe_busy(lease.label))
         try:

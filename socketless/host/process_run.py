@@ -227,6 +227,11 @@ class ProcessRun:
         answer = yield from self._ask("asking for a stack", GetStack(channel.number), _CONTROL_SECONDS)
         return answer.text if isinstance(answer, Stack) else ""
 
+    @property
+    def has_other_levels(self) -> bool:
+        """Whether this process's loggers have other levels than the worker's."""
+        return self.levels.changed() is not None
+
     def share_levels(self, timeout: float | None) -> Steps[None]:
         """Give the worker the levels of this process's loggers, if they have changed."""
         levels = self.levels.changed()

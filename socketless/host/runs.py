@@ -66,8 +66,12 @@ class Run(Protocol):
             WorkerStartError: it is not going to be ready; it may still be there.
         """
 
+    @property
+    def has_other_levels(self) -> bool:
+        """Whether this process's loggers have other levels than the worker's."""
+
     def share_levels(self, timeout: float | None) -> Steps[None]:
-        """Give the worker the levels of this process's loggers, if it has other ones."""
+        """Give the worker the levels of this process's loggers, if it `has_other_levels`."""
 
     def stack_of(self, channel: Channel) -> Steps[str]:
         """Return where the exchange on a channel is; empty where the worker does not say."""

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -24,11 +23,9 @@ from socketless.host.arguments import (
     newer_name,
 )
 from socketless.host.exchange import Exchange
-from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.runs import Run
 from socketless.host.thread_run import ThreadRun
 from socketless.host.worker import Worker
-from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.messages import Call, Message, Request, Reset, Result, Start
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -147,17 +144,12 @@ class IpcThread(Worker):
             exchange.lose()
         super()._stop(run)
 
-    def exchange(
-        self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
-    ) -> PullingSteps[Exchange]:
-        """Send a message to the worker and wait for its first answer; see `Worker.exchange`."""
-        exchange = yield from super().exchange(message, timeouts, body)
+    def _have(self, exchange: Exchange) -> None:
         if not exchange.is_over:
             with self._open_lock:
                 self._open.add(exchange)
             if self._closed:  # just now
                 exchange.lose()
-        return exchange
 
     def _check_thread(self) -> None:
         if isinstance(self._run, ThreadRun) and self._run.is_here:
@@ -168,7 +160,8 @@ class IpcThread(Worker):
 
     def _prepare(self, message: Message) -> Message:
         if isinstance(message, (Request, Reset, Call)):
-            return replace(message, context=_copy_context())
+            # As dataclasses.replace(), which takes twice as long.
+            return type(message)(**vars(message) | {"context": _copy_context()})
         return message
 
     def _work(

@@ -41,6 +41,7 @@ class ThreadRun:
 
     pid = None
     exitcode = None
+    has_other_levels = False  # it has the same loggers
 
     def __init__(self, start: Start) -> None:
         self._owner_pid = os.getpid()
@@ -125,7 +126,7 @@ class ThreadRun:
             return message
 
     def share_levels(self, timeout: float | None) -> Steps[None]:
-        """Do nothing: it has the same loggers."""
+        """Do nothing."""
         yield from ()
 
     def stack_of(self, channel: Channel) -> Steps[str]:

@@ -281,6 +281,7 @@ class Worker:
                 began = yield from exchange.begin(message)
                 if began:
                     self._trace.got(label, exchange.answer)
+                    self._have(exchange)
                     return exchange
             except BaseException as error:
                 try:
@@ -290,6 +291,9 @@ class Worker:
                 if isinstance(error, Exception):
                     self._trace(f"< {label}: {type(error).__name__}")
                 raise
+
+    def _have(self, exchange: Exchange) -> None:
+        """Take notice of an exchange that has its answer."""
 
     def exchange_blocking(self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None) -> Exchange:
         """Run the steps of `exchange()` in this thread.
@@ -312,7 +316,7 @@ class Worker:
         while not is_done:
             if self._claim_start(lease.label):
                 yield from self._start(is_restart=True)
-            is_done = yield from self._pool.check_out(lease, deadline)
+            is_done = self._pool.take(lease) or (yield from self._pool.check_out(lease, deadline))
 
     def _claim_start(self, label: str | None) -> bool:
         # True: the caller must run _start(). `label` is what needs the worker; for None, max_restarts does not count.
