@@ -20,7 +20,7 @@ An exchange is two half-duplex directions. Its rules:
 
     receiving                 IDLE ◀── LEAVE, BEGIN ──▶ READING ── LAST ──▶ DONE
 
-    in both, from anywhere but DONE: LOSE ──▶ LOST
+    in both, from anywhere but UNUSED and DONE: LOSE ──▶ LOST
 """
 
 from __future__ import annotations
@@ -99,7 +99,6 @@ SENDING = _table(
         Step.WITHDRAW: {Sending.WRITING: Sending.UNUSED},
         Step.CANCEL: {Sending.IDLE: Sending.CANCELLED, Sending.WRITING: Sending.CANCELLED},
         Step.LOSE: {
-            Sending.UNUSED: Sending.LOST,
             Sending.IDLE: Sending.LOST,
             Sending.WRITING: Sending.LOST,
             Sending.CANCELLED: Sending.LOST,
