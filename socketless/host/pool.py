@@ -26,7 +26,7 @@ from weakref import WeakSet
 from socketless.errors import PoolTimeout
 from socketless.genuine import monotonic, os
 from socketless.wire.channel import Channel, Steps, Wait, Woken
-from socketless.wire.drivers import poll
+from socketless.wire.drivers import poll, remaining
 
 Owner = TypeVar("Owner")
 
@@ -294,6 +294,14 @@ class ChannelPool(Generic[Owner]):
             self._serve_waiters()  # there may be one more now, if it is made
         if not is_usable:
             channel.close()
+
+    def join_parked(self, deadline: float | None) -> None:
+        """Wait until the app has let go of the exchanges that are parked now."""
+        with self._lock:
+            threads = [parked.thread for parked in self._parked.values()]
+        for thread in threads:
+            with suppress(RuntimeError):  # it could not be started
+                thread.join(remaining(deadline))
 
     @property
     def has_channels(self) -> bool:

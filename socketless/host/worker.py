@@ -391,6 +391,10 @@ class Worker:
             if self._run is run and not self._starting:  # or somebody was faster
                 self._pool.drain()
 
+    def wait_idle(self, timeout: float | None = None) -> None:
+        """Wait until the app does no more for requests that were answered or given up; at most `timeout` seconds."""
+        self._pool.join_parked(deadline_after(timeout))
+
     def close(self) -> None:
         """Stop the worker: it shuts its lifespan down, for which it has `shutdown_timeout` seconds.
 
