@@ -14,7 +14,6 @@ interrupted, the second does it all.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import warnings
@@ -347,8 +346,6 @@ class Exchange:
             self._directions.lose()
         self._settle()
         lives = not self._is_internal and (yield from run.lives())
-        if lives and not self._pool.has_channels:
-            run.kill(signal.SIGKILL)  # the next exchange starts another worker
         if not lives:
             yield from run.wait_for_end()
         run.output.forward(quietly=True)

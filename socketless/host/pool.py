@@ -98,6 +98,7 @@ class ChannelPool(Generic[Owner]):
         self._owner: Owner | None = None
         self._open_channel: Callable[[int], Channel] | None = None
         self._opened = 0  # how many have been made as needed
+        self._lost = 0  # how many have ended, and may be replaced
         self._all: set[Channel] = set()
         self._free: list[Channel] = []  # the most recently used one last; what is in _busy as well is not free
         self._busy: dict[Channel, Lease[Owner]] = {}
@@ -116,6 +117,7 @@ class ChannelPool(Generic[Owner]):
         with self._lock:
             self._owner = owner
             self._open_channel = open_channel
+            self._lost = 0
             self._all = set(channels)
             self._free = list(reversed(channels))
             self._serve_waiters()
@@ -213,6 +215,38 @@ class ChannelPool(Generic[Owner]):
         if turn is not None:
             turn.close()
 
+    def claim_replacement(self) -> Owner | None:
+        """Return whose channel is to be replaced, if one is; `replace()` or `unclaim()` comes next."""
+        with self._lock:
+            is_full = self._limit is None or len(self._all) >= self._limit
+            if is_full or not self._lost or self._owner is None:
+                return None
+            self._lost -= 1
+            return self._owner
+
+    def unclaim(self) -> None:
+        """Let the next one replace it."""
+        with self._lock:
+            self._lost += 1
+            self._serve_waiters()
+
+    def replace(self, owner: Owner, channel: Channel | None) -> None:
+        """Take a channel in the place of one that has ended, or do without (`None`)."""
+        with self._lock:
+            if channel is not None and owner is self._owner:
+                self._all.add(channel)
+                self._free.append(channel)
+                channel = None
+            self._serve_waiters()
+        if channel is not None:  # its worker has ended
+            channel.close()
+
+    def _lose(self, channel: Channel) -> None:
+        # Must be called with _lock held. May be interrupted, and called twice; so it may be counted twice.
+        if channel in self._all:
+            self._lost += 1
+            self._all.discard(channel)
+
     def _cancel_abandoned(self) -> None:
         while self.abandoned:
             with suppress(IndexError):  # another thread was faster
@@ -245,7 +279,7 @@ class ChannelPool(Generic[Owner]):
             channel = lease.got[1]
             with self._lock:
                 if self._has(lease):
-                    self._all.discard(channel)
+                    self._lose(channel)
             self.give_back(lease)
 
     def park(self, lease: Lease[Owner], steps: Callable[[], Steps[None]], sentinel: int) -> None:
@@ -287,7 +321,7 @@ class ChannelPool(Generic[Owner]):
         with self._lock:
             self._parked.pop(channel, None)
             if not is_usable:
-                self._all.discard(channel)
+                self._lose(channel)
             is_usable = channel in self._all and self._owner is not None
             if is_usable:
                 self._free.append(channel)
@@ -305,9 +339,9 @@ class ChannelPool(Generic[Owner]):
 
     @property
     def has_channels(self) -> bool:
-        """Whether there is one at all, or one can be made."""
+        """Whether there is one at all, or one may be had."""
         with self._lock:
-            return bool(self._all) or self._open_channel is not None
+            return bool(self._all or self._lost) or self._open_channel is not None
 
     @property
     def is_stuck(self) -> bool:
@@ -345,6 +379,8 @@ class ChannelPool(Generic[Owner]):
                 self._wake(self._waiters.popleft())
         except (OSError, RuntimeError):
             pass  # no descriptors or threads are to be had: it has to wait for another one
+        if self._lost and self._waiters and self._open_channel is None:
+            self._wake(self._waiters.popleft())  # to have one replaced
 
     def _wake(self, lease: Lease[Owner]) -> None:
         # Must be called with _lock held.

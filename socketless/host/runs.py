@@ -59,6 +59,9 @@ class Run(Protocol):
     def open_channel(self) -> Callable[[int], Channel] | None:
         """What makes one more channel, of a worker that gets them as needed."""
 
+    def another_channel(self) -> Steps[Channel | None]:
+        """Return a new channel, in the place of one that has ended; `None`: none is to be had."""
+
     def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
         """Wait until the worker is ready and return the kind of its app.
 

@@ -97,6 +97,11 @@ class ThreadRun:
                 raise  # no thread is to be had
         return ends.host
 
+    def another_channel(self) -> Steps[Channel | None]:
+        """Return `None`: they are made as needed."""
+        yield from ()
+        return None
+
     def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
         """Wait until the worker is ready and return the kind of its app.
 

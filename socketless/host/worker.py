@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import threading
 import warnings
 import weakref
@@ -316,7 +317,23 @@ class Worker:
         while not is_done:
             if self._claim_start(lease.label):
                 yield from self._start(is_restart=True)
-            is_done = self._pool.take(lease) or (yield from self._pool.check_out(lease, deadline))
+            is_done = self._pool.take(lease)
+            if not is_done:
+                yield from self._replace_lost()
+                is_done = yield from self._pool.check_out(lease, deadline)
+
+    def _replace_lost(self) -> Steps[None]:
+        run = self._pool.claim_replacement()
+        if run is None:
+            return
+        try:
+            channel = yield from run.another_channel()
+        except BaseException:  # a task that was cancelled, Ctrl-C: the next one tries it
+            self._pool.unclaim()
+            raise
+        self._pool.replace(run, channel)
+        if not self._pool.has_channels:
+            run.kill(signal.SIGKILL)  # then it is started again
 
     def _claim_start(self, label: str | None) -> bool:
         # True: the caller must run _start(). `label` is what needs the worker; for None, max_restarts does not count.
