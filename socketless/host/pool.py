@@ -329,13 +329,15 @@ class ChannelPool(Generic[Owner]):
         if not is_usable:
             channel.close()
 
-    def join_parked(self, deadline: float | None) -> None:
-        """Wait until the app has let go of the exchanges that are parked now."""
+    def join_parked(self, deadline: float | None) -> bool:
+        """Wait until the app has let go of the exchanges that were given up by now; return whether it has."""
+        self._cancel_abandoned()
         with self._lock:
             threads = [parked.thread for parked in self._parked.values()]
         for thread in threads:
             with suppress(RuntimeError):  # it could not be started
                 thread.join(remaining(deadline))
+        return not any(thread.is_alive() for thread in threads)
 
     @property
     def has_channels(self) -> bool:

@@ -134,7 +134,7 @@ class IpcThread(Worker):
     def _describe(self, run: Run | None) -> str:
         return "threads"
 
-    def _stop(self, run: Run) -> None:
+    def _stop(self, run: Run, timeout: float | None) -> None:
         assert isinstance(run, ThreadRun)
         run.give_up()
         self._pool.retire()  # which ends the threads of the worker that wait for a request
@@ -142,7 +142,7 @@ class IpcThread(Worker):
             exchanges = list(self._open)
         for exchange in exchanges:  # and these, those that wait for a client that does not read
             exchange.lose()
-        super()._stop(run)
+        super()._stop(run, timeout)
 
     def _have(self, exchange: Exchange) -> None:
         if not exchange.is_over:

@@ -408,9 +408,35 @@ class Worker:
             if self._run is run and not self._starting:  # or somebody was faster
                 self._pool.drain()
 
-    def wait_idle(self, timeout: float | None = None) -> None:
-        """Wait until the app does no more for requests that were answered or given up; at most `timeout` seconds."""
-        self._pool.join_parked(deadline_after(timeout))
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until the app does no more for requests that were answered or given up; at most `timeout` seconds.
+
+        Returns:
+            Whether that is so.
+        """
+        return self._pool.join_parked(deadline_after(timeout))
+
+    def end_leftovers(self) -> bool:
+        """Wait as `wait_idle()` does, as long as `close()` would; what still goes on then ends with the worker.
+
+        That is started again at once. Threads cannot be ended: theirs go on, without the worker.
+
+        Returns:
+            Whether it was started again.
+
+        Raises:
+            WorkerStartError, StateError: as of `start()`.
+        """
+        self._check_usable()
+        if self.wait_idle(self._shutdown_timeout):
+            return False
+        with self._lock:
+            run, self._run = self._run, None
+        if run is not None:
+            self._stop(run, 0)
+        self._pool.drain()
+        self.start()
+        return True
 
     def close(self) -> None:
         """Stop the worker: it shuts its lifespan down, for which it has `shutdown_timeout` seconds.
@@ -433,14 +459,14 @@ class Worker:
         try:
             if run is not None:
                 self._trace(f"stopping {self._describe(run)}")
-                self._stop(run)
+                self._stop(run, self._shutdown_timeout)
         finally:
             self._pool.drain()
         if run is not None and run.error is not None:
             raise run.error
 
-    def _stop(self, run: Run) -> None:
-        run.stop(self._shutdown_timeout)
+    def _stop(self, run: Run, timeout: float | None) -> None:
+        run.stop(timeout)
 
     def __reduce__(self) -> Any:
         name = type(self).__name__

@@ -350,6 +350,33 @@ def test_many_workers(start_method: str, count: int) -> None:
                 assert client_of(worker).get("/count").text == "1"
 
 
+def test_leftovers_end(start_method: str) -> None:
+    """What goes on of requests that were given up ends with the worker, which starts again; else it stays as it is."""
+    with (
+        nothing_leaks(),
+        IpcProcess(
+            f"{__name__}:leaving", start_method=start_method, shutdown_timeout=0.1, app_kind="wsgi", max_restarts=0
+        ) as worker,
+    ):
+        client, pid = client_of(worker), worker.pid
+        assert client.get("/").text == "hello"
+        assert not worker.end_leftovers()
+        with pytest.raises(errors.ReadTimeout):
+            client.get("/hang", timeout=httpx.Timeout(LIMIT, read=0.01))
+        assert worker.pid == pid
+        assert worker.end_leftovers()
+        assert worker.pid != pid
+        assert client.get("/").text == "hello"
+
+
+def leaving(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """An app that lets go, or never."""
+    if environ["PATH_INFO"] == "/hang":
+        threading.Event().wait()
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
 def closing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """An app that closes the pipe of its request, or writes to it what is no message."""
     if environ["PATH_INFO"] in ("/close", "/write"):
