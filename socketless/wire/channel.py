@@ -204,18 +204,18 @@ class Channel:
         """Write what has been put there; return what to wait for, `None` when all of it is written.
 
         Raises:
-            BrokenPipeError: the other side is gone.
+            BrokenPipeError: the other side is gone, or this side was closed meanwhile.
         """
-        fd = self._writer.fileno()
         while self._outbox:
             frame = self._outbox[0]
             if not self._wide and frame.is_large:
                 self._widen()
-            try:
-                while frame.left():
+            while frame.left():
+                fd = fd_of(self._writer, BrokenPipeError)
+                try:
                     frame.write(fd)
-            except BlockingIOError:
-                return Wait(fd, for_writing=True)
+                except BlockingIOError:
+                    return Wait(fd, for_writing=True)
             self._outbox.popleft()
         return None
 
@@ -248,20 +248,22 @@ class Channel:
         """Return the message that comes next, the same one until `accept()`; or what to wait for.
 
         Raises:
-            EOFError: the other side is gone, or (`NotAFrame`) it has written what is no message.
+            EOFError: the other side is gone, or (`NotAFrame`) it has written what is no message; or this side was
+                closed meanwhile.
         """
-        fd, incoming = self._reader.fileno(), self._incoming
+        incoming = self._incoming
         if incoming.is_empty:
             message = None
             if self._is_to_wait():
-                return Wait(fd)
+                return Wait(fd_of(self._reader, EOFError))
         else:
             message = incoming.message()
-        try:
-            while message is None:
+        while message is None:
+            fd = fd_of(self._reader, EOFError)
+            try:
                 message = incoming.read(fd)
-        except BlockingIOError:
-            return Wait(fd)
+            except BlockingIOError:
+                return Wait(fd)
         return message
 
     def _is_to_wait(self) -> bool:
@@ -280,6 +282,21 @@ class Channel:
         """Close both pipes. May be called twice, and by two threads at once."""
         self._reader.close()
         self._writer.close()
+
+
+def fd_of(end: PipeEnd, error: type[Exception]) -> int:
+    """Return the descriptor of an end. To be asked for again after each wait.
+
+    Meanwhile another thread or task of the same exchange may have closed it, a forked child, or the collector; then the
+    number may be that of something else.
+
+    Raises:
+        Exception: `error`; it is closed.
+    """
+    try:
+        return end.fileno()
+    except OSError:
+        raise error from None
 
 
 def make_channel(number: int) -> ChannelEnds:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from socketless.genuine import fcntl, os
-from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Wait, make_pipe
+from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Wait, fd_of, make_pipe
 from socketless.wire.messages import Event, Message
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
@@ -66,7 +66,7 @@ class LocalChannel(Channel):
             if not handover.written:
                 if not (self._theirs and self._theirs[-1] is handover):
                     self._theirs.append(handover)  # before its bytes: who has read them finds it
-                fd = _fd_of(self._writer, BrokenPipeError)
+                fd = fd_of(self._writer, BrokenPipeError)
                 try:
                     # See `frames`: there is no instruction between the write and the note of it.
                     handover.written.extend(map(os.write, (fd,), (_FILLER[: handover.weight],)))
@@ -99,9 +99,9 @@ class LocalChannel(Channel):
         """
         if self._arrived is None:
             if not self._read and self._is_to_wait():
-                return Wait(_fd_of(self._reader, EOFError))
+                return Wait(fd_of(self._reader, EOFError))
             while missing := self._missing():
-                fd = _fd_of(self._reader, EOFError)
+                fd = fd_of(self._reader, EOFError)
                 try:
                     self._read.extend(map(os.read, (fd,), (missing,)))
                 except BlockingIOError:
@@ -124,14 +124,6 @@ class LocalChannel(Channel):
         # How many bytes of the message are still to be read, as far as is known.
         count = sum(map(len, self._read))
         return self._ours[0].weight - count if count else 1
-
-
-def _fd_of(end: PipeEnd, error: type[Exception]) -> int:
-    # Asked each time, since it may have been closed meanwhile: in a forked child, or by the collector.
-    try:
-        return end.fileno()
-    except OSError:
-        raise error from None
 
 
 def _size(message: Message) -> int:
