@@ -157,6 +157,7 @@ def all_channels_work(client: httpx.Client, worker: Worker) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:unclosed response")  # interrupted on its way to who would have closed it
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <generator object chunks_of")  # while it is collected
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("app", ["wsgi", "asgi"])
 @pytest.mark.parametrize("kind", [IpcProcess, IpcThread])
