@@ -23,6 +23,7 @@ PRIVATE = {
     "forking",
     "genuine",
     "late",
+    "locks",
     "pytest_rescue",
     "pytest_switched",
     "refusals",

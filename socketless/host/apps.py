@@ -57,7 +57,7 @@ def check_import_string(value: str) -> None:
     """Refuse a string that is no import string.
 
     Raises:
-        ValueError: it is none; the text says what to write.
+        ValueError: it is not one; the text says what to write.
     """
     try:
         parse_path(value)
