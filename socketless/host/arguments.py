@@ -101,7 +101,7 @@ def check_env(env: Env | None) -> None:
     """Refuse environment variables that are no strings, and not `None` either.
 
     Raises:
-        TypeError: one of them is none.
+        TypeError: one of them is neither.
     """
     if env is not None and not isinstance(env, Mapping):
         raise TypeError(f"env must be a dict of strings, not {env!r}")
