@@ -18,7 +18,7 @@ from socketless.extras import DISTRIBUTION, install_hint
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(socketless.__file__).parent
-DOCUMENTS = ["README.rst", "CHANGELOG.rst", "tox.ini", "setup.cfg", ".ci/run"]
+DOCUMENTS = ["README.rst", "CHANGELOG.rst", "tox.ini", "setup.cfg", ".ci/run", ".github/CONTRIBUTING.rst"]
 PAGES = {path.relative_to(PACKAGE.parent).as_posix(): path.read_text() for path in PACKAGE.glob("docs/*.rst")}
 INSTALLED = distribution(DISTRIBUTION)
 EXTRAS = {*INSTALLED.metadata.get_all("Provides-Extra", [])}
