@@ -224,7 +224,7 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
         app: an app of the project's own, WSGI or ASGI, or its import string (``"mysite.asgi:application"``). It serves
             static files if it does so itself. `None`: Django's WSGI app, with static and media files.
         static_handler, host: see Django's.
-        port: 0, or one that shall be in the URL; it is nobody's.
+        port: 0, or the port that the URL names; nothing listens there.
         raise_request_exception: raise what a view raises in the request, as `self.client` does. If false, the response
             is 500, as with Django's `LiveServerTestCase`.
         live_server_url: the URL of the app, ``http://localhost``.

@@ -40,7 +40,7 @@ class UnixServer:
     Args:
         worker: what answers; it is left running.
         path: of the socket, at most about 100 bytes.
-        on_error: is told of what has ended a connection and is no matter of its client's.
+        on_error: gets what has ended a connection and does not concern its client.
         backlog: how many clients may wait to be accepted; the system may allow fewer.
         options: of `socketless.http11.service.Service`, such as `head_timeout`, and of `Bridge`.
 

@@ -148,7 +148,7 @@ class WebSocketSession:
     def send(self, message: Mapping[str, Any]) -> None:
         """Send an event of the ASGI specification, "websocket.receive" or "websocket.disconnect".
 
-        Nothing happens if the app has returned, as nobody can know that in time.
+        Nothing happens if the app has returned, since the client cannot know that in time.
 
         Raises:
             WriteTimeout: the worker did not take it in time.

@@ -441,7 +441,7 @@ class Worker:
     def close(self) -> None:
         """Stop the worker: it shuts its lifespan down, for which it has `shutdown_timeout` seconds.
 
-        No process, thread or file descriptor is left, save a thread of an app that hangs. Requests in flight get
+        No process, thread or file descriptor is left, except a thread of an app that hangs. Requests in flight get
         `WorkerDied`. May be called twice.
 
         Raises:

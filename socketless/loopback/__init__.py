@@ -49,7 +49,7 @@ def install(families: Collection[str] | None = None, *, alone: bool = False) -> 
     Args:
         families: which sockets: ``"inet"`` (TCP and UDP over IPv4 and IPv6), ``"unix"``. `None` is all, or in a process
             that has this from the one that has started it, the same as there.
-        alone: nobody even tries a real socket, as a sandbox would kill who does. What is asked for elsewhere is then
+        alone: nothing tries a real socket, since a sandbox would kill that process. Connections to elsewhere are then
             refused here, with EPERM.
 
     Raises:
@@ -101,7 +101,7 @@ def is_installed() -> bool:
 def uninstall() -> None:
     """Make new sockets real again. Virtual ones that are still open go on to work. May be called twice.
 
-    While there are any, at the end of a session those of a thread that nobody has stopped, what knows of them stays.
+    While there are any, such as those of a thread that was never stopped, what knows of them stays.
     """
     global _is_installed
     with _lock:

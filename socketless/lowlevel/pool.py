@@ -28,8 +28,8 @@ class Connection:
     """A connection of a pool, for as long as its block lasts. Only the pool's functions use it.
 
     It is kept for the next block if every response was received to its end, nothing said that it is to be closed, and
-    no exception left the block. What was *sent* nobody looks at: who leaves in the middle of a request, or with
-    another response still to come, has to `discard()` it.
+    no exception left the block. What was *sent* is not looked at: code that leaves in the middle of a request, or
+    with another response still to come, has to `discard()` it.
     """
 
     def __init__(self, peer: Peer, stream: Stream) -> None:
@@ -90,7 +90,7 @@ class Connection:
 
 
 class ConnectionPool:
-    """What `connection_pool()` returns, which see. All of it is for one event loop."""
+    """What `connection_pool()` returns; its arguments are explained there. All of it is for one event loop."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class ConnectionPool:
     ) -> AbstractAsyncContextManager[Connection]: ...
 
     def connection(self, to: Any, /, *args: Any, **options: Any) -> AbstractAsyncContextManager[Connection]:
-        """Return a context manager with a connection that nobody else uses meanwhile: one that was kept, or a new one.
+        """Return a context manager with a connection for the block alone: one that was kept, or a new one.
 
         Args:
             to: a worker; the path of a UNIX socket, with a slash in it, or, abstract, with a null character before it;
@@ -165,7 +165,7 @@ class ConnectionPool:
                 returns may be given as it is, and so may a list of addresses, which are tried in turn.
             port: with an IP address, the TCP port.
             ssl_context: with an IP address, what TLS is to be like; there is no default. `None`: plain, without TLS.
-            server_hostname: whom the certificate has to be for; the IP address itself, if not given.
+            server_hostname: the name that the certificate has to be for; the IP address itself, if not given.
             options: with a worker, `scheme` (``"http"``), `server` (what it is where the request has no ``Host``,
                 ``("testserver", 80)``), `client` (``("127.0.0.1", 123)``), `root_path`, and `raise_app_exceptions`:
                 with `False`, a 500 instead.
@@ -287,7 +287,7 @@ class ConnectionPool:
         Raises:
             ConnectionResetError: the connection has ended before a response came. If it was kept from an earlier block,
                 the peer may have closed it before it saw the request.
-            RemoteProtocolError: what came is no status line of HTTP/1.0 or 1.1.
+            RemoteProtocolError: what came is not a status line of HTTP/1.0 or 1.1.
             TimeoutError: nothing came within `max_wait_send_recv_seconds`. This, and what is to be called after it,
                 may be tried again; but not where it is a `ReadTimeout`, of a worker's app that was given up.
             StateError: the response before has not been received to its end; see also `send()`.
