@@ -181,14 +181,14 @@ class Channel:
         """Write what has been put there. What was left in the middle, at any instruction, is gone on with.
 
         Raises:
-            BrokenPipeError: the other side is gone.
+            BrokenPipeError: the other side is gone, or this side was closed meanwhile.
         """
-        fd = self._writer.fileno()
         while self._outbox:
             frame = self._outbox[0]
             if not self._wide and frame.is_large:
                 self._widen()
             while frame.left():
+                fd = fd_of(self._writer, BrokenPipeError)
                 try:
                     frame.write(fd)
                 except BlockingIOError:
@@ -217,7 +217,8 @@ class Channel:
         """Read one message.
 
         Raises:
-            EOFError: the other side is gone, or (`NotAFrame`) it has written what is no message.
+            EOFError: the other side is gone, or (`NotAFrame`) it has written what is no message; or this side was
+                closed meanwhile.
         """
         message = yield from self.fetch()
         self.accept()
@@ -228,14 +229,15 @@ class Channel:
 
         What was left in the middle, at any instruction, is gone on with.
         """
-        fd, incoming = self._reader.fileno(), self._incoming
+        incoming = self._incoming
         if incoming.is_empty:
             message = None
             if not self._blocking:
-                yield Wait(fd)  # the other side has yet to think: do not even try
+                yield Wait(fd_of(self._reader, EOFError))  # the other side has yet to think: do not even try
         else:
             message = incoming.message()
         while message is None:
+            fd = fd_of(self._reader, EOFError)
             try:
                 message = incoming.read(fd)
             except BlockingIOError:
@@ -250,6 +252,21 @@ class Channel:
         """Close both pipes. May be called twice, and by two threads at once."""
         self._reader.close()
         self._writer.close()
+
+
+def fd_of(end: PipeEnd, error: type[Exception]) -> int:
+    """Return the descriptor of an end. To be asked for again after each wait.
+
+    Meanwhile another thread or task of the same exchange may have closed it, a forked child, or the collector; then the
+    number may be that of something else.
+
+    Raises:
+        Exception: `error`; it is closed.
+    """
+    try:
+        return end.fileno()
+    except OSError:
+        raise error from None
 
 
 def make_channel(number: int) -> ChannelEnds:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from socketless.genuine import fcntl, os
-from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Steps, Wait, make_pipe
+from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Steps, Wait, fd_of, make_pipe
 from socketless.wire.messages import Event, Message
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
@@ -66,13 +66,13 @@ class LocalChannel(Channel):
             while not handover.written:
                 if not (self._theirs and self._theirs[-1] is handover):
                     self._theirs.append(handover)  # before its bytes: who has read them finds it
-                fd = _fd_of(self._writer, BrokenPipeError)
+                fd = fd_of(self._writer, BrokenPipeError)
                 try:
                     # See `frames`: there is no instruction between the write and the note of it.
                     handover.written.extend(map(os.write, (fd,), (_FILLER[: handover.weight],)))
                 except BlockingIOError:
                     self._theirs.pop()
-                    yield Wait(_fd_of(self._writer, BrokenPipeError), for_writing=True)
+                    yield Wait(fd_of(self._writer, BrokenPipeError), for_writing=True)
                 except OSError:
                     self._theirs.pop()
                     raise
@@ -101,9 +101,9 @@ class LocalChannel(Channel):
         if self._accepted is not None:
             self.accept()  # which was left in the middle
         if not self._blocking and not self._read:
-            yield Wait(_fd_of(self._reader, EOFError))  # the other side has yet to think: do not even try
+            yield Wait(fd_of(self._reader, EOFError))  # the other side has yet to think: do not even try
         while missing := self._missing():
-            fd = _fd_of(self._reader, EOFError)
+            fd = fd_of(self._reader, EOFError)
             try:
                 self._read.extend(map(os.read, (fd,), (missing,)))
             except BlockingIOError:
@@ -127,14 +127,6 @@ class LocalChannel(Channel):
         # How many bytes of the message are still to be read, as far as is known.
         count = sum(map(len, self._read))
         return self._ours[0].weight - count if count else 1
-
-
-def _fd_of(end: PipeEnd, error: type[Exception]) -> int:
-    # Asked each time, since it may have been closed meanwhile: in a forked child, or by the collector.
-    try:
-        return end.fileno()
-    except OSError:
-        raise error from None
 
 
 def _size(message: Message) -> int:
