@@ -21,8 +21,8 @@ APP = "apps.cells_app"
 CHANNELS = 2
 KINDS = ["thread-wsgi", "thread-asgi", "fork-wsgi", "fork-asgi", "spawn-wsgi", "spawn-asgi"]
 
-# The moments, from when it waits for a channel ("waiting") to when it is over ("idle"): its body is on its way; the app has
-# all of it; the head of the response has been sent (by WSGI, that waits for the body); a piece of the body; all of it.
+# The moments, from when it waits for a channel ("waiting") until it is over ("idle"): its body is on its way; the app
+# has all of it; the head of the response has been sent (by WSGI, it waits for the body); a piece of that; all of it.
 IN_FLIGHT = ("upload", "asked", "head", "body", "end")
 
 CAN_BE_CANCELLED = ("httpx-asyncio", "httpx-trio", "lowlevel", "aiohttp")  # clients
@@ -50,6 +50,7 @@ _late = Expected(
     errors.ReadTimeout, r"{label}: the app did not (answer|go on with its answer) within 0\.1 s(?s:.*)", "ReadTimeout"
 )
 _busy = r"{label}: all 2 channels of the worker stayed busy \(max_connections\):(\n  POST /other, for \d+\.\d s){2}"
+_has_ended = "{label}: {worker} (exited with code 0|was killed by SIG(TERM|KILL)|has ended)"  # as the app lets go
 _stopped = partial(Expected, others=errors.WorkerDied, after=errors.StateError)
 
 Table = dict[tuple[str, tuple[str, ...]], Expected]
@@ -70,7 +71,9 @@ EXPECTED: Table = {
     ("kill", IN_FLIGHT): _died("{label}: {worker} was killed by SIGKILL"),
     ("kill", ("idle",)): Expected(others=errors.WorkerDied),
     ("stop", ("waiting", "idle")): _stopped(errors.StateError, "the worker has been closed"),
-    ("stop", IN_FLIGHT): _stopped(errors.WorkerDied, "{label}: {worker} (exited with code 0|has ended)", "ReadError"),
+    ("stop", IN_FLIGHT): _stopped(
+        errors.WorkerDied, "{label}: {worker} (exited with code 0|was killed by SIG(TERM|KILL)|has ended)", "ReadError"
+    ),
     ("SIGSTOP", ("asked", "body")): _late,
     # What the client does
     ("be-late", ("waiting",)): Expected(errors.PoolTimeout, _busy, "PoolTimeout"),

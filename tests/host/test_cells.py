@@ -14,6 +14,7 @@ from cells.clients import ALL_CLIENTS, IN_BYTES, MESSAGES
 from cells.running import a_folder, deadline, one_cell, state, threads_end, use_all_channels
 from cells.table import EXPECTED, EXPECTED_OF_WEBSOCKETS, FATAL, KINDS, Expected, cells, expected
 
+import aiohttp_client
 from socketless.host.worker import Worker
 from support import nothing_leaks
 
@@ -21,6 +22,7 @@ from support import nothing_leaks
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Callable[[str], Worker]]:
     """Workers which several cells use. All their channels have been used before."""
+    aiohttp_client.loop()  # its thread stays
     with ExitStack() as stack:
         known: dict[str, Worker] = {}
 
