@@ -18,7 +18,7 @@ import pytest
 from cells.running import deadline, settle, wait_until_ended
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from apps import model_app
 from socketless import IpcProcess, IpcThread, IpcTransport, errors
@@ -303,7 +303,7 @@ def test_worker_does_as_its_model(kind: str, app: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("app", ["wsgi", "asgi"])
-@pytest.mark.parametrize(("kind", "count"), [("thread", 500), ("fork", 500), ("spawn", 30)])
+@pytest.mark.parametrize(("kind", "count"), [("thread", 300), ("fork", 300), ("spawn", 30)])
 def test_worker_does_as_its_model_for_long(kind: str, app: str, count: int) -> None:
     """The same, with more and longer examples, and workers that are started by spawn."""
     many = settings(max_examples=count, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
