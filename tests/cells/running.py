@@ -19,9 +19,9 @@ from typing import Any
 
 import httpx
 import pytest
+
 from cells.clients import Asking
 from cells.table import CHANNELS, IN_FLIGHT, OF_THE_APP, WHILE_CONNECTED, Expected
-
 from clients import RequestsErrors
 from socketless import IpcProcess, IpcTransport, errors
 from socketless.host.worker import Worker
@@ -68,9 +68,13 @@ class Hold:
             self._fds.append(os.open(f"{path}{end}", os.O_RDWR))
 
     def wait(self) -> None:
+        """Wait until it has come there, or `stop_waiting()`."""
         ready, _, _ = select.select([self._fds[0]], [], [], LIMIT)
         assert ready, "the app has not come to that moment"
         os.read(self._fds[0], 1)
+
+    def stop_waiting(self) -> None:
+        os.write(self._fds[0], b".")
 
     def release(self) -> None:
         os.write(self._fds[1], b".")
@@ -84,7 +88,8 @@ class Hold:
 def state() -> tuple[int, list[str]]:
     """Return what there is in the worker's process."""
     gc.collect()
-    return len(os.listdir("/dev/fd")), sorted(thread.name for thread in threading.enumerate())
+    names = sorted(thread.name for thread in threading.enumerate())
+    return len(os.listdir("/dev/fd")), [name for name in names if not name.startswith("Dummy-")]
 
 
 class Others:
@@ -167,6 +172,7 @@ class Cell:
         self._worker, self._moment, self._failure = worker, moment, failure
         self._client = client
         self._asking = Asking(self._client)
+        self._is_over = threading.Event()
         self.hold = Hold(folder / f"cell-{next(_numbers)}")
         self.pid = worker.pid if isinstance(worker, IpcProcess) else None
         self.nonce = f"n{next(_numbers)}"
@@ -190,6 +196,8 @@ class Cell:
                 return self.answer
             return self.ask(self.path, **self._limits())
         finally:
+            self._is_over.set()
+            self.hold.stop_waiting()  # on a slow machine, the client may have been late before the app has come there
             thread.join(LIMIT)
 
     def ask(self, path: str, **options: Any) -> bytes:
@@ -215,7 +223,7 @@ class Cell:
     def _fail(self) -> None:
         # Runs in the thread "failing", until it is done.
         if self._moment == "waiting":
-            while not self._worker._pool._waiters:
+            while not (self._worker._pool._waiters or self._is_over.is_set()):
                 pass
         elif self._moment in IN_FLIGHT + WHILE_CONNECTED and self._failure not in (*OF_THE_APP, "body-raises", "leave"):
             self.hold.wait()
@@ -234,6 +242,8 @@ class Cell:
             main = threading.main_thread().ident
             assert main is not None
             signal.pthread_kill(main, signal.SIGINT)
+            while not self._is_over.wait(5):  # it came between Python's last look and a system call, which waits on
+                signal.pthread_kill(main, signal.SIGINT)
         elif (self._failure, self._moment) == ("be-late", "end"):
             self.hold.release()
 
@@ -276,7 +286,7 @@ def one_cell(worker: Worker, moment: str, failure: str, client: Any, wanted: Exp
             if wanted.error is None:
                 raise
             cell.check(error, wanted)
-            error.__traceback__ = None
+            error.__traceback__ = None  # whose frames hold the response
         else:
             assert wanted.error is None or not wanted.is_sure, answer
             assert answer == cell.answer

@@ -71,9 +71,7 @@ EXPECTED: Table = {
     ("kill", IN_FLIGHT): _died("{label}: {worker} was killed by SIGKILL"),
     ("kill", ("idle",)): Expected(others=errors.WorkerDied),
     ("stop", ("waiting", "idle")): _stopped(errors.StateError, "the worker has been closed"),
-    ("stop", IN_FLIGHT): _stopped(
-        errors.WorkerDied, "{label}: {worker} (exited with code 0|was killed by SIG(TERM|KILL)|has ended)", "ReadError"
-    ),
+    ("stop", IN_FLIGHT): _stopped(errors.WorkerDied, _has_ended, "ReadError"),
     ("SIGSTOP", ("asked", "body")): _late,
     # What the client does
     ("be-late", ("waiting",)): Expected(errors.PoolTimeout, _busy, "PoolTimeout"),
@@ -85,9 +83,8 @@ EXPECTED: Table = {
     ("body-raises", ("upload",)): Expected(ZeroDivisionError, "of the body"),
 }
 # The same of WebSockets: not accepted yet; accepted, and the client sends; between two messages; the client has closed.
-OPEN = ("accepted", "open")
-WHILE_CONNECTED = ("connect", *OPEN, "closing")
-EXPECTED_OF_WEBSOCKETS = {
+WHILE_CONNECTED = ("connect", "accepted", "open", "closing")
+EXPECTED_OF_WEBSOCKETS: Table = {
     **{(failure, WHILE_CONNECTED): EXPECTED[failure, IN_FLIGHT] for failure in OF_THE_APP},
     ("kill", WHILE_CONNECTED): EXPECTED["kill", IN_FLIGHT],
     ("stop", WHILE_CONNECTED): EXPECTED["stop", IN_FLIGHT],
@@ -95,9 +92,7 @@ EXPECTED_OF_WEBSOCKETS = {
     ("cancel", WHILE_CONNECTED): EXPECTED["cancel", ("waiting", *IN_FLIGHT)],
     ("interrupt", WHILE_CONNECTED): EXPECTED["interrupt", ("waiting", *IN_FLIGHT)],
 }
-OF_THREADS = {  # where these differ
-    "raise-unpicklable": Expected(AskedAndHeld, "as asked"),
-}
+OF_THREADS = {"raise-unpicklable": Expected(AskedAndHeld, "as asked")}  # where these differ
 
 
 def expected(table: Table, kind: str, moment: str, failure: str) -> Expected | None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import aiohttp_client
 from cells import table
 from cells.clients import ALL_CLIENTS, IN_BYTES, MESSAGES
 from cells.running import a_folder, deadline, one_cell, state, threads_end, use_all_channels
 from cells.table import EXPECTED, EXPECTED_OF_WEBSOCKETS, FATAL, KINDS, Expected, cells, expected
-
-import aiohttp_client
 from socketless.host.worker import Worker
 from support import nothing_leaks
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
-from cells.running import deadline, settle, wait_until_ended
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from apps import model_app
+from cells.running import deadline, settle, wait_until_ended
 from socketless import IpcProcess, IpcThread, IpcTransport, errors
 from socketless.host.worker import Worker
 from support import LIMIT, nothing_leaks
@@ -40,6 +40,7 @@ def start(kind: str, app: str) -> Worker:
         "max_connections": CHANNELS,
         "max_restarts": MAX_RESTARTS,
         "lifespan": False,
+        "shutdown_timeout": 0.2,
         "reset_hook": f"{APP}:reset",
     }
     if kind == "thread":
@@ -196,7 +197,7 @@ class Model(RuleBasedStateMachine):
         stream = data.draw(st.sampled_from(self.streams))
         stream.response.close()
         self.streams.remove(stream)
-        settle(self.worker, but=len(self.streams) + len(self.sockets))
+        settle(self.worker, but=CHANNELS - self.free)
 
     # WebSockets
 
@@ -303,7 +304,7 @@ def test_worker_does_as_its_model(kind: str, app: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("app", ["wsgi", "asgi"])
-@pytest.mark.parametrize(("kind", "count"), [("thread", 300), ("fork", 300), ("spawn", 30)])
+@pytest.mark.parametrize(("kind", "count"), [("thread", 100), ("fork", 100), ("spawn", 20)])
 def test_worker_does_as_its_model_for_long(kind: str, app: str, count: int) -> None:
     """The same, with more and longer examples, and workers that are started by spawn."""
     many = settings(max_examples=count, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
