@@ -54,7 +54,7 @@ def check(
             assert worker.run(state) == before
 
 
-@pytest.mark.one_in(24, "kind", "moment", "failure", "name")
+@pytest.mark.one_in(15, "kind", "moment", "failure", "name")
 @pytest.mark.parametrize(("kind", "moment", "failure", "name"), list(cells(EXPECTED, KINDS, ALL_CLIENTS)))
 def test_cell(kind: str, moment: str, failure: str, name: str, warm: Warm, tmp_path: Path) -> None:
     """Whatever fails, whenever: the client gets the error in full, others are unharmed, and nothing is left."""
@@ -66,7 +66,7 @@ def test_cell(kind: str, moment: str, failure: str, name: str, warm: Warm, tmp_p
 KINDS_WITH_WEBSOCKETS = [kind for kind in KINDS if kind.endswith("asgi")]
 
 
-@pytest.mark.one_in(24, "kind", "moment", "failure", "name")
+@pytest.mark.one_in(9, "kind", "moment", "failure", "name")
 @pytest.mark.parametrize(
     ("kind", "moment", "failure", "name"), list(cells(EXPECTED_OF_WEBSOCKETS, KINDS_WITH_WEBSOCKETS, MESSAGES))
 )
