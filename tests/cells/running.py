@@ -134,8 +134,8 @@ def a_folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def use_all_channels(worker: Worker, folder: Path, count: int = CHANNELS) -> None:
-    others = Others(worker, folder, count)
+def use_all_channels(worker: Worker, folder: Path) -> None:
+    others = Others(worker, folder, CHANNELS)
     others.check(None)
     others.close()
     settle(worker)
@@ -297,7 +297,7 @@ def one_cell(worker: Worker, moment: str, failure: str, client: Any, wanted: Exp
             cell.hold.release()
         if wanted.after is None:
             assert cell.ask(f"/cell?nonce={cell.nonce}") == cell.answer
-            use_all_channels(worker, folder, CHANNELS - (failure in ("close-channel", "write-rubbish")))
+            use_all_channels(worker, folder)
         else:
             with pytest.raises(wanted.after):
                 cell.ask("/cell?nonce=x")
