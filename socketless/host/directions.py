@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 
 from socketless.host.exchange_states import RECEIVING, SENDING, Fate, Receiving, Sending, State, Step, fate_of
-from socketless.host.pool import Turn
+from socketless.host.turns import Turn
 from socketless.wire.channel import Channel, Frame
 from socketless.wire.messages import Cancel, Message, is_last
 
