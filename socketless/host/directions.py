@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 
 from socketless.host.exchange_states import RECEIVING, SENDING, Fate, Receiving, Sending, State, Step, fate_of
 from socketless.host.turns import Turn
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Frame
 from socketless.wire.messages import Cancel, Message, is_last
 
@@ -29,7 +29,7 @@ class Directions:
     _reader: Token | None = None  # who is READING
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
+        self.lock = make_lock()  # the garbage collector may end steps wherever this thread is
         self._turns: list[Turn] = []  # guarded by lock; of those who want to receive, too
 
     @property

@@ -25,6 +25,7 @@ from weakref import WeakSet
 from socketless.errors import PoolTimeout
 from socketless.genuine import monotonic
 from socketless.host.turns import Turn
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Steps, Wait, Woken
 from socketless.wire.drivers import poll, remaining
 
@@ -68,7 +69,7 @@ class ChannelPool(Generic[Owner]):
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit  # of the channels that are made as needed; None: as many as are needed
-        self._lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
+        self._lock = make_lock()  # the garbage collector may end steps wherever this thread is
         self._open = False  # guarded by _lock, like all below; false while there is no worker, nor one about to be
         self._owner: Owner | None = None
         self._open_channel: Callable[[int], Channel] | None = None

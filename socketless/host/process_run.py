@@ -36,6 +36,7 @@ from socketless.host.runs import Run
 from socketless.host.sentinel import Sentinel
 from socketless.host.spawn import Spawned
 from socketless.host.trace import logger
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Steps, Woken, make_channel
 from socketless.wire.drivers import deadline_after, poll, remaining, run_blocking, until_readable
 from socketless.wire.fifos import offered_channel
@@ -51,7 +52,7 @@ _TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
 _LOOK_SECONDS = 0.02  # how often a greenlet looks whether the process has ended
 
 _live: weakref.WeakSet[ProcessRun] = weakref.WeakSet()
-_launching = threading.Lock()  # no worker is forked between the making of another's pipes and their entry in _live
+_launching = make_lock()  # no worker is forked between the making of another's pipes and their entry in _live
 
 
 class ProcessRun:
@@ -81,7 +82,7 @@ class ProcessRun:
         self.levels = Levels()
         self.exitcode: int | None = None  # set before _ended
         self.error: BaseException | None = None  # what the app has raised when it was shut down
-        self._stopping = threading.Lock()  # held while stop() runs: a second caller waits for the first
+        self._stopping = make_lock()  # held while stop() runs: a second caller waits for the first
         self._stopped = False  # guarded by _stopping
         self._child: Spawned | Forked | None = None
         self._guard: Guard | None = None
@@ -427,7 +428,7 @@ def _options() -> int:
 def _abandon_all() -> None:
     # Runs in every forked child of the host. A lock that another thread held would stay locked in it for ever.
     global _launching
-    _launching = threading.Lock()
+    _launching = make_lock()
     for run in list(_live):
         run._abandon()
     _live.clear()

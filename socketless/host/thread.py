@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from functools import partial
@@ -26,6 +25,7 @@ from socketless.host.exchange import Exchange
 from socketless.host.runs import Run
 from socketless.host.thread_run import ThreadRun
 from socketless.host.worker import Worker
+from socketless.locks import make_lock
 from socketless.wire.messages import Call, Message, Request, Reset, Result, Start
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -102,7 +102,7 @@ class IpcThread(Worker):
             backend_options=dict(backend_options or {}),
             debug=debug,
         )
-        self._open_lock = threading.Lock()
+        self._open_lock = make_lock()
         self._open: WeakSet[Exchange] = WeakSet()  # guarded by _open_lock; exchanges that were not over at their answer
         super().__init__(
             start,

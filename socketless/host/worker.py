@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from socketless.host.pool import ChannelPool, Lease
 from socketless.host.runs import Run
 from socketless.host.trace import Trace, logger
 from socketless.host.upload import NO_UPLOAD, Upload
+from socketless.locks import make_lock
 from socketless.wire.channel import Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.heads import check_request
@@ -71,7 +71,7 @@ class Worker:
         max_restarts: int,
         debug: bool,
     ) -> None:
-        self._lock = threading.Lock()  # taken before the pool's own, never after it
+        self._lock = make_lock()  # taken before the pool's own, never after it
         check_seconds("startup_timeout", startup_timeout)
         check_seconds("shutdown_timeout", shutdown_timeout)
         self._start_message = start

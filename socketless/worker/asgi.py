@@ -30,6 +30,7 @@ from weakref import WeakSet
 from asgiref.compatibility import double_to_single_callable
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Wait
 from socketless.wire.messages import Call, Cancel, Request, Reset, Start
 from socketless.wire.trace import describe, say
@@ -62,7 +63,7 @@ class AsgiRunner:
         self._loop_options = start.backend_options
         self._loop: asyncio.AbstractEventLoop  # from run() on, like _thread
         self._thread = threading.current_thread()
-        self._lock = threading.RLock()  # the garbage collector may call stop() wherever a thread is
+        self._lock = make_lock()  # the garbage collector may call stop() wherever a thread is
         self._is_stopped = False  # guarded by _lock
         self._failure: BaseException | None = None  # what else has ended that the app runs on
         self._stopped = asyncio.Event()

@@ -52,6 +52,8 @@ class Interrupter:
     def _look(self, frame: FrameType, event: str, arg: Any) -> None:
         if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
             return
+        if event == "c_return" and arg.__name__ == "__enter__":  # of a lock, by `with`: see socketless.locks
+            return
         if not is_finalizing(frame):
             self._left -= 1
             if self._left == 0:
