@@ -34,8 +34,9 @@ from socketless.host.directions import Directions, Token
 from socketless.host.exchange_states import Fate
 from socketless.host.leftovers import drain
 from socketless.host.limits import NO_LIMITS, Timeouts
-from socketless.host.pool import ChannelPool, Lease, Turn
+from socketless.host.pool import ChannelPool, Lease
 from socketless.host.runs import Run
+from socketless.host.turns import Turn
 from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire.channel import ENDED, LATE, Channel, PullingSteps, Steps, Wait
 from socketless.wire.drivers import deadline_after, run_blocking

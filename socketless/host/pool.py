@@ -19,12 +19,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import chain, starmap
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 from socketless.errors import PoolTimeout
-from socketless.genuine import monotonic, os
+from socketless.genuine import monotonic
+from socketless.host.turns import Turn
 from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Steps, Wait, Woken
 from socketless.wire.drivers import poll, remaining
@@ -45,31 +45,6 @@ class _Parked(NamedTuple):
     label: str
     since: float
     thread: threading.Thread
-
-
-class Turn:
-    """A place in a queue: a pipe, which any thread can write to and any loop can wait for."""
-
-    def __init__(self) -> None:
-        self._fds: list[int] = []
-        self._fds.extend(chain.from_iterable(starmap(os.pipe, [()])))  # without an instruction in between
-
-    @property
-    def fd(self) -> int:
-        return self._fds[0]
-
-    def come(self) -> None:
-        # Must be called with the queue's lock held, or by who cannot know whether it was called already.
-        with suppress(IndexError):  # nobody waits any more
-            os.write(self._fds[1], b"\0")
-
-    def close(self) -> None:
-        with suppress(IndexError):
-            while True:
-                os.close(self._fds.pop())
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class Lease(Generic[Owner]):
