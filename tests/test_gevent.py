@@ -32,6 +32,14 @@ if find_spec("eventlet") is None:
     del WAYS["eventlet"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def django_settings() -> Iterator[None]:
+    """gevent looks at every object; those of Django, if other tests have imported it, then ask for its settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_SETTINGS_MODULE", "django.conf.global_settings")
+        yield
+
+
 @pytest.fixture(scope="module", params=WAYS)
 def worker(request: pytest.FixtureRequest) -> Iterator[IpcProcess]:
     options = {"reset_hook": "apps.green_shop:reset", "startup_timeout": LIMIT, **WAYS[request.param]}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from asyncio import unix_events
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -100,8 +101,10 @@ def test_after_it(kind: str) -> None:
 
 
 @each_kind
-def test_default_arguments(kind: str) -> None:
+def test_default_arguments(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told to replace the default values of arguments as well, pyfakefs reaches no descriptor of ours."""
+    if hasattr(unix_events, "can_use_pidfd"):  # which closes a real descriptor with pyfakefs's os.close()
+        monkeypatch.setattr(unix_events, "can_use_pidfd", lambda: False)
     with nothing_leaks(), Patcher(patch_default_args=True, additional_skip_names=["apps.files_app"]):
         with KINDS[kind](files_app.app) as worker:
             assert CLIENTS["httpx-asyncio"](worker).request("GET", "/nothing").text == "no file"

@@ -12,7 +12,7 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial, wraps
+from functools import cache, wraps
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,7 +22,7 @@ from socketless.host.worker import Worker
 from socketless.switching.deferred import Deferred, found_in
 from socketless.switching.lean_pool import AsyncLeanPool, LeanPool
 from socketless.switching.replacing import original_of
-from socketless.switching.untouched import Pieces, sockets_are_mocked
+from socketless.switching.untouched import Pieces, sockets_are_mocked, unmocked_sockets
 from socketless.transport import IpcAsyncTransport, IpcTransport
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -41,9 +41,8 @@ def replacements(worker: Worker, base_url: str, options: Mapping[str, Any]) -> R
             family = importlib.import_module(name)  # also where nobody has yet: the tests may do so later
             yield from _of_sync_transport(family, core_name, worker, options)
             yield from _of_async_transport(family, core_name, worker, options)
-            yield family.HTTPTransport, _init_of(family.HTTPTransport, family, partial(LeanPool, core_name))
-            make_lean = partial(AsyncLeanPool, core_name)
-            yield family.AsyncHTTPTransport, _init_of(family.AsyncHTTPTransport, family, make_lean)
+            yield family.HTTPTransport, _init_of(family.HTTPTransport, family, core_name, LeanPool)
+            yield family.AsyncHTTPTransport, _init_of(family.AsyncHTTPTransport, family, core_name, AsyncLeanPool)
             yield from _of_client(family, base_url)
 
 
@@ -82,7 +81,9 @@ class _Refused(NamedTuple):
     error: Exception
 
 
-def _init_of(owner: Any, family: Any, make_lean: Callable[..., LeanPool | AsyncLeanPool]) -> Callable[..., None]:
+def _init_of(
+    owner: Any, family: Any, core_name: str, lean_pool: type[LeanPool] | type[AsyncLeanPool]
+) -> Callable[..., None]:
     original = original_of(owner, "__init__")
     signature = inspect.signature(original)
 
@@ -102,15 +103,23 @@ def _init_of(owner: Any, family: Any, make_lean: Callable[..., LeanPool | AsyncL
         def make_pool() -> Any:
             if isinstance(options["proxy"], _Refused):
                 raise options["proxy"].error.with_traceback(None)
+            _import_core(core_name)
             other = owner.__new__(owner)
             original(other, **options)
             return other._pool
 
-        lean = make_lean(options)
+        lean = lean_pool(core_name, options)
         self._pool = Deferred(make_pool, lean.methods)
         lean.deferred = weakref.ref(self._pool)
 
     return __init__
+
+
+def _import_core(name: str) -> None:
+    # httpx does it itself, but perhaps while a mock has replaced the class of sockets, on which trio builds.
+    if name not in sys.modules:
+        with unmocked_sockets():
+            importlib.import_module(name)
 
 
 def _of_sync_transport(family: Any, core_name: str, worker: Worker, options: Mapping[str, Any]) -> Replacements:
@@ -125,6 +134,7 @@ def _of_sync_transport(family: Any, core_name: str, worker: Worker, options: Map
     def handle_request(self: Any, request: Any) -> Any:
         if is_plain(self, request):
             return (ours.get(self) or ours.setdefault(self, IpcTransport(worker, **options))).handle_request(request)
+        _import_core(core_name)
         try:
             return original(self, request)
         except family.TransportError as error:
@@ -158,6 +168,7 @@ def _of_async_transport(family: Any, core_name: str, worker: Worker, options: Ma
         if is_plain(self, request):
             transport = ours.get(self) or ours.setdefault(self, IpcAsyncTransport(worker, **options))
             return await transport.handle_async_request(request)
+        _import_core(core_name)
         try:
             return await original(self, request)
         except family.TransportError as error:

@@ -6,7 +6,8 @@ If they are, nobody can tell whether a request has gone through them: then it go
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -80,6 +81,16 @@ class Pieces:
 
     def _is_from(self, module: str, *others: str) -> bool:
         return module.partition(".")[0] in (*self._packages, *others)
+
+
+@contextmanager
+def unmocked_sockets() -> Iterator[None]:
+    """Put the class of sockets back for the block: what is imported there may build on it, as trio does."""
+    mocked, socket.socket = socket.socket, Socket  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        socket.socket = mocked  # type: ignore[misc]
 
 
 def sockets_are_mocked() -> bool:

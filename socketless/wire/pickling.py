@@ -200,11 +200,11 @@ def _place_of(cls: type) -> tuple[int, str, str]:
 
 
 def _all_classes() -> Iterator[type]:
-    seen, rest = {object}, [object]
+    seen, rest = {id(object)}, [object]  # by what they are: a class of classes may say when two are equal
     while rest:
         for each in type.__subclasses__(rest.pop()):
-            if each not in seen:
-                seen.add(each)
+            if id(each) not in seen:
+                seen.add(id(each))
                 rest.append(each)
                 yield each
 

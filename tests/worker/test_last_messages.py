@@ -275,7 +275,7 @@ def test_response_that_cannot_be_packed() -> None:
     """A response that cannot be pickled is replaced with an error that says so."""
     got = arriving(Response(200, "", [(b"name", Unpicklable())]))  # type: ignore[list-item]
     assert isinstance(got, Failed)
-    assert got.summary.endswith("TransferError: a Response cannot be sent: SystemExit: 3")
+    assert "TransferError: a Response cannot be sent: SystemExit: 3" in got.summary
     got = arriving(Result(threading.Lock()))
     assert isinstance(got, Failed)
     assert "cannot pickle lock object" in got.summary
