@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import compileall
+import ctypes
 import gc
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import socketless
 from socketless import eventloop
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apps.streaming.testing import Workers
     from projects import Project
 
@@ -23,6 +27,10 @@ eventloop.install()
 # A shell's background job ignores Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# The workers that are forked here have it at once.
+for _name in ("asgi_http", "asgi_websocket", "lifespan", "main", "runners", "wsgi"):
+    import_module(f"socketless.worker.{_name}")
 
 # It needs a server's programs, so it runs only when it is named, as by `tox -e postgresql`.
 collect_ignore = ["test_django_postgresql.py"]
@@ -48,11 +56,34 @@ def position(value: Any, values: list[Any]) -> int:
     return values.index(value)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Hundreds of interpreters are started: where PYTHONDONTWRITEBYTECODE is set, each would compile all that it imports.
+    if not hasattr(config, "workerinput"):  # those of xdist start after this
+        for folder in (socketless.__path__[0], Path(__file__).parent):
+            compileall.compile_dir(folder, quiet=2)
+
+
 def pytest_collection_finish() -> None:
-    # Many tests collect garbage, to see that nothing is left, or to leave nothing. What was there before them is no
-    # garbage, and takes longer to go through than a test to run.
+    set_old_objects_aside()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_old() -> Iterator[None]:
+    """The tests of a module are as fast as if they were the first."""
+    yield
+    set_old_objects_aside()
+
+
+def set_old_objects_aside() -> None:
+    """Let no test go through, or copy when it forks, what others have left.
+
+    Many tests collect garbage, to see that nothing is left, or to leave nothing. What was there before them is no
+    garbage, and takes longer to go through than a test to run.
+    """
     gc.collect()
     gc.freeze()
+    with suppress(AttributeError):  # the C library of another system
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pytest_sessionfinish() -> None:
