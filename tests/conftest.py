@@ -5,7 +5,9 @@ from __future__ import annotations
 import compileall
 import ctypes
 import gc
+import os
 import signal
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -38,15 +40,31 @@ collect_ignore = ["test_django_postgresql.py"]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    values: dict[tuple[object, str], list[Any]] = {}  # of a function's parameter
+    functions: dict[object, list[pytest.Function]] = {}  # with what is not slow anyway
     for item in items:
-        known = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        for mark in item.iter_markers("one_in"):
+        if isinstance(item, pytest.Function) and not item.get_closest_marker("slow"):
+            functions.setdefault((item.module, item.originalname, item.cls), []).append(item)
+    for same in functions.values():
+        mark = same[0].get_closest_marker("one_in")
+        if mark is not None:
             number, *names = mark.args
-            if {*names} <= {*known}:
-                lists = [values.setdefault((item.function, name), []) for name in names]
-                if sum(position(known[name], each) for name, each in zip(names, lists, strict=True)) % number:
-                    item.add_marker("slow")
+            leave_out(same, number, names, zlib.crc32(same[0].originalname.encode()))
+
+
+def leave_out(items: list[pytest.Function], number: int, names: list[str], shift: int) -> None:
+    """Call slow what `one_in` leaves out of a test's combinations: with another shift, those are others."""
+    known = [getattr(item, "callspec", None) for item in items]
+    names = [name for name in names if all(each is not None and name in each.params for each in known)]
+    if len(names) < 2:
+        return
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    combinations = [[(name, position(item.callspec.params[name], values[name])) for name in names] for item in items]
+    usual = [sum(at for _, at in each) % number == shift % number for each in combinations]
+    met = {value for each, is_usual in zip(combinations, usual, strict=True) if is_usual for value in each}
+    for item, each, is_usual in zip(items, combinations, usual, strict=True):
+        if not is_usual and met >= {*each}:
+            item.add_marker("slow")
+        met |= {*each}
 
 
 def position(value: Any, values: list[Any]) -> int:
@@ -56,8 +74,15 @@ def position(value: Any, values: list[Any]) -> int:
     return values.index(value)
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """Many tests wait for a worker that they have started, or for a time limit: another may run meanwhile."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + (cores + 1) // 2
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    # Hundreds of interpreters are started: where PYTHONDONTWRITEBYTECODE is set, each would compile all that it imports.
+    # Many interpreters are started: where PYTHONDONTWRITEBYTECODE is set, each would compile all that it imports.
     if not hasattr(config, "workerinput"):  # those of xdist start after this
         for folder in (socketless.__path__[0], Path(__file__).parent):
             compileall.compile_dir(folder, quiet=2)

@@ -28,6 +28,9 @@ from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import Response
 from support import LIMIT, nothing_leaks
 
+# Each client, each app and each start method meets some of the others.
+pytestmark = pytest.mark.one_in(2, "start", "start_method", "name")
+
 APPS = ["wsgi", "asgi"]
 START_METHODS = ["spawn", "fork"]
 
@@ -79,7 +82,7 @@ each_client = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.one_in(2, "path", "name")
+@pytest.mark.one_in(2, "start", "path", "name")
 @pytest.mark.parametrize(("path", "ending"), [("/exit", "exited with code 7"), ("/kill", "was killed by SIGKILL")])
 @each_client
 def test_worker_dies_in_a_request(start: Callable[..., IpcProcess], name: str, path: str, ending: str) -> None:

@@ -21,7 +21,7 @@ from support import nothing_leaks
 if sys.platform != "linux":
     pytest.skip("what is asserted here is what Linux does", allow_module_level=True)
 
-A_WHILE = 5.0  # seconds, for a check that hangs since it cannot pass
+A_WHILE = 0.5  # seconds, for a check that hangs since it cannot pass
 
 
 @contextmanager
