@@ -18,6 +18,7 @@ import pytest
 
 import socketless
 from socketless import eventloop
+from warm import WORKER
 
 if TYPE_CHECKING:
     from apps.streaming.testing import Workers
@@ -31,8 +32,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # The workers that are forked here have it at once.
-for _name in ("asgi_http", "asgi_websocket", "lifespan", "main", "runners", "wsgi"):
-    import_module(f"socketless.worker.{_name}")
+for _name in WORKER:
+    import_module(_name)
 
 # It needs a server's programs, so it runs only when it is named, as by `tox -e postgresql`.
 collect_ignore = ["test_django_postgresql.py"]

@@ -165,11 +165,11 @@ class OrdinaryTest(TestCase):
     ("runner", "profile"),
     [
         with_profile(MANAGE, "free"),
-        with_profile(MANAGE, "codex"),
         with_profile(MANAGE, "strict"),
         with_profile(PYTEST, "free"),
+        with_profile(MANAGE, "codex", is_slow=True),
     ],
-    ids=["manage-free", "manage-codex", "manage-strict", "pytest-free"],
+    ids=["manage-free", "manage-strict", "pytest-free", "manage-codex"],
 )
 def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) -> None:
     """On threads, the app and its tests share SQLite in memory, whichever thread serves a request."""
@@ -180,7 +180,11 @@ def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) ->
 
 @pytest.mark.parametrize(
     ("runner", "profile"),
-    [with_profile(MANAGE, "free"), with_profile(PYTEST, "codex"), with_profile(PYTEST, "strict")],
+    [
+        with_profile(MANAGE, "free"),
+        with_profile(PYTEST, "codex"),
+        with_profile(PYTEST, "strict", is_slow=True),
+    ],
     ids=["manage-free", "pytest-codex", "pytest-strict"],
 )
 def test_in_files(runner: tuple[str, ...], profile: str, library: Library) -> None:
