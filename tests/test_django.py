@@ -13,7 +13,6 @@ import pytest
 from library import (
     EACH_RUNNER,
     EACH_WORKER,
-    EVERYWHERE,
     IN_FILES,
     IN_MEMORY,
     MANAGE,
@@ -21,6 +20,7 @@ from library import (
     PYTEST,
     WORKERS,
     Library,
+    everywhere_but,
     with_profile,
 )
 
@@ -357,7 +357,7 @@ def test_other_database(runner: tuple[str, ...], library: Library) -> None:
     assert library.leftovers == set()
 
 
-@EVERYWHERE
+@everywhere_but("codex")
 def test_dead_worker(profile: str, library: Library) -> None:
     """A worker that has died in the middle of a test is replaced by one that uses the test database again."""
     text = """
