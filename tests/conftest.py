@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import signal
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +31,10 @@ eventloop.install()
 # A shell's background job ignores Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# pytest keeps what it has made of the tests, or each of its processes would make it again, each time. (What the tests
+# themselves import may be written twice within a second, so it is not kept.)
+_DONT_WRITE_BYTECODE, sys.dont_write_bytecode = sys.dont_write_bytecode, False
 
 # The workers that are forked here have it at once.
 for _name in WORKER:
@@ -90,6 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
+    sys.dont_write_bytecode = _DONT_WRITE_BYTECODE
     set_old_objects_aside()
 
 
