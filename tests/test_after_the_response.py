@@ -53,9 +53,13 @@ def test_time_limits() -> None:
 
 
 def test_served_connections(tmp_path: Any) -> None:
-    """`socketless serve` ends a response when it is complete, and answers the next request while the app goes on."""
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
+    """`socketless serve` ends a response when it is complete, and answers the next request while the app goes on.
+
+    It stops once the app has finished what it does then.
+    """
+    fifos = [tmp_path / "length", tmp_path / "chunked"]
+    for fifo in fifos:
+        os.mkfifo(fifo)
     (tmp_path / "served.py").write_text(
         "import asyncio\n"
         "async def app(scope, receive, send):\n"
@@ -63,7 +67,8 @@ def test_served_connections(tmp_path: Any) -> None:
         "    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})\n"
         "    await send({'type': 'http.response.body', 'body': b'body'})\n"
         "    if scope['path'] != '/end':\n"
-        f"        print(await asyncio.to_thread(lambda: open({str(fifo)!r}).read()), flush=True)\n"
+        f"        await asyncio.to_thread(lambda: open({str(tmp_path)!r} + scope['path']).read())\n"
+        "        print('the task of', scope['path'], 'has run', flush=True)\n"
     )
     command = [sys.executable, "-m", "socketless", "serve", "served:app", "--stdio", "--no-lifespan"]
     served = subprocess.Popen(
@@ -79,6 +84,9 @@ def test_served_connections(tmp_path: Any) -> None:
             read = ""
             while not read.endswith(end):
                 read += served.stdout.read(1)
-        fifo.write_text("the task has run\n")
         served.stdin.close()
-        assert "the task has run" in served.stderr.read()
+        for fifo in fifos:
+            fifo.write_text("go on")
+        printed = served.stderr.read()
+        assert "the task of /length has run" in printed
+        assert "the task of /chunked has run" in printed
