@@ -72,12 +72,12 @@ _WAYS = (
     ),
     _Way(
         "port",
-        "servers of the tests on 127.0.0.1, and who asks them: LiveServerTestCase, live_server of pytest-django, "
+        "servers of the tests on 127.0.0.1, and their clients: LiveServerTestCase, live_server of pytest-django, "
         "uvicorn, waitress, http.server; in a thread, or a Python process",
         {"inet_socket": FAILS, "bind": FAILS, "loopback": FAILS},
         f"""\
 {_LOOPBACK}
-or start no server, and ask the app over pipes, which any client can:
+or start no server, and reach the app over pipes, as any client can:
     socketless run package.module:app -m pytest
 or in pytest's ini file: socketless_app = package.module:app""",
     ),

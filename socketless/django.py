@@ -50,9 +50,9 @@ class LiveApp:
     Args:
         worker_class: `IpcThread` or `IpcProcess`, or a subclass of one.
         worker_options: for that class.
-        app: as of that class; `None`: Django's WSGI app.
+        app: see that class; `None`: Django's WSGI app.
         static_handler: what serves static files for Django's app.
-        url: where tests ask for it.
+        url: where tests find it.
         allowed_host: what `ALLOWED_HOSTS` needs for that.
         databases: the aliases that tests may use.
         where: what names those, for the error if another is used.
@@ -60,7 +60,7 @@ class LiveApp:
 
     Raises:
         ImproperlyConfigured: a database is in memory, or a setting cannot be pickled, and the worker is a process.
-        WorkerStartError, TransferError, TypeError, ValueError: as of `worker_class`.
+        WorkerStartError, TransferError, TypeError, ValueError: see `worker_class`.
     """
 
     def __init__(
@@ -223,8 +223,8 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
         worker_options: more arguments for it, as `{"start_method": "fork"}`.
         app: an app of the project's own, WSGI or ASGI, or its import string (``"mysite.asgi:application"``). It serves
             static files if it does so itself. `None`: Django's WSGI app, with static and media files.
-        static_handler, host: as of Django's.
-        port: 0, or one that shall be in the URL; it is nobody's.
+        static_handler, host: see Django's.
+        port: 0, or the port that the URL names; nothing listens there.
         raise_request_exception: raise what a view raises in the request, as `self.client` does. If false, the response
             is 500, as with Django's `LiveServerTestCase`.
         live_server_url: the URL of the app, ``http://localhost``.

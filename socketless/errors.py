@@ -10,11 +10,11 @@ An exception that the *app* lets through is not in this tree: it is raised in th
     ├── TransferError         TypeError      something cannot cross to the worker; nothing was sent
     ├── AppError              RuntimeError   the app raised something that cannot cross; its traceback as text
     ├── AppProtocolError      RuntimeError, AssertionError  the app broke PEP 3333 or the ASGI specification
-    ├── InvalidRequest        ValueError     the request's head is none that HTTP can carry; nothing was sent
+    ├── InvalidRequest        ValueError     the request's head is not one that HTTP can carry; nothing was sent
     ├── BodyTooLarge          ValueError     a body is over the worker's max_body_bytes
     ├── IncompleteResponse    RuntimeError   the app raised in the middle of its response (raise_app_exceptions=False)
     ├── ClientDisconnected    ConnectionError  what the *app* gets when its client has gone
-    ├── RemoteProtocolError   ConnectionError  `socketless.lowlevel`: what came is no response of HTTP/1.1
+    ├── RemoteProtocolError   ConnectionError  `socketless.lowlevel`: what came is not a response of HTTP/1.1
     ├── WebSocketDisconnect                  the app closed the WebSocket
     └── ExchangeTimeout       TimeoutError
         ├── PoolTimeout                      every channel stayed busy
@@ -58,7 +58,7 @@ class SocketlessError(Exception):
 
 
 class WorkerStartError(SocketlessError, RuntimeError):
-    """The worker could not start. No process and no file descriptor is left, save a thread of an app that hangs.
+    """The worker could not start. No process and no file descriptor is left, except a thread of an app that hangs.
 
     The text holds the app's own traceback, or the stack that the start is stuck in, and what the worker printed.
     Where the app's exception could cross, it is the `__cause__`.
@@ -74,7 +74,7 @@ class WorkerDied(SocketlessError, RuntimeError):
         what: what was under way, for example ``"GET /users"``.
         pid: the process id of the worker; `None` if it was one of threads.
         exitcode: its exit code; minus the signal's number if a signal killed it (as in `subprocess`);
-            `None` if nobody could tell.
+            `None` if that is not known.
         stderr: the last lines of the worker's standard error; of threads, the traceback of what has ended them.
     """
 
@@ -150,7 +150,7 @@ class AppProtocolError(SocketlessError, RuntimeError, AssertionError):
 
 
 class InvalidRequest(SocketlessError, ValueError):
-    """The head of the request is none that HTTP/1.1 can carry (RFC 9110), or its body has another length than it says.
+    """HTTP/1.1 cannot carry the head of the request (RFC 9110), or its body has another length than it says.
 
     The text says what is wrong. Over TCP, the client library would not write it, or no server take it.
     """
@@ -178,7 +178,7 @@ class ClientDisconnected(SocketlessError, ConnectionError):
 
 
 class RemoteProtocolError(SocketlessError, ConnectionError):
-    """What came over a connection of `socketless.lowlevel` is no response of HTTP/1.1 (RFC 9112), or ends too early.
+    """What came over a connection of `socketless.lowlevel` is not a response of HTTP/1.1 (RFC 9112), or ends too early.
 
     The text says why. The connection cannot be used any more.
     """

@@ -294,8 +294,8 @@ def ipc_connection_fixture(
     Assign it to a name in a ``conftest.py`` or a test module. Its value is the `Switch`, with its `worker`.
 
     Args:
-        app_import, reset_hook, base_url, options: as of `switch_to_ipc_connection`.
-        scope, autouse: as of `pytest.fixture`.
+        app_import, reset_hook, base_url, options: see `switch_to_ipc_connection`.
+        scope, autouse: see `pytest.fixture`.
     """
 
     @pytest.fixture(scope=scope, autouse=autouse)

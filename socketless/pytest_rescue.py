@@ -21,7 +21,7 @@ def rescue(config: pytest.Config) -> None:
     """Do what the settings say, as far as the sandbox makes it needed.
 
     Raises:
-        UsageError: a setting is none of those that there are, or cannot be had here.
+        UsageError: a setting has a value that it cannot have, or that cannot be had here.
     """
     config.stash[_rescued] = [*_rescue_loops(config), *_rescue_loopback(config)]
 
@@ -31,7 +31,7 @@ def header(config: pytest.Config) -> list[str]:
     lines = [f"socketless: {rescued}" for rescued in config.stash[_rescued]]
     if config.stash.get(_if_blocked, False) and _disables_socket(config):
         lines.insert(0, "socketless: event loops wake by a pipe (pytest --disable-socket)")
-    return lines
+    return [*lines, "socketless: for more, run 'socketless docs rescue'"] if lines else []
 
 
 def _rescue_loops(config: pytest.Config) -> Iterator[str]:

@@ -17,15 +17,17 @@ _MODULES = ("asyncio.", "socket", "ssl", "trio.")  # where a socket is asked for
 _ELSEWHERE = """\
 This sandbox refuses a socket to others than this machine's own Python processes:
     {calls}
-The app under test can be asked without one: socketless_app = package.module:app
-What stands for another server is a mock, such as httpx.MockTransport or responses."""
+The app under test can be reached without one: socketless_app = package.module:app
+What stands for another server is a mock, such as httpx.MockTransport or responses.
+More: socketless docs rescue"""
 _LOOPBACK = """\
 This sandbox refuses {refusal}, {what}.
 Servers and clients of this machine meet without sockets by socketless_loopback = auto,
-or from outside by: socketless rescue python -m pytest"""
+or from outside by: socketless rescue python -m pytest
+More: socketless docs rescue"""
 _NO_LINUX = """\
 This sandbox refuses {refusal}, {what}.
-The app under test can be asked without a socket: socketless_app = package.module:app"""
+The app under test can be reached without a socket: socketless_app = package.module:app"""
 _WHAT = {"inet": "for TCP over 127.0.0.1", "unix": "for UNIX sockets"}
 
 

@@ -30,7 +30,7 @@ _KILLED = "sockets: killed by "
 _PRODUCTS = {
     "CODEX_SANDBOX": "OpenAI Codex",
     "CODEX_SANDBOX_NETWORK_DISABLED": "OpenAI Codex, without a network",
-    "SANDBOX_RUNTIME": "Anthropic's sandbox-runtime, as of Claude Code",
+    "SANDBOX_RUNTIME": "Anthropic's sandbox-runtime, as in Claude Code",
     "GEMINI_SANDBOX": "Gemini CLI",
     "CURSOR_SANDBOX": "Cursor",
 }

@@ -120,7 +120,7 @@ def switch_to_ipc_connection(
     """Start a worker for an app and send the HTTP clients of this process to it.
 
     `httpx.Client`, `httpx.AsyncClient`, `requests.Session`, `httpx.get()` and the like reach the app, whatever host
-    they ask for; the app sees that host. So do the sessions of aiohttp, connections of `http.client` and urllib3, and
+    they name; the app sees that host. So do the sessions of aiohttp, connections of `http.client` and urllib3, and
     the `TestClient` of Starlette and FastAPI, whatever app it was given. Other transports, adapters and connectors than
     the libraries' own for the network keep working as they are.
 
@@ -130,15 +130,15 @@ def switch_to_ipc_connection(
         reset_hook: what `reset_ipc_state()` calls in the worker: an import string or a callable.
         base_url: what a relative URL is relative to, for clients that have no `base_url` of their own.
         startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, max_body_bytes, env,
-            shutdown_timeout, lifespan, backend, backend_options: as of `IpcProcess`.
-        raise_app_exceptions, root_path: as of `IpcTransport`; a `TestClient` goes by its own.
+            shutdown_timeout, lifespan, backend, backend_options: see `IpcProcess`.
+        raise_app_exceptions, root_path: see `IpcTransport`; a `TestClient` goes by its own.
 
     Returns:
         A callable that switches back and stops the worker; it is a context manager as well.
 
     Raises:
         StateError: there is a switch already.
-        WorkerStartError, TransferError, ValueError: as of `IpcProcess`. Nothing was switched.
+        WorkerStartError, TransferError, ValueError: see `IpcProcess`. Nothing was switched.
         ValueError: also if a worker is given, and options for another one.
     """
     global _active, _switching

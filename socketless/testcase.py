@@ -22,7 +22,7 @@ class SocketlessTestCase(unittest.TestCase):
 
     Attributes:
         app: ``"package.module:app"`` or ``"package.module:factory()"``, or an app object.
-        worker_class: `IpcProcess` or `IpcThread`; `None`: a process for a string, threads for an object, as of
+        worker_class: `IpcProcess` or `IpcThread`; `None`: a process for a string, threads for an object, as with
             `TestClient`.
         worker_options: further arguments for it.
         reset_hook: what is called in the worker before each test: an import string or a callable; `None`: nothing.
@@ -31,7 +31,7 @@ class SocketlessTestCase(unittest.TestCase):
         client: a `socketless.testclient.TestClient` for it, a new one for each test.
 
     Raises:
-        TypeError: there is no `app`, `worker_class` is none, or a class has not called `super()`.
+        TypeError: there is no `app`, `worker_class` is not a worker's class, or a class has not called `super()`.
         WorkerStartError: in `setUpClass`, the app could not start; no test of the class is run.
         Exception: in `setUp`, what the reset hook raised.
     """

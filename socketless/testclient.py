@@ -70,13 +70,13 @@ class TestClient(httpx.Client):
         root_path: the path that the app is mounted at.
         backend: what an ASGI app runs on, ``"asyncio"`` or ``"trio"``; of a worker that is given, it is the worker's.
         backend_options: what anyio takes for that backend, for example ``{"debug": True}``.
-        cookies, headers, follow_redirects: as of httpx; redirects are followed.
+        cookies, headers, follow_redirects: see `httpx.Client`; redirects are followed by default.
         client: the address that the app sees as the client's.
-        timeout: as of httpx, in seconds. There is none at first; one that is given, here or with a request, holds.
+        timeout: see `httpx.Client`; seconds. There is none at first; one that is given, here or with a request, holds.
         app_kind: ``"wsgi"`` or ``"asgi"``, where it cannot be told by the app's signature.
 
     Raises:
-        TypeError: `app` is nothing of that kind.
+        TypeError: `app` is neither.
         ValueError: there is no such backend, or kind of app.
         WorkerStartError: `app` is a string, and no import string.
     """
@@ -128,7 +128,7 @@ class TestClient(httpx.Client):
 
     @property
     def app(self) -> Any:
-        """The app, as of `worker.app`: of a process, what stands for it in `worker.run()`."""
+        """The app, see `worker.app`: for a process, what stands for it in `worker.run()`."""
         return self._source.app
 
     def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:

@@ -285,8 +285,8 @@ class IpcAsyncTransport(_Transport, _AsyncBase):
 @asynccontextmanager
 async def _turn(worker: Worker, timeout: float | None) -> AsyncIterator[None]:
     # Lets only as many tasks of a loop at the worker as it has channels: those that wait there need a pipe each, and a
-    # thousand tasks would use up the descriptors. Who is late here tries the exchange all the same, with no time left:
-    # it says what holds the channels. (anyio comes with httpx.)
+    # thousand tasks would use up the descriptors. A task that is late here tries the exchange all the same, with no
+    # time left: it says what holds the channels. (anyio comes with httpx.)
     if worker.max_connections is None:
         yield
         return

@@ -40,12 +40,12 @@ class UnixServer:
     Args:
         worker: what answers; it is left running.
         path: of the socket, at most about 100 bytes.
-        on_error: is told of what has ended a connection and is no matter of its client's.
+        on_error: gets what has ended a connection and does not concern its client.
         backlog: how many clients may wait to be accepted; the system may allow fewer.
         options: of `socketless.http11.service.Service`, such as `head_timeout`, and of `Bridge`.
 
     Raises:
-        TypeError: `worker` is none.
+        TypeError: `worker` is not a Worker.
         ValueError: the path is the name of an abstract socket.
         OSError: another server listens or starts there, the path is another kind of file, or too long, or sockets are
             refused.
@@ -65,7 +65,7 @@ class UnixServer:
         check_worker(worker, "UnixServer({}, ...)")
         self.path = os.fspath(path)
         if "\0" in self.path:
-            raise ValueError(f"{self.path!r} is no path of a file: an abstract socket would let every user in")
+            raise ValueError(f"{self.path!r} is not the path of a file: an abstract socket would let every user in")
         self._owner_pid = os.getpid()
         self._lock = threading.Lock()
         wake_reader, self._wake_writer = make_pipe()
@@ -269,7 +269,7 @@ def _listen(path: str, backlog: int) -> socket.socket:
 
 @contextmanager
 def _lock(path: str) -> Iterator[None]:
-    # Who starts meanwhile would find the same file stale, and remove the socket that has replaced it.
+    # A server that starts meanwhile would find the same file stale, and remove the socket that has replaced it.
     name = f"{path}.lock"
     try:
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -281,7 +281,7 @@ def _lock(path: str) -> Iterator[None]:
             if not os.path.samestat(os.fstat(fd), os.stat(name)):  # it was locked, and is another's by now
                 raise BlockingIOError
             if os.fstat(fd).st_size:
-                raise FileExistsError(errno.EEXIST, "there is a file already, which is no lock", name)
+                raise FileExistsError(errno.EEXIST, "there is a file already, which is not a lock", name)
         except (BlockingIOError, FileNotFoundError):
             raise OSError(errno.EADDRINUSE, "another server starts there", path) from None
         try:
@@ -298,7 +298,7 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, "there is a file already, which is no socket", path)
+        raise FileExistsError(errno.EEXIST, "there is a file already, which is not a socket", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         code = probe.connect_ex(path)

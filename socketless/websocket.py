@@ -49,7 +49,7 @@ E = TypeVar("E", bound=WebSocketDisconnect)
 
 
 def _with_starlettes(ours: type[E], module_name: str) -> type[E]:
-    # Who has imported Starlette's exception of this name can catch ours as it.
+    # Code that has imported Starlette's exception of this name can catch ours as it.
     theirs = getattr(sys.modules.get(module_name), ours.__name__, None)
     if theirs is None:
         return ours
@@ -148,7 +148,7 @@ class WebSocketSession:
     def send(self, message: Mapping[str, Any]) -> None:
         """Send an event of the ASGI specification, "websocket.receive" or "websocket.disconnect".
 
-        Nothing happens if the app has returned, as nobody can know that in time.
+        Nothing happens if the app has returned, since the client cannot know that in time.
 
         Raises:
             WriteTimeout: the worker did not take it in time.
@@ -221,7 +221,7 @@ class WebSocketSession:
         Raises:
             WebSocketDisconnect: the app has closed the WebSocket.
             KeyError: the message is binary.
-            Exception, ReadTimeout, WorkerDied: as of `receive()`.
+            Exception, ReadTimeout, WorkerDied: see `receive()`.
         """
         event = self.receive()
         self._raise_on_close(event)

@@ -8,7 +8,7 @@ import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -168,16 +168,16 @@ class AiohttpClient:
         return Session(self.worker.app if self._in_process else self.worker, self._options)
 
     def request(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Any:
-        async def send() -> Response:
-            session = await self._open()
-            try:
-                response = await session.request(method, url, {"base_url": base_url, **options})
-                await response.read()
-                return response
-            finally:
-                await session.aclose()
+        return call(partial(self.request_async, method, url, base_url, **options))
 
-        return call(send)
+    async def request_async(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Response:
+        session = await self._open()
+        try:
+            response = await session.request(method, url, {"base_url": base_url, **options})
+            await response.read()
+            return response
+        finally:
+            await session.aclose()
 
     @contextmanager
     def stream(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Iterator[Any]:

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, closing, contextmanager
+from functools import partial
 from itertools import product
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -123,11 +124,11 @@ class AsyncClient:
         return self.library.AsyncClient(transport=transport, base_url=base_url, timeout=LIMIT)
 
     def request(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Any:
-        async def send() -> Any:
-            async with self._open(base_url) as client:
-                return await client.request(method, url, **options)
+        return RUN[self._backend](partial(self.request_async, method, url, base_url, **options))
 
-        return RUN[self._backend](send)
+    async def request_async(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Any:
+        async with self._open(base_url) as client:
+            return await client.request(method, url, **options)
 
     @contextmanager
     def stream(self, method: str, url: str, base_url: str = BASE_URL, **options: Any) -> Iterator[Stream]:

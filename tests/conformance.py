@@ -77,7 +77,7 @@ def response_headers(client: Client) -> None:
     assert client.request("GET", "/latin-1").headers["x-name"] == "caf\xe9"
 
 
-NO_HTTP = "the app's response is no HTTP/1.1: "
+NO_HTTP = "the app's response is not HTTP/1.1: "
 ILLEGAL_HEADS = {
     "status=200&x+y=1": "{app} app's header {header} is bad; ",
     "status=200&x:y=1": "{app} app's header {header} is bad; ",

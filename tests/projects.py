@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from test_readme import FILES
 
 import nosock
 import warm
+from documents import EXAMPLES
 from socketless import sandbox
 from support import LIMIT, no_plugins
 
@@ -32,6 +32,7 @@ _UNWANTED = (
 # A width for the reports that are asserted in full; no output is late, and no module older than its file.
 _OF_PROJECTS = {"COLUMNS": "100", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
+MORE = "socketless: for more, run 'socketless docs rescue'"  # the last line of pytest's header about what is rescued
 PROFILES = ("none", "codex", "strict")  # `none` is that of no profile: nothing is refused
 REFUSED = {"codex": "send()", "strict": "socketpair()"}  # what the event loops need first
 REFUSED_TO_UNIX = {"codex": "bind()", "strict": "socket()"}  # what UNIX sockets need first
@@ -124,9 +125,10 @@ def header(profile: str) -> list[str]:
         "TCP and UDP on loopback are virtual": "socket()",
         "UNIX sockets are virtual": REFUSED_TO_UNIX[profile],
     }
-    return [
+    lines = [
         f"socketless: {what} (this sandbox refuses {call}: Operation not permitted)" for what, call in refused.items()
     ]
+    return [*lines, MORE]
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
@@ -137,8 +139,8 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def write_example(folder: Path, name: str) -> Path:
-    """Write an example of README.rst into a folder, and return that."""
-    files = {path.removeprefix(f"{name}/"): text for path, text in FILES.items() if path.startswith(f"{name}/")}
+    """Write an example of the documents into a folder, and return that."""
+    files = {path.removeprefix(f"{name}/"): text for path, text in EXAMPLES.items() if path.startswith(f"{name}/")}
     write(folder, files)
     return folder
 

@@ -410,7 +410,7 @@ BAD_HOSTS = [b"x:65536", b"x:" + b"1" * 5000, b"a:b", b"::1", b"[::1", b"[", b"a
             (b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host, 400, f"no host and port: {host.decode('latin-1')[:100]}")
             for host in BAD_HOSTS
         ],
-        (b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n", 501, "this is no proxy: there is no CONNECT"),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n", 501, "this is not a proxy: there is no CONNECT"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000, 431, "Receive buffer too long"),
         (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "conflicting Content-Length headers"),
         (HEAD + b"Content-Length: x\r\n\r\n", 400, "bad Content-Length"),

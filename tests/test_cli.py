@@ -120,10 +120,11 @@ Options:
   -h, --help  Show this message and exit.
 
 Commands:
+  docs     Print a page of the documentation, or list the topics.
   doctor   Say what this sandbox refuses, what breaks, and what to write.
   request  Send one request to APP and print the response.
   rescue   Run a command where sockets are refused: servers and clients...
-  run      Run a module or a script whose HTTP clients all ask APP.
+  run      Run a module or a script whose HTTP clients all reach APP.
   serve    Serve APP over HTTP/1.1, on a UNIX socket or on standard input...
 """,
         "",
@@ -720,9 +721,11 @@ def test_startup_timeout() -> None:
         pytest.param(
             ["/", "-f", "a", "apps"], "Invalid value for '-f' / '--files': 'apps': Is a directory", id="-f, directory"
         ),
-        pytest.param(["/", "-m", "GET /"], "Invalid value for '-m' / '--method': 'GET /' is no HTTP method.", id="-m"),
         pytest.param(
-            ["/", "-h", "a b", "c"], "Invalid value for '-h' / '--headers': 'a b' is no header name.", id="-h, name"
+            ["/", "-m", "GET /"], "Invalid value for '-m' / '--method': 'GET /' is not an HTTP method.", id="-m"
+        ),
+        pytest.param(
+            ["/", "-h", "a b", "c"], "Invalid value for '-h' / '--headers': 'a b' is not a header name.", id="-h, name"
         ),
         pytest.param(
             ["/", "-h", "a", "b\nc: d"],

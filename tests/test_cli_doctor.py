@@ -69,14 +69,14 @@ fails  trio
        needs send() and recv() on a socket pair
        > as above
 
-fails  servers of the tests on 127.0.0.1, and who asks them: LiveServerTestCase,
+fails  servers of the tests on 127.0.0.1, and their clients: LiveServerTestCase,
        live_server of pytest-django, uvicorn, waitress, http.server; in a
        thread, or a Python process
        needs socket(AF_INET)
 {RESCUE}\
        > or, before the first socket is made:
        >     from socketless import loopback; loopback.install()
-       > or start no server, and ask the app over pipes, which any client can:
+       > or start no server, and reach the app over pipes, as any client can:
        >     socketless run package.module:app -m pytest
        > or in pytest's ini file: socketless_app = package.module:app
 
@@ -100,6 +100,8 @@ fails  multiprocessing's Manager, and its start method forkserver, the default
        needs a connection over a UNIX socket
        > multiprocessing.get_context("spawn").Process, without a Manager; or
 {RESCUE}
+more   socketless docs rescue
+
 {OTHERS_WORK if FORKSERVER else MULTIPROCESSING_WORKS}\
 works  socketless {__version__}: a worker has answered
 """
@@ -139,6 +141,7 @@ def test_report_for_programs() -> None:
         "python": platform.python_version(),
         "platform": "linux",
         "sandbox": None,
+        "docs": "socketless docs rescue",
         "socketless": {"works": True, "error": None},
     }
     assert {

@@ -127,6 +127,8 @@ def test_other_commands(command: str) -> None:
         ("-m", "Write socketless run APP -m pytest."),
         ("uvicorn", "Write socketless serve APP --uds PATH."),
         ("check", "Write socketless doctor."),
+        ("doc", "Write socketless docs."),
+        ("manual", "Write socketless docs."),
         ("help", "Write socketless --help."),
         ("-V", "Write socketless --version."),
         ("frobnicate", "Write socketless --help."),
@@ -143,11 +145,11 @@ def test_no_such_command(word: str, hint: str) -> None:
     [
         (
             "request good.py:app /",
-            "Invalid value for 'APP': 'good.py:app' is no import string; write 'good:app'.",
+            "Invalid value for 'APP': 'good.py:app' is not an import string; write 'good:app'.",
         ),
         (
             "run --reset-hook good.reset good:app x.py",
-            "Invalid value for '--reset-hook': 'good.reset' is no import string; write 'good:reset'.",
+            "Invalid value for '--reset-hook': 'good.reset' is not an import string; write 'good:reset'.",
         ),
         (
             "serve good:app --root-path shop",

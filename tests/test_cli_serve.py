@@ -146,7 +146,7 @@ def test_file_where_the_lock_would_be(tmp_path: Path) -> None:
     """A file of somebody's that has the lock's name is left alone."""
     lock = tmp_path / "app.sock.lock"
     lock.write_text("mine")
-    with IpcThread(APP) as worker, pytest.raises(FileExistsError, match="there is a file already, which is no lock"):
+    with IpcThread(APP) as worker, pytest.raises(FileExistsError, match="there is a file already, which is not a lock"):
         UnixServer(worker, tmp_path / "app.sock")
     assert lock.read_text() == "mine"
 
@@ -217,7 +217,7 @@ def test_file_that_is_there(tmp_path: Path) -> None:
     assert run([*MODULE, "serve", APP, "--uds", str(other)]) == (
         1,
         "",
-        f"FileExistsError: [Errno {errno.EEXIST}] there is a file already, which is no socket: '{other}'\n",
+        f"FileExistsError: [Errno {errno.EEXIST}] there is a file already, which is not a socket: '{other}'\n",
     )
     assert other.read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""coverage.py and pytest-cov count the lines that an app runs in a worker, with the settings of README.rst."""
+"""coverage.py and pytest-cov count the lines that an app runs in a worker, with the settings of the docs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from test_readme import FILES as README
 
+from documents import EXAMPLES
 from projects import Seen, run, run_pytest, where_refused, write, write_example
 from support import no_plugins
 
@@ -147,7 +147,7 @@ REPORT = f"""
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    settings = README["till/.coveragerc"]
+    settings = EXAMPLES["till/.coveragerc"]
     write(tmp_path, {".coveragerc": settings, "shop.py": APP, "test_shop.py": TESTS})
     return tmp_path
 
@@ -179,7 +179,7 @@ def test_pytest_cov(shop: Path, profile: str) -> None:
 
 @pytest.mark.parametrize("profile", ["none"])
 def test_readme(tmp_path: Path, profile: str) -> None:
-    """The example of README.rst reports what is said there."""
+    """The example of `socketless docs pytest` reports what is said there."""
     seen = run_pytest(write_example(tmp_path, "till"), profile, "--cov", "--cov-report=term-missing", **ENV)
     assert (seen.end, seen.exit_code) == ("1 passed", 0), seen.text
     report = """

@@ -18,7 +18,8 @@ from socketless.extras import DISTRIBUTION, install_hint
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(socketless.__file__).parent
-DOCUMENTS = ["README.rst", "CHANGELOG.rst", "tox.ini", "setup.cfg", ".ci/run"]
+DOCUMENTS = ["README.rst", "CHANGELOG.rst", "tox.ini", "setup.cfg", ".ci/run", ".github/CONTRIBUTING.rst"]
+PAGES = {path.relative_to(PACKAGE.parent).as_posix(): path.read_text() for path in PACKAGE.glob("docs/*.rst")}
 INSTALLED = distribution(DISTRIBUTION)
 EXTRAS = {*INSTALLED.metadata.get_all("Provides-Extra", [])}
 OTHERS = {"pytest-django", "tox", "trio"}  # what else a hint may name
@@ -35,7 +36,7 @@ class Hint(NamedTuple):
 
 
 MODULES = {path.relative_to(PACKAGE.parent).as_posix(): path.read_text() for path in PACKAGE.rglob("*.py")}
-TEXTS = {**MODULES, **{name: (ROOT / name).read_text() for name in DOCUMENTS}}
+TEXTS = {**MODULES, **PAGES, **{name: (ROOT / name).read_text() for name in DOCUMENTS}}
 HINTS = [
     Hint(place, requirement)
     for place, text in TEXTS.items()

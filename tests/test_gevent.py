@@ -235,4 +235,6 @@ def test_patched_rescue(project: Project, profile: str) -> None:
         """,
     )
     seen = project.run(command=PATCHED, profile=profile)
-    assert (seen.header, seen.end) == (header(profile)[:1], "1 passed"), seen.text
+    assert (seen.header, seen.end) == ([line for line in header(profile) if "virtual" not in line], "1 passed"), (
+        seen.text
+    )

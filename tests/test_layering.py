@@ -78,6 +78,7 @@ MAY_IMPORT = {
         "advice",
         "clients",
         "eventloop",
+        "extras",
         "host",
         "http11",
         "loopback",
@@ -183,7 +184,7 @@ def test_public_names() -> None:
         _ = socketless.IpcServer
 
 
-# What opens a socket, or has asyncio open one. The README says the same, in its part on `socketless serve`.
+# What opens a socket, or has asyncio open one. `socketless docs cli` says the same.
 OPENS_SOCKETS = {
     "loopback.processes",  # virtual ones
     "loopback.real",  # for what is not on loopback

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import everywhere, fork, header, run_pytest, write, write_example
+from projects import MORE, everywhere, fork, header, run_pytest, write, write_example
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def cafe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_setting_on(cafe: Path, profile: str) -> None:
     """`on` lets the loops wake by a pipe where sockets are allowed, and the header says that it was asked for."""
     seen = run_pytest(cafe, profile, "-o", "socketless_eventloop=on")
-    assert seen.header == ["socketless: event loops wake by a pipe (socketless_eventloop = on)"]
+    assert seen.header == ["socketless: event loops wake by a pipe (socketless_eventloop = on)", MORE]
     assert (seen.end, seen.exit_code) == ("1 passed", 0)
 
 

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from projects import SHOP_INI, Project, everywhere_but, header
+from projects import MORE, SHOP_INI, Project, everywhere_but, header
 
 ALL_TO_SHOP = "socketless: all clients go to shop:app"
 
@@ -141,10 +141,10 @@ def test_xdist(project: Project, profile: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "error"),
     [
-        ("socketless_app = shop.py:app", "socketless_app: 'shop.py:app' is no import string; write 'shop:app'"),
+        ("socketless_app = shop.py:app", "socketless_app: 'shop.py:app' is not an import string; write 'shop:app'"),
         (
             "socketless_reset_hook = shop.reset",
-            "socketless_reset_hook: 'shop.reset' is no import string; write 'shop:reset'",
+            "socketless_reset_hook: 'shop.reset' is not an import string; write 'shop:reset'",
         ),
         ("socketless_base_url = shop", "socketless_base_url must begin with http:// or https://, not 'shop'"),
     ],
@@ -516,6 +516,7 @@ def test_under_a_switch(project: Project, command: tuple[str, ...], profile: str
         rescued = [
             "socketless: event loops wake by a pipe (they did when pytest began)",
             "socketless: loopback is virtual (it was when pytest began)",
+            MORE,
         ]
     why = "is not used, as pytest was started with a switch"
     unused = [f"socketless: socketless_app {why}", f"socketless: socketless_reset_hook {why}"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from projects import Project
+from projects import MORE, Project
 from socketless import eventloop
 from support import sockets_are_refused
 
@@ -100,7 +100,7 @@ def test_option(blocked: Project, order: int) -> None:
     """Under `--disable-socket`, loops, workers and the switch work, whichever plugin is first; the header says so."""
     blocked.loading = [word for name in ("socketless", "pytest_socket")[::order] for word in ("-p", name)]
     seen = blocked.run("--disable-socket", profile="none")
-    assert (seen.header, seen.end) == ([HEADER], "7 passed"), seen.text
+    assert (seen.header, seen.end) == ([HEADER, MORE], "7 passed"), seen.text
 
 
 def test_without_the_option(blocked: Project) -> None:
@@ -115,7 +115,7 @@ def test_before_everything(blocked: Project) -> None:
     blocked.loading = ["-p", "pytest_socket", "-p", "early", "-p", "socketless"]
     seen = blocked.run("-k", "fixture", profile="none", PYTHONPATH=str(blocked.folder))
     refusal = "this sandbox refuses socketpair(): A test tried to use socket.socket."
-    assert seen.header == [f"socketless: event loops wake by a pipe ({refusal})"], seen.text
+    assert seen.header == [f"socketless: event loops wake by a pipe ({refusal})", MORE], seen.text
     assert seen.end == "1 passed, 6 deselected"
 
 

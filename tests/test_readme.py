@@ -1,7 +1,4 @@
-"""The examples of README.rst, run as a reader would.
-
-A block with a `:name:` is a file, `folder/file.py` or `file.py`. A console block is named `folder-what` and runs there.
-"""
+"""The examples of README.rst and of the pages, run as a reader would: each document's by themselves, in a folder."""
 
 from __future__ import annotations
 
@@ -9,26 +6,29 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from documents import DOCUMENTS, EXAMPLES, ROOT, Document
 from support import LIMIT, no_plugins, unix_sockets_are_refused, without_path
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.rst").read_text()
-
-BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n(?:   :name: (\S+)\n)?\n((?:(?:   .*)?\n)+)", re.MULTILINE)
-BLOCKS = [
-    (language, name, re.sub(r"^   ", "", body, flags=re.MULTILINE).strip("\n") + "\n")
-    for language, name, body in BLOCK.findall(README)
+README = DOCUMENTS["README.rst"]
+CONSOLES = [(document, folder, text) for document in DOCUMENTS.values() for folder, text in document.consoles]
+# Documents, their scripts, and what these print.
+SCRIPTS = [
+    ("README.rst", "why.py", "200\n"),
+    (
+        "errors.rst",
+        "errors.py",
+        "the worker could not start: "
+        "cannot import 'no_such_module:app': there is no module 'no_such_module' on sys.path\n",
+    ),
 ]
-FILES = {name: body for language, name, body in BLOCKS if language in ("python", "ini")}
-CONSOLES = [(name.partition("-")[0], body) for language, name, body in BLOCKS if language == "console" and name]
-COMMANDS = [body.removeprefix("$ ").strip() for language, name, body in BLOCKS if language == "console" and not name]
 
 
-def write_files(folder: Path, files: dict[str, str] = FILES) -> None:
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, body in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,23 +44,38 @@ def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
 
-def test_every_block_is_tested() -> None:
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_every_block_is_tested(document: Document) -> None:
     """Every example is a file or a command that one of these tests runs."""
-    assert all(name for language, name, _ in BLOCKS if language in ("python", "ini"))
-    assert {name.partition("/")[0] for name in FILES if "/" in name} == {name for name, _ in CONSOLES}
-    assert len(COMMANDS) == 2
+    assert len(document.blocks) == document.text.count("\n.. code-block::")
+    assert all(name for language, name, _ in document.blocks if language in ("python", "ini"))
+    folders = {name.partition("/")[0] for name in document.files if "/" in name}
+    assert folders == {folder for folder, _ in document.consoles}
+    assert {name for name in document.files if "/" not in name} == {
+        name for place, name, _ in SCRIPTS if place == document.name
+    }
+    assert len(document.commands) == (2 if document is README else 0)
 
 
-@pytest.mark.parametrize(("name", "console"), CONSOLES, ids=lambda value: value.split("\n")[0])
-def test_console(name: str, console: str, tmp_path: Path) -> None:
-    """The commands of a section succeed, and print what the README shows."""
-    if name == "unix" and unix_sockets_are_refused():
+def test_names() -> None:
+    """No two documents have files of the same name."""
+    assert len(EXAMPLES) == sum(len(document.files) for document in DOCUMENTS.values())
+
+
+@pytest.mark.parametrize(
+    ("document", "folder", "console"),
+    CONSOLES,
+    ids=[f"{folder}-{text.splitlines()[0]}" for _, folder, text in CONSOLES],
+)
+def test_console(document: Document, folder: str, console: str, tmp_path: Path) -> None:
+    """The commands of a section succeed, and print what the document shows."""
+    if folder == "unix" and unix_sockets_are_refused():
         pytest.skip("UNIX sockets are sockets, and this sandbox refuses them")
-    write_files(tmp_path)
+    write_files(tmp_path, document.files)
     command, *shown = console.splitlines()
     words = command.removeprefix("$ ").split()
     assert words[0] == "python"
-    done = run([sys.executable, *words[1:]], tmp_path / name)
+    done = run([sys.executable, *words[1:]], tmp_path / folder)
     assert done.returncode == 0, done.stdout + done.stderr
     if shown:
         assert done.stdout.strip() == "\n".join(shown).strip()
@@ -69,20 +84,10 @@ def test_console(name: str, console: str, tmp_path: Path) -> None:
         assert "warning" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "printed"),
-    [
-        ("why.py", "200\n"),
-        (
-            "errors.py",
-            "the worker could not start: "
-            "cannot import 'no_such_module:app': there is no module 'no_such_module' on sys.path\n",
-        ),
-    ],
-)
-def test_script(name: str, printed: str, tmp_path: Path) -> None:
-    """A script of the README runs and prints what it should."""
-    write_files(tmp_path)
+@pytest.mark.parametrize(("place", "name", "printed"), SCRIPTS)
+def test_script(place: str, name: str, printed: str, tmp_path: Path) -> None:
+    """A script of a document runs and prints what it should."""
+    write_files(tmp_path, DOCUMENTS[place].files)
     done = run([sys.executable, name], tmp_path)
     assert (done.returncode, without_path(done.stdout), done.stderr) == (0, printed, "")
 
@@ -92,7 +97,7 @@ CI = ROOT / ".ci" / "run"
 
 def test_ci_runs_the_test_command() -> None:
     """`.ci/run` calls the README's test command, and then lint and types."""
-    _, _, after = CI.read_text().partition(COMMANDS[1])
+    _, _, after = CI.read_text().partition(README.commands[1])
     assert re.search(r"^[^#\n]*\blint\b", after, re.MULTILINE)
     assert re.search(r"^[^#\n]*\btypes\b", after, re.MULTILINE)
 
@@ -114,7 +119,7 @@ def test_ci_fails(tmp_path: Path, fails: str) -> None:
 
 def test_first_command_does_the_main_job(tmp_path: Path) -> None:
     """What the first command does after it has installed the package: ask an app that every Python has."""
-    *_, command = COMMANDS[0].split(" && ")
+    *_, command = README.commands[0].split(" && ")
     assert command.startswith(".venv/bin/socketless ")
     done = run([sys.executable, "-m", *command.removeprefix(".venv/bin/").split()], tmp_path)
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Hello world!")

@@ -34,13 +34,15 @@ TESTS = """
 ELSEWHERE = """\
 This sandbox refuses a socket to others than this machine's own Python processes:
     connect(('192.0.2.1', 80)): Operation not permitted
-The app under test can be asked without one: socketless_app = package.module:app
+The app under test can be reached without one: socketless_app = package.module:app
 What stands for another server is a mock, such as httpx.MockTransport or responses.
+More: socketless docs rescue
 """
 LOOPBACK = """\
 This sandbox refuses socket(): Operation not permitted, for TCP over 127.0.0.1.
 Servers and clients of this machine meet without sockets by socketless_loopback = auto,
 or from outside by: socketless rescue python -m pytest
+More: socketless docs rescue
 """
 
 

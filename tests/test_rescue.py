@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from test_readme import README
 
+from documents import DOCUMENTS
 from projects import Seen, everywhere, header, run_pytest, start, where_refused, write, write_example
 from support import LIMIT, hangs, no_plugins
 
@@ -297,7 +297,7 @@ def test_xdist(shop: Path, profile: str) -> None:
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), f"{PASSED} passed", 0), seen.text
 
 
-# The example of README.rst, and what happens without the plugin
+# The example of `socketless docs rescue`, and what happens without the plugin
 
 
 @pytest.fixture(scope="module")
@@ -307,13 +307,14 @@ def cafe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @where_refused
 def test_readme(cafe: Path, profile: str) -> None:
-    """The example of README.rst passes where sockets are refused, and its header is the one that is shown there.
+    """The example of the page passes where sockets are refused, with the header that is shown there, and in README.rst.
 
     It does so beside all the plugins that are installed here.
     """
     seen = run_pytest(cafe, profile, PYTEST_ADDOPTS=None)
     assert (seen.header, seen.end, seen.exit_code) == (header(profile), "1 passed", 0), seen.text
-    assert re.findall("^   (socketless: .*)$", README, re.M) == header("codex")
+    for name in ("README.rst", "rescue.rst"):
+        assert re.findall("^   (socketless: .*)$", DOCUMENTS[name].text, re.M) == header("codex")
 
 
 @pytest.mark.parametrize("profile", ["codex"])

@@ -310,7 +310,7 @@ KIOSK = """
 
 @everywhere_but("codex")
 def test_unittest(tmp_path: Path, profile: str) -> None:
-    """`python -m unittest` runs async test cases and clients with the line of README.rst in the tests' package."""
+    """`python -m unittest` runs async test cases and clients with the two lines of `socketless docs rescue`."""
     write_example(tmp_path, "kiosk")
     write(tmp_path, {"tests/test_hello.py": KIOSK})
     seen = run(tmp_path, profile, "-m", "unittest", "--buffer")
@@ -321,7 +321,7 @@ def test_unittest(tmp_path: Path, profile: str) -> None:
 
 @pytest.mark.parametrize("profile", ["strict"])
 def test_unittest_without(tmp_path: Path, profile: str) -> None:
-    """Without the line, the same tests fail where socketpair() is refused."""
+    """Without the lines, the same tests fail where socketpair() is refused."""
     write_example(tmp_path, "kiosk")
     write(tmp_path, {"tests/test_hello.py": KIOSK, "tests/__init__.py": ""})
     seen = run(tmp_path, profile, "-m", "unittest", "--buffer")

@@ -774,7 +774,7 @@ BREACHES = {
     ),
     "lengths of a denial": (
         [{**START, "headers": [(b"content-length", b"2"), (b"content-length", b"3")]}],
-        "the app's response is no HTTP/1.1: conflicting Content-Length headers",
+        "the app's response is not HTTP/1.1: conflicting Content-Length headers",
     ),
     "denial of another length": (
         [{**START, "headers": [(b"content-length", b"1")]}, BODY],

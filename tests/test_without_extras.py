@@ -72,6 +72,7 @@ def test_clients_that_outlive_the_switch(monkeypatch: pytest.MonkeyPatch) -> Non
         (["request", "wsgiref.simple_server:demo_app", "/"], "", "Hello world!\n"),
         (["run", "wsgiref.simple_server:demo_app", "-m", "ask"], "", "200\n"),
         (["serve", "wsgiref.simple_server:demo_app", "--stdio"], "GET / HTTP/1.1\nHost: x\n\n", "HTTP/1.1 200 OK\n"),
+        (["docs", "rescue"], "", "======\nrescue\n"),
         (["doctor", "--json"], "", "{\n"),
         (["doctor"], "", ""),
         (["--version"], "", "socketless "),

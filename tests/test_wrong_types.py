@@ -52,7 +52,7 @@ def test_no_app(takes_apps: Callable[..., Any]) -> None:
     assert raised(takes_apps, coroutine).endswith("; an async function is called by asyncio.run(create_app())")
     assert raised(takes_apps, None).endswith(", not None")
     assert raised(takes_apps, "good.py:app") == (
-        "the app is not usable: 'good.py:app' is no import string; write 'good:app'"
+        "the app is not usable: 'good.py:app' is not an import string; write 'good:app'"
     )
     assert raised(takes_apps, APP, app_kind="flask") == "app_kind must be one of 'auto', 'wsgi', 'asgi', not 'flask'"
     coroutine.close()
@@ -82,7 +82,7 @@ def test_wrong_kind_of_app(kind: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("kind", [IpcProcess, IpcThread])
 def test_reset_hook(kind: Callable[..., Any]) -> None:
     """A reset hook that there is not lets the worker not start."""
-    with pytest.raises(WorkerStartError, match="^the reset hook is not usable: 'shop.reset' is no import string; wri"):
+    with pytest.raises(WorkerStartError, match="^the reset hook is not usable: 'shop.reset' is not an import "):
         kind(APP, reset_hook="shop.reset")
     with pytest.raises(WorkerStartError, match="start: the reset hook is not usable: cannot import 'math:sinn': modu"):
         kind(APP, reset_hook="math:sinn")

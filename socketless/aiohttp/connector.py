@@ -54,7 +54,7 @@ __all__ = ["ASGIApplicationConnector"]
 
 _LEAVE_SECONDS = 5.0  # that an app in this loop has to end its requests, as those of a worker have
 
-# What each error is called in aiohttp, as of `socketless.clients.theirs`. A dead worker is no
+# What each error is called in aiohttp, see `socketless.clients.theirs`. A dead worker is no
 # ServerDisconnectedError: that, and a ClientOSError, makes aiohttp send the request again.
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "aiohttp.ClientConnectionError",
@@ -73,7 +73,7 @@ _SCHEMES = {"ws": "http", "wss": "https"}
 
 
 class ASGIApplicationConnector(aiohttp.BaseConnector):
-    """Connects a `ClientSession` with an app, whatever host it asks for; the app sees that host.
+    """Connects a `ClientSession` with an app, whatever host it names; the app sees that host.
 
     An ASGI app runs on the session's own event loop; a WSGI app in a worker of threads; an import string in a worker
     process. They end with the connector, a worker that is given does not.
@@ -93,7 +93,7 @@ class ASGIApplicationConnector(aiohttp.BaseConnector):
         options: of `aiohttp.BaseConnector`: `limit`, `limit_per_host`, `force_close`, `keepalive_timeout`.
 
     Raises:
-        TypeError: `application` is nothing of that kind.
+        TypeError: `application` is none of these.
         WorkerStartError: its worker could not start.
     """
 

@@ -1,4 +1,4 @@
-"""An ASGI app on the event loop of who asks it, behind the interface of a worker.
+"""An ASGI app on the event loop of the client, behind the interface of a worker.
 
     client's task                              the app's task
     InLoop.exchange() ── Request, Chunk ────▶  HttpExchange, WebSocketExchange: the worker's own code

@@ -12,7 +12,7 @@ from socketless.cli.habits import hint_at_command
 
 __all__ = ["AfterClick", "cli"]
 
-_COMMANDS = ("doctor", "request", "rescue", "run", "serve")
+_COMMANDS = ("docs", "doctor", "request", "rescue", "run", "serve")
 
 
 class AfterClick(BaseException):

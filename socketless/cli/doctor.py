@@ -23,6 +23,7 @@ __all__ = ["command"]
 
 _APP = "wsgiref.simple_server:demo_app"
 _NOTHING_REFUSED, _REFUSED, _NO_SOCKETLESS = 0, 1, 3  # exit codes; 2 is click's, for wrong usage
+_DOCS = "socketless docs rescue"
 _INDENT = " " * 7
 _LEAST_WIDTH, _MOST_WIDTH = 40, 100  # of a line
 
@@ -89,6 +90,7 @@ def _for_programs(checks: list[Check], advice: list[Advice], problem: str | None
             {"name": check.name, "what": check.what, "works": check.works, "error": check.error} for check in checks
         ],
         "advice": [asdict(each) for each in advice],
+        "docs": _DOCS,
     }
 
 
@@ -120,6 +122,9 @@ def _lines(checks: list[Check], advice: list[Advice], problem: str | None, width
         yield from (_INDENT + line for line in [*rest, f"needs {because}"])
         yield from (_INDENT + click.style(f"> {line}", "green") for line in write.splitlines())
         said.add(each.write)
+        yield ""
+    if broken:
+        yield f"more   {_DOCS}"
         yield ""
     works = click.style(WORKS, "green")
     what_works = "; ".join(each.what for each in advice if each.outcome == WORKS)

@@ -176,6 +176,7 @@ _COMMANDS = {
     rf"{_PROGRAMS}|test|tests|-m": "run APP -m pytest",
     r"gunicorn|runserver|server|start|uvicorn": "serve APP --uds PATH",
     r"check|diagnose|info|status": "doctor",
+    r"documentation|examples?|faq|guide|man|manual|pages?|readme|topics?": "docs",
     r"help": "--help",
     r"version|-v|-V": "--version",
 }

@@ -30,7 +30,7 @@ _ROOT_PATH: Any = {"callback": _check_root_path, "metavar": "PATH"}
 
 
 def check_import_string(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse what is no import string: a callback of click."""
+    """Refuse what is not an import string: a callback of click."""
     try:
         if value is not None:
             apps.check_import_string(value)

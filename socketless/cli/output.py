@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-__all__ = ["drop_stdout", "print_error", "print_highlighted", "wants_colours"]
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["drop_stdout", "print_error", "print_highlighted", "show", "wants_colours"]
 
 
 def wants_colours() -> bool | None:
@@ -31,20 +35,40 @@ def print_error(error: BaseException) -> None:
 def print_highlighted(text: str, language: str, file: TextIO) -> None:
     """Print text in a language, by a name or a media type that pygments knows; with rich, a terminal shows colours."""
     try:
-        from pygments.lexers import get_lexer_for_mimetype  # type: ignore[import-untyped]
-        from pygments.util import ClassNotFound  # type: ignore[import-untyped]
         from rich.console import Console
-        from rich.syntax import Syntax
     except ModuleNotFoundError:
         click.echo(text.rstrip(), file, color=True)  # what it has of its own
         return
+    Console(file=file).print(_highlight(text, language), soft_wrap=True)
+
+
+def show(text: str, language: str) -> None:
+    """Write a long text to stdout: on a terminal in a pager, and in colours with rich; elsewhere as it is."""
+    if not sys.stdout.isatty():
+        click.echo(text, nl=False)
+        return
+    with suppress(ModuleNotFoundError):
+        from rich.console import Console
+
+        console = Console()
+        with console.capture() as capture:
+            console.print(_highlight(text, language), soft_wrap=True)
+        text = capture.get()
+    click.echo_via_pager(text)
+
+
+def _highlight(text: str, language: str) -> Text:
+    from pygments.lexers import get_lexer_for_mimetype  # type: ignore[import-untyped]
+    from pygments.util import ClassNotFound  # type: ignore[import-untyped]
+    from rich.syntax import Syntax
+
     if "/" in language:
         with suppress(ClassNotFound):
             language = get_lexer_for_mimetype(language).aliases[0]
     # Not printed as a Syntax, which fills each line with spaces, and breaks long ones: bad for copying.
     highlighted = Syntax("", language, theme="ansi_dark").highlight(text)
     highlighted.rstrip()
-    Console(file=file).print(highlighted, soft_wrap=True)
+    return highlighted
 
 
 def drop_stdout() -> None:

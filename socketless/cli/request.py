@@ -47,7 +47,7 @@ def _check_url(_context: click.Context, _option: click.Parameter, value: str) ->
 
 def _check_method(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     if value is not None and (not _TOKEN.fullmatch(value) or value.isdigit()):  # a token, but rather a time limit
-        raise click.BadParameter(f"{value!r} is no HTTP method.")
+        raise click.BadParameter(f"{value!r} is not an HTTP method.")
     return value
 
 
@@ -65,7 +65,7 @@ def _check_headers(
 ) -> list[tuple[bytes, bytes]]:
     for name, text in value:
         if not _TOKEN.fullmatch(name):
-            raise click.BadParameter(f"{name!r} is no header name.")
+            raise click.BadParameter(f"{name!r} is not a header name.")
         if re.search(r"[\r\n\0]", text):
             raise click.BadParameter(f"the value of {name!r} has a line break or a NUL in it.")
     return [(name.encode("ascii"), os.fsencode(text).strip(b" \t")) for name, text in value]

@@ -16,7 +16,7 @@ from socketless.loopback import prepare_children
 
 __all__ = ["command"]
 
-_NOT_FOUND, _NOT_RUN = 127, 126  # exit codes, as of a shell and of env(1)
+_NOT_FOUND, _NOT_RUN = 127, 126  # exit codes, as those of a shell and of env(1)
 _SETTINGS = {"help_option_names": ["-h", "--help"], "allow_interspersed_args": False}
 
 
@@ -28,7 +28,7 @@ def command(words: tuple[str, ...]) -> None:
     TCP and UDP on loopback, UNIX sockets and event loops work in every Python process that the command starts, whatever
     the sandbox allows. 'socketless rescue python -m unittest', '... python manage.py test', '... tox'.
 
-    What is asked for elsewhere, or by a program that is not Python, is as before.
+    Connections to elsewhere, and programs that are not Python, are as before.
 
     The command takes the place of this process, so its exit code is its own, and signals reach it. Exits with 127 if it
     is not found, with 126 if it cannot be run, and with 2 for wrong usage.

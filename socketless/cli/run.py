@@ -56,7 +56,7 @@ _SETTINGS: Any = {"help_option_names": ["-h", "--help"], "allow_interspersed_arg
 
 @click.command("run", cls=Command, params=_PARAMETERS, context_settings=_SETTINGS)
 def command(app: str, program: tuple[str, ...], reset_hook: str | None, **options: Any) -> None:
-    """Run a module or a script whose HTTP clients all ask APP.
+    """Run a module or a script whose HTTP clients all reach APP.
 
     APP is 'package.module:app' or 'package.module:factory()'. What follows it is what follows 'python': '-m MODULE' or
     a script, with its arguments. Where sockets are refused, the program has what 'socketless rescue' gives: event loops
@@ -80,7 +80,7 @@ def command(app: str, program: tuple[str, ...], reset_hook: str | None, **option
         print_error(error)
         sys.exit(1)
     _keep_pytest_calm()
-    # Nobody switches back: the program's threads and its own exit handlers may ask the app to the very end.
+    # Nobody switches back: the program's threads and exit handlers may send requests to the app to the very end.
     raise AfterClick(to_run.run)
 
 

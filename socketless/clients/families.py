@@ -49,7 +49,7 @@ def family_of(request: Any) -> Any:
         names = [base.__module__.partition(".")[0] for base in request_type.__mro__]
         name = next((name for name in names if name in ("httpx", "httpx2")), None)
         if name is None:
-            raise TypeError(f"{request_type.__qualname__} is no request of httpx or httpx2")
+            raise TypeError(f"{request_type.__qualname__} is not a request of httpx or httpx2")
         family = _families[request_type] = sys.modules[name]
     return family
 

@@ -45,10 +45,11 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
             pickled = dumps(value)
     except TransferError as error:
         raise TransferError(
-            f"the {what} {_shorten(repr(value))} cannot reach a spawned worker: it is no attribute of a module that "
-            f"the worker can import, and by value it does not go: {error}.\n{WAYS_OUT}"
+            f"the {what} {_shorten(repr(value))} cannot reach a spawned worker: it is not an attribute of a module "
+            f"that the worker can import, and by value it does not go: {error}.\n{WAYS_OUT}"
         ) from error
-    logger.debug("the %s %s is no attribute of an importable module and is sent by value", what, _shorten(repr(value)))
+    shown = _shorten(repr(value))
+    logger.debug("the %s %s is not an attribute of an importable module and is sent by value", what, shown)
     return PickledSource(pickled, f"the {what} object")
 
 
@@ -56,7 +57,7 @@ def check_import_string(value: str) -> None:
     """Refuse a string that is no import string.
 
     Raises:
-        ValueError: it is none; the text says what to write.
+        ValueError: it is not one; the text says what to write.
     """
     try:
         parse_path(value)

@@ -30,7 +30,7 @@ def check_backend(backend: str) -> None:
     """Refuse a backend that there is not.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     check_choice("backend", backend, BACKENDS)
 
@@ -39,7 +39,7 @@ def check_kind(app_kind: str) -> None:
     """Refuse a kind of app that there is not.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     check_choice("app_kind", app_kind, KINDS)
 
@@ -91,7 +91,7 @@ def check_seconds(name: str, value: float | None) -> None:
     """Refuse what is no time limit.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     if value is not None and not (isinstance(value, (int, float)) and value >= 0):
         raise ValueError(f"{name} must be a number of seconds, or None for ever, not {value!r}")
@@ -101,7 +101,7 @@ def check_env(env: Env | None) -> None:
     """Refuse environment variables that are no strings, and not `None` either.
 
     Raises:
-        TypeError: one of them is none.
+        TypeError: one of them is neither.
     """
     if env is not None and not isinstance(env, Mapping):
         raise TypeError(f"env must be a dict of strings, not {env!r}")
@@ -142,7 +142,7 @@ def check_worker(value: Any, form: str) -> None:
     """Refuse what is no worker, where one is wanted; `form` is what to write, with the worker as ``{}``.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not one.
     """
     if hasattr(value, "exchange_blocking") and not isinstance(value, type):
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from socketless.host.exchange_states import RECEIVING, SENDING, Fate, Receiving, Sending, State, Step, fate_of
-from socketless.host.pool import Turn
+from socketless.host.turns import Turn
 from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Frame
 from socketless.wire.messages import Cancel, Message, is_last

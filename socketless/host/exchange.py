@@ -34,8 +34,9 @@ from socketless.host.directions import Directions, Token
 from socketless.host.exchange_states import Fate
 from socketless.host.leftovers import drain
 from socketless.host.limits import NO_LIMITS, Timeouts
-from socketless.host.pool import ChannelPool, Lease, Turn
+from socketless.host.pool import ChannelPool, Lease
 from socketless.host.runs import Run
+from socketless.host.turns import Turn
 from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire.channel import ENDED, LATE, Channel, PullingSteps, Steps, Wait
 from socketless.wire.drivers import deadline_after, run_blocking
@@ -107,7 +108,7 @@ class Exchange:
             WriteTimeout, ReadTimeout: one of the time limits has passed. The channel is parked.
             WorkerDied, ChannelClosed: the worker, or the channel, ended before it had answered.
             TransferError: the message cannot be pickled; nothing was sent.
-            Exception: as of `WorkerOutput.forward()`.
+            Exception: see `WorkerOutput.forward()`.
         """
         assert self.lease.got is not None
         me, states = Token(), self._directions
@@ -175,9 +176,9 @@ class Exchange:
 
         Raises:
             ReadTimeout: it did not come in time.
-            WriteTimeout, WorkerDied, ChannelClosed, TransferError, StateError: as of `send()`.
+            WriteTimeout, WorkerDied, ChannelClosed, TransferError, StateError: see `send()`.
             BodyTooLarge: the request's body is over the limit.
-            Exception: as of `WorkerOutput.forward()`; the exchange is cancelled.
+            Exception: see `WorkerOutput.forward()`; the exchange is cancelled.
         """
         while isinstance(message := (yield from self.receive_answer(timeouts)), WantBody):
             yield from self._send_chunk()

@@ -3,8 +3,8 @@
 An exchange is two half-duplex directions. Its rules:
 
  1. A channel carries one exchange at a time, and an exchange has one channel, from `begin()` until it gives it away.
- 2. In each direction one thread or task is at work at a time. Who wants to send meanwhile leaves its message to that
-    one; who wants to receive waits for its turn.
+ 2. In each direction one thread or task is at work at a time. Another that wants to send meanwhile leaves its message
+    to that one; another that wants to receive waits for its turn.
  3. What has been begun is finished: the rest of a message goes, or is read, before anything else. How much of one has
     crossed is known at any time (`socketless.wire.frames`), so who is at work may stop anywhere, for any reason.
  4. Nobody writes what the worker is not about to read, but for one `Cancel`, when the client has gone. To a worker that

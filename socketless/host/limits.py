@@ -11,8 +11,8 @@ from socketless.errors import BodyTooLarge
 class Timeouts:
     """The time limits of one exchange, in seconds; `None` means for ever.
 
-    `pool` is for a free channel, `write` and `read` for each time that the pipe is waited for. Who measures the time
-    itself may set them when it has passed.
+    `pool` is for a free channel, `write` and `read` for each time that the pipe is waited for. Code that measures the
+    time itself may set them when it has passed.
     """
 
     pool: float | None = None

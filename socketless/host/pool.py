@@ -5,8 +5,8 @@ free, busy with an exchange, or *parked*: its exchange was given up (a timeout, 
 before the worker had answered. A parked channel has a thread that drives the steps of its exchange on, until the answer
 has come and gone; then the channel is free again.
 
-Who finds no free channel waits in a queue, on a pipe of its own, which any thread can write to and any loop can wait
-for. A channel that comes free is handed to the first in the queue.
+A client that finds no free channel waits in a queue, on a pipe of its own, which any thread can write to and any loop
+can wait for. A channel that comes free is handed to the first in the queue.
 
 Whoever has a channel, or waits for one, has a *lease*. An exception out of a signal's handler may come at any
 instruction, so whose a channel is hangs on one store, `_busy[channel] = lease`; what belongs to that before and after
@@ -19,12 +19,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import chain, starmap
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 from socketless.errors import PoolTimeout
-from socketless.genuine import monotonic, os
+from socketless.genuine import monotonic
+from socketless.host.turns import Turn
 from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Steps, Wait, Woken
 from socketless.wire.drivers import poll, remaining
@@ -45,31 +45,6 @@ class _Parked(NamedTuple):
     label: str
     since: float
     thread: threading.Thread
-
-
-class Turn:
-    """A place in a queue: a pipe, which any thread can write to and any loop can wait for."""
-
-    def __init__(self) -> None:
-        self._fds: list[int] = []
-        self._fds.extend(chain.from_iterable(starmap(os.pipe, [()])))  # without an instruction in between
-
-    @property
-    def fd(self) -> int:
-        return self._fds[0]
-
-    def come(self) -> None:
-        # Must be called with the queue's lock held, or by who cannot know whether it was called already.
-        with suppress(IndexError):  # nobody waits any more
-            os.write(self._fds[1], b"\0")
-
-    def close(self) -> None:
-        with suppress(IndexError):
-            while True:
-                os.close(self._fds.pop())
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class Lease(Generic[Owner]):
@@ -173,7 +148,7 @@ class ChannelPool(Generic[Owner]):
 
         Raises:
             PoolTimeout: none was free before the deadline.
-            OSError, RuntimeError: as of `take()`, as is what the lease has then.
+            OSError, RuntimeError: see `take()`, as is what the lease has then.
         """
         if self.take(lease):
             return True

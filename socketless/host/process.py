@@ -66,9 +66,9 @@ class IpcProcess(Worker):
         reset_hook_path: the older name of `reset_hook`.
 
     Raises:
-        WorkerStartError: the app cannot be imported, is no app, its lifespan failed, or it took too long.
+        WorkerStartError: the app cannot be imported, is not an app, its lifespan failed, or it took too long.
         TransferError: the app object can be neither imported by the worker nor pickled.
-        TypeError, ValueError: an argument is none of its possible values.
+        TypeError, ValueError: an argument has a value that it cannot have.
         StateError: called at import time by a module that a worker is just importing.
     """
 

@@ -51,16 +51,16 @@ class IpcThread(Worker):
         shutdown_timeout: seconds that `close()` waits for the app, which goes on after that if it hangs; `None`: for
             ever.
         max_restarts: how often threads that have ended are replaced: an app may stop its own event loop.
-        max_body_bytes: as of `IpcProcess`.
-        lifespan: as of `IpcProcess`.
+        max_body_bytes: see `IpcProcess`.
+        lifespan: see `IpcProcess`.
         state: the state of the lifespan, of which the scope of every request has a copy; `None`: a new one.
-        backend, backend_options: as of `IpcProcess`.
+        backend, backend_options: see `IpcProcess`.
         debug: write what happens to `sys.stderr`.
         reset_hook_path: the older name of `reset_hook`.
 
     Raises:
-        WorkerStartError: the app cannot be imported, is no app, its lifespan failed, or it took too long.
-        TypeError, ValueError: an argument is none of its possible values.
+        WorkerStartError: the app cannot be imported, is not an app, its lifespan failed, or it took too long.
+        TypeError, ValueError: an argument has a value that it cannot have.
     """
 
     def __init__(

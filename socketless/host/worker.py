@@ -155,7 +155,7 @@ class Worker:
         Raises:
             Exception: what the hook raised.
             ReadTimeout: it took longer.
-            WorkerDied, WorkerStartError, StateError: as of `exchange`.
+            WorkerDied, WorkerStartError, StateError: see `exchange`.
         """
         self._check_usable()
         if self._start_message.reset_hook is None:
@@ -173,7 +173,7 @@ class Worker:
         Raises:
             Exception: what the hook raised.
             WorkerDied: the hook has ended the worker, twice.
-            WorkerStartError, StateError: as of `start()`.
+            WorkerStartError, StateError: see `start()`.
         """
         try:
             self._renew()
@@ -206,7 +206,7 @@ class Worker:
         Raises:
             Exception: what the function raised.
             TransferError: the function, its arguments or its result cannot be pickled.
-            WorkerDied, WorkerStartError, StateError: as of `exchange`.
+            WorkerDied, WorkerStartError, StateError: see `exchange`.
         """
         name = getattr(function, "__name__", type(function).__name__)
         answer = self.exchange_blocking(Call(self._work(function, args, kwargs), name)).answer
@@ -236,15 +236,15 @@ class Worker:
         Args:
             url: a path, or a whole URL with ``ws://`` or ``wss://``.
             subprotocols: what the client offers; `session.accepted_subprotocol` is what the app has chosen.
-            headers, params, cookies: as of httpx.
-            root_path, client: as of `IpcTransport`.
+            headers, params, cookies: see `httpx.Client`.
+            root_path, client: see `IpcTransport`.
             timeout: seconds for each time that the session waits for the app; `None`: for ever.
 
         Raises on entering:
             WebSocketDisconnect: the app has closed it instead of accepting it.
             WebSocketDenialResponse: it has answered with an HTTP response.
             Exception: what the app has raised.
-            PoolTimeout, ReadTimeout, WorkerDied, StateError: as of `exchange`.
+            PoolTimeout, ReadTimeout, WorkerDied, StateError: see `exchange`.
         """
         from socketless.websocket import connect  # it needs httpx
 
@@ -425,7 +425,7 @@ class Worker:
             Whether it was started again.
 
         Raises:
-            WorkerStartError, StateError: as of `start()`.
+            WorkerStartError, StateError: see `start()`.
         """
         self._check_usable()
         if self.wait_idle(self._shutdown_timeout):
@@ -441,7 +441,7 @@ class Worker:
     def close(self) -> None:
         """Stop the worker: it shuts its lifespan down, for which it has `shutdown_timeout` seconds.
 
-        No process, thread or file descriptor is left, save a thread of an app that hangs. Requests in flight get
+        No process, thread or file descriptor is left, except a thread of an app that hangs. Requests in flight get
         `WorkerDied`. May be called twice.
 
         Raises:
@@ -509,10 +509,10 @@ def owned(worker: W) -> W:
 
 
 def check_worker_class(value: object) -> None:
-    """Refuse what is no class of workers.
+    """Refuse what is not a class of workers.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not one.
     """
     if not (isinstance(value, type) and issubclass(value, Worker)):
         raise TypeError(f"worker_class must be IpcProcess or IpcThread, the class itself, not {value!r}")

@@ -45,9 +45,10 @@ class Bridge:
         worker: what answers.
         received: what the client writes, piece by piece; `b""` or the iterator's end says that it writes no more.
         interject: gets bytes that the client is to read at once: it waits for them before it writes on.
-        scheme, server: how the client asks: ``"http"``, and where the ``Host`` header does not say it, which server.
+        scheme, server: how the client sends requests: ``"http"``, and where the ``Host`` header does not say it, which
+            server.
         client: the address that the app sees as the client's.
-        root_path, raise_app_exceptions: as of `IpcTransport`.
+        root_path, raise_app_exceptions: see `IpcTransport`.
         as_theirs: makes of our errors those of a client library.
         on_failure: gets the traceback of what the app has raised, where that is not raised here.
         waits_for_app: end a response when the app has returned, as tests have it; else when it is complete.
@@ -161,7 +162,8 @@ class Bridge:
         return (yield from self._answer(event))
 
     def _next_chunk(self, body: Body) -> PullingSteps[bytes | None]:
-        # Who has read a whole response takes it that the app has returned, and reads no further than its length.
+        # A client that has read a whole response takes it that the app has returned, and reads no further than its
+        # length.
         chunk = yield from body.next_chunk()
         if chunk is not None and body.is_whole and self._waits_for_app and self._left is not None:
             while (more := (yield from body.next_chunk())) is not None:
@@ -231,7 +233,7 @@ class Bridge:
         if "content-length" in texts and "transfer-encoding" in texts:
             raise Refused("Content-Length and Transfer-Encoding in one request", 400)  # RFC 9112, section 6.1
         if event.method == b"CONNECT":
-            raise Refused("this is no proxy: there is no CONNECT", 501)  # RFC 9110, section 9.3.6
+            raise Refused("this is not a proxy: there is no CONNECT", 501)  # RFC 9110, section 9.3.6
         if self._worker.app_kind == "asgi" and _opens_websocket(event, texts):
             upgrade.require_wsproto()
             scheme = WEBSOCKET_SCHEMES[scheme]
@@ -326,7 +328,7 @@ class Bridge:
             raise self._broken(error) from None
 
     def _broken(self, error: h11.LocalProtocolError) -> BaseException:
-        return self._as_theirs(AppProtocolError(f"the app's response is no HTTP/1.1: {error}"))
+        return self._as_theirs(AppProtocolError(f"the app's response is not HTTP/1.1: {error}"))
 
     def _begin_next(self) -> PullingSteps[None]:
         self._has_answered = False
@@ -415,7 +417,7 @@ def _opens_websocket(request: h11.Request, headers: Mapping[str, str]) -> bool:
 
 
 class Refused(Exception):
-    """What the client has written is no HTTP. An app may raise h11's own error, which is none of this connection."""
+    """What the client has written is not HTTP. An app may raise h11's own error, which is none of this connection."""
 
     def __init__(self, reason: str, status: int, headers: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(reason, status)

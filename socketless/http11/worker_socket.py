@@ -272,11 +272,11 @@ class WorkerSocket:
         """Do nothing: there are no options."""
 
     def getsockopt(self, *args: Any) -> int:
-        """Return 0, as of an option that is off, or an error that there is not."""
+        """Return 0, as for an option that is off, or an error that there is not."""
         return 0
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **text_options: Any) -> Any:
-        """Return a file for reading or writing, as of `socket.socket.makefile()`."""
+        """Return a file for reading or writing, as `socket.socket.makefile()` does."""
         self._files += 1
         raw = _File(self)
         if buffering == 0:

@@ -17,9 +17,9 @@ There is no thread behind it and, but for binding an address, no lock.
 it is readable when there is something to be read, to be accepted, or the end. Writing is another descriptor; one number
 cannot be both (an eventfd could, but it cannot say "neither", and a loop that waits for both would spin). So the
 waiting functions of the module `select` are replaced by ones that know the other descriptor, see polling.py: with them
-each event loop that is written in Python waits for both directions exactly. Who has taken the originals before, or
-waits in C, is told of reading as always, and never of writing. `os.write()` knows the other one, too; `open()` does not
-for writing: it fails with EBADF.
+each event loop that is written in Python waits for both directions exactly. Code that has taken the originals before,
+or waits in C, is told of reading as always, and never of writing. `os.write()` knows the other one, too; `open()` does
+not for writing: it fails with EBADF.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def install(families: Collection[str] | None = None, *, alone: bool = False) -> 
     Args:
         families: which sockets: ``"inet"`` (TCP and UDP over IPv4 and IPv6), ``"unix"``. `None` is all, or in a process
             that has this from the one that has started it, the same as there.
-        alone: nobody even tries a real socket, as a sandbox would kill who does. What is asked for elsewhere is then
+        alone: nothing tries a real socket, since a sandbox would kill that process. Connections to elsewhere are then
             refused here, with EPERM.
 
     Raises:
@@ -82,7 +82,7 @@ def prepare_children(*, alone: bool = False) -> None:
     """Make the sockets of the Python processes that this one starts from now on virtual, and not those of this one.
 
     Args:
-        alone: as of `install()`.
+        alone: see `install()`.
     """
     from socketless.loopback import children, families, folder
 
@@ -101,7 +101,7 @@ def is_installed() -> bool:
 def uninstall() -> None:
     """Make new sockets real again. Virtual ones that are still open go on to work. May be called twice.
 
-    While there are any, at the end of a session those of a thread that nobody has stopped, what knows of them stays.
+    While there are any, such as those of a thread that was never stopped, what knows of them stays.
     """
     global _is_installed
     with _lock:

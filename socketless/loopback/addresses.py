@@ -101,7 +101,7 @@ def resolve(call: str, family: int, kind: int, address: Any) -> Place | None:
 
     Raises:
         TypeError: it is no address of this family.
-        OverflowError: the port is none.
+        OverflowError: there is no such port.
         OSError: there is no such host.
     """
     transport = _TRANSPORTS[family, kind]

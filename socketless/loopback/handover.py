@@ -12,8 +12,8 @@ who accepts opens them. Until then
     the reading end of `.up`, and never reads             what it writes before somebody has accepted is kept
     the listener's FIFO, for writing                      it sees that the listener has gone
 
-To accept is to open both and then to remove `.up`, whose absence says so. Who closes what nobody has accepted renames
-it, and leaves in `.rest` what was written until then: whichever of the two is first decides.
+To accept is to open both and then to remove `.up`, whose absence says so. A side that closes what nobody has accepted
+renames it, and leaves in `.rest` what was written until then: whichever of the two is first decides.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def _remove(path: str) -> bool:
 
 
 def _wait_until_closed(path: str) -> None:
-    # Who has connected is leaving what it has written, and holds the pipe until that is done, unless it is killed.
+    # The side that has connected is leaving what it has written, and holds the pipe until that is done, unless it is
+    # killed.
     up = _open(path + ".closing", _READ)
     if up >= 0:
         with suppress(TimeoutError):

@@ -50,7 +50,7 @@ def is_loopback_name(host: str) -> bool:
 
 
 def loopback_address(host: str, family: int) -> str | None:
-    """Return the address of a name of loopback; `None`: it is none."""
+    """Return the address of a name of loopback; `None`: it is not one."""
     return _HOSTS[family] if is_loopback_name(host) else None
 
 

@@ -44,7 +44,7 @@ _STREAMS = {SOCK_STREAM: Stream, SOCK_SEQPACKET: PacketStream, SOCK_DGRAM: Paire
 
 
 class Watcher(Protocol):
-    """Who waits for numbers in a way that depends on what they stand for."""
+    """What waits for numbers in a way that depends on what they stand for."""
 
     def renew(self, number: int) -> None: ...
 

@@ -114,7 +114,7 @@ class Options:
         """As `getsockopt()`: a number, or up to so many bytes.
 
         Raises:
-            OSError: there is no such option, or the size is none.
+            OSError: there is no such option, or there is no such size.
         """
         self._check(level, option)
         return _told(self._values.get((level, option), _DEFAULTS.get((level, option), 0)), size)

@@ -1,4 +1,4 @@
-"""Who is bound where, in all processes of the folder.
+"""Which process is bound where, of all processes of the folder.
 
 Each bound socket has a FIFO, `transport/port/host,options,number`, which it holds open for reading. So it is the kernel
 who knows whether somebody is there: to open the FIFO for writing says ENXIO once the last process that held it has
@@ -74,7 +74,7 @@ class Name(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Who is at a place: where to write what is meant for him, and what is known of him."""
+    """The process at a place: where to write what is meant for it, and what is known of it."""
 
     fd: int
     bound: Bound | None  # if he is one of this process

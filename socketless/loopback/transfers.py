@@ -17,8 +17,8 @@ from socketless.loopback.waiting import Waiting
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-# A pipe has room again as soon as a page of it has been read. Who has much to send would be woken for each page, and
-# take turns with the reader; so he lets it read some more.
+# A pipe has room again as soon as a page of it has been read. A thread that has much to send would be woken for each
+# page, and take turns with the reader; so it lets the reader take some more.
 _MUCH = 1 << 16  # bytes
 _PAUSE = 50e-6  # seconds
 _SPECIAL = MSG_DONTWAIT | MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_WAITALL  # the flags that change what a call does

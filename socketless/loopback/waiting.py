@@ -151,6 +151,6 @@ class Waiting:
                 raise failure(errno.EAGAIN) from None
             self.check_open()
             raise
-        # Who waits in the kernel does not notice that another thread has closed the socket. With a time limit, it is
-        # Python that waits, and looks for the socket again.
+        # A thread that waits in the kernel does not notice that another thread has closed the socket. With a time
+        # limit, it is Python that waits, and looks for the socket again.
         return (file, number) if self.timeout is None else (self.file, self.number)

@@ -12,8 +12,8 @@ A connection goes to a worker, without a socket; to a UNIX socket; or to a TCP p
 without. URLs, names, redirects, cookies, encodings and retries are the caller's.
 
 What goes wrong is a `TimeoutError`, a `ConnectionError` (or another `OSError` where the connection is made), or, if
-what came is no HTTP, a `socketless.errors.RemoteProtocolError`, which is a `ConnectionError`, too. Of a worker come the
-errors of `socketless.errors`, and what its app raises.
+what came is not HTTP, a `socketless.errors.RemoteProtocolError`, which is a `ConnectionError`, too. Of a worker come
+the errors of `socketless.errors`, and what its app raises.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def connection_pool(
         max_wait_connection_seconds: how long a block waits for its connection: until one is free, is made, and TLS has
             agreed; and, of a worker, how long a request waits for a free channel. `None`: for ever.
         max_requests_per_connection: after so many responses, a connection is closed when its block ends. `None`: never.
-        max_idle_seconds: how long a connection is kept that nobody uses. 0: not at all, `None`: until the peer ends it.
+        max_idle_seconds: how long an idle connection is kept. 0: not at all, `None`: until the peer ends it.
         max_wait_send_recv_seconds: how long it may take, each time, until the peer takes what is sent or there is
-            something to receive. The time of a worker's app counts from its request on, also while nobody receives.
+            something to receive. The time of a worker's app counts from its request on, also while nothing receives.
             `None`: for ever.
         chunk_bytes: how large a piece of a body may be, and how much is received at once.
 

@@ -28,8 +28,8 @@ class Connection:
     """A connection of a pool, for as long as its block lasts. Only the pool's functions use it.
 
     It is kept for the next block if every response was received to its end, nothing said that it is to be closed, and
-    no exception left the block. What was *sent* nobody looks at: who leaves in the middle of a request, or with
-    another response still to come, has to `discard()` it.
+    no exception left the block. What was *sent* is not looked at: code that leaves in the middle of a request, or
+    with another response still to come, has to `discard()` it.
     """
 
     def __init__(self, peer: Peer, stream: Stream) -> None:
@@ -90,7 +90,7 @@ class Connection:
 
 
 class ConnectionPool:
-    """What `connection_pool()` returns, which see. All of it is for one event loop."""
+    """What `connection_pool()` returns; its arguments are explained there. All of it is for one event loop."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class ConnectionPool:
     ) -> AbstractAsyncContextManager[Connection]: ...
 
     def connection(self, to: Any, /, *args: Any, **options: Any) -> AbstractAsyncContextManager[Connection]:
-        """Return a context manager with a connection that nobody else uses meanwhile: one that was kept, or a new one.
+        """Return a context manager with a connection for the block alone: one that was kept, or a new one.
 
         Args:
             to: a worker; the path of a UNIX socket, with a slash in it, or, abstract, with a null character before it;
@@ -165,7 +165,7 @@ class ConnectionPool:
                 returns may be given as it is, and so may a list of addresses, which are tried in turn.
             port: with an IP address, the TCP port.
             ssl_context: with an IP address, what TLS is to be like; there is no default. `None`: plain, without TLS.
-            server_hostname: whom the certificate has to be for; the IP address itself, if not given.
+            server_hostname: the name that the certificate has to be for; the IP address itself, if not given.
             options: with a worker, `scheme` (``"http"``), `server` (what it is where the request has no ``Host``,
                 ``("testserver", 80)``), `client` (``("127.0.0.1", 123)``), `root_path`, and `raise_app_exceptions`:
                 with `False`, a 500 instead.
@@ -287,11 +287,11 @@ class ConnectionPool:
         Raises:
             ConnectionResetError: the connection has ended before a response came. If it was kept from an earlier block,
                 the peer may have closed it before it saw the request.
-            RemoteProtocolError: what came is no status line of HTTP/1.0 or 1.1.
+            RemoteProtocolError: what came is not a status line of HTTP/1.0 or 1.1.
             TimeoutError: nothing came within `max_wait_send_recv_seconds`. This, and what is to be called after it,
                 may be tried again; but not where it is a `ReadTimeout`, of a worker's app that was given up.
-            StateError: the response before has not been received to its end; or as of `send()`.
-            Exception: what the worker's app has raised; and as of `socketless.errors`.
+            StateError: the response before has not been received to its end; see also `send()`.
+            Exception: what the worker's app has raised; see also `socketless.errors`.
         """
         self._check_in_use(connection)
         cursor = connection.begin(self._chunk_bytes)
@@ -305,7 +305,7 @@ class ConnectionPool:
         Raises:
             RemoteProtocolError: they break the grammar, have more than 64 KiB, or do not say how long the body is, such
                 as by two lengths.
-            Exception: as of `recv_status_line()`.
+            Exception: see `recv_status_line()`.
         """
         while (field := await self._parse(connection, cursor, cursor.next_field())) is not None:
             yield *field, cursor
@@ -321,7 +321,7 @@ class ConnectionPool:
 
         Raises:
             RemoteProtocolError: a chunk breaks the grammar, or the connection has ended before the body has.
-            Exception: as of `recv_status_line()`.
+            Exception: see `recv_status_line()`.
         """
         if not has_body:
             await self._parse(connection, cursor, cursor.skip_body())
@@ -355,7 +355,7 @@ def _peer_of(to: Any, port: Any = _MISSING, ssl_context: Any = _MISSING, **optio
         if options:
             raise TypeError(f"a UNIX socket takes no {', '.join(options)}")
         if not path.startswith("\0") and "/" not in path:
-            raise ValueError(f"{path!r} is no path with a slash in it, and an IP address needs a port")
+            raise ValueError(f"{path!r} is not a path with a slash in it, and an IP address needs a port")
         return UnixPeer(path)
     if ssl_context is _MISSING:
         raise TypeError("ssl_context is missing: an ssl.SSLContext for TLS, or None for plain HTTP")
@@ -378,5 +378,6 @@ def _address_of(info: Any, given: Any) -> str:
         with suppress(ValueError):
             return str(ip_address(address))
     raise ValueError(
-        f"{given!r} is no IP address: resolve names first, as by loop.getaddrinfo(), whose list can be given as it is"
+        f"{given!r} is not an IP address: resolve names first, as by loop.getaddrinfo(), whose list can be given as it "
+        "is"
     )

@@ -53,7 +53,7 @@ class Stream(Protocol):
 
 
 class Peer(Protocol):
-    """Who a connection is made to. Connections to equal peers can stand in for each other; `str()` says who it is."""
+    """The peer of a connection. Connections to equal peers can stand in for each other; `str()` says which it is."""
 
     async def open(self, timeouts: Timeouts) -> Stream:
         """Connect. The limits are for what the peer does by itself; a socket's does nothing that one could see."""

@@ -85,7 +85,7 @@ class IpcAdapter(Carrier, BaseAdapter):
         return self.build_response(request, self.send_raw(request, timeout, proxies))
 
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
-        """Make a response of what `send_raw()` returns; a subclass may make more of it, as of an `HTTPAdapter`."""
+        """Make a response of what `send_raw()` returns; a subclass may make more of it, as with an `HTTPAdapter`."""
         return HTTPAdapter.build_response(self, req, resp)  # type: ignore[arg-type]
 
     def send_raw(self, request: PreparedRequest, timeout: Any = None, proxies: Any = None) -> RawResponse:

@@ -33,7 +33,7 @@ class Session(requests.Session):
         options: of `IpcAdapter`: `raise_app_exceptions`, `root_path` and `client`.
 
     Raises:
-        TypeError: there are options, and no worker; or `url_scheme`, and a worker; or `url_scheme` is no text.
+        TypeError: there are options, and no worker; or `url_scheme`, and a worker; or `url_scheme` is not a text.
     """
 
     __attrs__ = [*requests.Session.__attrs__, "base_url"]  # what is pickled
@@ -48,7 +48,7 @@ class Session(requests.Session):
     ) -> None:
         super().__init__()
         self.base_url = base_url
-        scheme: Any = url_scheme  # of UNIX sockets, as of requests-unixsocket; who takes it for the worker gets a hint
+        scheme: Any = url_scheme  # of UNIX sockets, as in requests-unixsocket; a worker here gets a hint
         if not isinstance(scheme, str):
             raise TypeError(f"a worker is given by its name, Session(worker=...); url_scheme is text, not {scheme!r}")
         if worker is None:

@@ -1,4 +1,4 @@
-"""`UnixSocketServerThread`: an app behind a real UNIX socket, for tests of what asks one."""
+"""`UnixSocketServerThread`: an app behind a real UNIX socket, for tests of clients of one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class UnixSocketServerThread:
 
     Args:
         app: a WSGI or ASGI app, or a worker, which is left as it is. Without one, every request is answered with
-            ``Hello world!`` and with what was asked for, in headers: ``X-Transport``, ``X-Socket-Path``,
+            ``Hello world!`` and with what the request was, in headers: ``X-Transport``, ``X-Socket-Path``,
             ``X-Requested-Path`` and ``X-Requested-Query-String``.
     """
 

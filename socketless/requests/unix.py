@@ -68,7 +68,7 @@ class UnixAdapter(HTTPAdapter):
     whatever goes to the same socket. Any thread may use it.
 
     Args:
-        timeout: seconds, as of a request, for requests that give none; `None`: for ever.
+        timeout: seconds, as for a request, for requests that give none; `None`: for ever.
         pool_connections: for how many sockets connections are kept.
         args, options: of `requests.adapters.HTTPAdapter`, from `pool_maxsize` on.
     """
@@ -99,7 +99,7 @@ class UnixAdapter(HTTPAdapter):
         """Send a request to its socket.
 
         Raises:
-            requests.RequestException: as of `HTTPAdapter`, for example `ConnectionError` where no such socket is.
+            requests.RequestException: see `HTTPAdapter`; for example `ConnectionError` where no such socket is.
             requests.exceptions.InvalidURL: the URL names no socket.
             ValueError: a proxy is given for this scheme.
         """

@@ -85,7 +85,7 @@ class StandIn:
         self._sock: Any = None  # made when it is first used; guarded by _lock
         self._lock = threading.Lock()
         self._nobody: PipeEnd | None = None  # what is waited for before there is a connection
-        self._closed = False  # as of `socket.socket`; mocket looks at it
+        self._closed = False  # as that of `socket.socket`; mocket looks at it
 
     def connect(self, address: Any) -> None:
         """Connect with the worker, whatever the address."""

@@ -250,13 +250,25 @@ async def _trio_wait(wait: Wait) -> Woken:
         _alarm(seconds) as alarm,
         trio.move_on_after(math.inf if seconds is None else seconds),
     ):
-        async with trio.open_nursery() as nursery:
-            for fd in (sentinel, alarm):
-                if fd is not None:
-                    nursery.start_soon(until_end, fd)
-            await wait_for_fd(wait.fd)
-            nursery.cancel_scope.cancel()
+        error: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                for fd in (sentinel, alarm):
+                    if fd is not None:
+                        nursery.start_soon(until_end, fd)
+                await wait_for_fd(wait.fd)
+                nursery.cancel_scope.cancel()
+        except BaseException as raised:
+            error = _out_of_group(raised)
+        if error is not None:
+            raise error
     woken = poll(wait._replace(deadline=0.0))
     if woken is LATE and remaining(wait.deadline) != 0.0:
         return await _trio_wait(wait)  # woken for nothing
     return woken
+
+
+def _out_of_group(error: BaseException) -> BaseException:
+    """Return what a group holds, if that is one exception: who presses Ctrl-C expects a KeyboardInterrupt."""
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return _out_of_group(inner[0]) if len(inner) == 1 else error

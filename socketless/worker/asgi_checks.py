@@ -13,7 +13,7 @@ def check_status(status: Any, kind: str) -> int:
     """Return the status of an event of that kind.
 
     Raises:
-        AppProtocolError: it is none.
+        AppProtocolError: it is not one.
     """
     if not isinstance(status, int) or not 100 <= status <= 999:
         raise AppProtocolError(f"the ASGI app's status is {status!r}; {kind} wants an integer like 200")

@@ -16,7 +16,7 @@ def content_length(headers: RawHeaders) -> int | None:
     try:
         return heads.content_length(headers)
     except heads.IllegalHead as error:
-        raise AppProtocolError(f"the app's response is no HTTP/1.1: {error}") from None
+        raise AppProtocolError(f"the app's response is not HTTP/1.1: {error}") from None
 
 
 def check_final(status: int) -> None:

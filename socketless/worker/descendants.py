@@ -4,7 +4,7 @@ The worker itself ends them when its host was killed. Where it cannot, since C c
 or since it has become another program, the host's guard does (`socketless.host.guard`): it runs this file by its path,
 as a program, so this imports nothing of the package.
 
-Who has been left by its parent, as a daemon is, is nobody's descendant any more, and stays.
+A process that its parent has left, as a daemon is, is nobody's descendant any more, and stays.
 """
 
 from __future__ import annotations

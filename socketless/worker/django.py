@@ -149,7 +149,7 @@ _caught: ContextVar[list[BaseException] | None] = ContextVar("socketless.django"
 
 
 def _take_exception(**kwargs: object) -> None:
-    # Runs where Django handles the exception of a view, as of its own test client.
+    # Runs where Django handles the exception of a view, as its own test client does.
     caught, error = _caught.get(), sys.exc_info()[1]
     if caught is not None and error is not None:
         caught[:] = [error]

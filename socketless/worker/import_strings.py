@@ -43,7 +43,7 @@ def _parse(path: str) -> Parsed:
     module_name, colon, expression = path.partition(":")
     is_file = module_name.endswith(".py") and not _is_module(module_name)
     if not colon or is_file or not all(part.isidentifier() for part in module_name.split(".")):
-        raise ValueError(" is no import string")
+        raise ValueError(" is not an import string")
     try:
         node = ast.parse(expression.strip(), mode="eval").body
         call = None

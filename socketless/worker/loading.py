@@ -85,7 +85,7 @@ def _load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
             raise LoadError(f"{source.description} is an async factory; write a sync one, it may call asyncio.run()")
         found = app_kind(app, kind, where)
         if found == "factory":
-            raise LoadError(f"{where} takes no argument, so it is no WSGI or ASGI app: {app!r}")
+            raise LoadError(f"{where} takes no argument, so it is not a WSGI or ASGI app: {app!r}")
     return app, found
 
 
@@ -127,7 +127,7 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
         LoadError: not callable, or it could be several kinds.
     """
     if not callable(app):
-        raise LoadError(f"{where} is not callable, so it is no WSGI or ASGI app: {app!r}")
+        raise LoadError(f"{where} is not callable, so it is not a WSGI or ASGI app: {app!r}")
     counts, names = _parameters(app)
     first = names[0] if names else ""
     if 0 in counts and first not in FIRST_ARGUMENTS:

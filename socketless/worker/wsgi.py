@@ -340,7 +340,7 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
 
 
 def _path_info(path: str, script_name: str) -> str:
-    """Return what follows `SCRIPT_NAME`, which a client may have left out: as of waitress."""
+    """Return what follows `SCRIPT_NAME`, which a client may have left out: as in waitress."""
     if script_name and f"{path}/".startswith(f"{script_name}/"):
         return path[len(script_name) :]
     return path

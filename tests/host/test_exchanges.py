@@ -16,6 +16,7 @@ from socketless import IpcProcess, IpcTransport, errors
 from socketless.forking import fork
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS
+from socketless.wire.channel import Wait, Woken
 from socketless.wire.drivers import run_blocking
 from support import LIMIT, nothing_leaks
 
@@ -102,6 +103,39 @@ def test_closed_by_another_thread(client: httpx.Client) -> None:
         with pytest.raises((errors.StateError, httpx.StreamError)):
             result.result(LIMIT)
     assert client.get("/").text == "hello"
+
+
+def test_receiving_when_sending_finds_the_worker_ended() -> None:
+    """Who sends closes the channel then; who receives is told the same, and reads from no descriptor of that number."""
+    with nothing_leaks(), IpcProcess(f"{__name__}:chat", start_method="fork", lifespan=False) as worker:
+        session = worker.websocket_connect("/", timeout=LIMIT).__enter__()
+        exchange = session._exchange
+        assert exchange is not None
+        receiving = exchange.receive()
+        wait = next(receiving)
+        assert isinstance(wait, Wait)
+        session.send_text("exit")
+        for thread in threading.enumerate():
+            if thread.name == f"socketless-watch-{worker.pid}":
+                thread.join(LIMIT)
+        with pytest.raises(errors.WorkerDied):
+            session.send_text("anything")
+        reader, writer = os.pipe()
+        os.dup2(reader, wait.fd)  # as if somebody had just opened it
+        os.write(writer, b"of somebody else")
+        with pytest.raises(errors.WorkerDied):
+            receiving.send(Woken.READY)
+        assert os.read(reader, 100) == b"of somebody else"
+        for fd in (reader, writer, wait.fd):
+            os.close(fd)
+
+
+async def chat(scope: Any, receive: Any, send: Any) -> None:
+    """Exit at the first message."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+    os._exit(0)
 
 
 @pytest.mark.parametrize("turns", [1, 50])

@@ -1,4 +1,4 @@
-"""What can go wrong while a worker serves: the error in full, the others unharmed, nothing leaked."""
+"""What can go wrong while a worker serves, and is not in the table of `tests/cells`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import httpx2
@@ -83,26 +82,6 @@ each_client = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.one_in(2, "start", "path", "name")
-@pytest.mark.parametrize(("path", "ending"), [("/exit", "exited with code 7"), ("/kill", "was killed by SIGKILL")])
-@each_client
-def test_worker_dies_in_a_request(start: Callable[..., IpcProcess], name: str, path: str, ending: str) -> None:
-    """A worker that dies fails its request, says how, and the next request starts another."""
-    worker = start()
-    client: Client = CLIENTS[name](worker)
-    pid = worker.pid
-    with pytest.raises(errors.WorkerDied) as caught:
-        client.request("GET", path)
-    assert isinstance(caught.value, client.library.ReadError)
-    assert isinstance(caught.value, RuntimeError)
-    if name.startswith(("httpx", "requests")):
-        assert urlsplit(str(caught.value.request.url)).path == path
-    said = "; the end of its stderr:\nleaving now" if path == "/exit" else ""
-    assert str(caught.value) == f"GET {path}: the worker (pid {pid}) {ending}{said}"
-    assert client.request("GET", "/count").text == "1"
-    assert worker.pid != pid
-
-
 def test_worker_dies_too_often(start: Callable[..., IpcProcess]) -> None:
     """After max_restarts, requests fail at once, until start() is called."""
     worker = start(max_restarts=1)
@@ -118,21 +97,6 @@ def test_worker_dies_too_often(start: Callable[..., IpcProcess]) -> None:
     )
     worker.start()
     assert client.get("/count").text == "1"
-
-
-def test_worker_dies_between_requests(start: Callable[..., IpcProcess]) -> None:
-    """A worker that was killed while nobody needed it is started again, and no request fails."""
-    worker = start()
-    client = client_of(worker)
-    assert client.get("/count").text == "1"
-    pid = worker.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    for thread in threading.enumerate():
-        if thread.name == f"socketless-watch-{pid}":
-            thread.join(LIMIT)
-    assert client.get("/count").text == "1"
-    assert worker.pid != pid
 
 
 def hang(threads: ThreadPoolExecutor, client: httpx.Client, fifo: Path, stack: ExitStack) -> Future[httpx.Response]:
@@ -156,25 +120,6 @@ def test_worker_dies_with_many_in_flight(start: Callable[..., IpcProcess], tmp_p
                 future.result(LIMIT)
         served = list(threads.map(lambda _: client.get("/seen").status_code, range(20), timeout=LIMIT))
     assert served == [200] * 20
-
-
-@each_client
-def test_read_timeout(start: Callable[..., IpcProcess], name: str) -> None:
-    """An app that hangs gives the library's read timeout; its channel comes back when the app lets go."""
-    worker = start(max_connections=2)
-    client: Client = CLIENTS[name](worker)
-    timeout = {"timeout": client.library.Timeout(LIMIT, read=0.5)}  # the app is to get there
-    with pytest.raises(client.library.ReadTimeout) as caught:
-        client.request("GET", "/hang", **timeout)
-    assert isinstance(caught.value, errors.ReadTimeout)
-    assert isinstance(caught.value, TimeoutError)
-    assert str(caught.value).splitlines()[0] == "GET /hang: the app did not answer within 0.5 s"
-    assert "    hold.wait()\n" in caught.value.stack
-    assert client.request("GET", "/status/200").text == "hello"
-    client.request("GET", "/release")
-    with ThreadPoolExecutor(2) as threads:  # both channels are needed for this
-        answers = list(threads.map(lambda _: CLIENTS[name](worker).request("GET", "/status/200").text, range(20)))
-    assert answers == ["hello"] * 20
 
 
 @each_client
@@ -230,17 +175,6 @@ def test_closed_worker(start: Callable[..., IpcProcess]) -> None:
             call()
         assert str(caught.value) == "the worker has been closed"
     assert worker.pid is None
-
-
-def test_close_with_requests_in_flight(start: Callable[..., IpcProcess], tmp_path: Path) -> None:
-    """Closing a worker ends the requests that are in flight."""
-    worker = start(shutdown_timeout=0.05)
-    client = client_of(worker)
-    with ExitStack() as stack, ThreadPoolExecutor(1) as threads:
-        hanging = hang(threads, client, tmp_path / "fifo", stack)
-        worker.close()
-        with pytest.raises(errors.WorkerDied, match="^GET /fifo.*: the worker "):
-            hanging.result(LIMIT)
 
 
 def test_app_closes_its_standard_streams(start: Callable[..., IpcProcess]) -> None:
@@ -378,41 +312,6 @@ def leaving(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         threading.Event().wait()
     start_response("200 OK", [])
     return [b"hello"]
-
-
-def closing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """An app that closes the pipe of its request, or writes to it what is no message."""
-    if environ["PATH_INFO"] in ("/close", "/write"):
-        stack = sys._getframe()
-        while "channel" not in stack.f_locals:
-            assert stack.f_back is not None
-            stack = stack.f_back
-        _, write_fd = stack.f_locals["channel"].fileno()
-        if environ["PATH_INFO"] == "/write":
-            os.write(write_fd, b"this is no message, and the app should not have written it\n")
-            threading.Event().wait()
-        os.dup2(os.open(os.devnull, os.O_RDWR), write_fd)
-    start_response("200 OK", [])
-    return [b"hello"]
-
-
-@pytest.mark.parametrize(("path", "why"), [("/close", ""), ("/write", ": 74 68 69 73 20 69 73 20 6e 6f 20 6d 65 ")])
-def test_channel_is_closed(path: str, why: str, start_method: str) -> None:
-    """The end of one channel is the end of one request: the worker lives on, and so do the other requests."""
-    with (
-        nothing_leaks(),
-        IpcProcess(f"{__name__}:closing", start_method=start_method, max_connections=2, app_kind="wsgi") as worker,
-    ):
-        client, pid = client_of(worker), worker.pid
-        with client.stream("GET", "/") as response:
-            with pytest.raises(errors.ChannelClosed) as caught:
-                client.get(path)
-            assert response.read() == b"hello"
-        said = f"GET {path}: the worker (pid {pid}) has closed the channel of this request, and lives on"
-        assert str(caught.value).startswith(said + why)
-        assert isinstance(caught.value, httpx.ReadError)
-        assert client.get("/").text == "hello"
-        assert worker.pid == pid
 
 
 def rubbish(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:

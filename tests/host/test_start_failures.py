@@ -32,7 +32,8 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "not callable": (
         "app = {'an': 'app'}",
         "broken_app:app",
-        "the worker could not start: 'broken_app:app' is not callable, so it is no WSGI or ASGI app: {{'an': 'app'}}",
+        "the worker could not start: 'broken_app:app' is not callable, so it is not a WSGI or ASGI app: "
+        "{{'an': 'app'}}",
     ),
     "not an app": (
         "def app(one, two, three, four): pass",
@@ -49,7 +50,7 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "a factory of nothing": (
         "def app(): return None",
         "broken_app:app",
-        "the worker could not start: what 'broken_app:app' returned is not callable, so it is no WSGI or ASGI app: "
+        "the worker could not start: what 'broken_app:app' returned is not callable, so it is not a WSGI or ASGI app: "
         "None",
     ),
     "an async factory": (

@@ -218,9 +218,9 @@ def test_wrong_peers(worker: Worker) -> None:
         connect: Any = pool.connection
         with pytest.raises(TypeError, match="^ssl_context is missing: an ssl.SSLContext for TLS, or None"):
             connect("127.0.0.1", 80)
-        with pytest.raises(ValueError, match=r"^'localhost' is no IP address: resolve names first, as by loop.getadd"):
+        with pytest.raises(ValueError, match=r"^'localhost' is not an IP address: resolve names first, as by loop.ge"):
             connect("localhost", 80, None)
-        with pytest.raises(ValueError, match="^'127.0.0.1' is no path with a slash in it, and an IP address"):
+        with pytest.raises(ValueError, match="^'127.0.0.1' is not a path with a slash in it, and an IP address"):
             connect("127.0.0.1")
         with pytest.raises(TypeError, match="^a worker has no port$"):
             connect(worker, 80)

@@ -52,7 +52,7 @@ def test_no_import_string(folder: Path, path: str, meant: str) -> None:
     path = path.format(folder=folder)
     with pytest.raises(LoadError) as caught:
         parse_path(path)
-    assert str(caught.value) == f"{path!r} is no import string; write {meant}"
+    assert str(caught.value) == f"{path!r} is not an import string; write {meant}"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(gone)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     gone.rmdir()
-    with pytest.raises(LoadError, match="^'good.py' is no import string; write 'good:app'$"):
+    with pytest.raises(LoadError, match="^'good.py' is not an import string; write 'good:app'$"):
         parse_path("good.py")
     with pytest.raises(LoadError, match="^cannot import 'nowhere:app': there is no module 'nowhere' on sys.path"):
         load_path("nowhere:app")
