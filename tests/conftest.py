@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import compileall
+import ctypes
 import gc
+import os
 import signal
+import sys
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import socketless
 from socketless import eventloop
+from warm import WORKER
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apps.streaming.testing import Workers
     from projects import Project
 
@@ -24,21 +32,45 @@ eventloop.install()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# pytest keeps what it has made of the tests, or each of its processes would make it again, each time. (What the tests
+# themselves import may be written twice within a second, so it is not kept.)
+_DONT_WRITE_BYTECODE, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+
+# The workers that are forked here have it at once.
+for _name in WORKER:
+    import_module(_name)
+
 # It needs a server's programs, so it runs only when it is named, as by `tox -e postgresql`.
 collect_ignore = ["test_django_postgresql.py"]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    values: dict[tuple[object, str], list[Any]] = {}  # of a function's parameter
+    functions: dict[object, list[pytest.Function]] = {}  # with what is not slow anyway
     for item in items:
-        known = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        for mark in item.iter_markers("one_in"):
+        if isinstance(item, pytest.Function) and not item.get_closest_marker("slow"):
+            functions.setdefault((item.module, item.originalname, item.cls), []).append(item)
+    for same in functions.values():
+        mark = same[0].get_closest_marker("one_in")
+        if mark is not None:
             number, *names = mark.args
-            if {*names} <= {*known}:
-                lists = [values.setdefault((item.function, name), []) for name in names]
-                if sum(position(known[name], each) for name, each in zip(names, lists, strict=True)) % number:
-                    item.add_marker("slow")
+            leave_out(same, number, names, zlib.crc32(same[0].originalname.encode()))
+
+
+def leave_out(items: list[pytest.Function], number: int, names: list[str], shift: int) -> None:
+    """Call slow what `one_in` leaves out of a test's combinations: with another shift, those are others."""
+    known = [getattr(item, "callspec", None) for item in items]
+    names = [name for name in names if all(each is not None and name in each.params for each in known)]
+    if len(names) < 2:
+        return
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    combinations = [[(name, position(item.callspec.params[name], values[name])) for name in names] for item in items]
+    usual = [sum(at for _, at in each) % number == shift % number for each in combinations]
+    met = {value for each, is_usual in zip(combinations, usual, strict=True) if is_usual for value in each}
+    for item, each, is_usual in zip(items, combinations, usual, strict=True):
+        if not is_usual and met >= {*each}:
+            item.add_marker("slow")
+        met |= {*each}
 
 
 def position(value: Any, values: list[Any]) -> int:
@@ -48,11 +80,42 @@ def position(value: Any, values: list[Any]) -> int:
     return values.index(value)
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """Many tests wait for a worker that they have started, or for a time limit: another may run meanwhile."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + (cores + 1) // 2
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Many interpreters are started: where PYTHONDONTWRITEBYTECODE is set, each would compile all that it imports.
+    if not hasattr(config, "workerinput"):  # those of xdist start after this
+        for folder in (socketless.__path__[0], Path(__file__).parent):
+            compileall.compile_dir(folder, quiet=2)
+
+
 def pytest_collection_finish() -> None:
-    # Many tests collect garbage, to see that nothing is left, or to leave nothing. What was there before them is no
-    # garbage, and takes longer to go through than a test to run.
+    sys.dont_write_bytecode = _DONT_WRITE_BYTECODE
+    set_old_objects_aside()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_old() -> Iterator[None]:
+    """The tests of a module are as fast as if they were the first."""
+    yield
+    set_old_objects_aside()
+
+
+def set_old_objects_aside() -> None:
+    """Let no test go through, or copy when it forks, what others have left.
+
+    Many tests collect garbage, to see that nothing is left, or to leave nothing. What was there before them is no
+    garbage, and takes longer to go through than a test to run.
+    """
     gc.collect()
     gc.freeze()
+    with suppress(AttributeError):  # the C library of another system
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pytest_sessionfinish() -> None:

@@ -35,14 +35,19 @@ WORKERS = {
 }
 
 
-def with_profile(*values: Any) -> Any:
+def with_profile(*values: Any, is_slow: bool = False) -> Any:
     """Return a set of parameters, the last of which is a profile."""
     reason = "nosock.py is for x86-64 and arm64 Linux"
     is_impossible = values[-1] != "free" and platform.system() != "Linux"
-    return pytest.param(*values, marks=pytest.mark.skipif(is_impossible, reason=reason))
+    slow = [pytest.mark.slow] if is_slow else []
+    return pytest.param(*values, marks=[pytest.mark.skipif(is_impossible, reason=reason), *slow])
 
 
-EVERYWHERE = pytest.mark.parametrize("profile", [with_profile(each) for each in PROFILES])
+def everywhere_but(rare: str) -> pytest.MarkDecorator:
+    """Let a test run under each profile, but under a `rare` one by `tox -e slow` alone, as others of its kind do it."""
+    return pytest.mark.parametrize("profile", [with_profile(each, is_slow=each == rare) for each in PROFILES])
+
+
 EACH_WORKER = pytest.mark.parametrize("kind", WORKERS)
 PROCESSES = ("spawn", "fork")
 EACH_PROCESS = pytest.mark.parametrize("kind", PROCESSES)

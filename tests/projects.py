@@ -38,6 +38,14 @@ REFUSED = {"codex": "send()", "strict": "socketpair()"}  # what the event loops 
 REFUSED_TO_UNIX = {"codex": "bind()", "strict": "socket()"}  # what UNIX sockets need first
 
 everywhere = pytest.mark.parametrize("profile", PROFILES)
+
+
+def everywhere_but(rare: str) -> pytest.MarkDecorator:
+    """Let a test run under each profile, but under a `rare` one by `tox -e slow` alone, as others of its kind do it."""
+    marks = {rare: pytest.mark.slow}
+    return pytest.mark.parametrize("profile", [pytest.param(each, marks=marks.get(each, ())) for each in PROFILES])
+
+
 where_refused = pytest.mark.parametrize("profile", ["codex", "strict"])
 
 

@@ -283,7 +283,8 @@ def test_what_the_doctor_says(sandbox: str) -> None:
 @pytest.mark.parametrize(
     ("sandbox", "way"),
     [
-        (sandbox, way)
+        # That pytest-xdist works where nothing is refused, these tests show themselves.
+        pytest.param(sandbox, way, marks=[pytest.mark.slow] if (sandbox, way) == ("none", "xdist") else [])
         for sandbox, broken in SANDBOXES.items()
         for way in WAYS
         if way in broken or sandbox in ("none", "codex", "strict")

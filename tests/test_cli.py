@@ -27,6 +27,7 @@ from socketless import __version__
 from support import without_path
 
 APP = "apps.cli_app:app"
+FORK = ("--start-method", "fork")  # in no time; what follows may say otherwise
 
 # Leave out of a verbose request what depends on the versions of httpx and of its codecs.
 PLAIN_HEADERS = ["-h", "User-Agent", "test", "-h", "Accept-Encoding", "identity"]
@@ -47,7 +48,7 @@ Try 'socketless request --help' for help.
 
 def request(*args: str, stdin: bytes = b"", app: str = APP) -> Outcome:
     """Run `socketless request` with its streams in pipes."""
-    return run([*MODULE, "request", app, *args], stdin)
+    return run([*MODULE, "request", app, *FORK, *args], stdin)
 
 
 def request_to(stdout: int, *args: str) -> tuple[int, str]:
@@ -61,7 +62,7 @@ def request_to(stdout: int, *args: str) -> tuple[int, str]:
 
 def on_terminal(*args: str, stderr: bool = False, app: str = APP, env: dict[str, str] | None = None) -> tuple[int, str]:
     """Run `socketless request` with stdout, or stderr, on a terminal of 80 columns; return the code and its text."""
-    return run_on_terminal([*MODULE, "request", app, *args], stderr=stderr, env=env)
+    return run_on_terminal([*MODULE, "request", app, *FORK, *args], stderr=stderr, env=env)
 
 
 def usage_error(text: str) -> Outcome:
@@ -326,7 +327,7 @@ def test_prints_of_the_app_do_not_mix_into_the_body(method: str) -> None:
 
 def test_debug() -> None:
     """`--debug` tells on stderr what happens to the worker and to the request."""
-    code, stdout, stderr = request("/nothing", "--debug")
+    code, stdout, stderr = run([*MODULE, "request", APP, "/nothing", "--debug"])
     assert (code, stdout) == (0, "")
     assert re.sub(r"[\d.]+", "N", stderr) == (
         "[socketless] started 'appsNcli_app:app': spawn, pid N\n"

@@ -17,6 +17,7 @@ from projects import under
 from support import without_path
 
 APP = "apps.shop_app:app"
+FORK = ("--start-method", "fork")  # in no time; what follows may say otherwise
 USAGE = """\
 Usage: socketless run [OPTIONS] APP -m MODULE | SCRIPT [ARGS]...
 Try 'socketless run --help' for help.
@@ -37,7 +38,7 @@ def write(folder: Path, **files: str) -> Path:
 def socketless_run(*args: str, folder: Path, profile: str = "strict", env: dict[str, str] | None = None) -> Outcome:
     """Run `socketless run` in a folder, where the apps of the tests can be imported, too."""
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))
-    return run([*under(profile), *MODULE, "run", *args], folder=folder, env={"PYTHONPATH": path, **(env or {})})
+    return run([*under(profile), *MODULE, "run", *FORK, *args], folder=folder, env={"PYTHONPATH": path, **(env or {})})
 
 
 # With the tests of a project
@@ -352,7 +353,9 @@ def test_debug(tmp_path: Path) -> None:
     write(tmp_path, prog="import sys; print(sys.argv[1:])")
     for words in (["-m", "prog"], ["--", "-m", "prog"]):
         assert socketless_run(APP, *words, "--debug", folder=tmp_path) == (0, "['--debug']\n", "")
-    code, stdout, stderr = socketless_run("--debug", APP, "-m", "prog", folder=tmp_path)
+    path = f"{tmp_path}{os.pathsep}{TESTS}"
+    command = [*MODULE, "run", "--debug", APP, "-m", "prog"]
+    code, stdout, stderr = run(command, folder=tmp_path, env={"PYTHONPATH": path})
     assert (code, stdout) == (0, "[]\n")
     assert stderr.startswith("[socketless] started 'apps.shop_app:app': spawn, pid ")
 

@@ -47,7 +47,8 @@ HINTS = [
 
 def extras_asked_for() -> Iterator[tuple[str, str]]:
     """Yield where the package gives an extra as an argument to the functions that make a hint of it, and which."""
-    for place, text in MODULES.items():
+    may_ask = {place: text for place, text in MODULES.items() if re.search(r"\b(install_hint|require)\b", text)}
+    for place, text in may_ask.items():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("install_hint", "require"):
                 extra = node.args[-1]

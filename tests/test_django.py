@@ -13,7 +13,6 @@ import pytest
 from library import (
     EACH_RUNNER,
     EACH_WORKER,
-    EVERYWHERE,
     IN_FILES,
     IN_MEMORY,
     MANAGE,
@@ -21,6 +20,7 @@ from library import (
     PYTEST,
     WORKERS,
     Library,
+    everywhere_but,
     with_profile,
 )
 
@@ -165,11 +165,11 @@ class OrdinaryTest(TestCase):
     ("runner", "profile"),
     [
         with_profile(MANAGE, "free"),
-        with_profile(MANAGE, "codex"),
         with_profile(MANAGE, "strict"),
         with_profile(PYTEST, "free"),
+        with_profile(MANAGE, "codex", is_slow=True),
     ],
-    ids=["manage-free", "manage-codex", "manage-strict", "pytest-free"],
+    ids=["manage-free", "manage-strict", "pytest-free", "manage-codex"],
 )
 def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) -> None:
     """On threads, the app and its tests share SQLite in memory, whichever thread serves a request."""
@@ -180,7 +180,11 @@ def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) ->
 
 @pytest.mark.parametrize(
     ("runner", "profile"),
-    [with_profile(MANAGE, "free"), with_profile(PYTEST, "codex"), with_profile(PYTEST, "strict")],
+    [
+        with_profile(MANAGE, "free"),
+        with_profile(PYTEST, "codex"),
+        with_profile(PYTEST, "strict", is_slow=True),
+    ],
     ids=["manage-free", "pytest-codex", "pytest-strict"],
 )
 def test_in_files(runner: tuple[str, ...], profile: str, library: Library) -> None:
@@ -353,7 +357,7 @@ def test_other_database(runner: tuple[str, ...], library: Library) -> None:
     assert library.leftovers == set()
 
 
-@EVERYWHERE
+@everywhere_but("codex")
 def test_dead_worker(profile: str, library: Library) -> None:
     """A worker that has died in the middle of a test is replaced by one that uses the test database again."""
     text = """

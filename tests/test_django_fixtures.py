@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from library import EACH_PROCESS, EVERYWHERE, IN_FILES, IN_MEMORY, PYTEST, Library, with_profile
+from library import EACH_PROCESS, IN_FILES, IN_MEMORY, PYTEST, Library, everywhere_but, with_profile
 
 TESTS = """
     import pytest
@@ -94,7 +94,7 @@ def test_fixture(kind: str, profile: str, tmp_path: Path) -> None:
     assert library.leftovers == set()
 
 
-@EVERYWHERE
+@everywhere_but("strict")
 def test_in_memory(profile: str, tmp_path: Path) -> None:
     """By default the app runs on threads, and shares SQLite in memory with the tests."""
     library = Library(tmp_path, IN_MEMORY)

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import pytest_asyncio
 
-from projects import SHOP_INI, Project, everywhere, header
+from projects import SHOP_INI, Project, everywhere, everywhere_but, header
 
 ASYNCIO_INI = SHOP_INI + "    asyncio_mode = {mode}\n"
 HAS_LOOP_SCOPES = not pytest_asyncio.__version__.startswith("0.23.")
@@ -110,7 +110,7 @@ def test_pytest_asyncio(project: Project, mode: str, profile: str) -> None:
     assert_one_fails(project, profile, "-p", "pytest_asyncio.plugin")
 
 
-@everywhere
+@everywhere_but("codex")
 def test_anyio(project: Project, profile: str) -> None:
     """The same under anyio's plugin."""
     project.write("pytest.ini", SHOP_INI)
@@ -119,7 +119,7 @@ def test_anyio(project: Project, profile: str) -> None:
     assert_one_fails(project, profile, "-p", "anyio")
 
 
-@everywhere
+@everywhere_but("strict")
 def test_anyio_on_trio(project: Project, profile: str) -> None:
     """On trio, the fixtures and sync clients in threads do, too."""
     project.write("pytest.ini", SHOP_INI)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from projects import Seen, everywhere, fork, header, write
+from projects import Seen, everywhere_but, fork, header, write
 
 SHOP = {
     "pytest.ini": """
@@ -139,7 +139,7 @@ def assert_one_fails(seen: Seen) -> None:
     assert "adding tea" not in failure
 
 
-@everywhere
+@everywhere_but("codex")
 def test_process(tmp_path: Path, profile: str) -> None:
     """An app that the ini file names runs in a process."""
     write(tmp_path, {**SHOP, **PROCESS})
@@ -148,7 +148,7 @@ def test_process(tmp_path: Path, profile: str) -> None:
     assert_one_fails(seen)
 
 
-@everywhere
+@everywhere_but("strict")
 def test_threads(tmp_path: Path, profile: str) -> None:
     """An app object of the fixture socketless_app runs on threads."""
     write(tmp_path, {**SHOP, **THREADS})

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from projects import MORE, SHOP_INI, Project, everywhere, header
+from projects import MORE, SHOP_INI, Project, everywhere_but, header
 
 ALL_TO_SHOP = "socketless: all clients go to shop:app"
 
@@ -26,7 +26,7 @@ FAILURE_OF_SHOP = """
 """
 
 
-@everywhere
+@everywhere_but("codex")
 def test_configured_app(project: Project, profile: str) -> None:
     """Where an app is configured, all clients of the tests go to one worker, which is reset before each test."""
     project.write("pytest.ini", SHOP_INI)
@@ -175,7 +175,7 @@ def test_reset_hook_without_an_app(project: Project) -> None:
     assert "warning" not in project.run().text
 
 
-@everywhere
+@everywhere_but("strict")
 def test_fixture_that_overrides(project: Project, profile: str) -> None:
     """A fixture socketless_app may return an app object, which runs on threads; nothing else is switched then."""
     project.write(
@@ -417,7 +417,7 @@ def test_what_goes_wrong(project: Project) -> None:
     assert (seen.end, seen.exit_code) == ("2 passed, 1 error", 1)
 
 
-@everywhere
+@everywhere_but("codex")
 def test_factories(project: Project, profile: str) -> None:
     """The two factories make fixtures, which need no configuration, and no plugin either."""
     project.write(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import Seen, everywhere, header, run, run_pytest, where_refused, write, write_example
+from projects import Seen, everywhere_but, header, run, run_pytest, where_refused, write, write_example
 from support import no_plugins
 
 SITE = {
@@ -136,7 +136,7 @@ PYTEST = {
 }
 
 
-@everywhere
+@everywhere_but("codex")
 def test_pytest_django(tmp_path: Path, profile: str) -> None:
     """With pytest-django and pytest-asyncio, clients, ORM and test cases work, and failures show what was printed."""
     write(tmp_path, PYTEST)
@@ -232,7 +232,7 @@ def last_line(seen: Seen) -> str:
     return str(last)
 
 
-@everywhere
+@everywhere_but("strict")
 def test_manage_py(tmp_path: Path, profile: str) -> None:
     """`manage.py test` runs async test cases and the async client with one line in manage.py."""
     write(tmp_path, MANAGED)
@@ -308,7 +308,7 @@ KIOSK = """
 """
 
 
-@everywhere
+@everywhere_but("codex")
 def test_unittest(tmp_path: Path, profile: str) -> None:
     """`python -m unittest` runs async test cases and clients with the two lines of `socketless docs rescue`."""
     write_example(tmp_path, "kiosk")

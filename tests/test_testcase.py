@@ -7,7 +7,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from projects import everywhere, fork, write
+from projects import everywhere_but, fork, write
 from socketless.testcase import SocketlessTestCase
 from support import nothing_leaks
 
@@ -125,7 +125,7 @@ TESTS = """
 """
 
 
-@everywhere
+@everywhere_but("strict")
 def test_project(profile: str, tmp_path: Path) -> None:
     """Each class has its worker, which is reset before each test; what goes wrong is said by unittest's report."""
     write(tmp_path, {"shop.py": SHOP, "test_shop.py": TESTS})

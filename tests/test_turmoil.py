@@ -208,6 +208,7 @@ def turmoil(kind: str, app: str, threads: int, tasks: int, is_enough: Callable[[
     return each.seen
 
 
+@pytest.mark.one_in(2, "app", "kind")
 @pytest.mark.parametrize("app", ["wsgi", "asgi"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_turmoil(kind: str, app: str) -> None:

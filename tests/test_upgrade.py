@@ -29,7 +29,7 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 from wsproto.frame_protocol import CloseReason
 
-from apps import websocket_app
+from apps import websocket_app, websocket_fastapi  # noqa: F401  # for forked workers, too
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors, switch_to_ipc_connection
 from socketless.clients import upgrade
 from socketless.wire import drivers

@@ -29,7 +29,7 @@ from starlette.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse as StarlettesDenial
 from starlette.websockets import WebSocketDisconnect as StarlettesDisconnect
 
-from apps import websocket_app
+from apps import websocket_app, websocket_fastapi  # noqa: F401  # so that a forked worker has FastAPI at once
 from socketless import IpcProcess, IpcThread, IpcTransport, errors
 from socketless.errors import WebSocketDisconnect
 from socketless.host.exchange_states import Sending
@@ -1109,25 +1109,27 @@ def test_any_messages(worker: IpcProcess, messages: list[str | bytes], large: in
     assert heard == [*messages, bytes(large)]
 
 
-COUNT = 20_000
+each_count = pytest.mark.parametrize("count", [6000, pytest.param(20_000, marks=pytest.mark.slow)])  # of messages
 
 
-def test_send_all_first(start: Callable[..., Worker]) -> None:
+@each_count
+def test_send_all_first(start: Callable[..., Worker], count: int) -> None:
     """An app that answers while nobody receives is not lost for it: all messages come, in order."""
     with start(max_connections=1).websocket_connect("/raw/echo", timeout=LIMIT) as session:
-        for index in range(COUNT):
+        for index in range(count):
             session.send_text(str(index))
-        assert [session.receive_text() for _ in range(COUNT)] == [str(index) for index in range(COUNT)]
+        assert [session.receive_text() for _ in range(count)] == [str(index) for index in range(count)]
 
 
-def test_send_and_receive_in_two_threads(start: Callable[..., Worker]) -> None:
+@each_count
+def test_send_and_receive_in_two_threads(start: Callable[..., Worker], count: int) -> None:
     """One thread may send while another receives: nothing is lost, nothing is reordered."""
     with (
         start(max_connections=1).websocket_connect("/raw/echo", timeout=LIMIT) as session,
         ThreadPoolExecutor(1) as threads,
     ):
-        sending = threads.submit(lambda: [session.send_text(str(index)) for index in range(COUNT)])
-        assert [session.receive_text() for _ in range(COUNT)] == [str(index) for index in range(COUNT)]
+        sending = threads.submit(lambda: [session.send_text(str(index)) for index in range(count)])
+        assert [session.receive_text() for _ in range(count)] == [str(index) for index in range(count)]
         sending.result(LIMIT)
 
 
@@ -1190,14 +1192,15 @@ def test_unpicklable_event_while_another_thread_sends(start_process: Callable[..
         assert session.receive_bytes() == bytes(5 << 20)
 
 
-def test_app_ends_while_another_thread_sends(worker: IpcProcess) -> None:
+@pytest.mark.parametrize("times", [200, pytest.param(600, marks=pytest.mark.slow)])
+def test_app_ends_while_another_thread_sends(worker: IpcProcess, times: int) -> None:
     """A thread that sends does not mind that the app returns meanwhile and another thread receives the end."""
     path = script("receive", ACCEPT, *["receive"] * 5)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # the moment is short: so the threads come to it once in a hundred sessions
     try:
         with ThreadPoolExecutor(1) as threads:
-            for _ in range(600):
+            for _ in range(times):
                 with worker.websocket_connect(path, timeout=LIMIT) as session:
                     ended = threading.Event()
                     sending = threads.submit(send_until, ended, session)

@@ -119,6 +119,7 @@ def test_app_that_sends_for_ever(worker: Worker, name: str, how: str) -> None:
     assert notes_on(worker, name) == ["ClientDisconnected('the client has closed the WebSocket')"]
 
 
+@pytest.mark.one_in(2, "worker", "how")
 @pytest.mark.parametrize("how", ["do=wait", "do=wait&receives=1", "do=wait&receives=2", "do=ask"])
 def test_app_that_does_not_end(worker: Worker, name: str, how: str) -> None:
     """An app that goes on whatever it hears is cancelled."""

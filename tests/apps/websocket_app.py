@@ -11,10 +11,9 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from fastapi import Cookie, Depends, FastAPI, Header, HTTPException, WebSocketException
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import WebSocketRoute
@@ -309,73 +308,6 @@ starlette = Starlette(
     ]
 )
 
-# FastAPI
-
-fastapi = FastAPI()
-
-
-@fastapi.websocket("/fastapi/echo")
-async def fastapi_echo(websocket: WebSocket) -> None:
-    await websocket.accept()
-    while (event := await websocket.receive())["type"] == "websocket.receive":
-        await (websocket.send_text(event["text"]) if "text" in event else websocket.send_bytes(event["bytes"]))
-
-
-async def kept(websocket: WebSocket) -> AsyncIterator[str]:
-    """A dependency that is cleaned up at the end."""
-    yield "a resource"
-    if "name" in websocket.query_params:
-        note(websocket.query_params["name"], "cleaned up")
-
-
-@fastapi.websocket("/fastapi/items/{item_id}")
-async def items(
-    websocket: WebSocket,
-    item_id: int,
-    resource: Annotated[str, Depends(kept)],
-    q: str | None = None,
-    x_token: Annotated[str | None, Header()] = None,
-    session: Annotated[str | None, Cookie()] = None,
-) -> None:
-    await websocket.accept()
-    await websocket.send_json([item_id, resource, q, x_token, session])
-    await websocket.close()
-
-
-@fastapi.websocket("/fastapi/policy")
-async def policy(websocket: WebSocket, token: str | None = None) -> None:
-    if token is None:
-        raise WebSocketException(1008, "no token")
-    raise HTTPException(401, "a bad token", {"www-authenticate": "Token"})
-
-
-class Room:
-    """The ConnectionManager of FastAPI's documentation."""
-
-    def __init__(self) -> None:
-        self.guests: list[WebSocket] = []
-
-    async def broadcast(self, text: str) -> None:
-        for guest in self.guests:
-            await guest.send_text(text)
-
-
-room = Room()
-
-
-@fastapi.websocket("/fastapi/room/{name}")
-async def enter(websocket: WebSocket, name: str) -> None:
-    await websocket.accept()
-    room.guests.append(websocket)
-    await room.broadcast(f"{name} comes")
-    try:
-        async for text in websocket.iter_text():
-            await room.broadcast(f"{name}: {text}")
-    finally:
-        room.guests.remove(websocket)
-        await room.broadcast(f"{name} goes")
-
-
 # All of them
 
 
@@ -396,5 +328,9 @@ async def app(scope: Event, receive: Receive, send: Send) -> None:
             scope["state"]["greeting"] = "hello"
         return
     first = scope["path"].removeprefix(scope["root_path"]).split("/")[1]
-    mine = {"starlette": starlette, "fastapi": fastapi}.get(first, raw)
-    await mine(scope, receive, send)
+    if first == "fastapi":
+        from apps.websocket_fastapi import fastapi  # here, as it takes long to import and few ask for it
+
+        await fastapi(scope, receive, send)
+    else:
+        await (starlette if first == "starlette" else raw)(scope, receive, send)

@@ -28,6 +28,9 @@ from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import Response
 from support import LIMIT, nothing_leaks
 
+# Each client, each app and each start method meets some of the others.
+pytestmark = pytest.mark.one_in(2, "start", "start_method", "name")
+
 APPS = ["wsgi", "asgi"]
 START_METHODS = ["spawn", "fork"]
 

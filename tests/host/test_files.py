@@ -92,6 +92,7 @@ def test_emptied_by_the_app() -> None:
     file.close()
 
 
+@pytest.mark.one_in(2, "start_method", "folder")
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
 @pytest.mark.parametrize("folder", ["/nowhere", "/dev/null", "/proc", None])
 def test_no_room_at_all(

@@ -56,6 +56,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.one_in(2, "start_method", "kind", "moment")
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
 @pytest.mark.parametrize("kind", ["wsgi", "asgi"])
 @pytest.mark.parametrize("moment", ["idle", "request", "import", "shutdown"])
@@ -109,6 +110,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.one_in(2, "start_method", "how")
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
 @pytest.mark.parametrize("how", ["waits", "holds its GIL", "is stopped", "is another program"])
 def test_orphan_that_does_not_listen(how: str, start_method: str, tmp_path: Path) -> None:
@@ -176,6 +178,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.one_in(2, "start_method", "app", "signal_name")
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
 @pytest.mark.parametrize("app", ["hangs_in_its_lifespan", "hangs_in_a_thread"])
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGKILL"])

@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from socketless import IpcProcess, IpcTransport, errors
-from support import LIMIT, nothing_leaks
+from support import LIMIT, no_plugins, nothing_leaks
 
 APP = "apps.logging_app"
 APP_FILE = str(Path(__file__).parent.parent / "apps" / "logging_app.py")
@@ -607,7 +607,7 @@ def test_sections_of_pytest(method: str, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(textwrap.dedent(program))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", f"pythonpath={Path(APP_FILE).parent.parent}"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT,
+        cwd=tmp_path, env={**os.environ, "PYTEST_ADDOPTS": no_plugins()}, capture_output=True, text=True, timeout=LIMIT,
     )  # fmt: skip
     _, _, section = done.stdout.partition("Captured log call")
     lines = section.splitlines()[1:4]

@@ -17,6 +17,7 @@ from support import LIMIT
 PROGRAMS = {program.__name__: program for program in (pairs, across)}
 
 
+@pytest.mark.one_in(2, "profile", "name")
 @pytest.mark.parametrize("profile", [*PROFILES, "fatal"])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_pairs(name: str, profile: str) -> None:

@@ -126,6 +126,7 @@ WAYS: dict[str, Callable[[Any], str]] = {
 }
 
 
+@pytest.mark.one_in(2, "way", "app")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("app", APPS)
 def test_apps_without_a_lifespan(app: Any, way: str) -> None:
