@@ -8,7 +8,7 @@ from collections import deque
 from socketless.host.exchange_states import Fate, Receiving, Sending, Step, fate_of, receiving_after, sending_after
 from socketless.host.pool import Turn
 from socketless.wire.channel import Channel, Frame
-from socketless.wire.messages import Cancel, Message, is_last
+from socketless.wire.messages import MOST_AHEAD, Cancel, Message, Received, is_last
 
 Token = object  # of one who is at work
 
@@ -29,7 +29,10 @@ class Directions:
         self._first: Frame | None = None  # the frame of the first message
         self._writer: Token | None = None  # who is WRITING
         self._reader: Token | None = None  # who is READING
-        self._turns: deque[Turn] = deque()  # of those who want to receive, too
+        self._turns: deque[Turn] = deque()  # of those who want to receive, too, or wait for room
+        self.inbox: deque[Message] = deque()  # what has come to who waits for room, and has yet to be received
+        self._ahead = 0  # the room that is taken up by what the app has yet to receive
+        self._is_unlimited = False
 
     @property
     def is_over(self) -> bool:
@@ -114,6 +117,18 @@ class Directions:
         self.sending = sending_after(self.sending, Step.CANCEL)
         self._writer = None
 
+    def reserve(self, room: int) -> bool:
+        """Take up room for a message; return whether there is any. One that is larger than all of it has room, too."""
+        if self._ahead >= MOST_AHEAD and not self._is_unlimited:
+            return False
+        self._ahead += room
+        return True
+
+    def let_through(self) -> None:
+        """Let there be room for everything from now on."""
+        self._is_unlimited = True
+        self.wake()
+
     # From the worker
 
     def begin_reading(self, me: Token) -> Turn | None:
@@ -133,17 +148,34 @@ class Directions:
 
     def end_reading(self, message: Message, channel: Channel) -> bool:
         """Take a message; return false if nobody wants it, and there will be another one."""
-        self.receiving = receiving_after(self.receiving, Step.LAST if is_last(message) else Step.LEAVE)
-        channel.accept()
-        if self.is_left and self.receiving is not Receiving.DONE:
+        self._take(message, channel)
+        if (self.is_left or isinstance(message, Received)) and self.receiving is not Receiving.DONE:
             self.receiving = receiving_after(self.receiving, Step.BEGIN)
+            self.wake()
             return False
         self._let_others_read()
         return True
 
-    def _let_others_read(self) -> None:
+    def keep(self, message: Message, channel: Channel) -> None:
+        """Take a message for who receives next: it has come to who waits for room."""
+        self._take(message, channel)
+        if not isinstance(message, Received):
+            self.inbox.append(message)
+        self._let_others_read()
+
+    def _take(self, message: Message, channel: Channel) -> None:
+        self.receiving = receiving_after(self.receiving, Step.LAST if is_last(message) else Step.LEAVE)
+        channel.accept()
+        if isinstance(message, Received):
+            self._ahead -= message.room
+
+    def wake(self) -> None:
+        """Let those who wait look at how things are."""
         for turn in self._turns:
             turn.come()
+
+    def _let_others_read(self) -> None:
+        self.wake()
         self._reader = None  # the last: who is interrupted here does it all once more
 
     # Both
