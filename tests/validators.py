@@ -74,6 +74,8 @@ def valid_asgi(app: Any) -> Any:
 class Lifespan:
     """An exchange of any kind. Subclasses say what may be received, and what may be sent next."""
 
+    state = "lifespan.startup"  # what the app's next answer is to
+
     def __init__(self, scope: Any) -> None:
         check(type(scope) is dict, "a scope is a dict", type(scope))
         check(set(scope["asgi"]) == {"version", "spec_version"}, "scope['asgi'] has two versions", scope["asgi"])
@@ -106,10 +108,12 @@ class Lifespan:
 
     def after(self, event: Any) -> Any:
         """Return the state after the app has sent an event; `None`: it must not."""
-        return "any"
+        is_answer = event["type"] in (f"{self.state}.complete", f"{self.state}.failed")
+        return {"lifespan.startup": "lifespan.shutdown", "lifespan.shutdown": "over"}[self.state] if is_answer else None
 
     def sent(self, event: Any, after: Any) -> None:
         """Take notice that it has."""
+        self.state = after
 
 
 class Connection(Lifespan):

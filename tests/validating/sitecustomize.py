@@ -52,6 +52,10 @@ def _of_websockets(module: Any) -> None:
     _with_app(module.WebSocketExchange)
 
 
+def _of_lifespan(module: Any) -> None:
+    _with_app(module.Lifespan)
+
+
 def _of_wsgi(module: Any) -> None:
     respond = module.WsgiRunner._respond
 
@@ -67,6 +71,7 @@ def _of_wsgi(module: Any) -> None:
 _CHANGES = {
     "socketless.worker.asgi_http": _of_http,
     "socketless.worker.asgi_websocket": _of_websockets,
+    "socketless.worker.lifespan": _of_lifespan,
     "socketless.worker.wsgi": _of_wsgi,
 }
 
