@@ -112,6 +112,17 @@ class LiveApp:
             self.worker.close()
             self._connections.end_transactions()
 
+    def end_leftovers(self) -> None:
+        """Let no view that a test has left go on into the next one. Must be called within `switched()`.
+
+        Raises:
+            WorkerStartError: the worker had to be started again, and could not.
+        """
+        if self.worker.end_leftovers():
+            self._connections.uninstall()  # which takes theirs from those that have outlived it
+            self._connections.end_transactions()
+            self._connections.install()
+
     @contextmanager
     def switched(self) -> Iterator[None]:
         """Send the clients of this process to the worker, for a test or several."""
@@ -233,6 +244,7 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
     app: Any = None
     raise_request_exception = True
     worker: IpcThread | IpcProcess
+    _live: LiveApp
 
     @classproperty  # type: ignore[untyped-decorator]
     def live_server_url(cls) -> str:
@@ -260,10 +272,12 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
         )
         stack.callback(live.close)
         cls.worker = live.worker
+        cls._live = live
         stack.enter_context(live.switched())
 
     def setUp(self) -> None:
         super().setUp()
+        self.addCleanup(self._live.end_leftovers)  # the last, before the databases are flushed
         self.worker.renew()
 
 

@@ -4,7 +4,7 @@ It runs in a worker, and for a worker on threads in the tests' process, which is
 Django's is made by `connections.create_connection()`, so that is where it is said. It imports nothing of the package:
 both sides import it.
 
-A thread that has outlived its worker, and so the tests that it was for, has no connection any more: those of the tests
+A thread that has outlived its worker, and so the test that it was for, has no connection any more: those of the tests
 are not shared with it, its own are closed and cannot be opened again.
 """
 

@@ -92,3 +92,4 @@ def socketless_live_server(transactional_db: None, _socketless_live_app: LiveApp
     with _socketless_live_app.switched():
         _socketless_live_app.worker.renew()
         yield LiveServer(_socketless_live_app)
+        _socketless_live_app.end_leftovers()  # before the databases are flushed

@@ -11,7 +11,6 @@ It is an `httpx2.Client` where httpx2 is installed, else an `httpx.Client`, as S
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,6 +28,7 @@ from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
 from socketless.host.worker import Worker, owned
+from socketless.locks import make_lock
 from socketless.transport import IpcTransport
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession, session_of
 from socketless.wire.channel import Pull
@@ -293,7 +293,7 @@ class _Process(_Source):
 
     def __init__(self, app: str, options: Mapping[str, Any]) -> None:
         self._start = partial(IpcProcess, app, **options)
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._worker: Worker | None = None  # guarded by _lock
 
     def get(self, **options: Any) -> Worker:
@@ -319,7 +319,7 @@ class _Threads(_Source):
 
     def __init__(self, app: Callable[..., Any], state: dict[str, Any], options: Mapping[str, Any]) -> None:
         self._start = partial(IpcThread, app, state=state, **options)
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._outer: Worker | None = None  # guarded by _lock, like all below
         self._inner: Worker | None = None
         self._is_lent = False  # somebody may have the worker itself
@@ -391,7 +391,7 @@ class _IdleLimit:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._recent: OrderedDict[int, ref[_Threads]] = OrderedDict()  # guarded by _lock; the last used one last
 
     def used(self, source: _Threads) -> None:

@@ -168,21 +168,22 @@ def test_wsgi_close_has_run(make_app: Callable[[Any], Any], kind: str) -> None:
 
 
 def test_served_connections(tmp_path: Any) -> None:
-    """`socketless serve` ends a response when it is complete, and answers the next request while the app goes on."""
-    fifo, done = tmp_path / "fifo", tmp_path / "done"
-    os.mkfifo(fifo)
-    os.mkfifo(done)
+    """`socketless serve` ends a response when it is complete, and answers the next request while the app goes on.
+
+    It stops once the app has finished what it does then.
+    """
+    fifos = [tmp_path / "length", tmp_path / "chunked"]
+    for fifo in fifos:
+        os.mkfifo(fifo)
     (tmp_path / "served.py").write_text(
         "import asyncio\n"
         "async def app(scope, receive, send):\n"
         "    headers = [(b'content-length', b'4')] if scope['path'] == '/length' else []\n"
         "    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})\n"
         "    await send({'type': 'http.response.body', 'body': b'body'})\n"
-        "    if scope['path'] == '/length':\n"
-        f"        print(await asyncio.to_thread(lambda: open({str(fifo)!r}).read()), flush=True)\n"
-        f"        await asyncio.to_thread(lambda: open({str(done)!r}, 'w').close())\n"
-        "    elif scope['path'] == '/chunked':\n"
-        "        await asyncio.Event().wait()\n"
+        "    if scope['path'] != '/end':\n"
+        f"        await asyncio.to_thread(lambda: open({str(tmp_path)!r} + scope['path']).read())\n"
+        "        print('the task of', scope['path'], 'has run', flush=True)\n"
     )
     command = [sys.executable, "-m", "socketless", "serve", "served:app", "--stdio", "--no-lifespan"]
     served = subprocess.Popen(
@@ -198,7 +199,9 @@ def test_served_connections(tmp_path: Any) -> None:
             read = ""
             while not read.endswith(end):
                 read += served.stdout.read(1)
-        fifo.write_text("the task has run\n")
-        assert done.read_text() == ""
         served.stdin.close()
-        assert "the task has run" in served.stderr.read()
+        for fifo in fifos:
+            fifo.write_text("go on")
+        printed = served.stderr.read()
+        assert "the task of /length has run" in printed
+        assert "the task of /chunked has run" in printed

@@ -17,6 +17,7 @@ from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
 from socketless.http11.service import HEAD_TIMEOUT, Service
 from socketless.wire.channel import make_pipe
+from socketless.wire.drivers import deadline_after, remaining
 
 __all__ = ["command"]
 
@@ -30,7 +31,7 @@ _PARAMETERS: list[click.Parameter] = [
         type=click.FloatRange(min=0),
         show_default=True,
         metavar="SECONDS",
-        help="How long requests that have begun may take when it is stopped.",
+        help="How long requests that have begun, and their background tasks, may take when it is stopped.",
     ),
     click.Option(
         ["--head-timeout"],
@@ -85,6 +86,7 @@ def command(
         with IpcProcess(app, **options) as worker:
             if fds is not None:
                 Service(worker, *fds, **serving).run()
+                worker.wait_idle(shutdown_timeout)
             elif uds is not None:
                 _serve_unix(worker, uds, shutdown_timeout, {**serving, "backlog": backlog})
     except (SocketlessError, OSError) as error:
@@ -119,4 +121,6 @@ def _serve_unix(worker: IpcProcess, path: str, shutdown_timeout: float, serving:
         click.echo(f"{worker.description} is served on {path}", err=True)
         os.read(stopped.fileno(), 1)
     finally:
+        deadline = deadline_after(shutdown_timeout)
         server.close(shutdown_timeout)
+        worker.wait_idle(remaining(deadline))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -13,6 +12,7 @@ from socketless.clients.answer import Body
 from socketless.clients.upgrade import Upgraded
 from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
+from socketless.locks import make_lock
 from socketless.wire.channel import Pull
 from socketless.wire.drivers import run_blocking
 
@@ -35,7 +35,7 @@ class Carrier:
         self.raise_app_exceptions = raise_app_exceptions
         self.root_path = root_path
         self.client = client
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._open: WeakSet[Body | Upgraded] = WeakSet()  # guarded by _lock; responses not at their end
 
     def __repr__(self) -> str:

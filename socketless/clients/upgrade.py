@@ -9,7 +9,6 @@ The library gets a 101 response with the extension `network_stream`, as httpcore
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -19,6 +18,7 @@ from socketless.errors import SocketlessError, StateError
 from socketless.extras import require
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
+from socketless.locks import make_lock
 from socketless.wire.channel import PullingSteps
 from socketless.wire.drivers import run_async, run_blocking
 from socketless.wire.messages import Cancel, Echo, Event, Failed, Message, RawHeaders, is_last
@@ -78,7 +78,7 @@ class Upgraded:
         connection = _wsproto("connection")
         self._states = connection.ConnectionState
         self._events = _wsproto("events")
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._connection = connection.Connection(connection.ConnectionType.SERVER)  # guarded by _lock
         self._parts: list[Any] = []  # guarded by _lock; of a message whose frames have not all come
         self._unread = bytearray()

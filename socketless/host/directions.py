@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
+from contextlib import suppress
 
-from socketless.host.exchange_states import Fate, Receiving, Sending, Step, fate_of, receiving_after, sending_after
+from socketless.host.exchange_states import RECEIVING, SENDING, Fate, Receiving, Sending, State, Step, fate_of
 from socketless.host.pool import Turn
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Frame
 from socketless.wire.messages import MOST_AHEAD, Cancel, Message, Received, is_last
 
@@ -20,25 +20,26 @@ class Directions:
     can go on from, and `leave()` can be called again.
     """
 
+    sending = Sending.UNUSED  # guarded by lock, like all below
+    receiving = Receiving.IDLE
+    is_left = False  # the client has gone
+    _fate = Fate.KEPT
+    _first: Frame | None = None  # the frame of the first message
+    _writer: Token | None = None  # who is WRITING
+    _reader: Token | None = None  # who is READING
+    _ahead = 0  # the room that is taken up by what the app has yet to receive
+    _is_unlimited = False
+
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
-        self.sending = Sending.UNUSED  # guarded by lock, like all below
-        self.receiving = Receiving.IDLE
-        self.is_left = False  # the client has gone
-        self._fate = Fate.KEPT
-        self._first: Frame | None = None  # the frame of the first message
-        self._writer: Token | None = None  # who is WRITING
-        self._reader: Token | None = None  # who is READING
-        self._turns: deque[Turn] = deque()  # of those who want to receive, too, or wait for room
-        self.inbox: deque[Message] = deque()  # what has come to who waits for room, and has yet to be received
-        self._ahead = 0  # the room that is taken up by what the app has yet to receive
-        self._is_unlimited = False
+        self.lock = make_lock()  # the garbage collector may end steps wherever this thread is
+        self._turns: list[Turn] = []  # guarded by lock; of those who want to receive, too, or wait for room
+        self.inbox: list[Message] = []  # guarded by lock; has come to who waits for room, and has yet to be received
 
     @property
     def is_over(self) -> bool:
         """Whether the clients can neither send nor receive any more."""
-        is_lost = self.sending is Sending.LOST or self.receiving is Receiving.LOST
-        return self.is_left or is_lost or self.receiving is Receiving.DONE
+        is_done = self.receiving is Receiving.DONE or self.receiving is Receiving.LOST
+        return is_done or self.is_left or self.sending is Sending.LOST
 
     @property
     def is_at_rest(self) -> bool:
@@ -50,13 +51,14 @@ class Directions:
         """Whether the worker knows nothing of the exchange."""
         return self._first is None or self._first.is_untouched
 
-    def settle(self, channel: Channel) -> Fate:
+    def settle(self, channel: Channel) -> State:
         """Return what becomes of the channel, once and for all; as long as it is kept, see to the `Cancel`.
 
         A channel that is not kept must not be touched any more: it may be another exchange's soon.
         """
         if self._fate is Fate.KEPT:
-            self._cancel(channel)
+            if self.is_left:
+                self._cancel(channel)
             if self.is_at_rest:
                 has_unsent = channel.has_unsent
                 self._fate = fate_of(self.sending, self.receiving, is_left=self.is_left, has_unsent=has_unsent)
@@ -72,31 +74,28 @@ class Directions:
         if self._writer is not None:
             return False
         self._writer = me
-        self.sending = sending_after(self.sending, Step.BEGIN)
+        self.sending = SENDING[Step.BEGIN][self.sending]
         return True
 
     def end_writing(self, channel: Channel) -> bool:
         """Take notice that the outbox has been flushed; return false if more has been put there meanwhile."""
         if channel.has_unsent:
             return False
-        self.sending = sending_after(self.sending, Step.LEAVE)
+        self.sending = SENDING[Step.LEAVE][self.sending]
         self._writer = None
         return True
 
     def _cancel(self, channel: Channel) -> None:
-        # Write `Cancel` if the client has gone, nobody writes, and the pipe has room for those few bytes.
-        is_wanted = self.is_left and self.sending is Sending.IDLE and self.receiving is not Receiving.DONE
+        # The client has gone: write `Cancel` if nobody writes, and the pipe has room for those few bytes.
+        is_wanted = self.sending is Sending.IDLE and self.receiving is not Receiving.DONE
         if not is_wanted or channel.has_unsent:
             return
         channel.put(channel.frame_of(Cancel()))
-        try:
-            next(channel.flush())
-        except StopIteration:
-            self.sending = sending_after(self.sending, Step.CANCEL)
-        except OSError:
-            pass  # the worker has gone, too
-        else:
-            channel.withdraw()  # it is written as a whole, or not at all
+        with suppress(OSError):  # the worker has gone, too
+            if channel.write() is None:
+                self.sending = SENDING[Step.CANCEL][self.sending]
+            else:
+                channel.withdraw()  # it is written as a whole, or not at all
 
     @property
     def needs_helper(self) -> bool:
@@ -109,12 +108,12 @@ class Directions:
         if not self.needs_helper:
             return False
         self._writer = me
-        self.sending = sending_after(self.sending, Step.BEGIN)
+        self.sending = SENDING[Step.BEGIN][self.sending]
         return True
 
     def have_cancelled(self) -> None:
         """Take notice that the helper has sent the rest, and `Cancel`."""
-        self.sending = sending_after(self.sending, Step.CANCEL)
+        self.sending = SENDING[Step.CANCEL][self.sending]
         self._writer = None
 
     def reserve(self, room: int) -> bool:
@@ -138,7 +137,7 @@ class Directions:
             self._turns.append(turn)
             return turn
         self._reader = me
-        self.receiving = receiving_after(self.receiving, Step.BEGIN)
+        self.receiving = RECEIVING[Step.BEGIN][self.receiving]
         return None
 
     def leave_queue(self, turn: Turn) -> None:
@@ -150,7 +149,7 @@ class Directions:
         """Take a message; return false if nobody wants it, and there will be another one."""
         self._take(message, channel)
         if (self.is_left or isinstance(message, Received)) and self.receiving is not Receiving.DONE:
-            self.receiving = receiving_after(self.receiving, Step.BEGIN)
+            self.receiving = RECEIVING[Step.BEGIN][self.receiving]
             self.wake()
             return False
         self._let_others_read()
@@ -164,7 +163,7 @@ class Directions:
         self._let_others_read()
 
     def _take(self, message: Message, channel: Channel) -> None:
-        self.receiving = receiving_after(self.receiving, Step.LAST if is_last(message) else Step.LEAVE)
+        self.receiving = RECEIVING[Step.LAST if is_last(message) else Step.LEAVE][self.receiving]
         channel.accept()
         if isinstance(message, Received):
             self._ahead -= message.room
@@ -186,13 +185,13 @@ class Directions:
             if self.sending is Sending.WRITING:
                 if self.nothing_was_sent:
                     channel.withdraw()
-                    self.sending = sending_after(self.sending, Step.WITHDRAW)
+                    self.sending = SENDING[Step.WITHDRAW][self.sending]
                 else:
-                    self.sending = sending_after(self.sending, Step.LEAVE)
+                    self.sending = SENDING[Step.LEAVE][self.sending]
             self._writer = None
         if self._reader is me:
             if self.receiving is Receiving.READING:
-                self.receiving = receiving_after(self.receiving, Step.LEAVE)
+                self.receiving = RECEIVING[Step.LEAVE][self.receiving]
             elif self.receiving is Receiving.DONE:
                 channel.accept()
             self._let_others_read()
@@ -200,8 +199,8 @@ class Directions:
     def lose(self) -> None:
         """Take notice that the channel has ended. May be called twice."""
         if self.sending is not Sending.LOST:
-            self.sending = sending_after(self.sending, Step.LOSE)
+            self.sending = SENDING[Step.LOSE][self.sending]
         if self.receiving not in (Receiving.DONE, Receiving.LOST):
-            self.receiving = receiving_after(self.receiving, Step.LOSE)
+            self.receiving = RECEIVING[Step.LOSE][self.receiving]
         self._writer = None
         self._let_others_read()

@@ -14,13 +14,13 @@ interrupted, the second does it all.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 from socketless.errors import (
     ChannelClosed,
@@ -32,18 +32,16 @@ from socketless.errors import (
 )
 from socketless.host.directions import Directions, Token
 from socketless.host.exchange_states import Fate
-from socketless.host.leftovers import drain, send_rest
+from socketless.host.leftovers import drain
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.pool import ChannelPool, Lease, Turn
 from socketless.host.runs import Run
 from socketless.host.upload import NO_UPLOAD, Upload
-from socketless.wire.channel import Channel, PullingSteps, Steps, Wait, Woken
+from socketless.wire.channel import ENDED, LATE, Channel, PullingSteps, Steps, Wait
 from socketless.wire.drivers import deadline_after, run_blocking
-from socketless.wire.messages import Chunk, Failed, Message, WantBody
+from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, WantBody
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
-
-T = TypeVar("T")
 
 
 class Exchange:
@@ -56,6 +54,9 @@ class Exchange:
     answer: Message  # the first one that the worker has sent
     failed: Failed | None = None  # the last one, if the app has raised
     worker: object = None  # is not to be dropped before this exchange
+    _is_orphan = False  # guarded by the lock of _directions; lost at rest: who comes next is to be told
+    _helper: threading.Thread | None = None
+    _keeps_open = False
 
     def __init__(
         self,
@@ -74,9 +75,6 @@ class Exchange:
         self._is_internal = is_internal  # no exchange of the test's
         self._owner_pid = os.getpid()
         self._directions = Directions()
-        self._is_orphan = False  # guarded by the lock of _directions; lost at rest: who comes next is to be told
-        self._helper: threading.Thread | None = None
-        self._keeps_open = False
 
     @property
     def is_over(self) -> bool:
@@ -111,14 +109,17 @@ class Exchange:
             TransferError: the message cannot be pickled; nothing was sent.
             Exception: as of `WorkerOutput.forward()`.
         """
+        assert self.lease.got is not None
         me, states = Token(), self._directions
         try:
-            yield from self._run.share_levels(self._timeouts.read)
-            frame = self._channel.frame_of(message)
+            run, channel = self.lease.got
+            if run.has_other_levels:
+                yield from run.share_levels(self._timeouts.read)
+            frame = channel.frame_of(message)
             with states.lock:
-                states.begin_writing(me, self._channel, frame)
+                states.begin_writing(me, channel, frame)
                 states.begin_reading(me)
-            answer = yield from self._drive(self._ask(), self._timeouts)
+            answer = yield from self._drive(self._timeouts, self._write, self._read)
             self._settle()
             self._forward()
             if isinstance(answer, WantBody):
@@ -155,13 +156,14 @@ class Exchange:
         with states.lock:
             self._check_usable()
         frame = self._channel.frame_of(message)
-        yield from self._wait_for_room(message, timeouts)
+        if isinstance(message, Event):
+            yield from self._wait_for_room(message, timeouts)
         try:
             with states.lock:
                 self._check_usable()
                 is_mine = states.begin_writing(me, self._channel, frame)
             if is_mine:
-                yield from self._drive(self._flush(), timeouts)
+                yield from self._drive(timeouts, self._write)
         except BaseException:
             try:
                 self._give_up(me, is_left=True)
@@ -170,8 +172,8 @@ class Exchange:
             self._show_output()
             raise
 
-    def _wait_for_room(self, message: Message, timeouts: Timeouts) -> Steps[None]:
-        """Wait until the worker has room for a message. It has, but for those of a WebSocket."""
+    def _wait_for_room(self, message: Event, timeouts: Timeouts) -> Steps[None]:
+        """Wait until the worker has room for an event of a WebSocket."""
         yield from ()
 
     def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
@@ -201,7 +203,7 @@ class Exchange:
         try:
             while isinstance(got := self._begin_receiving(me), Turn):
                 yield from self._wait_for(got, timeouts)
-            message = got or (yield from self._drive(self._fetch(), timeouts))
+            message: Message = got or (yield from self._drive(timeouts, self._read))
             self._settle()
         except BaseException:
             try:
@@ -224,7 +226,7 @@ class Exchange:
         states = self._directions
         with states.lock:
             if states.inbox and not states.is_left:
-                message = states.inbox.popleft()
+                message = states.inbox.pop(0)
                 if isinstance(message, Failed):
                     self.failed = message
                 return message
@@ -282,28 +284,28 @@ class Exchange:
 
     # Steps
 
-    def _ask(self) -> Steps[Message]:
-        # Must be called by who is WRITING and READING, and no more is when this returns.
-        yield from self._flush()
-        return (yield from self._fetch())
-
-    def _flush(self) -> Steps[None]:
-        # Must be called by who is WRITING, and no more is when this returns.
+    def _write(self) -> Wait | None:
+        # Must be called by who is WRITING, and no more is when there is nothing to wait for.
         channel, states = self._channel, self._directions
         is_done = False
         while not is_done:
-            yield from channel.flush()
+            wait = channel.write()
+            if wait is not None:
+                return wait
             with states.lock:
                 is_done = states.end_writing(channel)
         if states.is_left:  # meanwhile, by somebody else
             self._settle()
+        return None
 
-    def _fetch(self) -> Steps[Message]:
-        # Must be called by who is READING, and no more is when this returns.
+    def _read(self) -> Wait | Message:
+        # Must be called by who is READING, and no more is when there is a message.
         channel, states = self._channel, self._directions
         is_done = False
         while not is_done:
-            message = yield from channel.fetch()
+            message = channel.read()
+            if isinstance(message, Wait):
+                return message
             if isinstance(message, Failed):
                 self.failed = message
             with states.lock:
@@ -313,29 +315,29 @@ class Exchange:
     def _wait_for(self, turn: Turn, timeouts: Timeouts) -> Steps[None]:
         try:
             woken = yield Wait(turn.fd, deadline=deadline_after(timeouts.read))
-            if woken is Woken.LATE and timeouts.read is not None:
+            if woken is LATE and timeouts.read is not None:
                 yield from self._be_late(timeouts.read, for_writing=False)
         finally:
             with self._directions.lock:
                 self._directions.leave_queue(turn)
             turn.close()
 
-    def _drive(self, steps: Steps[T], timeouts: Timeouts) -> Steps[T]:
+    def _drive(self, timeouts: Timeouts, *work: Callable[[], Any]) -> Steps[Any]:
+        # Does one after the other, as often as it says what it has to wait for; returns what the last one does.
+        result = None
         try:
-            wait = next(steps)
-            while True:
-                timeout = timeouts.write if wait.for_writing else timeouts.read
-                woken = yield wait._replace(sentinel=self._run.sentinel, deadline=deadline_after(timeout))
-                if woken is Woken.LATE:
-                    timeout = timeouts.write if wait.for_writing else timeouts.read  # the waiter may have set it
-                    assert timeout is not None
-                    yield from self._be_late(timeout, for_writing=wait.for_writing)
-                if woken is Woken.ENDED:
-                    raise EOFError
-                wait = steps.send(woken)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+            for do in work:
+                while isinstance(result := do(), Wait):
+                    fd, for_writing, *_ = result
+                    timeout = timeouts.write if for_writing else timeouts.read
+                    woken = yield Wait(fd, for_writing, self._run.sentinel, deadline_after(timeout))
+                    if woken is LATE:
+                        timeout = timeouts.write if for_writing else timeouts.read  # the waiter may have set it
+                        assert timeout is not None
+                        yield from self._be_late(timeout, for_writing=for_writing)
+                    if woken is ENDED:
+                        raise EOFError
+            return result
         except (EOFError, BrokenPipeError) as error:
             end = error
         yield from self._end(end)
@@ -360,8 +362,6 @@ class Exchange:
             self._directions.lose()
         self._settle()
         lives = not self._is_internal and (yield from run.lives())
-        if lives and not self._pool.has_channels:
-            run.kill(signal.SIGKILL)  # the next exchange starts another worker
         if not lives:
             yield from run.wait_for_end()
         run.output.forward(quietly=True)
@@ -428,14 +428,16 @@ class Exchange:
                 return
         try:
             with suppress(SocketlessError):
-                run_blocking(self._drive(send_rest(self._channel), NO_LIMITS))
+                channel = self._channel
+                cancel = partial(channel.put, channel.frame_of(Cancel()))
+                run_blocking(self._drive(NO_LIMITS, channel.write, cancel, channel.write))
                 with self._directions.lock:
                     self._directions.have_cancelled()
         finally:
             self._give_up(me, is_left=True)
 
     def __del__(self) -> None:
-        if hasattr(self, "_keeps_open") and not self.is_over and os.getpid() == self._owner_pid:
+        if hasattr(self, "_directions") and not self.is_over and os.getpid() == self._owner_pid:
             self._pool.abandoned.append(self)  # this very thread may hold the pool's lock
             if hasattr(self, "answer"):
                 warnings.warn(f"unclosed response of {self.label}", ResourceWarning, source=self, stacklevel=2)

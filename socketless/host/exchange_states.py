@@ -20,109 +20,113 @@ An exchange is two half-duplex directions. Its rules:
 
     receiving                 IDLE ◀── LEAVE, BEGIN ──▶ READING ── LAST ──▶ DONE
 
-    in both, from anywhere but DONE: LOSE ──▶ LOST
+    in both, from anywhere but UNUSED and DONE: LOSE ──▶ LOST
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 
 
-class _Singleton(enum.Enum):
-    __hash__ = object.__hash__  # there is one of each; Enum's own hashes its name, in Python
+class State:
+    """One of those below, of which there is one each. (Enums have them looked up by a call, before Python 3.12.)"""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
 
 
-class Sending(_Singleton):
-    """The direction from the host to the worker."""
+class Sending:
+    """The states of the direction from the host to the worker."""
 
-    UNUSED = enum.auto()  # the worker knows nothing of the exchange
-    IDLE = enum.auto()  # nobody is writing; of what was given up, the rest is in the channel's outbox
-    WRITING = enum.auto()
-    CANCELLED = enum.auto()  # the `Cancel` was the last
-    LOST = enum.auto()  # nobody reads it any more
-
-
-class Receiving(_Singleton):
-    """The direction from the worker to the host."""
-
-    IDLE = enum.auto()  # nobody is reading; of what was given up, the beginning is in the channel's inbox
-    READING = enum.auto()
-    DONE = enum.auto()  # the worker's last message is here
-    LOST = enum.auto()  # there will be none
+    UNUSED = State("UNUSED")  # the worker knows nothing of the exchange
+    IDLE = State("IDLE")  # nobody is writing; of what was given up, the rest is in the channel's outbox
+    WRITING = State("WRITING")
+    CANCELLED = State("CANCELLED")  # the `Cancel` was the last
+    LOST = State("LOST")  # nobody reads it any more
 
 
-class Step(_Singleton):
+class Receiving:
+    """The states of the direction from the worker to the host."""
+
+    IDLE = State("IDLE")  # nobody is reading; of what was given up, the beginning is in the channel's inbox
+    READING = State("READING")
+    DONE = State("DONE")  # the worker's last message is here
+    LOST = State("LOST")  # there will be none
+
+
+class Step:
     """What can happen to a direction."""
 
-    BEGIN = enum.auto()  # somebody is at work now
-    LEAVE = enum.auto()  # and is no more: a message has crossed, or was given up
-    WITHDRAW = enum.auto()  # was given up before its first byte was written; it was the first one
-    CANCEL = enum.auto()  # the client has gone, and the worker is told
-    LAST = enum.auto()  # the worker's last message has come
-    LOSE = enum.auto()  # the channel has ended
-
-
-SENDING: Mapping[tuple[Sending, Step], Sending] = {
-    (Sending.UNUSED, Step.BEGIN): Sending.WRITING,
-    (Sending.UNUSED, Step.LOSE): Sending.LOST,
-    (Sending.IDLE, Step.BEGIN): Sending.WRITING,
-    (Sending.IDLE, Step.CANCEL): Sending.CANCELLED,
-    (Sending.IDLE, Step.LOSE): Sending.LOST,
-    (Sending.WRITING, Step.LEAVE): Sending.IDLE,
-    (Sending.WRITING, Step.WITHDRAW): Sending.UNUSED,
-    (Sending.WRITING, Step.CANCEL): Sending.CANCELLED,
-    (Sending.WRITING, Step.LOSE): Sending.LOST,
-    (Sending.CANCELLED, Step.LOSE): Sending.LOST,
-}
-
-RECEIVING: Mapping[tuple[Receiving, Step], Receiving] = {
-    (Receiving.IDLE, Step.BEGIN): Receiving.READING,
-    (Receiving.IDLE, Step.LOSE): Receiving.LOST,
-    (Receiving.READING, Step.LEAVE): Receiving.IDLE,
-    (Receiving.READING, Step.LAST): Receiving.DONE,
-    (Receiving.READING, Step.LOSE): Receiving.LOST,
-}
+    BEGIN = "BEGIN"  # somebody is at work now
+    LEAVE = "LEAVE"  # and is no more: a message has crossed, or was given up
+    WITHDRAW = "WITHDRAW"  # was given up before its first byte was written; it was the first one
+    CANCEL = "CANCEL"  # the client has gone, and the worker is told
+    LAST = "LAST"  # the worker's last message has come
+    LOSE = "LOSE"  # the channel has ended
 
 
 class IllegalStep(AssertionError):
     """A direction was told of what cannot happen in its state. That is a defect of socketless."""
 
 
-def sending_after(state: Sending, step: Step) -> Sending:
-    """Return the state after a step.
+class Moves(dict[State, State]):
+    """Where one step leads, from each state in which it can happen.
 
     Raises:
-        IllegalStep: there is no such step from that state.
+        IllegalStep: it cannot happen in that state.
     """
-    try:
-        return SENDING[state, step]
-    except KeyError:
-        raise IllegalStep(f"a defect of socketless: {step.name} while sending is {state.name}") from None
+
+    def __init__(self, what: str, moves: Mapping[State, State]) -> None:
+        super().__init__(moves)
+        self._what = what
+
+    def __missing__(self, state: State) -> State:
+        raise IllegalStep(f"a defect of socketless: {self._what} is {state.name}")
 
 
-def receiving_after(state: Receiving, step: Step) -> Receiving:
-    """Return the state after a step.
-
-    Raises:
-        IllegalStep: there is no such step from that state.
-    """
-    try:
-        return RECEIVING[state, step]
-    except KeyError:
-        raise IllegalStep(f"a defect of socketless: {step.name} while receiving is {state.name}") from None
+def _table(direction: str, steps: Mapping[str, Mapping[State, State]]) -> dict[str, Moves]:
+    return {step: Moves(f"{step} while {direction}", moves) for step, moves in steps.items()}
 
 
-class Fate(enum.Enum):
+SENDING = _table(
+    "sending",
+    {
+        Step.BEGIN: {Sending.UNUSED: Sending.WRITING, Sending.IDLE: Sending.WRITING},
+        Step.LEAVE: {Sending.WRITING: Sending.IDLE},
+        Step.WITHDRAW: {Sending.WRITING: Sending.UNUSED},
+        Step.CANCEL: {Sending.IDLE: Sending.CANCELLED, Sending.WRITING: Sending.CANCELLED},
+        Step.LOSE: {
+            Sending.IDLE: Sending.LOST,
+            Sending.WRITING: Sending.LOST,
+            Sending.CANCELLED: Sending.LOST,
+        },
+    },
+)
+
+RECEIVING = _table(
+    "receiving",
+    {
+        Step.BEGIN: {Receiving.IDLE: Receiving.READING},
+        Step.LEAVE: {Receiving.READING: Receiving.IDLE},
+        Step.LAST: {Receiving.READING: Receiving.DONE},
+        Step.LOSE: {Receiving.IDLE: Receiving.LOST, Receiving.READING: Receiving.LOST},
+    },
+)
+
+
+class Fate:
     """What becomes of the channel."""
 
-    KEPT = enum.auto()  # the exchange goes on
-    FREE = enum.auto()  # another exchange may have it
-    PARKED = enum.auto()  # what is left of this one has to cross first, to the worker's last message
-    CLOSED = enum.auto()
+    KEPT = State("KEPT")  # the exchange goes on
+    FREE = State("FREE")  # another exchange may have it
+    PARKED = State("PARKED")  # what is left of this one has to cross first, to the worker's last message
+    CLOSED = State("CLOSED")
 
 
-def fate_of(sending: Sending, receiving: Receiving, *, is_left: bool, has_unsent: bool) -> Fate:
+def fate_of(sending: State, receiving: State, *, is_left: bool, has_unsent: bool) -> State:
     """Return what becomes of a channel whose exchange is in these states.
 
     Args:

@@ -46,10 +46,13 @@ class NamelessFile:
 
     def read(self, size: int) -> bytes:
         """Return what comes next, at most that many bytes; `b""` if there is nothing yet."""
-        data = os.pread(self._file.fileno(), size, self._position)
-        if not data and os.fstat(self._file.fileno()).st_size < self._position:
+        fd = self._file.fileno()
+        end = os.lseek(fd, 0, os.SEEK_END)  # what is written goes there anyway
+        if end == self._position:
+            return b""
+        if end < self._position:
             self._position = self._hole_end = 0  # the app has opened /dev/stdout anew, which empties it
-            data = os.pread(self._file.fileno(), size, 0)
+        data = os.pread(fd, size, self._position)
         self._position += len(data)
         if self._position - self._keep - self._hole_end >= _HOLE_SIZE:
             self._punch()

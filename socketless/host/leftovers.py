@@ -5,25 +5,21 @@ from __future__ import annotations
 from socketless.host.directions import Directions, Token
 from socketless.host.exchange_states import Receiving, Sending
 from socketless.host.trace import logger
-from socketless.wire.channel import Channel, Steps
+from socketless.wire.channel import Channel, Steps, Wait
 from socketless.wire.messages import Cancel, Failed, Message
-
-
-def send_rest(channel: Channel) -> Steps[None]:
-    """Send what is left of a message, and `Cancel`."""
-    yield from channel.flush()
-    channel.put(channel.frame_of(Cancel()))
-    yield from channel.flush()
 
 
 def drain(label: str, states: Directions, channel: Channel) -> Steps[None]:
     """Send and receive what is left, to the worker's last message. Nobody else may be at work."""
-    me, message = Token(), None
+    me = Token()
+    message: Message | Wait | None = None
     if states.receiving is not Receiving.DONE and states.sending is not Sending.CANCELLED:
-        yield from send_rest(channel)
+        yield from channel.flush()
+        channel.put(channel.frame_of(Cancel()))
     yield from channel.flush()
     while states.receiving is not Receiving.DONE:
-        message = yield from channel.fetch()
+        while isinstance(message := channel.read(), Wait):
+            yield message
         with states.lock:
             states.begin_reading(me)
             states.end_reading(message, channel)
@@ -31,6 +27,6 @@ def drain(label: str, states: Directions, channel: Channel) -> Steps[None]:
     _log(label, message)
 
 
-def _log(label: str, message: Message | None) -> None:
+def _log(label: str, message: object) -> None:
     if isinstance(message, Failed):
         logger.error("%s: the app raised after its client had gone:\n%s", label, message.traceback.rstrip())

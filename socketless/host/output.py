@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import codecs
 import sys
-import threading
 from contextlib import ExitStack
 from typing import TextIO
 
 from socketless.host.files import NamelessFile
 from socketless.host.reports import Replay, ReportReader, show
+from socketless.locks import make_lock
 from socketless.wire.reports import Frame, LogReport
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -59,7 +59,7 @@ class WorkerOutput:
     """The three files of one worker. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a handler may make a request to the same worker
+        self._lock = make_lock()  # a handler may make a request to the same worker
         self._closed = False  # guarded by _lock, like all below
         with ExitStack() as undo:  # or an error would hold what has been opened
             self._stdout = _Stream()

@@ -25,8 +25,9 @@ from weakref import WeakSet
 
 from socketless.errors import PoolTimeout
 from socketless.genuine import monotonic, os
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Steps, Wait, Woken
-from socketless.wire.drivers import poll
+from socketless.wire.drivers import poll, remaining
 
 Owner = TypeVar("Owner")
 
@@ -93,11 +94,12 @@ class ChannelPool(Generic[Owner]):
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit  # of the channels that are made as needed; None: as many as are needed
-        self._lock = threading.RLock()  # the garbage collector may end steps wherever this thread is
+        self._lock = make_lock()  # the garbage collector may end steps wherever this thread is
         self._open = False  # guarded by _lock, like all below; false while there is no worker, nor one about to be
         self._owner: Owner | None = None
         self._open_channel: Callable[[int], Channel] | None = None
         self._opened = 0  # how many have been made as needed
+        self._lost = 0  # how many have ended, and may be replaced
         self._all: set[Channel] = set()
         self._free: list[Channel] = []  # the most recently used one last; what is in _busy as well is not free
         self._busy: dict[Channel, Lease[Owner]] = {}
@@ -116,6 +118,7 @@ class ChannelPool(Generic[Owner]):
         with self._lock:
             self._owner = owner
             self._open_channel = open_channel
+            self._lost = 0
             self._all = set(channels)
             self._free = list(reversed(channels))
             self._serve_waiters()
@@ -147,24 +150,36 @@ class ChannelPool(Generic[Owner]):
                 with suppress(RuntimeError):  # it is about to be started
                     thread.join()  # the worker's end has woken it
 
-    def check_out(self, lease: Lease[Owner], deadline: float | None) -> Steps[bool]:
-        """Wait for a free channel; false: the worker ended before there was one.
+    def take(self, lease: Lease[Owner]) -> bool:
+        """Give a lease a channel that is free; return whether it has one.
 
         Whatever it raises, the lease may have got a channel by then: it is to be given back.
 
         Raises:
-            PoolTimeout: none was free before the deadline.
+            OSError, RuntimeError: no descriptors or threads are to be had for the first channel.
         """
-        self._cancel_abandoned()
+        if self.abandoned:
+            self._cancel_abandoned()
+        with self._lock:
+            try:
+                return self._open and self._hand_over(lease)
+            except (OSError, RuntimeError):
+                if not self._all:
+                    raise
+                return False
+
+    def check_out(self, lease: Lease[Owner], deadline: float | None) -> Steps[bool]:
+        """Wait for a free channel; false: the worker ended before there was one.
+
+        Raises:
+            PoolTimeout: none was free before the deadline.
+            OSError, RuntimeError: as of `take()`, as is what the lease has then.
+        """
+        if self.take(lease):
+            return True
         with self._lock:
             if not self._open:
                 return False
-            try:
-                if self._hand_over(lease):
-                    return True
-            except (OSError, RuntimeError):  # no descriptors or threads are to be had
-                if not self._all:
-                    raise
         if deadline is not None and deadline <= monotonic():  # who is late needs no place in the queue
             raise PoolTimeout(self.describe_busy(lease.label))
         try:
@@ -201,6 +216,38 @@ class ChannelPool(Generic[Owner]):
         if turn is not None:
             turn.close()
 
+    def claim_replacement(self) -> Owner | None:
+        """Return whose channel is to be replaced, if one is; `replace()` or `unclaim()` comes next."""
+        with self._lock:
+            is_full = self._limit is None or len(self._all) >= self._limit
+            if is_full or not self._lost or self._owner is None:
+                return None
+            self._lost -= 1
+            return self._owner
+
+    def unclaim(self) -> None:
+        """Let the next one replace it."""
+        with self._lock:
+            self._lost += 1
+            self._serve_waiters()
+
+    def replace(self, owner: Owner, channel: Channel | None) -> None:
+        """Take a channel in the place of one that has ended, or do without (`None`)."""
+        with self._lock:
+            if channel is not None and owner is self._owner:
+                self._all.add(channel)
+                self._free.append(channel)
+                channel = None
+            self._serve_waiters()
+        if channel is not None:  # its worker has ended
+            channel.close()
+
+    def _lose(self, channel: Channel) -> None:
+        # Must be called with _lock held. May be interrupted, and called twice; so it may be counted twice.
+        if channel in self._all:
+            self._lost += 1
+            self._all.discard(channel)
+
     def _cancel_abandoned(self) -> None:
         while self.abandoned:
             with suppress(IndexError):  # another thread was faster
@@ -233,7 +280,7 @@ class ChannelPool(Generic[Owner]):
             channel = lease.got[1]
             with self._lock:
                 if self._has(lease):
-                    self._all.discard(channel)
+                    self._lose(channel)
             self.give_back(lease)
 
     def park(self, lease: Lease[Owner], steps: Callable[[], Steps[None]], sentinel: int) -> None:
@@ -275,7 +322,7 @@ class ChannelPool(Generic[Owner]):
         with self._lock:
             self._parked.pop(channel, None)
             if not is_usable:
-                self._all.discard(channel)
+                self._lose(channel)
             is_usable = channel in self._all and self._owner is not None
             if is_usable:
                 self._free.append(channel)
@@ -283,11 +330,21 @@ class ChannelPool(Generic[Owner]):
         if not is_usable:
             channel.close()
 
+    def join_parked(self, deadline: float | None) -> bool:
+        """Wait until the app has let go of the exchanges that were given up by now; return whether it has."""
+        self._cancel_abandoned()
+        with self._lock:
+            threads = [parked.thread for parked in self._parked.values()]
+        for thread in threads:
+            with suppress(RuntimeError):  # it could not be started
+                thread.join(remaining(deadline))
+        return not any(thread.is_alive() for thread in threads)
+
     @property
     def has_channels(self) -> bool:
-        """Whether there is one at all, or one can be made."""
+        """Whether there is one at all, or one may be had."""
         with self._lock:
-            return bool(self._all) or self._open_channel is not None
+            return bool(self._all or self._lost) or self._open_channel is not None
 
     @property
     def is_stuck(self) -> bool:
@@ -325,6 +382,8 @@ class ChannelPool(Generic[Owner]):
                 self._wake(self._waiters.popleft())
         except (OSError, RuntimeError):
             pass  # no descriptors or threads are to be had: it has to wait for another one
+        if self._lost and self._waiters and self._open_channel is None:
+            self._wake(self._waiters.popleft())  # to have one replaced
 
     def _wake(self, lease: Lease[Owner]) -> None:
         # Must be called with _lock held.

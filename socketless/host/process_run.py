@@ -11,6 +11,7 @@ stop ── Stop, then SIGTERM, then SIGKILL ────▶ leaves
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 import threading
@@ -34,9 +35,12 @@ from socketless.host.pool import ChannelPool
 from socketless.host.runs import Run
 from socketless.host.sentinel import Sentinel
 from socketless.host.spawn import Spawned
+from socketless.host.trace import logger
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Steps, Woken, make_channel
 from socketless.wire.drivers import deadline_after, poll, remaining, run_blocking, until_readable
-from socketless.wire.messages import Failed, GetStack, Message, Ready, SetLevels, Stack, Start, Stop
+from socketless.wire.fifos import offered_channel
+from socketless.wire.messages import Done, Failed, GetStack, Message, OpenChannel, Ready, SetLevels, Stack, Start, Stop
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -48,13 +52,13 @@ _TERM_SECONDS = 2.0  # between SIGTERM and SIGKILL
 _LOOK_SECONDS = 0.02  # how often a greenlet looks whether the process has ended
 
 _live: weakref.WeakSet[ProcessRun] = weakref.WeakSet()
-_launching = threading.Lock()  # no worker is forked between the making of another's pipes and their entry in _live
+_launching = make_lock()  # no worker is forked between the making of another's pipes and their entry in _live
 
 
 class ProcessRun:
     """A worker process with its channels. `launch()` makes one."""
 
-    open_channel = None  # later, that would need a socket
+    open_channel = None  # it takes the worker to open one more
 
     def __init__(self, max_connections: int) -> None:
         with ExitStack() as undo:  # or the error would hold what has been opened
@@ -67,6 +71,8 @@ class ProcessRun:
             undo.callback(self._sentinel.close)
             self.output = WorkerOutput()
             undo.pop_all()
+        self._numbers = itertools.count(len(ends))  # of further channels
+        self._further: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._worker_ends = [end.worker for end in ends]
         self._control, *self.channels = [end.host for end in ends]
         # Once the worker is ready, the control channel is its pool's: closed by drain(), or by who has checked it out.
@@ -76,7 +82,7 @@ class ProcessRun:
         self.levels = Levels()
         self.exitcode: int | None = None  # set before _ended
         self.error: BaseException | None = None  # what the app has raised when it was shut down
-        self._stopping = threading.Lock()  # held while stop() runs: a second caller waits for the first
+        self._stopping = make_lock()  # held while stop() runs: a second caller waits for the first
         self._stopped = False  # guarded by _stopping
         self._child: Spawned | Forked | None = None
         self._guard: Guard | None = None
@@ -227,6 +233,11 @@ class ProcessRun:
         answer = yield from self._ask("asking for a stack", GetStack(channel.number), _CONTROL_SECONDS)
         return answer.text if isinstance(answer, Stack) else ""
 
+    @property
+    def has_other_levels(self) -> bool:
+        """Whether this process's loggers have other levels than the worker's."""
+        return self.levels.changed() is not None
+
     def share_levels(self, timeout: float | None) -> Steps[None]:
         """Give the worker the levels of this process's loggers, if they have changed."""
         levels = self.levels.changed()
@@ -235,6 +246,28 @@ class ProcessRun:
             answer = yield from self._ask("setting the levels of loggers", SetLevels(levels), seconds)
             if answer is not None:  # or the app runs with those it had: no reason to fail a request
                 self.levels.tell(levels)
+
+    def another_channel(self) -> Steps[Channel | None]:
+        """Return a new channel, in the place of one that has ended; `None`: none is to be had."""
+        if self.has_ended or self._stopped:
+            return None
+        number, answer, channel = next(self._numbers), None, None
+        try:
+            with offered_channel(number) as (channel, requests, responses):
+                self._further.add(channel)
+                message = OpenChannel(number, requests, responses)
+                answer = yield from self._ask("opening a channel", message, _CONTROL_SECONDS)
+        except OSError as error:
+            self._say_that_it_is_not_replaced(error)
+        finally:
+            if channel is not None and not isinstance(answer, Done):
+                channel.close()
+        if isinstance(answer, Failed):
+            self._say_that_it_is_not_replaced(exception_of(answer))
+        return channel if isinstance(answer, Done) else None
+
+    def _say_that_it_is_not_replaced(self, why: BaseException) -> None:
+        logger.warning("worker %d: a channel has ended that cannot be replaced: %s", self.pid, why)
 
     def _ask(self, label: str, message: Message, seconds: float) -> Steps[Message | None]:
         # Over the control channel; `None` if there is no answer within `seconds`.
@@ -373,7 +406,7 @@ class ProcessRun:
     def _abandon(self) -> None:
         # Runs in a forked child of the host, where other threads are gone: it may take no lock.
         self._is_abandoned = True
-        for channel in (self._control, *self.channels, *self._worker_ends):
+        for channel in (self._control, *self.channels, *self._further, *self._worker_ends):
             if self._keeps(channel):
                 channel.close()
         self._sentinel.close()
@@ -395,7 +428,7 @@ def _options() -> int:
 def _abandon_all() -> None:
     # Runs in every forked child of the host. A lock that another thread held would stay locked in it for ever.
     global _launching
-    _launching = threading.Lock()
+    _launching = make_lock()
     for run in list(_live):
         run._abandon()
     _live.clear()

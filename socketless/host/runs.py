@@ -59,6 +59,9 @@ class Run(Protocol):
     def open_channel(self) -> Callable[[int], Channel] | None:
         """What makes one more channel, of a worker that gets them as needed."""
 
+    def another_channel(self) -> Steps[Channel | None]:
+        """Return a new channel, in the place of one that has ended; `None`: none is to be had."""
+
     def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
         """Wait until the worker is ready and return the kind of its app.
 
@@ -66,8 +69,12 @@ class Run(Protocol):
             WorkerStartError: it is not going to be ready; it may still be there.
         """
 
+    @property
+    def has_other_levels(self) -> bool:
+        """Whether this process's loggers have other levels than the worker's."""
+
     def share_levels(self, timeout: float | None) -> Steps[None]:
-        """Give the worker the levels of this process's loggers, if it has other ones."""
+        """Give the worker the levels of this process's loggers, if it `has_other_levels`."""
 
     def stack_of(self, channel: Channel) -> Steps[str]:
         """Return where the exchange on a channel is; empty where the worker does not say."""

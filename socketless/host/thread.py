@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -24,11 +22,10 @@ from socketless.host.arguments import (
     newer_name,
 )
 from socketless.host.exchange import Exchange
-from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.runs import Run
 from socketless.host.thread_run import ThreadRun
 from socketless.host.worker import Worker
-from socketless.wire.channel import Pull, PullingSteps
+from socketless.locks import make_lock
 from socketless.wire.messages import Call, Message, Request, Reset, Result, Start
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -105,7 +102,7 @@ class IpcThread(Worker):
             backend_options=dict(backend_options or {}),
             debug=debug,
         )
-        self._open_lock = threading.Lock()
+        self._open_lock = make_lock()
         self._open: WeakSet[Exchange] = WeakSet()  # guarded by _open_lock; exchanges that were not over at their answer
         super().__init__(
             start,
@@ -137,7 +134,7 @@ class IpcThread(Worker):
     def _describe(self, run: Run | None) -> str:
         return "threads"
 
-    def _stop(self, run: Run) -> None:
+    def _stop(self, run: Run, timeout: float | None) -> None:
         assert isinstance(run, ThreadRun)
         run.give_up()
         self._pool.retire()  # which ends the threads of the worker that wait for a request
@@ -145,19 +142,14 @@ class IpcThread(Worker):
             exchanges = list(self._open)
         for exchange in exchanges:  # and these, those that wait for a client that does not read
             exchange.lose()
-        super()._stop(run)
+        super()._stop(run, timeout)
 
-    def exchange(
-        self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
-    ) -> PullingSteps[Exchange]:
-        """Send a message to the worker and wait for its first answer; see `Worker.exchange`."""
-        exchange = yield from super().exchange(message, timeouts, body)
+    def _have(self, exchange: Exchange) -> None:
         if not exchange.is_over:
             with self._open_lock:
                 self._open.add(exchange)
             if self._closed:  # just now
                 exchange.lose()
-        return exchange
 
     def _check_thread(self) -> None:
         if isinstance(self._run, ThreadRun) and self._run.is_here:
@@ -168,7 +160,8 @@ class IpcThread(Worker):
 
     def _prepare(self, message: Message) -> Message:
         if isinstance(message, (Request, Reset, Call)):
-            return replace(message, context=_copy_context())
+            # As dataclasses.replace(), which takes twice as long.
+            return type(message)(**vars(message) | {"context": _copy_context()})
         return message
 
     def _work(

@@ -41,6 +41,7 @@ class ThreadRun:
 
     pid = None
     exitcode = None
+    has_other_levels = False  # it has the same loggers
 
     def __init__(self, start: Start) -> None:
         self._owner_pid = os.getpid()
@@ -96,6 +97,11 @@ class ThreadRun:
                 raise  # no thread is to be had
         return ends.host
 
+    def another_channel(self) -> Steps[Channel | None]:
+        """Return `None`: they are made as needed."""
+        yield from ()
+        return None
+
     def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
         """Wait until the worker is ready and return the kind of its app.
 
@@ -125,7 +131,7 @@ class ThreadRun:
             return message
 
     def share_levels(self, timeout: float | None) -> Steps[None]:
-        """Do nothing: it has the same loggers."""
+        """Do nothing."""
         yield from ()
 
     def stack_of(self, channel: Channel) -> Steps[str]:

@@ -10,9 +10,9 @@ from socketless.errors import ReadTimeout, WriteTimeout
 from socketless.host.directions import Token
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
-from socketless.wire.channel import Steps
+from socketless.wire.channel import Steps, Wait
 from socketless.wire.drivers import deadline_after, remaining
-from socketless.wire.messages import Event, Message, room_of
+from socketless.wire.messages import Event, room_of
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -22,13 +22,13 @@ class WebSocketExchange(Exchange):
 
     _waiter: Token | None = None  # who is READING only because it waits for room
 
-    def _wait_for_room(self, message: Message, timeouts: Timeouts) -> Steps[None]:
-        """Wait until there is room for a message, and take that up.
+    def _wait_for_room(self, message: Event, timeouts: Timeouts) -> Steps[None]:
+        """Wait until there is room for an event, and take that up.
 
         Raises:
             WriteTimeout: the app did not receive what was sent before, in time. It may be tried again.
         """
-        room = room_of(message.event) if isinstance(message, Event) else 0
+        room = room_of(message.event)
         if not room:
             return
         me, states = Token(), self._directions
@@ -44,7 +44,7 @@ class WebSocketExchange(Exchange):
                         self._waiter = me
                 limits = Timeouts(read=remaining(deadline))
                 if turn is None:
-                    yield from self._drive(self._fetch_for_others(), limits)
+                    yield from self._drive(limits, self._read_for_others)
                     self._settle()
                 else:
                     yield from self._wait_for(turn, limits)
@@ -63,12 +63,15 @@ class WebSocketExchange(Exchange):
             if self._waiter is me:
                 self._waiter = None
 
-    def _fetch_for_others(self) -> Steps[None]:
-        # Must be called by who is READING, and no more is when this returns.
-        message = yield from self._channel.fetch()
+    def _read_for_others(self) -> Wait | None:
+        # Must be called by who is READING, and no more is when there is nothing to wait for.
+        message = self._channel.read()
+        if isinstance(message, Wait):
+            return message
         with self._directions.lock:
             self._directions.keep(message, self._channel)
             self._waiter = None
+        return None
 
     def let_through(self) -> None:
         """Let nothing wait for room any more: the client is about to leave.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
+import signal
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +24,7 @@ from socketless.host.runs import Run
 from socketless.host.trace import Trace, logger
 from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.host.websocket_exchange import WebSocketExchange
+from socketless.locks import make_lock
 from socketless.wire.channel import Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.heads import check_request
@@ -71,7 +72,7 @@ class Worker:
         max_restarts: int,
         debug: bool,
     ) -> None:
-        self._lock = threading.Lock()  # taken before the pool's own, never after it
+        self._lock = make_lock()  # taken before the pool's own, never after it
         check_seconds("startup_timeout", startup_timeout)
         check_seconds("shutdown_timeout", shutdown_timeout)
         self._start_message = start
@@ -283,6 +284,7 @@ class Worker:
                 began = yield from exchange.begin(message)
                 if began:
                     self._trace.got(label, exchange.answer)
+                    self._have(exchange)
                     return exchange
             except BaseException as error:
                 try:
@@ -292,6 +294,9 @@ class Worker:
                 if isinstance(error, Exception):
                     self._trace(f"< {label}: {type(error).__name__}")
                 raise
+
+    def _have(self, exchange: Exchange) -> None:
+        """Take notice of an exchange that has its answer."""
 
     def exchange_blocking(self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None) -> Exchange:
         """Run the steps of `exchange()` in this thread.
@@ -314,7 +319,23 @@ class Worker:
         while not is_done:
             if self._claim_start(lease.label):
                 yield from self._start(is_restart=True)
-            is_done = yield from self._pool.check_out(lease, deadline)
+            is_done = self._pool.take(lease)
+            if not is_done:
+                yield from self._replace_lost()
+                is_done = yield from self._pool.check_out(lease, deadline)
+
+    def _replace_lost(self) -> Steps[None]:
+        run = self._pool.claim_replacement()
+        if run is None:
+            return
+        try:
+            channel = yield from run.another_channel()
+        except BaseException:  # a task that was cancelled, Ctrl-C: the next one tries it
+            self._pool.unclaim()
+            raise
+        self._pool.replace(run, channel)
+        if not self._pool.has_channels:
+            run.kill(signal.SIGKILL)  # then it is started again
 
     def _claim_start(self, label: str | None) -> bool:
         # True: the caller must run _start(). `label` is what needs the worker; for None, max_restarts does not count.
@@ -389,6 +410,36 @@ class Worker:
             if self._run is run and not self._starting:  # or somebody was faster
                 self._pool.drain()
 
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until the app does no more for requests that were answered or given up; at most `timeout` seconds.
+
+        Returns:
+            Whether that is so.
+        """
+        return self._pool.join_parked(deadline_after(timeout))
+
+    def end_leftovers(self) -> bool:
+        """Wait as `wait_idle()` does, as long as `close()` would; what still goes on then ends with the worker.
+
+        That is started again at once. Threads cannot be ended: theirs go on, without the worker.
+
+        Returns:
+            Whether it was started again.
+
+        Raises:
+            WorkerStartError, StateError: as of `start()`.
+        """
+        self._check_usable()
+        if self.wait_idle(self._shutdown_timeout):
+            return False
+        with self._lock:
+            run, self._run = self._run, None
+        if run is not None:
+            self._stop(run, 0)
+        self._pool.drain()
+        self.start()
+        return True
+
     def close(self) -> None:
         """Stop the worker: it shuts its lifespan down, for which it has `shutdown_timeout` seconds.
 
@@ -410,14 +461,14 @@ class Worker:
         try:
             if run is not None:
                 self._trace(f"stopping {self._describe(run)}")
-                self._stop(run)
+                self._stop(run, self._shutdown_timeout)
         finally:
             self._pool.drain()
         if run is not None and run.error is not None:
             raise run.error
 
-    def _stop(self, run: Run) -> None:
-        run.stop(self._shutdown_timeout)
+    def _stop(self, run: Run, timeout: float | None) -> None:
+        run.stop(timeout)
 
     def __reduce__(self) -> Any:
         name = type(self).__name__

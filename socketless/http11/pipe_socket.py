@@ -19,6 +19,7 @@ from socketless.genuine import os
 from socketless.host.trace import logger
 from socketless.host.worker import Worker
 from socketless.http11.service import Service
+from socketless.locks import make_lock
 from socketless.wire.channel import Wait, Woken, make_pipe
 from socketless.wire.drivers import deadline_after, poll, remaining
 from socketless.wire.local import close_in_forks
@@ -69,7 +70,7 @@ class PipeSocket:
             close_in_forks(end)
         os.set_blocking(self._writer.fileno(), False)
         self._writes_at_end = 0  # since the other end has gone
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._is_closed = False  # guarded by _lock
         self._served = _Served(worker, its_reader, its_writer, {"server": server, "client": client, **options})
         _open.add(self)
@@ -191,7 +192,7 @@ class _Served:
         self.worker = worker
         self._reader, self._writer = reader, writer
         self._service = Service(worker, reader.fileno(), writer.fileno(), **options)
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._has_ended = False  # guarded by _lock; the descriptors are closed
         self._is_left = False  # nobody reads any more
         self._error: BaseException | None = None  # set before the descriptors are closed

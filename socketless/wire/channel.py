@@ -1,9 +1,11 @@
 """A channel: two one-way `multiprocessing` pipes, one in each direction.
 
-The methods that move bytes are generators. They do as much as they can, and yield a `Wait` where a pipe is not ready;
-who drives them decides how to wait (a blocking poll, asyncio, trio) and may stop driving for a while, or for good. What
-has crossed by then is the channel's, not theirs: new steps go on where the ones before were left, wherever that was.
-The pipes of a WSGI worker block, so there the generators never yield, and `finish()` drives them.
+`write()` and `read()` do as much as they can, and return a `Wait` where a pipe is not ready. Who calls them waits for
+it as it likes (a blocking poll, asyncio, trio), and calls them again, or never. What has crossed by then is the
+channel's: the next call goes on where the one before was left, wherever that was.
+
+`Steps` are generators that yield such a `Wait`; `socketless.wire.drivers` drives them. The pipes of a WSGI worker
+block, so there they never yield, and `finish()` drives them.
 """
 
 from __future__ import annotations
@@ -36,6 +38,17 @@ class PipeEnd(Connection):
         super().__init__(fd, readable, writable)
         self._open = [fd]  # taken out atomically: a descriptor that is closed twice may be another's by then
 
+    def fileno(self) -> int:
+        """Return its descriptor.
+
+        Raises:
+            OSError: it is closed.
+        """
+        try:
+            return self._open[0]
+        except IndexError:
+            raise OSError("handle is closed") from None
+
     def close(self) -> None:
         """Close it. May be called twice."""
         with suppress(IndexError):
@@ -44,7 +57,7 @@ class PipeEnd(Connection):
 
     def _close(self) -> None:
         # Connection's own has os.close() for a default value, which pyfakefs replaces if it is told to.
-        os.close(self.fileno())
+        os.close(super().fileno())
 
     def __del__(self) -> None:
         # Connection's own closes the descriptor and keeps its number, for what else is collected to write to.
@@ -81,6 +94,10 @@ class Woken(enum.Enum):
     READY = enum.auto()  # `fd` is ready; the worker may have ended as well
     ENDED = enum.auto()  # the worker has ended, and `fd` is not ready
     LATE = enum.auto()  # the deadline has passed
+
+
+# Before Python 3.12, looking a member up costs a call.
+READY, ENDED, LATE = Woken
 
 
 class Pull:
@@ -131,6 +148,7 @@ class Channel:
         self._incoming = Incoming()
         self._outbox: deque[Any] = deque()  # frames
         self._blocking = True
+        self._has_waited = False  # since the last message was taken
         self._wide = False
 
     def __repr__(self) -> str:
@@ -165,6 +183,11 @@ class Channel:
         self.put(self.frame_of(message))
         return self.flush()
 
+    def flush(self) -> Steps[None]:
+        """Write what has been put there, to its end; it raises as `write()` does."""
+        while (wait := self.write()) is not None:
+            yield wait
+
     def frame_of(self, message: Message) -> Frame:
         """Make a message ready to be written.
 
@@ -174,26 +197,27 @@ class Channel:
         return Outgoing(codec.encode(message))
 
     def put(self, frame: Frame) -> None:
-        """Let a message be written by the next `flush()`, or by the one that is under way."""
+        """Let a message be written by the next `write()`, or by the one that is under way."""
         self._outbox.append(frame)
 
-    def flush(self) -> Steps[None]:
-        """Write what has been put there. What was left in the middle, at any instruction, is gone on with.
+    def write(self) -> Wait | None:
+        """Write what has been put there; return what to wait for, `None` when all of it is written.
 
         Raises:
-            BrokenPipeError: the other side is gone.
+            BrokenPipeError: the other side is gone, or this side was closed meanwhile.
         """
-        fd = self._writer.fileno()
         while self._outbox:
             frame = self._outbox[0]
             if not self._wide and frame.is_large:
                 self._widen()
             while frame.left():
+                fd = fd_of(self._writer, BrokenPipeError)
                 try:
                     frame.write(fd)
                 except BlockingIOError:
-                    yield Wait(fd, for_writing=True)
+                    return Wait(fd, for_writing=True)
             self._outbox.popleft()
+        return None
 
     @property
     def has_unsent(self) -> bool:
@@ -214,42 +238,65 @@ class Channel:
                 fcntl.fcntl(self._writer.fileno(), fcntl.F_SETPIPE_SZ, _WIDE)
 
     def receive(self) -> Steps[Message]:
-        """Read one message.
-
-        Raises:
-            EOFError: the other side is gone, or (`NotAFrame`) it has written what is no message.
-        """
-        message = yield from self.fetch()
+        """Read one message, and take it; it raises as `read()` does."""
+        while isinstance(message := self.read(), Wait):
+            yield message
         self.accept()
         return message
 
-    def fetch(self) -> Steps[Message]:
-        """Read one message, and return the same one until `accept()`; it raises as `receive()` does.
+    def read(self) -> Message | Wait:
+        """Return the message that comes next, the same one until `accept()`; or what to wait for.
 
-        What was left in the middle, at any instruction, is gone on with.
+        Raises:
+            EOFError: the other side is gone, or (`NotAFrame`) it has written what is no message; or this side was
+                closed meanwhile.
         """
-        fd, incoming = self._reader.fileno(), self._incoming
+        incoming = self._incoming
         if incoming.is_empty:
             message = None
-            if not self._blocking:
-                yield Wait(fd)  # the other side has yet to think: do not even try
+            if self._is_to_wait():
+                return Wait(fd_of(self._reader, EOFError))
         else:
             message = incoming.message()
         while message is None:
+            fd = fd_of(self._reader, EOFError)
             try:
                 message = incoming.read(fd)
             except BlockingIOError:
-                yield Wait(fd)
+                return Wait(fd)
         return message
+
+    def _is_to_wait(self) -> bool:
+        # The other side has yet to think: the first time, do not even try.
+        if self._blocking or self._has_waited:
+            return False
+        self._has_waited = True
+        return True
 
     def accept(self) -> None:
         """Take the message that has arrived, if one has. May be called twice."""
         self._incoming.accept()
+        self._has_waited = False
 
     def close(self) -> None:
         """Close both pipes. May be called twice, and by two threads at once."""
         self._reader.close()
         self._writer.close()
+
+
+def fd_of(end: PipeEnd, error: type[Exception]) -> int:
+    """Return the descriptor of an end. To be asked for again after each wait.
+
+    Meanwhile another thread or task of the same exchange may have closed it, a forked child, or the collector; then the
+    number may be that of something else.
+
+    Raises:
+        Exception: `error`; it is closed.
+    """
+    try:
+        return end.fileno()
+    except OSError:
+        raise error from None
 
 
 def make_channel(number: int) -> ChannelEnds:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, get_args
 
 from socketless.wire.debug import crossing_info
@@ -31,8 +31,8 @@ LENGTH = struct.Struct("!Q")
 
 _LARGE = 64 * 1024  # bytes; smaller bodies are cheaper inside the pickle
 
-_TYPES: tuple[Any, ...] = get_args(Message)
-_CODES = {message_type: code for code, message_type in enumerate(_TYPES)}
+_TYPES: list[tuple[Any, list[str]]] = [(each, [field.name for field in fields(each)]) for each in get_args(Message)]
+_CODES = {message_type: code for code, (message_type, _) in enumerate(_TYPES)}
 _READY: dict[int, bytes] = {}  # the frames of messages that are made beforehand, by their identity
 
 
@@ -49,14 +49,17 @@ def encode(message: Message) -> list[memoryview]:
     ready = _READY.get(id(message))
     if ready is not None:
         return [memoryview(ready)]
-    fields = vars(_as_plain_values(message))
-    body = fields.get("body", b"")
+    values = vars(_as_plain_values(message))
+    if len(values.get("body", b"")) >= _LARGE:
+        return _with_body_beside(message, values)
+    payload = dumps((_CODES[type(message)], *values.values()))
+    return [memoryview(HEAD.pack(MAGIC, len(payload), False) + payload)]
+
+
+def _with_body_beside(message: Message, values: dict[str, Any]) -> list[memoryview]:
+    values = {**values, "body": pickle.PickleBuffer(values["body"])}
     buffers: list[memoryview] = []
-    if len(body) < _LARGE:
-        payload = dumps((_CODES[type(message)], *fields.values()))
-    else:
-        fields = {**fields, "body": pickle.PickleBuffer(body)}
-        payload = dumps((_CODES[type(message)], *fields.values()), lambda buffer: buffers.append(buffer.raw()))
+    payload = dumps((_CODES[type(message)], *values.values()), lambda buffer: buffers.append(buffer.raw()))
     lengths = b"".join(LENGTH.pack(buffer.nbytes) for buffer in buffers)
     return [memoryview(HEAD.pack(MAGIC, len(payload), bool(buffers)) + lengths + payload), *buffers]
 
@@ -116,8 +119,10 @@ def decode(payload: bytes, buffers: list[bytes]) -> Message:
         NotAFrame: it holds none.
     """
     try:
-        code, *fields = loads(payload, buffers=buffers)
-        message: Message = _TYPES[code](*fields)
+        code, *values = loads(payload, buffers=buffers)
+        message_type, names = _TYPES[code]
+        message: Message = object.__new__(message_type)
+        vars(message).update(zip(names, values, strict=True))  # as its __init__ would, in a third of the time
     except Exception as error:
         raise NotAFrame(f"a message cannot be read: {type(error).__name__}: {error}") from error
     return message

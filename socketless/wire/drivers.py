@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from socketless.errors import ClientDisconnected
 from socketless.genuine import clock_is_stopped, is_green, monotonic, os
-from socketless.wire.channel import Pull, PullingSteps, Steps, Wait, Woken
+from socketless.wire.channel import ENDED, LATE, READY, Pull, PullingSteps, Steps, Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -49,7 +49,7 @@ def until_readable(fd: int, timeout: float | None) -> Steps[bool]:
     except OSError:
         return True
     try:
-        return (yield Wait(copy, deadline=deadline_after(timeout))) is not Woken.LATE
+        return (yield Wait(copy, deadline=deadline_after(timeout))) is not LATE
     finally:
         os.close(copy)
 
@@ -95,12 +95,12 @@ def _poll(wait: Wait, client_fd: int | None) -> Woken:
     while True:
         ready = poller.poll(milliseconds_until(wait.deadline))
         if ready:
-            fds = {fd for fd, _ in ready}
+            fds = dict(ready)
             if wait.fd not in fds and client_fd in fds:
                 raise ClientDisconnected("the client has gone")
-            return Woken.READY if wait.fd in fds else Woken.ENDED
+            return READY if wait.fd in fds else ENDED
         if remaining(wait.deadline) == 0.0:
-            return Woken.LATE
+            return LATE
 
 
 def readable(fds: list[int]) -> list[int]:
@@ -216,12 +216,12 @@ async def _asyncio_wait(wait: Wait) -> Woken:
     add, remove = (loop.add_writer, loop.remove_writer) if wait.for_writing else (loop.add_reader, loop.remove_reader)
     seconds = remaining(wait.deadline)
     with _own(wait.sentinel) as sentinel, _alarm(seconds) as alarm:
-        timer = None if seconds is None else loop.call_later(seconds, wake, Woken.LATE)
+        timer = None if seconds is None else loop.call_later(seconds, wake, LATE)
         if alarm is not None:
-            loop.add_reader(alarm, wake, Woken.LATE)
-        add(wait.fd, wake, Woken.READY)
+            loop.add_reader(alarm, wake, LATE)
+        add(wait.fd, wake, READY)
         if sentinel is not None:
-            loop.add_reader(sentinel, wake, Woken.ENDED)
+            loop.add_reader(sentinel, wake, ENDED)
         try:
             woken = await future
         finally:
@@ -233,7 +233,7 @@ async def _asyncio_wait(wait: Wait) -> Woken:
             if alarm is not None:
                 loop.remove_reader(alarm)
     # What the worker wrote before it ended is to be read first.
-    return poll(wait._replace(deadline=0.0)) if woken is Woken.ENDED else woken
+    return poll(wait._replace(deadline=0.0)) if woken is ENDED else woken
 
 
 async def _trio_wait(wait: Wait) -> Woken:
@@ -257,6 +257,6 @@ async def _trio_wait(wait: Wait) -> Woken:
             await wait_for_fd(wait.fd)
             nursery.cancel_scope.cancel()
     woken = poll(wait._replace(deadline=0.0))
-    if woken is Woken.LATE and remaining(wait.deadline) != 0.0:
+    if woken is LATE and remaining(wait.deadline) != 0.0:
         return await _trio_wait(wait)  # woken for nothing
     return woken

@@ -63,15 +63,8 @@ def _without(pieces: list[memoryview], count: int) -> list[memoryview]:
     return []
 
 
-class _Beginning(NamedTuple):
-    """All but the body is being read, in chunks; `needed` bytes of it, as far as is known."""
-
-    chunks: list[bytes]
-    needed: int = codec.HEAD.size
-
-
 class _Body(NamedTuple):
-    """The body is being read, into memory of its final size, which BytesIO then gives away as bytes without a copy."""
+    """A body that is being read into memory of its final size; BytesIO gives that away as bytes without a copy."""
 
     payload: bytes
     memory: io.BytesIO
@@ -84,23 +77,22 @@ class _Body(NamedTuple):
         return self.position + sum(self.counts)
 
 
-class _Arrived(NamedTuple):
-    """A message is there, and perhaps the first bytes of the next one."""
-
-    message: Message
-    rest: bytes
-
-
 class Incoming:
-    """The messages that are being read from a pipe. It may be left at any time, and gone on with."""
+    """The messages that are being read from a pipe. It may be left at any time, and gone on with.
+
+    Of a message, the first of these that is there is what counts: `_arrived`, `_body`, `_chunks`.
+    """
 
     def __init__(self) -> None:
-        self._state: _Beginning | _Body | _Arrived = _Beginning([])
+        self._chunks: list[bytes] = []  # all that has been read
+        self._needed = codec.HEAD.size  # how many bytes of them, as far as is known
+        self._body: _Body | None = None
+        self._arrived: tuple[Message, bytes] | None = None  # with the first bytes of the next one, perhaps
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been read since the last message was taken."""
-        return type(self._state) is _Beginning and not self._state.chunks
+        return not self._chunks
 
     def message(self) -> Message | None:
         """Return the message that has arrived, the same one until `accept()`; `None`: there is more to be read.
@@ -108,18 +100,18 @@ class Incoming:
         Raises:
             NotAFrame: what has been read is no message.
         """
-        state = self._state
-        if type(state) is _Beginning:
-            state = self._state = _taken_apart(state)
-        if type(state) is _Body and state.filled == state.size:
-            state = self._state = _Arrived(codec.decode(state.payload, [state.memory.getvalue()]), b"")
-        return state.message if type(state) is _Arrived else None
+        if self._arrived is None:
+            self._look()
+        return None if self._arrived is None else self._arrived[0]
 
     def accept(self) -> None:
         """Take the message that has arrived, if one has. May be called twice."""
-        state = self._state
-        if type(state) is _Arrived:
-            self._state = _Beginning([state.rest] if state.rest else [])
+        if self._arrived is not None:
+            rest = self._arrived[1]
+            self._chunks = [rest] if rest else []
+            self._needed = codec.HEAD.size
+            self._body = None
+            self._arrived = None  # the last: who is interrupted here does it all once more
 
     def read(self, fd: int) -> Message | None:
         """Read once, and return what `message()` does then.
@@ -128,13 +120,12 @@ class Incoming:
             BlockingIOError: there is nothing.
             EOFError: nor will there be. Or (`NotAFrame`) it is no message.
         """
-        state = self._state
-        if type(state) is _Body:
-            self._read_body(state, fd)
-        elif type(state) is _Beginning:
-            chunks, needed = state
-            chunks.extend(map(os.read, (fd,), (_READ_SIZE if needed <= _READ_SIZE else _LONG_READ,)))
-            if not chunks[-1]:
+        if self._body is not None:
+            self._read_body(self._body, fd)
+        elif self._arrived is None:
+            size = _READ_SIZE if self._needed <= _READ_SIZE else _LONG_READ
+            self._chunks.extend(map(os.read, (fd,), (size,)))
+            if not self._chunks[-1]:
                 raise EOFError
         return self.message()
 
@@ -143,30 +134,39 @@ class Incoming:
             body.counts.extend(map(os.readv, (fd,), ([rest],)))
         if not body.counts[-1]:
             raise EOFError
-        self._state = body._replace(position=body.filled, counts=[])
+        self._body = body._replace(position=body.filled, counts=[])
 
+    def _look(self) -> None:
+        # Take apart what has been read.
+        if self._body is not None:
+            self._look_at_body(self._body)
+            return
+        chunks = self._chunks
+        if len(chunks) != 1 and sum(map(len, chunks)) < self._needed:
+            return
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if len(data) < self._needed:
+            return
+        payload_size, has_body = codec.read_head(data)
+        start = codec.HEAD.size + codec.LENGTH.size * has_body
+        self._needed = end = start + payload_size
+        if len(data) < end:
+            self._chunks = [data]
+            return
+        if has_body:
+            self._begin_body(data[start:end], codec.read_length(data[codec.HEAD.size : start]), data[end:])
+        else:
+            self._arrived = codec.decode(data[start:end], []), data[end:]
 
-def _taken_apart(beginning: _Beginning) -> _Beginning | _Body | _Arrived:
-    # What the bytes that have been read amount to.
-    chunks, needed = beginning
-    if sum(map(len, chunks)) < needed:
-        return beginning
-    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    payload_size, has_body = codec.read_head(data)
-    start = codec.HEAD.size + codec.LENGTH.size * has_body
-    end = start + payload_size
-    if len(data) < end:
-        return _Beginning([data], end)
-    payload = data[start:end]
-    if not has_body:
-        return _Arrived(codec.decode(payload, []), data[end:])
-    return _with_body(payload, codec.read_length(data[codec.HEAD.size : start]), data[end:])
+    def _begin_body(self, payload: bytes, size: int, data: bytes) -> None:
+        body = data[:size]
+        if len(body) == size:
+            self._arrived = codec.decode(payload, [body]), data[size:]
+            return
+        memory = io.BytesIO(bytes(size))
+        memory.write(body)
+        self._body = _Body(payload, memory, size, len(body), [])
 
-
-def _with_body(payload: bytes, size: int, data: bytes) -> _Body | _Arrived:
-    body = data[:size]
-    if len(body) == size:
-        return _Arrived(codec.decode(payload, [body]), data[size:])
-    memory = io.BytesIO(bytes(size))
-    memory.write(body)
-    return _Body(payload, memory, size, len(body), [])
+    def _look_at_body(self, body: _Body) -> None:
+        if body.filled == body.size:
+            self._arrived = codec.decode(body.payload, [body.memory.getvalue()]), b""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from socketless.genuine import fcntl, os
-from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Steps, Wait, make_pipe
+from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Wait, fd_of, make_pipe
 from socketless.wire.messages import Message, size_of
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
@@ -48,35 +48,36 @@ class LocalChannel(Channel):
         self._ours = inbox  # what the other side has handed over
         self._theirs = outbox
         self._read: list[bytes] = []  # of the bytes of the first of `_ours`
-        self._accepted: _Handover | None = None  # while it is being taken
+        self._arrived: _Handover | None = None  # the first of `_ours`, once all of its bytes have been read
         close_in_forks(self)
 
     def frame_of(self, message: Message) -> Frame:
         """Make a message ready to be handed over."""
         return _Handover(message)
 
-    def flush(self) -> Steps[None]:
-        """Hand over what has been put there. What was left in the middle, at any instruction, is gone on with.
+    def write(self) -> Wait | None:
+        """Hand over what has been put there; return what to wait for, `None` when all of it is handed over.
 
         Raises:
             BrokenPipeError: the other side is gone, or this side was closed meanwhile.
         """
         while self._outbox:
             handover = self._outbox[0]
-            while not handover.written:
+            if not handover.written:
                 if not (self._theirs and self._theirs[-1] is handover):
                     self._theirs.append(handover)  # before its bytes: who has read them finds it
-                fd = _fd_of(self._writer, BrokenPipeError)
+                fd = fd_of(self._writer, BrokenPipeError)
                 try:
                     # See `frames`: there is no instruction between the write and the note of it.
                     handover.written.extend(map(os.write, (fd,), (_FILLER[: handover.weight],)))
                 except BlockingIOError:
                     self._theirs.pop()
-                    yield Wait(_fd_of(self._writer, BrokenPipeError), for_writing=True)
+                    return Wait(fd, for_writing=True)
                 except OSError:
                     self._theirs.pop()
                     raise
             self._outbox.popleft()
+        return None
 
     def withdraw(self) -> bool:
         """Take back what has been put there, if nothing of it has been handed over; return whether that is so."""
@@ -90,51 +91,39 @@ class LocalChannel(Channel):
         """Whether a message has been begun; a poll does not know of it."""
         return bool(self._read)
 
-    def fetch(self) -> Steps[Message]:
-        """Take one message over, and return the same one until `accept()`.
-
-        What was left in the middle, at any instruction, is gone on with.
+    def read(self) -> Message | Wait:
+        """Return the message that comes next, the same one until `accept()`; or what to wait for.
 
         Raises:
             EOFError: the other side is gone, or this side was closed meanwhile.
         """
-        if self._accepted is not None:
-            self.accept()  # which was left in the middle
-        if not self._blocking and not self._read:
-            yield Wait(_fd_of(self._reader, EOFError))  # the other side has yet to think: do not even try
-        while missing := self._missing():
-            fd = _fd_of(self._reader, EOFError)
-            try:
-                self._read.extend(map(os.read, (fd,), (missing,)))
-            except BlockingIOError:
-                yield Wait(fd)
-                continue
-            if not self._read[-1]:
-                raise EOFError
-        return self._ours[0].message
+        if self._arrived is None:
+            if not self._read and self._is_to_wait():
+                return Wait(fd_of(self._reader, EOFError))
+            while missing := self._missing():
+                fd = fd_of(self._reader, EOFError)
+                try:
+                    self._read.extend(map(os.read, (fd,), (missing,)))
+                except BlockingIOError:
+                    return Wait(fd)
+                if not self._read[-1]:
+                    raise EOFError
+            self._arrived = self._ours[0]
+        return self._arrived.message
 
     def accept(self) -> None:
         """Take the message that has arrived, if one has. May be called twice."""
-        if self._accepted is None and self._missing() == 0:
-            self._accepted = self._ours[0]
-        if self._accepted is not None:
-            self._read = []
-            if self._ours and self._ours[0] is self._accepted:
+        if self._arrived is not None:
+            if self._ours and self._ours[0] is self._arrived:
                 self._ours.popleft()
-            self._accepted = None
+            self._read = []
+            self._has_waited = False
+            self._arrived = None
 
     def _missing(self) -> int:
         # How many bytes of the message are still to be read, as far as is known.
         count = sum(map(len, self._read))
         return self._ours[0].weight - count if count else 1
-
-
-def _fd_of(end: PipeEnd, error: type[Exception]) -> int:
-    # Asked each time, since it may have been closed meanwhile: in a forked child, or by the collector.
-    try:
-        return end.fileno()
-    except OSError:
-        raise error from None
 
 
 class Closable(Protocol):

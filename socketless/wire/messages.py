@@ -46,6 +46,8 @@ The control channel starts the worker, and is asked where it is stuck:
              ◀─────────────────  Stack
     SetLevels ────────────────▶           the host's loggers have other levels now
              ◀─────────────────  Done
+    OpenChannel ──────────────▶           another one has ended
+             ◀─────────────────  Done | Failed
     Stop     ─────────────────▶           leave; so does the end of the pipe
 """
 
@@ -221,7 +223,7 @@ class Result:
 @dataclass(frozen=True)
 class Done:
     """The reset hook, or the app behind a WebSocket, has returned; what was cancelled has come to its end; the levels
-    are set."""
+    are set; the channel is open."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,15 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class OpenChannel:
+    """Serve one more channel: read from one FIFO, and write to the other."""
+
+    number: int
+    requests: str
+    responses: str
+
+
+@dataclass(frozen=True)
 class GetStack:
     """Say where the exchange on a channel is; without a number, where the start is."""
 
@@ -327,6 +338,7 @@ Message = (
     | Stack
     | SetLevels
     | Stop
+    | OpenChannel
 )
 
 

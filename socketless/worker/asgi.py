@@ -30,7 +30,8 @@ from weakref import WeakSet
 from asgiref.compatibility import double_to_single_callable
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
-from socketless.wire.channel import Channel, Woken
+from socketless.locks import make_lock
+from socketless.wire.channel import Channel, Wait
 from socketless.wire.messages import Call, Cancel, Request, Reset, Start
 from socketless.wire.trace import describe, say
 from socketless.worker import stacks
@@ -62,7 +63,7 @@ class AsgiRunner:
         self._loop_options = start.backend_options
         self._loop: asyncio.AbstractEventLoop  # from run() on, like _thread
         self._thread = threading.current_thread()
-        self._lock = threading.RLock()  # the garbage collector may call stop() wherever a thread is
+        self._lock = make_lock()  # the garbage collector may call stop() wherever a thread is
         self._is_stopped = False  # guarded by _lock
         self._failure: BaseException | None = None  # what else has ended that the app runs on
         self._stopped = asyncio.Event()
@@ -196,8 +197,7 @@ class AsgiRunner:
         self._own_tasks.add(task)
         ended: asyncio.Future[None] = self._loop.create_future()
         exchange: Exchange | None = None
-        steps = channel.receive()
-        next(steps)
+        channel.read()  # which finds nothing yet
 
         def end() -> None:
             self._loop.remove_reader(channel.read_fd)
@@ -207,21 +207,16 @@ class AsgiRunner:
         writer = Writer(channel, end)
 
         def on_readable() -> None:
-            nonlocal steps, exchange
-            woken: Woken | None = Woken.READY
+            nonlocal exchange
             try:
-                while True:
-                    try:
-                        steps.send(woken)  # type: ignore[arg-type]  # None starts it
-                        return
-                    except StopIteration as stop:
-                        steps, woken = channel.receive(), None
-                        if isinstance(stop.value, (Request, Reset, Call)):
-                            exchange = self._begin(stop.value, writer)
-                            exchange.is_muted = self.is_ending
-                            self._exchanges[channel.number] = exchange
-                        elif exchange is not None:
-                            exchange.take(stop.value)
+                while not isinstance(message := channel.read(), Wait):
+                    channel.accept()
+                    if isinstance(message, (Request, Reset, Call)):
+                        exchange = self._begin(message, writer)
+                        exchange.is_muted = self.is_ending
+                        self._exchanges[channel.number] = exchange
+                    elif exchange is not None:
+                        exchange.take(message)
             except Exception:  # the pipe has ended; or holds what is no message, and then it is of no use
                 end()
 

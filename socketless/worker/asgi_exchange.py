@@ -84,9 +84,7 @@ class Writer:
         # Returns what writes that which the pipe does not take at once.
         self._channel.put(frame)
         if self._writing is None:
-            try:
-                next(self._channel.flush())
-            except StopIteration:
+            if self._channel.write() is None:
                 return None
             self._writing = asyncio.create_task(self._write_all())
             self._writing.add_done_callback(_look_at)

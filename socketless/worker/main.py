@@ -21,17 +21,21 @@ import sys
 import threading
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from socketless import eventloop
 from socketless.errors import AppError
 from socketless.genuine import is_green, original, os
 from socketless.wire.channel import Channel, PipeEnd, finish
 from socketless.wire.drivers import readable
+from socketless.wire.fifos import open_offered
 from socketless.wire.messages import (
     Call,
     Done,
+    Failed,
     GetStack,
     Message,
+    OpenChannel,
     Ready,
     Request,
     Reset,
@@ -77,8 +81,8 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
     set_up_reports(reports_fd, has_log_handlers=start.has_log_handlers)
     eventloop.install()
     loading.be_worker_process()
-    os.register_at_fork(after_in_child=lambda: _close(control, *channels))
     watch = _Control(control, channels)
+    os.register_at_fork(after_in_child=watch.close)
     try:
         watch.start()
         watch.levels.apply(start.levels)
@@ -119,7 +123,8 @@ class _Control:
         self.levels = HostLevels()
         self._control = control
         self._saying = original("_thread", "allocate_lock")()  # the main thread says Ready, the control thread all else
-        self._channels = {channel.read_fd: channel for channel in channels}
+        self._channels = {channel.read_fd: channel for channel in channels}  # that have had no request
+        self._all = WeakSet([control, *channels])
         self._poll = original("select", "poll")()
         self._poll.register(control.read_fd, select.POLLIN)
         self.is_ready = False
@@ -132,6 +137,11 @@ class _Control:
         """Start listening. Must be called in the main thread."""
         stacks.be_in_main_thread()
         original("_thread", "start_new_thread")(self._run, (threading.gettrace(),))
+
+    def close(self) -> None:
+        """Close all channels. Runs in a process that the app has forked: it must not serve what is its parent's."""
+        for channel in self._all:
+            channel.close()
 
     def say(self, message: Message) -> None:
         """Send a message to the host, if it is still there."""
@@ -211,8 +221,23 @@ class _Control:
         elif isinstance(message, SetLevels):
             self.levels.apply(message.levels)
             self.say(Done())
+        elif isinstance(message, OpenChannel):
+            if self.is_ready and not self.is_leaving:
+                self.say(self._open(message))
         elif isinstance(message, Stop):
             self._stop()
+
+    def _open(self, message: OpenChannel) -> Done | Failed:
+        try:
+            if self._is_green:
+                raise AppError("the worker waits for its channels with greenlets, and for no others")
+            channel = open_offered(message.number, message.requests, message.responses)
+        except Exception as error:
+            return failed(error)
+        self._all.add(channel)
+        self._channels[channel.read_fd] = channel
+        self._poll.register(channel.read_fd, select.POLLIN)
+        return Done()
 
     def _stack_of(self, number: int | None) -> str:
         try:
@@ -252,12 +277,6 @@ def _refuse(channel: Channel, error: Exception) -> bool:
         channel.close()
         return False
     return True
-
-
-def _close(*channels: Channel) -> None:
-    # Runs in a process that the app has forked: it must not go on serving what is its parent's.
-    for channel in channels:
-        channel.close()
 
 
 def _kill_group() -> None:

@@ -13,12 +13,12 @@ the host drops, it tells to `stop()`.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from socketless import eventloop
+from socketless.locks import make_lock
 from socketless.wire.channel import Channel, finish
 from socketless.wire.messages import Ready, Start
 from socketless.worker import stacks
@@ -38,7 +38,7 @@ class WorkerThread(AppThread):
         self._start_message = start
         self._on_end = on_end
         self._runner: Runner | None = None
-        self._lock = threading.RLock()  # the garbage collector may call stop() wherever a thread is
+        self._lock = make_lock()  # the garbage collector may call stop() wherever a thread is
         self._is_stopped = False  # guarded by _lock
         self._has_run = False  # guarded by _lock
         self.error: BaseException | None = None  # what the app raised when it was shut down

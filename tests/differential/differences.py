@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import starlette.testclient
 from differential.sides import BROKEN, Outcome
 from differential.stage import RawHeaders, Scene
 
@@ -70,6 +71,17 @@ def _what_was_sent(scene: Scene, ours: Outcome) -> Outcome:
     if scene.raises_at in (None, -1):
         return ours
     return got(ours, scene.status, headers_of(scene), b"" if scene.is_bodiless else sent_by(scene))
+
+
+# One that does not (as the newest for Python 3.10) rewinds what it has collected once that is complete, not before.
+_STARLETTE_STREAMS = hasattr(starlette.testclient, "_TestClientResponseStream")
+
+
+def _what_starlette_was_sent(scene: Scene, ours: Outcome) -> Outcome:
+    outcome = _what_was_sent(scene, ours)
+    if _STARLETTE_STREAMS or scene.raises_at not in range(len(scene.chunks)):
+        return outcome
+    return got(outcome, scene.status, headers_of(scene), b"")
 
 
 def sent_by(scene: Scene) -> bytes:
@@ -206,10 +218,17 @@ DIFFERENCES = [
         Scene(raises_at=-1),
     ),
     Difference(
-        ("starlette", "asgi_transport"),
+        ("asgi_transport",),
         "what was sent before the app raised is the whole response",
         "RFC 9112, 8: a message that ends early is incomplete",
         _what_was_sent,
+        Scene(chunks=(b"a", b"b"), raises_at=1),
+    ),
+    Difference(
+        ("starlette",),
+        "what was sent before the app raised is the whole response, or its body is empty",
+        "RFC 9112, 8: a message that ends early is incomplete",
+        _what_starlette_was_sent,
         Scene(chunks=(b"a", b"b"), raises_at=1),
     ),
     Difference(

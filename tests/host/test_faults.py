@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -349,6 +350,33 @@ def test_many_workers(start_method: str, count: int) -> None:
                 assert client_of(worker).get("/count").text == "1"
 
 
+def test_leftovers_end(start_method: str) -> None:
+    """What goes on of requests that were given up ends with the worker, which starts again; else it stays as it is."""
+    with (
+        nothing_leaks(),
+        IpcProcess(
+            f"{__name__}:leaving", start_method=start_method, shutdown_timeout=0.1, app_kind="wsgi", max_restarts=0
+        ) as worker,
+    ):
+        client, pid = client_of(worker), worker.pid
+        assert client.get("/").text == "hello"
+        assert not worker.end_leftovers()
+        with pytest.raises(errors.ReadTimeout):
+            client.get("/hang", timeout=httpx.Timeout(LIMIT, read=0.01))
+        assert worker.pid == pid
+        assert worker.end_leftovers()
+        assert worker.pid != pid
+        assert client.get("/").text == "hello"
+
+
+def leaving(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """An app that lets go, or never."""
+    if environ["PATH_INFO"] == "/hang":
+        threading.Event().wait()
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
 def closing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """An app that closes the pipe of its request, or writes to it what is no message."""
     if environ["PATH_INFO"] in ("/close", "/write"):
@@ -384,14 +412,80 @@ def test_channel_is_closed(path: str, why: str, start_method: str) -> None:
         assert worker.pid == pid
 
 
-def test_last_channel_is_closed(start_method: str) -> None:
-    """A worker that has lost its last channel is replaced by the next request."""
-    with (
-        nothing_leaks(),
-        IpcProcess(f"{__name__}:closing", start_method=start_method, max_connections=1, app_kind="wsgi") as worker,
-    ):
-        pid = worker.pid
+def rubbish(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+    """An app that writes into the pipe of its response what is no message: at once, in the middle of it, or never."""
+    stack = sys._getframe()
+    while "channel" not in stack.f_locals:
+        assert stack.f_back is not None
+        stack = stack.f_back
+    _, write_fd = stack.f_locals["channel"].fileno()
+    del stack
+    if environ["PATH_INFO"] == "/now":
+        os.write(write_fd, b"rubbish")
+    start_response("200 OK", [])
+    yield b"one"
+    if environ["PATH_INFO"] == "/later":
+        os.write(write_fd, b"rubbish")
+    yield b"two"
+
+
+@pytest.fixture
+def spoilt(start_method: str) -> Iterator[Callable[[int], IpcProcess]]:
+    """Start a worker whose app writes rubbish."""
+    with nothing_leaks(), ExitStack() as stack:
+        yield lambda channels: stack.enter_context(
+            IpcProcess(f"{__name__}:rubbish", start_method=start_method, max_connections=channels, app_kind="wsgi")
+        )
+
+
+def test_channels_are_replaced(spoilt: Callable[[int], IpcProcess]) -> None:
+    """A worker whose channels end one by one, a thousand times, gets others: all of them can be in use at once."""
+    worker = spoilt(3)
+    client, pid = client_of(worker), worker.pid
+    for _ in range(1000):
         with pytest.raises(errors.ChannelClosed):
-            client_of(worker).get("/close")
-        assert client_of(worker).get("/").text == "hello"
-        assert worker.pid != pid
+            client.get("/now")
+    with ExitStack() as stack:
+        responses = [stack.enter_context(client.stream("GET", "/")) for _ in range(3)]
+        assert [response.read() for response in responses] == [b"onetwo"] * 3
+    assert worker.pid == pid
+
+
+def test_last_channel_is_replaced_for_who_waits(spoilt: Callable[[int], IpcProcess]) -> None:
+    """Who waits for the only channel gets another one when that has ended."""
+    worker = spoilt(1)
+    client, pid = client_of(worker), worker.pid
+    with ThreadPoolExecutor(1) as threads, client.stream("GET", "/later") as response:
+        waiting = threads.submit(client.get, "/")
+        while not worker._pool._waiters:
+            pass
+        with pytest.raises(errors.ChannelClosed):
+            response.read()
+        assert waiting.result(LIMIT).text == "onetwo"
+    assert worker.pid == pid
+
+
+def test_channel_cannot_be_replaced(
+    spoilt: Callable[[int], IpcProcess],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where no FIFOs can be made, as the log says, the other channels serve; without any, another worker is started."""
+    worker = spoilt(2)
+    client, pid = client_of(worker), worker.pid
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with client.stream("GET", "/later") as response:
+        with pytest.raises(errors.ChannelClosed):
+            client.get("/now")
+        with pytest.raises(errors.PoolTimeout):
+            client.get("/", timeout=httpx.Timeout(None, pool=0))
+        with pytest.raises(errors.ChannelClosed):
+            response.read()
+    assert worker.pid == pid
+    assert client.get("/").text == "onetwo"
+    assert worker.pid != pid
+    said = (
+        f"worker {pid}: a channel has ended that cannot be replaced: [Errno 2] No such file or directory: '{tmp_path}"
+    )
+    assert [message.startswith(said) for message in caplog.messages] == [True, True]

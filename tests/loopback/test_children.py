@@ -20,7 +20,10 @@ import pytest
 from projects import everywhere, under
 from support import LIMIT, open_fds
 
-pytestmark = pytest.mark.usefixtures("virtual")
+pytestmark = [
+    pytest.mark.usefixtures("virtual"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -46,6 +47,9 @@ def in_anyio(*backends: str) -> Callable[[Callable[[Net], Coroutine[Any, Any, No
         def run(net: Net) -> None:
             for backend in backends:
                 anyio.run(limited, net, backend=backend)
+            for thread in threading.enumerate():
+                if thread.name == "AnyIO worker thread":  # it has been told to end
+                    thread.join(LIMIT)
 
         run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
         return run

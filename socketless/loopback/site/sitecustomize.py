@@ -4,8 +4,6 @@ It runs at the start of every Python process, in whatever environment, so it imp
 The work is done once somebody imports `socket`. Then comes the environment's own `sitecustomize`, if it has one.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -20,7 +18,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(_HERE))
 class _SocketWatch:
     """A finder that finds nothing, but sees to it that something is done after `socket` is imported."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name != "socket":
             return None
         sys.meta_path.remove(self)
@@ -33,10 +31,10 @@ class _SocketWatch:
         return None
 
 
-def _install_after(loader: Any) -> None:
+def _install_after(loader: "Any") -> None:
     run = loader.exec_module
 
-    def exec_module(module: Any) -> None:
+    def exec_module(module: "Any") -> None:
         try:
             del loader.exec_module
         except AttributeError:
