@@ -20,7 +20,7 @@ from socketless.host.trace import logger
 from socketless.host.worker import Worker
 from socketless.http11.service import Service
 from socketless.locks import make_lock
-from socketless.wire.channel import PipeEnd, Wait, Woken, make_pipe
+from socketless.wire.channel import Wait, Woken, make_pipe
 from socketless.wire.drivers import deadline_after, poll, remaining
 from socketless.wire.local import close_in_forks
 
@@ -70,7 +70,6 @@ class PipeSocket:
             close_in_forks(end)
         os.set_blocking(self._writer.fileno(), False)
         self._writes_at_end = 0  # since the other end has gone
-        self._writes_no_more = False
         self._lock = make_lock()
         self._is_closed = False  # guarded by _lock
         self._served = _Served(worker, its_reader, its_writer, {"server": server, "client": client, **options})
@@ -108,10 +107,8 @@ class PipeSocket:
             BrokenPipeError: the connection has ended.
             Exception: what the app has raised.
         """
+        fd = self._fd_of(self._writer)
         while True:
-            fd = self._fd_of(self._writer)
-            if self._writes_no_more:
-                raise OSError(errno.EPIPE, "the connection is shut down")
             try:
                 return os.write(fd, data)
             except BlockingIOError:
@@ -169,9 +166,7 @@ class PipeSocket:
     def shutdown(self, how: int) -> None:
         """Write no more, read no more, or both; who is reading in another thread is at the end then."""
         if how != socket.SHUT_RD:
-            self._writes_no_more = True
-            with suppress(OSError):  # it is closed
-                _lead_nowhere(self._writer)
+            self._writer.close()
         if how != socket.SHUT_WR:
             self._served.write_to_nobody()
 
@@ -184,7 +179,6 @@ class PipeSocket:
         self.shutdown(socket.SHUT_RDWR)
         self._reader.close()
         self._served.log_error()
-        # Another thread may be writing: its descriptor is closed when nobody has this object any more.
 
     def __del__(self) -> None:
         if not getattr(self, "_is_closed", True):
@@ -244,11 +238,6 @@ class _Served:
             self._is_left = True
             self._service.let_through()
             if not self._has_ended:
-                _lead_nowhere(self._writer)
-
-
-def _lead_nowhere(end: PipeEnd) -> None:
-    """Let what is written there be lost. The number stays: it must not be another's while a thread may use it."""
-    nobody = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nobody, end.fileno(), inheritable=False)
-    os.close(nobody)
+                nobody = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nobody, self._writer.fileno(), inheritable=False)
+                os.close(nobody)
