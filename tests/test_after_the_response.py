@@ -1,4 +1,4 @@
-"""What an ASGI app does after its response: no time limit counts it, and a served client does not wait for it."""
+"""What an app does after its response: no time limit counts it, and a served client does not wait for it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from socketless import IpcThread
+import flask
+import httpx
+import pytest
+from werkzeug.wsgi import ClosingIterator
+
+import socketless.requests
+from socketless import IpcThread, IpcTransport
 from socketless.clients.answer import Body
 from socketless.host.limits import Timeouts
+from socketless.testclient import TestClient
 from socketless.wire.channel import Steps, Wait
-from socketless.wire.drivers import run_blocking
+from socketless.wire.drivers import poll, run_blocking
 from socketless.wire.messages import Request
 from support import LIMIT
 
@@ -50,6 +58,113 @@ def test_time_limits() -> None:
         assert wait.deadline is None
         may_end.set()
         assert run_blocking(resumed(steps, wait)) is None
+
+
+class Closing:
+    """What a WSGI app may return."""
+
+    def __init__(self, chunks: list[bytes], close: Any) -> None:
+        self._chunks = chunks
+        self.close = close
+
+    def __iter__(self) -> Any:
+        return iter(self._chunks)
+
+
+def flask_app(close: Any) -> Any:
+    app = flask.Flask(__name__)
+
+    @app.get("/")
+    def index() -> flask.Response:
+        response = flask.Response("body")
+        response.call_on_close(close)
+        return response
+
+    return app
+
+
+def plain_app(close: Any) -> Any:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", "4")])
+        return Closing([b"body"], close)
+
+    return app
+
+
+def chunked_app(close: Any) -> Any:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return Closing([b"bo", b"dy"], close)
+
+    return app
+
+
+def generator_app(close: Any) -> Any:
+    def app(environ: Any, start_response: Any) -> Any:
+        def generate() -> Iterator[bytes]:
+            yield b"body"
+
+        start_response("200 OK", [])
+        return ClosingIterator(generate(), close)
+
+    return app
+
+
+APPS = [flask_app, plain_app, chunked_app, generator_app]
+
+
+@pytest.mark.parametrize("make_app", APPS)
+def test_wsgi_close(make_app: Callable[[Any], Any]) -> None:
+    """What a WSGI app does when its response is closed comes after that, and no time limit counts it."""
+    may_end = threading.Event()
+    with IpcThread(make_app(lambda: may_end.wait(LIMIT))) as worker:
+        request = Request("GET", "http", ("testserver", 80), b"/", [])
+        exchange = worker.exchange_blocking(request, Timeouts(read=LIMIT))
+        response: Any = exchange.answer
+        body = Body(exchange, "GET", response, lambda error: error, raise_app_exceptions=True)
+        read = b""
+        while len(read) < 4:
+            read += run_blocking(body.next_chunk()) or b""
+        assert read == b"body"
+        steps = body.next_chunk()
+        wait: Any = next(steps)
+        while wait.deadline is not None:
+            wait = steps.send(poll(wait))
+        assert body.is_whole
+        may_end.set()
+        assert run_blocking(resumed(steps, wait)) is None
+
+
+@pytest.mark.parametrize("make_app", APPS)
+@pytest.mark.parametrize("kind", ["client", "requests", "TestClient"])
+def test_wsgi_close_has_run(make_app: Callable[[Any], Any], kind: str) -> None:
+    """When a response has been read, it has been closed; a streamed response is there before that."""
+    may_close = threading.Event()
+    closed: list[str] = []
+
+    def close() -> None:
+        assert may_close.wait(LIMIT)
+        closed.append("closed")
+
+    with IpcThread(make_app(close)) as worker:
+        if kind == "requests":
+            session = socketless.requests.Session(worker=worker)
+            with session.get("http://testserver/", stream=True, timeout=LIMIT) as streamed:
+                assert next(streamed.iter_content(4))
+                assert closed == []
+                may_close.set()
+            assert session.get("http://testserver/").text == "body"
+        else:
+            client = (
+                httpx.Client(transport=IpcTransport(worker), timeout=LIMIT) if kind == "client" else TestClient(worker)
+            )
+            with client, client.stream("GET", "http://testserver/") as response:
+                assert response.status_code == 200
+                assert closed == []
+                may_close.set()
+                assert response.read() == b"body"
+                assert closed == ["closed"]
+        assert closed[-1] == "closed"
 
 
 def test_served_connections(tmp_path: Any) -> None:

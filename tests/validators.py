@@ -1,7 +1,7 @@
 """Whether both sides keep to PEP 3333 and to the ASGI specification, for the apps of the tests: as middleware.
 
 What the server gives must be right. What an ASGI app gives is checked, too: it must be an error if, and only if, it is
-wrong. So one that breaks the rules on purpose can be wrapped as well.
+wrong. So one that breaks the rules on purpose can be wrapped as well. `tox -e validate` wraps those of all tests.
 """
 
 from __future__ import annotations
@@ -19,6 +19,23 @@ wsgiref.validate.check_content_type = lambda status, headers: None  # type: igno
 wsgiref.validate.warnings = SimpleNamespace(warn=lambda *args: None)  # type: ignore[attr-defined]
 
 
+def assert_of_wsgi(condition: object, *details: object) -> None:
+    if not condition:
+        on_break(f"WSGI: {' '.join(map(str, details))}")
+        raise AssertionError(*details)
+
+
+def read(self: Any, *args: Any) -> bytes:
+    """Of `wsgi.input`. A server should let it be called without a size (PEP 3333, "Input and Error Streams")."""
+    data = self.input.read(*args)
+    assert_of_wsgi(type(data) is bytes, "read() returns bytes")
+    return data  # type: ignore[no-any-return]
+
+
+wsgiref.validate.assert_ = assert_of_wsgi  # type: ignore[attr-defined]
+wsgiref.validate.InputWrapper.read = read  # type: ignore[method-assign]
+
+
 def valid_wsgi(app: Any) -> Any:
     """Return a WSGI app under `wsgiref.validate`, but for `/head`, which breaks the rules on purpose."""
     validated = wsgiref.validate.validator(app)
@@ -30,7 +47,13 @@ def valid_wsgi(app: Any) -> Any:
     return either
 
 
+def on_break(text: str) -> None:
+    """Take notice of a rule that is broken, before that is raised; `validating/sitecustomize.py` replaces it."""
+
+
 def check(condition: object, rule: str, seen: object) -> None:
+    if not condition:
+        on_break(f"ASGI: {rule}, not {seen!r}")
     assert condition, f"ASGI: {rule}, not {seen!r}"
 
 
@@ -50,6 +73,8 @@ def valid_asgi(app: Any) -> Any:
 
 class Lifespan:
     """An exchange of any kind. Subclasses say what may be received, and what may be sent next."""
+
+    state = "lifespan.startup"  # what the app's next answer is to
 
     def __init__(self, scope: Any) -> None:
         check(type(scope) is dict, "a scope is a dict", type(scope))
@@ -83,10 +108,12 @@ class Lifespan:
 
     def after(self, event: Any) -> Any:
         """Return the state after the app has sent an event; `None`: it must not."""
-        return "any"
+        is_answer = event["type"] in (f"{self.state}.complete", f"{self.state}.failed")
+        return {"lifespan.startup": "lifespan.shutdown", "lifespan.shutdown": "over"}[self.state] if is_answer else None
 
     def sent(self, event: Any, after: Any) -> None:
         """Take notice that it has."""
+        self.state = after
 
 
 class Connection(Lifespan):

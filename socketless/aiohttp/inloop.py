@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -20,8 +20,19 @@ from socketless.errors import ReadTimeout, SocketlessError, StateError
 from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
 from socketless.host.trace import logger
 from socketless.host.upload import NO_UPLOAD, Upload
-from socketless.wire.channel import Pull, PullingSteps, Steps
-from socketless.wire.messages import Cancel, Echo, Failed, Message, Request, WantBody, is_last
+from socketless.wire.channel import Pull, PullingSteps
+from socketless.wire.messages import (
+    MOST_AHEAD,
+    Cancel,
+    Echo,
+    Event,
+    Failed,
+    Message,
+    Request,
+    WantBody,
+    is_last,
+    room_of,
+)
 from socketless.worker import stacks
 from socketless.worker.asgi import as_asgi3
 from socketless.worker.asgi_http import HttpExchange
@@ -125,14 +136,17 @@ class LoopExchange:
     def keep_open(self) -> None:
         """A `receive()` that is given up does no harm here."""
 
-    def send(self, message: Message, timeouts: Timeouts | None = None) -> Steps[None]:
-        """Give the app a message.
+    def send(self, message: Message, timeouts: Timeouts | None = None) -> PullingSteps[None]:
+        """Give the app a message, as soon as there is room for it.
 
         Raises:
             StateError: the exchange is over.
         """
-        yield from ()
         self._check_usable()
+        if isinstance(self._theirs, _WebSocket) and isinstance(message, Event) and (room := room_of(message.event)):
+            yield Pull(_Turn(self._theirs.room.wait))  # type: ignore[arg-type]
+            self._check_usable()
+            self._theirs.take_up(room)
         if isinstance(message, Echo):
             self._mailbox.put(message)
         else:
@@ -184,10 +198,16 @@ class LoopExchange:
         if self.is_over:
             raise StateError(f"{self.label}: the exchange is over")
 
+    def let_through(self) -> None:
+        """Let nothing wait for room any more: the client is about to leave."""
+        if isinstance(self._theirs, _WebSocket):
+            self._theirs.let_through()
+
     def cancel(self) -> None:
         """Tell the app that nobody wants the answer any more. May be called twice."""
         if not self.is_over:
             self._is_cancelled = True
+            self.let_through()
             self._mailbox.close()
             self._theirs.take(Cancel())
 
@@ -208,6 +228,7 @@ class LoopExchange:
         # Called with the app's last message, before it is taken.
         if not self.ended.done():
             self.ended.set_result(None)
+        self.let_through()
         if self._is_cancelled and isinstance(message, Failed):
             logger.error("%s: the app raised after its client had gone:\n%s", self.label, message.traceback.rstrip())
 
@@ -267,6 +288,17 @@ class _Mailbox:
         self._news.set()
 
 
+class _Turn:
+    """What is to be awaited, as an async iterator of nothing."""
+
+    def __init__(self, wait: Callable[[], Awaitable[Any]]) -> None:
+        self._wait = wait
+
+    async def __anext__(self) -> bytes:
+        await self._wait()
+        raise StopAsyncIteration
+
+
 class _Next:
     """The next message of a mailbox, as an async iterator that ends when that takes too long."""
 
@@ -290,4 +322,25 @@ class _Http(_WithoutThread, HttpExchange):
 
 
 class _WebSocket(_WithoutThread, WebSocketExchange):
-    pass
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.room = asyncio.Event()  # set while there is some for what the client sends
+        self.room.set()
+        self._ahead = 0  # of `MOST_AHEAD`
+        self._is_unlimited = False
+
+    def take_up(self, room: int) -> None:
+        """Take up room."""
+        self._ahead += room
+        if self._ahead >= MOST_AHEAD and not self._is_unlimited:
+            self.room.clear()
+
+    def acknowledge(self, room: int) -> None:
+        self._ahead -= room
+        if self._ahead < MOST_AHEAD:
+            self.room.set()
+
+    def let_through(self) -> None:
+        """Let there be room for everything from now on."""
+        self._is_unlimited = True
+        self.room.set()

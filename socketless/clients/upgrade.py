@@ -19,7 +19,7 @@ from socketless.extras import require
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
 from socketless.locks import make_lock
-from socketless.wire.channel import PullingSteps, Steps
+from socketless.wire.channel import PullingSteps
 from socketless.wire.drivers import run_async, run_blocking
 from socketless.wire.messages import Cancel, Echo, Event, Failed, Message, RawHeaders, is_last
 
@@ -155,16 +155,16 @@ class Upgraded:
                 frame = self._connection.send(self._events.CloseConnection(1007, "the app's text is not UTF-8"))
             return frame
 
-    def write(self, frames: bytes, timeout: float | None) -> Steps[None]:
-        """Take frames of the client, or a piece of one.
+    def write(self, frames: bytes, timeout: float | None) -> PullingSteps[None]:
+        """Take frames of the client, or a piece of one; while the app has much to receive, this waits.
 
         Raises:
-            WriteTimeout: the worker did not take them in time.
+            WriteTimeout: the worker, or the app, did not take them in time.
             WorkerDied: the worker has ended.
             httpcore.WriteError: the WebSocket is closed, or the app has returned.
         """
         with self._lock:
-            if self._connection.state is self._states.CLOSED:
+            if self._is_hung_up or self.is_closed:
                 raise self._as_network_error(StateError("the WebSocket has been closed"), "WriteError")
             self._connection.receive_data(frames)
             messages = [message for event in self._connection.events() for message in self._messages_of(event)]
@@ -201,8 +201,13 @@ class Upgraded:
             return [closing, Echo(self._close_reply)]
         return []  # a Pong, or too late
 
-    def hang_up(self) -> Steps[None]:
+    def let_through(self) -> None:
+        """Let nothing of what the client has written wait for the app any more: the client is about to leave."""
+        self._exchange.let_through()
+
+    def hang_up(self) -> PullingSteps[None]:
         """Tell the app, if it is still there, that its client has gone."""
+        self.let_through()
         if not self._is_hung_up:
             self._is_hung_up = True
             try:

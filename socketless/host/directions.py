@@ -8,7 +8,7 @@ from socketless.host.exchange_states import RECEIVING, SENDING, Fate, Receiving,
 from socketless.host.turns import Turn
 from socketless.locks import make_lock
 from socketless.wire.channel import Channel, Frame
-from socketless.wire.messages import Cancel, Message, is_last
+from socketless.wire.messages import MOST_AHEAD, Cancel, Message, Received, is_last
 
 Token = object  # of one who is at work
 
@@ -27,10 +27,13 @@ class Directions:
     _first: Frame | None = None  # the frame of the first message
     _writer: Token | None = None  # who is WRITING
     _reader: Token | None = None  # who is READING
+    _ahead = 0  # the room that is taken up by what the app has yet to receive
+    _is_unlimited = False
 
     def __init__(self) -> None:
         self.lock = make_lock()  # the garbage collector may end steps wherever this thread is
-        self._turns: list[Turn] = []  # guarded by lock; of those who want to receive, too
+        self._turns: list[Turn] = []  # guarded by lock; of those who want to receive, too, or wait for room
+        self.inbox: list[Message] = []  # guarded by lock; has come to who waits for room, and has yet to be received
 
     @property
     def is_over(self) -> bool:
@@ -113,6 +116,18 @@ class Directions:
         self.sending = SENDING[Step.CANCEL][self.sending]
         self._writer = None
 
+    def reserve(self, room: int) -> bool:
+        """Take up room for a message; return whether there is any. One that is larger than all of it has room, too."""
+        if self._ahead >= MOST_AHEAD and not self._is_unlimited:
+            return False
+        self._ahead += room
+        return True
+
+    def let_through(self) -> None:
+        """Let there be room for everything from now on."""
+        self._is_unlimited = True
+        self.wake()
+
     # From the worker
 
     def begin_reading(self, me: Token) -> Turn | None:
@@ -132,17 +147,34 @@ class Directions:
 
     def end_reading(self, message: Message, channel: Channel) -> bool:
         """Take a message; return false if nobody wants it, and there will be another one."""
-        self.receiving = RECEIVING[Step.LAST if is_last(message) else Step.LEAVE][self.receiving]
-        channel.accept()
-        if self.is_left and self.receiving is not Receiving.DONE:
+        self._take(message, channel)
+        if (self.is_left or isinstance(message, Received)) and self.receiving is not Receiving.DONE:
             self.receiving = RECEIVING[Step.BEGIN][self.receiving]
+            self.wake()
             return False
         self._let_others_read()
         return True
 
-    def _let_others_read(self) -> None:
+    def keep(self, message: Message, channel: Channel) -> None:
+        """Take a message for who receives next: it has come to who waits for room."""
+        self._take(message, channel)
+        if not isinstance(message, Received):
+            self.inbox.append(message)
+        self._let_others_read()
+
+    def _take(self, message: Message, channel: Channel) -> None:
+        self.receiving = RECEIVING[Step.LAST if is_last(message) else Step.LEAVE][self.receiving]
+        channel.accept()
+        if isinstance(message, Received):
+            self._ahead -= message.room
+
+    def wake(self) -> None:
+        """Let those who wait look at how things are."""
         for turn in self._turns:
             turn.come()
+
+    def _let_others_read(self) -> None:
+        self.wake()
         self._reader = None  # the last: who is interrupted here does it all once more
 
     # Both

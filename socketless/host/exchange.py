@@ -40,7 +40,7 @@ from socketless.host.turns import Turn
 from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.wire.channel import ENDED, LATE, Channel, PullingSteps, Steps, Wait
 from socketless.wire.drivers import deadline_after, run_blocking
-from socketless.wire.messages import Cancel, Chunk, Failed, Message, WantBody
+from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, WantBody
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -153,16 +153,18 @@ class Exchange:
             StateError: the exchange is over.
         """
         self._check_owner()
-        me, states = Token(), self._directions
+        me, states, timeouts = Token(), self._directions, timeouts or self._timeouts
         with states.lock:
             self._check_usable()
         frame = self._channel.frame_of(message)
+        if isinstance(message, Event):
+            yield from self._wait_for_room(message, timeouts)
         try:
             with states.lock:
                 self._check_usable()
                 is_mine = states.begin_writing(me, self._channel, frame)
             if is_mine:
-                yield from self._drive(timeouts or self._timeouts, self._write)
+                yield from self._drive(timeouts, self._write)
         except BaseException:
             try:
                 self._give_up(me, is_left=True)
@@ -170,6 +172,10 @@ class Exchange:
                 self._give_up(me, is_left=True)
             self._show_output()
             raise
+
+    def _wait_for_room(self, message: Event, timeouts: Timeouts) -> Steps[None]:
+        """Wait until the worker has room for an event of a WebSocket."""
+        yield from ()
 
     def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
         """Return the next message; those that ask for the request's body are answered.
@@ -196,9 +202,9 @@ class Exchange:
         self._check_owner()
         me, timeouts = Token(), timeouts or self._timeouts
         try:
-            while (turn := self._turn_of(me)) is not None:
-                yield from self._wait_for(turn, timeouts)
-            message: Message = yield from self._drive(timeouts, self._read)
+            while isinstance(got := self._begin_receiving(me), Turn):
+                yield from self._wait_for(got, timeouts)
+            message: Message = got or (yield from self._drive(timeouts, self._read))
             self._settle()
         except BaseException:
             try:
@@ -216,10 +222,17 @@ class Exchange:
             raise StateError(f"{self.label}: the response was closed while it was being received")
         return message
 
-    def _turn_of(self, me: Token) -> Turn | None:
-        with self._directions.lock:
+    def _begin_receiving(self, me: Token) -> Turn | Message | None:
+        # Return what has come already, or a turn to wait for; without either, `me` is READING.
+        states = self._directions
+        with states.lock:
+            if states.inbox and not states.is_left:
+                message = states.inbox.pop(0)
+                if isinstance(message, Failed):
+                    self.failed = message
+                return message
             self._check_usable()
-            return self._directions.begin_reading(me)
+            return states.begin_reading(me)
 
     def _send_chunk(self) -> PullingSteps[None]:
         try:
@@ -236,6 +249,9 @@ class Exchange:
             self._give_up(me, is_left=True)
         finally:
             self._give_up(me, is_left=True)
+
+    def let_through(self) -> None:
+        """The client is about to leave: let nothing that it sends wait for the app any more."""
 
     def abandon(self) -> None:
         """Let it be cancelled when there is time. For finalizers, which run wherever a thread is, in a lock as well."""
@@ -373,6 +389,7 @@ class Exchange:
         with self._directions.lock:
             if is_left and not self.is_over:
                 self._directions.is_left = True
+                self._directions.wake()
             self._directions.leave(me, self._channel)
         if sys.exc_info()[0] is GeneratorExit:
             self._pool.abandoned.append(self)  # by the collector: this very thread may hold the pool's lock

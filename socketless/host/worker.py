@@ -23,6 +23,7 @@ from socketless.host.pool import ChannelPool, Lease
 from socketless.host.runs import Run
 from socketless.host.trace import Trace, logger
 from socketless.host.upload import NO_UPLOAD, Upload
+from socketless.host.websocket_exchange import WebSocketExchange
 from socketless.locks import make_lock
 from socketless.wire.channel import Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
@@ -271,11 +272,12 @@ class Worker:
         length = check_request(message) if isinstance(message, Request) else None
         check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
         upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes, length)
+        kind = WebSocketExchange if isinstance(message, Request) and message.is_websocket else Exchange
         deadline = deadline_after(timeouts.pool)
         self._trace.sent(message)
         message = self._prepare(message)
         while True:
-            exchange = Exchange(self._pool, label, timeouts, upload)
+            exchange = kind(self._pool, label, timeouts, upload)
             exchange.worker = self  # which must not be dropped before
             try:
                 yield from self._check_out(exchange.lease, deadline)

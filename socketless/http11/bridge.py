@@ -372,6 +372,11 @@ class Bridge:
             yield from self.upgraded.write(data, None)
             data = None
 
+    def let_through(self) -> None:
+        """The client is about to leave: what it has written of a WebSocket waits for the app no more."""
+        if self.upgraded is not None:
+            self.upgraded.let_through()
+
     def hang_up(self) -> None:
         """Tell the app, if it is still there, that its client has gone."""
         if self._exchange is not None:

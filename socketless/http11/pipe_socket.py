@@ -236,6 +236,7 @@ class _Served:
         """Let who reads be at the end, and what is still written be lost."""
         with self._lock, suppress(OSError):
             self._is_left = True
+            self._service.let_through()
             if not self._has_ended:
                 nobody = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nobody, self._writer.fileno(), inheritable=False)

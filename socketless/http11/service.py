@@ -56,6 +56,10 @@ class Service:
         if self._bridge.upgraded is not None:
             self._bridge.upgraded.code_of_end = 1012  # as uvicorn says it
 
+    def let_through(self) -> None:
+        """The client is about to leave: what it has written of a WebSocket waits for the app no more."""
+        self._bridge.let_through()
+
     def run(self) -> None:
         """Answer until the client writes no more, or one of both ends the connection.
 

@@ -180,6 +180,7 @@ class BridgeTransport(asyncio.Transport):
         self._has_ended = self._is_closing = True
         if self.bridge.upgraded is None:
             self._cancel()
+        self.bridge.let_through()
         self._may_read.set()
         self._lose()
 

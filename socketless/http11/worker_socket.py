@@ -218,12 +218,19 @@ class WorkerSocket:
         """Give a WebSocket what has been written."""
         if self._pumping.is_new:
             self._pumping.begin(self._bridge.pump())
-        with suppress(Exception):  # the WebSocket is closed, which recv() tells
+        try:
             while self._pumping.is_under_way:
-                got = yield from self._what_came(self._pumping.waits_for, patiently=True)
+                wait = self._pumping.waits_for
+                # For what has to be read first, `_go_on()` waits, if that is what reads.
+                reads_itself = not self._answering.is_under_way or (isinstance(wait, Wait) and wait.for_writing)
+                got = yield from self._what_came(wait, patiently=reads_itself)
                 if got is _NOTHING_YET:
                     break
                 self._pumping.resume(got)
+        except TimeoutError:
+            raise
+        except Exception:
+            pass  # the WebSocket is closed, which recv() tells
 
     def _what_came(self, wait: Wait | Pull | None, *, patiently: bool) -> Steps[Any]:
         if wait is None:
@@ -334,7 +341,9 @@ class WorkerSocket:
             return
         self.end()
         if self._bridge.upgraded is not None:
-            run_blocking(self._pump(), self._alarm.fd)  # says goodbye
+            self._bridge.let_through()
+            with suppress(TimeoutError):
+                run_blocking(self._pump(), self._alarm.fd)  # says goodbye
         self._give_up()
         self._is_gone = True
         self._alarm.close()

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from socketless.genuine import fcntl, os
 from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Wait, fd_of, make_pipe
-from socketless.wire.messages import Event, Message
+from socketless.wire.messages import Message, size_of
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
 _BYTES_FOR_ONE = 16  # of a message; so a body of 64 KiB fills a pipe
@@ -27,7 +27,7 @@ class _Handover:
 
     def __init__(self, message: Message) -> None:
         self.message = message
-        self.weight = min(_PAGE, 1 + _size(message) // _BYTES_FOR_ONE)  # the number of bytes in the pipe
+        self.weight = min(_PAGE, 1 + size_of(message) // _BYTES_FOR_ONE)  # the number of bytes in the pipe
         self.written: list[int] = []
 
     @property
@@ -124,13 +124,6 @@ class LocalChannel(Channel):
         # How many bytes of the message are still to be read, as far as is known.
         count = sum(map(len, self._read))
         return self._ours[0].weight - count if count else 1
-
-
-def _size(message: Message) -> int:
-    if isinstance(message, Event):
-        data = message.event.get("bytes") or message.event.get("text")
-        return len(data) if isinstance(data, (bytes, str)) else 0  # a client may send anything
-    return len(getattr(message, "body", b""))
 
 
 class Closable(Protocol):

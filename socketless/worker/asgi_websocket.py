@@ -29,6 +29,7 @@ _TRANSITIONS = {
 }
 _CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}  # that IANA has registered, and a frame may carry
 _LONGEST_REASON = 123  # bytes
+_MOST_UNSAID = messages.MOST_AHEAD // 4  # of what an app has received, before its client is told
 
 
 class WebSocketExchange(Exchange):
@@ -40,7 +41,10 @@ class WebSocketExchange(Exchange):
         self._app = app
         self._request = request
         self._lifespan_state = state
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()  # of a limited size: the client waits before that
+        self._unreceived = 0  # the room that they take up
+        self._room = 0  # that there is since the client was told
+        self._aside: set[asyncio.Task[None]] = set()
         self._events.put_nowait({"type": "websocket.connect"})
         self._end: Event | None = None  # what receive() returns once the client has gone, or the app has closed
         self._end_is_known = False  # to the app: receive() has returned it
@@ -80,13 +84,31 @@ class WebSocketExchange(Exchange):
             if message.event["type"] == "websocket.disconnect":
                 self.client_has_gone = True
                 self._disconnected(message.event)
-            elif self._end is None:  # what comes after the app has closed is for nobody
+            elif self._end is None:
+                self._unreceived += messages.room_of(message.event)
                 self._events.put_nowait(message.event)
+            else:  # what comes after the app has closed is for nobody
+                self._make_room(messages.room_of(message.event))
         elif isinstance(message, Echo):
-            self._echoing = asyncio.create_task(self._echo(message))
+            self._write_aside(message)
 
-    async def _echo(self, message: Echo) -> None:
-        # Runs in a task of its own: the pipe may be full.
+    def _make_room(self, room: int) -> None:
+        self._room += room
+        if self._room >= _MOST_UNSAID:
+            room, self._room = self._room, 0
+            self.acknowledge(room)
+
+    def acknowledge(self, room: int) -> None:
+        """Let the client send as much more."""
+        self._write_aside(messages.Received(room))
+
+    def _write_aside(self, message: Message) -> None:
+        # In a task of its own: the pipe may be full.
+        writing = asyncio.create_task(self._write_quietly(message))
+        self._aside.add(writing)
+        writing.add_done_callback(self._aside.discard)
+
+    async def _write_quietly(self, message: Message) -> None:
         with suppress(ClientDisconnected):  # who waits for it has the last message then
             await self.write(message)
 
@@ -125,6 +147,10 @@ class WebSocketExchange(Exchange):
         self._listens = event["type"] != "websocket.connect"
         self._end_is_known = event is self._end
         self._go_on()
+        if self._end is None:
+            room = messages.room_of(event)
+            self._unreceived -= room
+            self._make_room(room)
         return event
 
     async def send(self, event: Event) -> None:
@@ -149,6 +175,7 @@ class WebSocketExchange(Exchange):
         if kind == "websocket.close":
             code, reason = event.get("code", 1000), event.get("reason") or ""
             self._disconnected({"type": "websocket.disconnect", "code": code, "reason": reason})
+            self._make_room(self._unreceived)  # which is for nobody, either
         if message is not None:
             await self.write(message)
             await asyncio.sleep(0)  # an app that sends for ever must not keep the loop from all else

@@ -39,6 +39,7 @@ from socketless.wire.trace import describe, say
 from socketless.worker import bodies, stacks
 from socketless.worker.app_threads import AppThread
 from socketless.worker.calls import answer_to, function_of
+from socketless.worker.closing import may_take_time
 from socketless.worker.failures import failed, is_disconnection, last_message
 from socketless.worker.wsgi_exchange import Exchange
 
@@ -137,10 +138,12 @@ class WsgiRunner:
         answer = _Answer(request, exchange, self._max_body_bytes)
         try:
             iterable = self.app(make_environ(request, exchange), answer.start_response)
+            close = getattr(iterable, "close", None)
             try:
                 answer.take_all(iterable)
+                if may_take_time(close):
+                    answer.send_whole()
             finally:
-                close = getattr(iterable, "close", None)
                 if close is not None:
                     close()
             last = answer.finish()
@@ -255,15 +258,20 @@ class _Answer:
         else:
             self._exchange.look()
 
-    def _next(self, *, more_body: bool, is_held: bool = False) -> Response | Chunk:
+    def send_whole(self) -> None:
+        """Send the whole response, since the app may take its time to close it: over TCP, the client has it by then."""
+        if self.error is None and self._is_complete and self._started is not None:
+            self._exchange.send(self._next(more_body=True, is_whole=True))
+
+    def _next(self, *, more_body: bool, is_whole: bool = False, is_held: bool = False) -> Response | Chunk:
         assert self._started is not None
         body = b"".join(self._held)
         self._held = []
         if self._is_sent:
-            return Chunk(body, more_body, is_held=is_held)
+            return Chunk(body, more_body, is_whole=is_whole, is_held=is_held)
         self._is_sent = True
         status, reason, headers = self._started
-        return Response(status, reason, headers, body, more_body, is_held=is_held)
+        return Response(status, reason, headers, body, more_body, is_whole=is_whole, is_held=is_held)
 
     def finish(self) -> Response | Chunk:
         """Return the end of the response."""

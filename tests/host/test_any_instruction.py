@@ -21,7 +21,9 @@ import pytest
 
 import socketless
 from socketless import IpcProcess, IpcThread, IpcTransport
+from socketless.host import directions
 from socketless.host.worker import Worker
+from socketless.worker import asgi_websocket
 from support import LIMIT, nothing_leaks
 
 PACKAGE = str(Path(socketless.__file__).parent)
@@ -170,6 +172,44 @@ def test_interrupted(kind: type[IpcProcess], app: str, action: Callable[[httpx.C
         action(client)
         number = 1
         while where := interrupted(number, action, client):
+            gc.collect()
+            try:
+                all_channels_work(client, worker)
+            except BaseException as error:
+                raise AssertionError(f"interrupted in place {number}, {where}") from error
+            number += stride
+        assert number > stride
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await asgi(scope, receive, send)
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({**event, "type": "websocket.send"})
+
+
+@pytest.mark.filterwarnings("ignore:unclosed response")
+@pytest.mark.parametrize("stride", [97, pytest.param(1, marks=pytest.mark.slow)])
+def test_interrupted_websocket(monkeypatch: pytest.MonkeyPatch, stride: int) -> None:
+    """The same of a WebSocket, whose client waits for its app, and reads meanwhile."""
+    monkeypatch.setattr(directions, "MOST_AHEAD", 1000)
+    monkeypatch.setattr(asgi_websocket, "_MOST_UNSAID", 250)
+
+    def talk(client: httpx.Client) -> None:
+        with worker.websocket_connect("/", timeout=LIMIT) as session:
+            for number in range(8):
+                session.send_text(str(number))
+            for number in range(8):
+                assert session.receive_text() == str(number)
+
+    with nothing_leaks(), IpcThread(echo, max_connections=CHANNELS, lifespan=False) as worker:
+        client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=LIMIT)
+        talk(client)
+        number = 1
+        while where := interrupted(number, talk, client):
             gc.collect()
             try:
                 all_channels_work(client, worker)

@@ -1,0 +1,104 @@
+"""Puts the apps of all workers of a process under `validators`, with this folder in PYTHONPATH: `tox -e validate`.
+
+A worker process of its own has it as well, by the same variable. What breaks a rule is also written to the file that
+SOCKETLESS_VALIDATED names, since a test may expect that its app raises.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.abc
+import importlib.util
+import os
+import sys
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+_TESTS = Path(__file__).parent.parent
+
+
+def _note(text: str) -> None:
+    with open(os.environ["SOCKETLESS_VALIDATED"], "a") as file:
+        file.write(f"{text}\n")
+
+
+def _load_validators() -> Any:
+    if "_validators" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("_validators", _TESTS / "validators.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules["_validators"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.on_break = _note  # type: ignore[attr-defined]
+    return sys.modules["_validators"]
+
+
+def _with_app(owner: Any) -> None:
+    init = owner.__init__
+
+    @wraps(init)
+    def validated(self: Any, app: Any, *args: Any, **options: Any) -> None:
+        init(self, _load_validators().valid_asgi(app), *args, **options)
+
+    owner.__init__ = validated
+
+
+def _of_http(module: Any) -> None:
+    _with_app(module.HttpExchange)
+
+
+def _of_websockets(module: Any) -> None:
+    _with_app(module.WebSocketExchange)
+
+
+def _of_lifespan(module: Any) -> None:
+    _with_app(module.Lifespan)
+
+
+def _of_wsgi(module: Any) -> None:
+    respond = module.WsgiRunner._respond
+
+    @wraps(respond)
+    def validated(self: Any, *args: Any) -> Any:
+        runner = copy.copy(self)  # its own app is shown to tests
+        runner.app = _load_validators().valid_wsgi(self.app)
+        return respond(runner, *args)
+
+    module.WsgiRunner._respond = validated
+
+
+_CHANGES = {
+    "socketless.worker.asgi_http": _of_http,
+    "socketless.worker.asgi_websocket": _of_websockets,
+    "socketless.worker.lifespan": _of_lifespan,
+    "socketless.worker.wsgi": _of_wsgi,
+}
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Changes modules once they have been imported."""
+
+    def __init__(self) -> None:
+        self._is_looking = False
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in _CHANGES or self._is_looking:
+            return None
+        self._is_looking = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._is_looking = False
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                execute(module)
+                _CHANGES[name](module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+sys.meta_path.insert(0, _Finder())
