@@ -242,7 +242,7 @@ async def closing(scope: Any, receive: Any, send: Any) -> None:
 def exchange_of(path: str) -> Any:
     """Return what the client of a path has with the worker."""
     kinds = (WebSocketExchange, LoopExchange)
-    [exchange] = [each for each in gc.get_objects() if isinstance(each, kinds) and each.label.endswith(f" {path}")]
+    [exchange] = [each for each in gc.get_objects() if type(each) in kinds and each.label.endswith(f" {path}")]
     return exchange
 
 
@@ -257,9 +257,11 @@ def until_closed(path: str, send: Callable[[bytes], Any], close: Callable[[], An
 
     with ThreadPoolExecutor() as threads:
         sending = threads.submit(send_all)
-        waiting(exchange_of(path))
-        count = len(sent)
-        close()
+        try:
+            waiting(exchange_of(path))
+            count = len(sent)
+        finally:
+            close()  # or the thread would be waited for without end
         sending.result(LIMIT)
     return count
 
