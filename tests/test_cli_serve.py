@@ -496,7 +496,7 @@ def test_what_is_no_worker(tmp_path: Path) -> None:
     wrong: Any = APP
     with pytest.raises(TypeError, match="^UnixServer takes a worker, UnixServer"):
         UnixServer(wrong, tmp_path / "app.sock")
-    with IpcThread(APP) as worker, pytest.raises(ValueError, match="is no path of a file"):
+    with IpcThread(APP) as worker, pytest.raises(ValueError, match="is not the path of a file"):
         UnixServer(worker, "\0abstract")
     with IpcThread(APP) as worker, pytest.raises(FileNotFoundError) as caught:
         UnixServer(worker, tmp_path / "none" / "app.sock")

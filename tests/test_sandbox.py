@@ -108,7 +108,7 @@ def test_loopback_refusals(profile: str, refusals: dict[str, str]) -> None:
             {"CODEX_SANDBOX": "seatbelt", "CODEX_SANDBOX_NETWORK_DISABLED": "1"},
             "OpenAI Codex, without a network (CODEX_SANDBOX=seatbelt, CODEX_SANDBOX_NETWORK_DISABLED=1)",
         ),
-        ({"SANDBOX_RUNTIME": "1"}, "Anthropic's sandbox-runtime, as of Claude Code (SANDBOX_RUNTIME=1)"),
+        ({"SANDBOX_RUNTIME": "1"}, "Anthropic's sandbox-runtime, as in Claude Code (SANDBOX_RUNTIME=1)"),
         ({"GEMINI_SANDBOX": "docker"}, "Gemini CLI (GEMINI_SANDBOX=docker)"),
         ({"GEMINI_SANDBOX": "false"}, None),
         ({"CURSOR_SANDBOX": "1"}, "Cursor (CURSOR_SANDBOX=1)"),

@@ -10,6 +10,7 @@ import atexit
 import gc
 import io
 import json
+import multiprocessing.process
 import os
 import runpy
 import select
@@ -134,6 +135,7 @@ def become(job: dict[str, Any]) -> None:
     ours = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     theirs = [entry for entry in job["env"].get("PYTHONPATH", "").split(os.pathsep) if entry]
     os.chdir(job["folder"])
+    multiprocessing.process.ORIGINAL_DIR = job["folder"]  # type: ignore[attr-defined]  # where children find the script
     os.environ.clear()
     os.environ.update(job["env"])
     for fd, path in enumerate(job["streams"]):

@@ -68,7 +68,17 @@ def _frames_alone(error: BaseException) -> str:
 
 
 def last_resort(error: BaseException) -> Failed:
-    """Return a last message that needs nothing: it was made when this module was imported."""
+    """Return a last message that needs nothing: it was made when this module was imported.
+
+    What the app's functions have in their hands is released, since it may be all the memory there is.
+    """
+    entry = error.__traceback__
+    while entry is not None:
+        try:
+            entry.tb_frame.clear()
+        except RuntimeError:
+            pass  # it is still running, so it is ours
+        entry = entry.tb_next
     return codec.NO_MEMORY if type(error) is MemoryError else codec.UNSPEAKABLE
 
 
