@@ -215,7 +215,7 @@ def test_mock_of_sockets_that_sends_nothing_on(client: str, begun: Any, worker: 
 def test_mock_of_sockets_and_tls(worker: IpcThread) -> None:
     """What a mock sends on by https reaches the app as such."""
     with under(worker, with_httpretty):
-        # From Python 3.13 on, httpretty cannot wrap the sockets of http.client: that is warned of, and an error since 3.14.
+        # httpretty cannot wrap the sockets of http.client: Python 3.13 warns of it, 3.14 refuses it.
         for client in ("requests", "urllib3", "urllib")[: 3 if sys.version_info < (3, 13) else 2]:
             assert CLIENTS[client](f"https://{HOST}/other") == "app https /other"
 

@@ -68,17 +68,7 @@ def _frames_alone(error: BaseException) -> str:
 
 
 def last_resort(error: BaseException) -> Failed:
-    """Return a last message that needs nothing: it was made when this module was imported.
-
-    What the app's functions have in their hands is released, since it may be all the memory there is.
-    """
-    entry = error.__traceback__
-    while entry is not None:
-        try:
-            entry.tb_frame.clear()
-        except RuntimeError:
-            pass  # it is still running, so it is ours
-        entry = entry.tb_next
+    """Return a last message that needs nothing: it was made when this module was imported."""
     return codec.NO_MEMORY if type(error) is MemoryError else codec.UNSPEAKABLE
 
 
@@ -88,6 +78,9 @@ def last_message(describe: Callable[[], Message], error: BaseException) -> Messa
         return describe()
     except BaseException:
         return last_resort(error)
+    finally:
+        if type(error) is MemoryError:
+            error.__traceback__ = None  # the app's functions, which may have all memory in their hands
 
 
 def last_frame(channel: Channel, message: Message) -> Frame:

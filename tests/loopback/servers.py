@@ -54,7 +54,7 @@ def serving(net: Net, server: socketserver.BaseServer) -> Iterator[socketserver.
 
 
 def made(net: Net, base: type, *mixins: type) -> type:
-    return type("Made", (*mixins, base), {"address_family": net.family, "daemon_threads": True})
+    return type("Made", (*mixins, base), {"address_family": net.family})  # server_close() waits for its threads
 
 
 @check("tcp4", "tcp6", "path")
