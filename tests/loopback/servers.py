@@ -54,7 +54,7 @@ def serving(net: Net, server: socketserver.BaseServer) -> Iterator[socketserver.
 
 
 def made(net: Net, base: type, *mixins: type) -> type:
-    return type("Made", (*mixins, base), {"address_family": net.family})  # server_close() waits for its threads
+    return type("Made", (*mixins, base), {"address_family": net.family, "daemon_threads": True})
 
 
 @check("tcp4", "tcp6", "path")
@@ -96,6 +96,9 @@ def of_datagrams(net: Net) -> None:
             client.settimeout(LIMIT)
             client.sendto(b"tea", server.server_address)
             assert client.recv(10) == b"TEA"
+        for thread in threading.enumerate():
+            if "process_request_thread" in thread.name:  # it has answered, and is about to end
+                thread.join(LIMIT)
 
 
 @check("tcp4", "path")
