@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from socketless.host.process import IpcProcess
     from socketless.host.thread import IpcThread
+    from socketless.httpx.transport import IpcAsyncTransport, IpcTransport
     from socketless.switch import reset_ipc_state, switch_to_ipc_connection
-    from socketless.transport import IpcAsyncTransport, IpcTransport
 
 __version__ = "0.1.0"
 
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "IpcAsyncTransport": "socketless.transport",
+    "IpcAsyncTransport": "socketless.httpx.transport",
     "IpcProcess": "socketless.host.process",
     "IpcThread": "socketless.host.thread",
-    "IpcTransport": "socketless.transport",
+    "IpcTransport": "socketless.httpx.transport",
     "reset_ipc_state": "socketless.switch",
     "switch_to_ipc_connection": "socketless.switch",
 }

@@ -7,7 +7,7 @@
             Item.objects.create(name="tea")
             assert "tea" in httpx.get(self.live_server_url + "/").text
 
-For pytest-django there is the fixture `socketless_live_server`, of `socketless.django_fixtures`.
+For pytest-django there is the fixture `socketless_live_server`, of `socketless.pytest.django_fixtures`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from django.test import TransactionTestCase, modify_settings
 from django.test.testcases import _StaticFilesHandler
 from django.utils.functional import classproperty
 
-from socketless.django_connections import Connections
 from socketless.errors import TransferError
-from socketless.host import apps
+from socketless.host import app_source
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
 from socketless.host.worker import check_worker_class
@@ -35,6 +34,7 @@ from socketless.switch import switch_to_ipc_connection
 from socketless.wire.pickling import dumps, loads
 from socketless.worker.app_threads import is_app_thread, is_late_thread
 from socketless.worker.django import DjangoApp, Forked, Prepare, Spawned, Unpickle
+from socketless.worker.django_connections import Connections
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -95,7 +95,7 @@ class LiveApp:
         with self._serving():
             factory = DjangoApp(
                 _preparation(start_method, databases, where),
-                None if app is None else apps.source_of(app, what="app", forked=start_method != "spawn"),
+                None if app is None else app_source.source_of(app, what="app", forked=start_method != "spawn"),
                 worker_options.get("app_kind", "auto"),
                 Unpickle(dumps(static_handler)) if start_method == "spawn" else lambda: static_handler,
                 raises,

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from socketless.genuine import os
-from socketless.late import Watch
+from socketless.import_watch import Watch
 
 __all__ = ["install", "is_installed", "uninstall"]
 

@@ -1,9 +1,11 @@
-"""A fork that its caller means."""
+"""A fork that its caller means, and what is closed in every fork."""
 
 from __future__ import annotations
 
 import re
 import warnings
+import weakref
+from typing import Protocol
 
 from socketless.genuine import os
 
@@ -20,3 +22,27 @@ def fork() -> int:
     # undo what another thread does to them meanwhile, as pytest.warns() does.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=re.escape(__name__))
     return os.fork()
+
+
+class Closable(Protocol):
+    """What holds a descriptor."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+_live: weakref.WeakSet[Closable] = weakref.WeakSet()
+
+
+def close_in_forks(what: Closable) -> None:
+    """Close it in every process that this one forks: a copy keeps the other side from seeing that this has ended it."""
+    _live.add(what)
+
+
+def _close_all() -> None:
+    # Runs in every forked child.
+    for each in list(_live):
+        each.close()
+
+
+os.register_at_fork(after_in_child=_close_all)

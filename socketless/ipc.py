@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from socketless.host.process import IpcProcess
-from socketless.transport import IpcAsyncTransport, IpcTransport
+from socketless.httpx.transport import IpcAsyncTransport, IpcTransport
 
 __all__ = ["IpcAsyncTransport", "IpcProcess", "IpcTransport"]

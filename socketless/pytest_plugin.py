@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socketless import pytest_rescue
+from socketless.pytest import rescue
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -85,7 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if "socketless_run" in getattr(config, "workerinput", {}):
         config.stash[run_arguments] = config.workerinput["socketless_run"]  # type: ignore[attr-defined]
     if run_arguments in config.stash or _app_of(config):
-        config.pluginmanager.import_plugin("socketless.pytest_switched")
+        config.pluginmanager.import_plugin("socketless.pytest.switched")
     if run_arguments not in config.stash:
         _check_settings(config)
     _offer_live_server(config)
@@ -95,7 +95,7 @@ def _check_settings(config: pytest.Config) -> None:
     given = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
     for name, value in given.items():
         if value:
-            from socketless.host.apps import check_import_string
+            from socketless.host.app_source import check_import_string
 
             try:
                 check_import_string(value)
@@ -133,7 +133,7 @@ def _has_app(item: pytest.Item) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = pytest_rescue.header(config)
+    lines = rescue.header(config)
     if run_arguments in config.stash:
         lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
         unused = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
@@ -146,7 +146,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_runtest_logstart() -> None:
     if "socketless.loopback.real" in sys.modules:
-        from socketless import refusals
+        from socketless.pytest import refusals
 
         refusals.forget()
 
@@ -157,7 +157,7 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, ob
     outcome: Any = yield
     report = outcome.get_result()
     if report.failed and call.excinfo is not None:
-        from socketless import refusals
+        from socketless.pytest import refusals
 
         hint = refusals.explain(call.excinfo.value)
         if hint is not None:
@@ -204,7 +204,7 @@ def _app_of(config: pytest.Config) -> str:
 def _begin(config: pytest.Config) -> None:
     if config in _running:
         return
-    pytest_rescue.rescue(config)
+    rescue.rescue(config)
     config.stash[_workers_before] = _live_workers()
     switch = "socketless.switch" in sys.modules and sys.modules["socketless.switch"].active_switch()
     if switch and not _running:
@@ -339,7 +339,7 @@ def _offer_live_server(config: pytest.Config) -> None:
         raise pytest.UsageError(f"socketless_live_server must be thread, spawn or fork, not {wanted!r}")
     plugins = config.pluginmanager.get_plugins()
     if any(getattr(plugin, "__name__", None) == "pytest_django.plugin" for plugin in plugins):
-        from socketless import django_fixtures
+        from socketless.pytest import django_fixtures
 
         config.pluginmanager.register(django_fixtures)
     else:

@@ -21,18 +21,18 @@ from urllib.parse import urljoin
 from weakref import ref
 
 from socketless.errors import WorkerStartError
-from socketless.host.apps import described, local_source_of
+from socketless.host.app_source import described, local_source_of
 from socketless.host.arguments import AppKind, Backend, check_backend, check_kind
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
 from socketless.host.worker import Worker, owned
+from socketless.httpx.transport import IpcTransport
 from socketless.locks import make_lock
-from socketless.transport import IpcTransport
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession, session_of
-from socketless.wire.channel import Pull
 from socketless.wire.messages import Message, Request, Response
+from socketless.wire.steps import Pull
 
 if TYPE_CHECKING:
     from types import TracebackType

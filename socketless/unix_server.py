@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from socketless.forking import close_in_forks
 from socketless.genuine import fcntl, os
 from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
 from socketless.http11.service import Service
-from socketless.wire.channel import PipeEnd, Wait, make_pipe
 from socketless.wire.drivers import deadline_after, poll, remaining
-from socketless.wire.local import close_in_forks
+from socketless.wire.pipes import PipeEnd, make_pipe
+from socketless.wire.steps import Wait
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import httpx
 
@@ -16,9 +16,11 @@ from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
 from socketless.host.trace import logger
-from socketless.host.worker import Worker
 from socketless.wire.drivers import run_blocking
 from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, RawHeaders, Request, Response, port_of
+
+if TYPE_CHECKING:
+    from socketless.host.worker import Worker
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -175,7 +175,7 @@ def limited(limit: str, *args: str) -> list[str]:
     # The limit comes after the imports, which need files.
     program = (
         "import resource, sys, socketless.__main__, socketless.cli.doctor;"
-        "import socketless.host.process, socketless.transport;"
+        "import socketless.host.process, socketless.httpx.transport;"
         f"resource.setrlimit({limit}); sys.argv[1:] = ['doctor', *{list(args)}];"
         "from socketless.__main__ import main; main()"
     )

@@ -9,10 +9,10 @@ import pytest
 
 from socketless import errors
 from socketless.aiohttp import connector as aiohttp
-from socketless.clients import families
-from socketless.clients.theirs import as_theirs
+from socketless.clients.error_mixins import as_theirs
+from socketless.httpx import families
 from socketless.requests import errors as requests
-from socketless.switching import http_client
+from socketless.switch import http_client
 
 # For each library its table, and the errors that it has no name for.
 TABLES: dict[str, tuple[Any, set[type[Exception]]]] = {

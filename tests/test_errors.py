@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from socketless import errors
-from socketless.clients import families, theirs
+from socketless.clients import error_mixins
+from socketless.httpx import families
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 
@@ -52,7 +53,7 @@ def test_errors_of_ours_and_theirs(cls: type[errors.SocketlessError]) -> None:
     """An error that is a client library's, too, is made with ours' arguments alone, and says what ours says."""
     args = {errors.WorkerDied: ("GET /", 5, -9, "end")}.get(cls, ("text",))
     error = cls(*args)
-    both = theirs.mixed(error, f"{__name__}.Theirs")
+    both = error_mixins.mixed(error, f"{__name__}.Theirs")
     assert isinstance(both, cls)
     assert isinstance(both, Theirs)
     assert (str(both), both.args) == (str(error), error.args)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from socketless.late import Watch
+from socketless.import_watch import Watch
 
 
 @pytest.fixture

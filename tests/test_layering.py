@@ -23,69 +23,65 @@ MAY_IMPORT = {
     "errors": set[str](),
     "genuine": set[str](),
     "locks": set[str](),
-    "eventloop": {"genuine", "late"},
-    "loopback": {"genuine", "late"},
-    "wire": {"errors", "genuine"},
-    "worker": {"wire", "eventloop", "errors", "genuine", "locks"},
+    "import_watch": set[str](),
+    "extras": set[str](),
     "forking": {"genuine"},
-    # An import string is read before it is sent.
-    "host": {"forking", "wire", "errors", "genuine", "worker.import_strings", "worker.loading", "locks"},
-    "testclient": {"host", "transport", "websocket", "wire", "errors", "locks"},
-    "clients": {"extras", "host", "wire", "errors", "locks"},
-    "http11": {"clients", "host", "wire", "errors", "genuine", "locks"},
-    "unix_server": {"host", "http11", "wire", "genuine"},
-    "transport": {"clients", "host", "wire", "errors"},
+    "eventloop": {"genuine", "import_watch"},
+    "loopback": {"genuine", "import_watch"},
+    "wire": {"errors", "forking", "genuine"},
+    "worker": {"wire", "eventloop", "errors", "genuine", "locks"},
+    "host": {"forking", "wire", "errors", "genuine", "locks"},
+    "clients": {"extras", "host", "http11.upgrade", "wire", "errors", "locks"},
+    "http11": {"clients", "extras", "forking", "host", "wire", "errors", "genuine", "locks"},
+    "websocket": {"host", "wire", "errors"},
+    "httpx": {"clients", "http11.upgrade", "host", "wire", "errors"},
+    "unix_server": {"forking", "host", "http11", "wire", "genuine"},
     "requests": {"clients", "extras", "host", "unix_server", "wire", "errors", "genuine"},
     "lowlevel": {"clients", "http11", "host", "errors"},
     "aiohttp": {"clients", "extras", "host", "http11", "wire", "worker", "errors"},  # the worker is in the loop, too
-    "websocket": {"host", "wire", "errors"},
-    "switching": {
+    "testclient": {"host", "httpx", "websocket", "wire", "errors", "locks"},
+    "switch": {
         "aiohttp",
         "clients",
+        "errors",
         "genuine",
         "host",
         "http11",
+        "httpx",
+        "import_watch",
         "requests",
         "testclient",
-        "transport",
         "websocket",
         "wire",
-        "errors",
     },
-    "advice": {"sandbox"},
     "sandbox": {"errors", "forking"},
-    "pytest_plugin": {"django_fixtures", "errors", "host", "pytest_rescue", "refusals", "switch", "testclient"},
-    "pytest_rescue": {"eventloop", "loopback", "sandbox"},
-    "refusals": {"sandbox"},
-    "pytest_switched": {"pytest_plugin", "switch"},
+    "advice": {"sandbox"},
+    "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
+    "pytest": {"django", "eventloop", "loopback", "pytest_plugin", "sandbox", "switch"},
     "testcase": {"host", "testclient"},
     "django": {
-        "django_connections",
         "host",
         "switch",
         "wire.pickling",
         "worker.app_threads",  # which threads of this process are a worker's
         "worker.django",  # what is sent to a worker, to run beside the app
+        "worker.django_connections",  # which this process needs as well
         "errors",
     },
-    "django_connections": set[str](),
-    "django_fixtures": {"django"},
-    "ipc": {"host", "transport"},
-    "extras": set[str](),
-    "late": set[str](),
-    "switch": {"host", "http11", "late", "switching", "errors"},
+    "ipc": {"host", "httpx"},
+    "docs": set[str](),
     "cli": {
         "advice",
         "clients",
         "eventloop",
-        "extras",
         "host",
         "http11",
+        "httpx",
         "loopback",
         "sandbox",
         "unix_server",
         "switch",
-        "transport",
+        "extras",
         "wire",
         "errors",
     },
@@ -96,7 +92,6 @@ EXCEPTIONS = {
     ("socketless.host.fork", "worker.main"),  # the entry point of a worker process
     ("socketless.host.guard", "worker.descendants"),  # a program that ends a worker from outside
     ("socketless.host.thread_run", "worker.thread"),  # that of a thread worker
-    ("socketless.worker.django", "django_connections"),  # which the tests' process needs as well
     ("socketless.host.worker", "websocket"),  # Worker.websocket_connect(), which imports it when it is called
 }
 
@@ -192,7 +187,7 @@ OPENS_SOCKETS = {
     "lowlevel.streams",
     "requests.unix",
     "sandbox",
-    "switching.websockets",  # a client that asks for a UNIX socket gets one, as without the switch
+    "switch.websockets",  # a client that asks for a UNIX socket gets one, as without the switch
     "unix_server",
 }
 

@@ -139,7 +139,7 @@ def test_installed_in_it() -> None:
     with Patcher():
         eventloop.install()
     added = [each for each in sys.meta_path if each not in before]
-    assert {type(each).__module__ for each in added} == {"socketless.late"}
+    assert {type(each).__module__ for each in added} == {"socketless.import_watch"}
 
 
 def test_module_that_was_looked_up() -> None:

@@ -31,7 +31,7 @@ from wsproto.frame_protocol import CloseReason
 
 from apps import websocket_app, websocket_fastapi  # noqa: F401  # for forked workers, too
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors, switch_to_ipc_connection
-from socketless.clients import upgrade
+from socketless.http11 import upgrade
 from socketless.wire import drivers
 from support import LIMIT, nothing_leaks, traceback_of
 

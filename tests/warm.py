@@ -37,7 +37,13 @@ MODULES = {
     "the command line": [
         *WORKER,
         *(f"socketless.cli.{name}" for name in ("doctor", "request", "run", "serve")),
-        *("socketless.host.process", "socketless.transport", "socketless.unix_server", "rich.console", "rich.syntax"),
+        *(
+            "socketless.host.process",
+            "socketless.httpx.transport",
+            "socketless.unix_server",
+            "rich.console",
+            "rich.syntax",
+        ),
     ],
     "tests": [
         *WORKER,

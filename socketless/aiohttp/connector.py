@@ -14,8 +14,8 @@ from aiohttp.streams import StreamReader
 
 from socketless.aiohttp.content_encoding import Decoding
 from socketless.aiohttp.inloop import InLoop
-from socketless.clients.answer import Answers
-from socketless.clients.theirs import as_theirs
+from socketless.clients.error_mixins import as_theirs
+from socketless.clients.response import Answers
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
@@ -30,16 +30,16 @@ from socketless.errors import (
     WorkerDied,
     WorkerStartError,
 )
-from socketless.host.apps import local_source_of
+from socketless.host.app_source import local_source_of
 from socketless.host.arguments import AppKind
 from socketless.host.limits import Timeouts
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
 from socketless.host.trace import logger
 from socketless.host.worker import Worker, owned
-from socketless.http11.transport import BridgeTransport
+from socketless.http11.asyncio_transport import BridgeTransport
+from socketless.wire.import_strings import LoadError
 from socketless.wire.messages import port_of
-from socketless.worker.import_strings import LoadError
 from socketless.worker.loading import load_app
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ __all__ = ["ASGIApplicationConnector"]
 
 _LEAVE_SECONDS = 5.0  # that an app in this loop has to end its requests, as those of a worker have
 
-# What each error is called in aiohttp, see `socketless.clients.theirs`. A dead worker is no
+# What each error is called in aiohttp, see `socketless.clients.error_mixins`. A dead worker is no
 # ServerDisconnectedError: that, and a ClientOSError, makes aiohttp send the request again.
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "aiohttp.ClientConnectionError",

@@ -12,11 +12,11 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Protocol
 
-from socketless.clients.answer import Answers, Exchanging
+from socketless.clients.response import Answers, Exchanging
 from socketless.errors import TransferError
 from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
-from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.messages import RawHeaders, Request
+from socketless.wire.steps import Pull, PullingSteps
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

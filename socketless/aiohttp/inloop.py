@@ -20,7 +20,6 @@ from socketless.errors import ReadTimeout, SocketlessError, StateError
 from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
 from socketless.host.trace import logger
 from socketless.host.upload import NO_UPLOAD, Upload
-from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.messages import (
     MOST_AHEAD,
     Cancel,
@@ -33,6 +32,7 @@ from socketless.wire.messages import (
     is_last,
     room_of,
 )
+from socketless.wire.steps import Pull, PullingSteps
 from socketless.worker import stacks
 from socketless.worker.asgi import as_asgi3
 from socketless.worker.asgi_http import HttpExchange

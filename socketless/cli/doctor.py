@@ -66,7 +66,7 @@ def _problem_of_socketless() -> str | None:
     import httpx  # here: it takes its time, and the checks may have found that it is in vain
 
     from socketless.host.process import IpcProcess
-    from socketless.transport import IpcTransport
+    from socketless.httpx.transport import IpcTransport
 
     try:
         with (

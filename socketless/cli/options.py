@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from socketless.host import apps
+from socketless.host import app_source
 
 __all__ = ["BASE_URL", "SECONDS", "app_argument", "check_import_string", "limits", "worker_options"]
 
@@ -33,7 +33,7 @@ def check_import_string(_context: click.Context, _parameter: click.Parameter, va
     """Refuse what is not an import string: a callback of click."""
     try:
         if value is not None:
-            apps.check_import_string(value)
+            app_source.check_import_string(value)
     except ValueError as error:
         raise click.BadParameter(f"{error}.") from None
     return value

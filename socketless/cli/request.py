@@ -18,10 +18,10 @@ import httpx
 from socketless.cli.habits import Command
 from socketless.cli.options import BASE_URL, SECONDS, app_argument, worker_options
 from socketless.cli.output import drop_stdout, print_error, print_highlighted
-from socketless.clients.answer import traceback_in_worker
+from socketless.clients.response import traceback_in_worker
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
-from socketless.transport import IpcTransport
+from socketless.httpx.transport import IpcTransport
 
 __all__ = ["command"]
 

@@ -16,8 +16,8 @@ from socketless.cli.output import print_error
 from socketless.errors import SocketlessError
 from socketless.host.process import IpcProcess
 from socketless.http11.service import HEAD_TIMEOUT, Service
-from socketless.wire.channel import make_pipe
 from socketless.wire.drivers import deadline_after, remaining
+from socketless.wire.pipes import make_pipe
 
 __all__ = ["command"]
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from socketless.worker.loading import BACKENDS, KINDS, LIFESPANS
+from socketless.wire.apps import BACKENDS, KINDS, LIFESPANS
 
 AppKind = Literal["auto", "wsgi", "asgi"]
 Backend = Literal["asyncio", "trio"]

@@ -33,14 +33,15 @@ from socketless.errors import (
 from socketless.host.directions import Directions, Token
 from socketless.host.exchange_states import Fate
 from socketless.host.leftovers import drain
+from socketless.host.lifetime import Run
 from socketless.host.limits import NO_LIMITS, Timeouts
 from socketless.host.pool import ChannelPool, Lease
-from socketless.host.runs import Run
 from socketless.host.turns import Turn
 from socketless.host.upload import NO_UPLOAD, Upload
-from socketless.wire.channel import ENDED, LATE, Channel, PullingSteps, Steps, Wait
+from socketless.wire.channel import Channel
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, WantBody
+from socketless.wire.steps import ENDED, LATE, PullingSteps, Steps, Wait
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from socketless.errors import AppError, AppProtocolError, WorkerStartError
 from socketless.wire.exceptions import unpack
+from socketless.wire.import_strings import LoadError
 from socketless.wire.messages import Failed
 from socketless.wire.pickling import loads
-from socketless.worker.import_strings import LoadError
 
 
 def exception_of(failed: Failed, loads: Callable[[bytes], Any] = loads) -> BaseException:

@@ -16,7 +16,7 @@ from io import FileIO
 
 from socketless.genuine import fcntl, os
 from socketless.host.trace import logger
-from socketless.wire.channel import above_stdio
+from socketless.wire.pipes import above_stdio
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from socketless.genuine import os
 from socketless.host.spawn import subprocess
-from socketless.wire.channel import make_pipe
+from socketless.wire.pipes import make_pipe
 from socketless.worker import descendants
 
 SHELL = "/bin/sh"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from socketless.host.directions import Directions, Token
 from socketless.host.exchange_states import Receiving, Sending
 from socketless.host.trace import logger
-from socketless.wire.channel import Channel, Steps, Wait
+from socketless.wire.channel import Channel
 from socketless.wire.messages import Cancel, Failed, Message
+from socketless.wire.steps import Steps, Wait
 
 
 def drain(label: str, states: Directions, channel: Channel) -> Steps[None]:

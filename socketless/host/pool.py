@@ -26,8 +26,9 @@ from socketless.errors import PoolTimeout
 from socketless.genuine import monotonic
 from socketless.host.turns import Turn
 from socketless.locks import make_lock
-from socketless.wire.channel import Channel, Steps, Wait, Woken
+from socketless.wire.channel import Channel
 from socketless.wire.drivers import poll, remaining
+from socketless.wire.steps import Steps, Wait, Woken
 
 Owner = TypeVar("Owner")
 

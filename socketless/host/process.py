@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from socketless.errors import StateError, TransferError, WorkerStartError
-from socketless.host import apps
+from socketless.host import app_source
 from socketless.host.arguments import (
     AppKind,
     Backend,
@@ -22,19 +22,19 @@ from socketless.host.arguments import (
     lifespan_mode,
     newer_name,
 )
-from socketless.host.calls import pickled_call
+from socketless.host.lifetime import Run
+from socketless.host.pickled_call import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
-from socketless.host.runs import Run
 from socketless.host.worker import Worker
+from socketless.wire import apps
 from socketless.wire.messages import ImportSource, Result, Start
 from socketless.wire.pickling import loads
-from socketless.worker import loading
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 __all__ = ["IpcProcess"]
 
-WORKERS_APP = loading.WorkersApp()
+WORKERS_APP = apps.WorkersApp()
 
 
 class IpcProcess(Worker):
@@ -104,7 +104,7 @@ class IpcProcess(Worker):
         reset_hook = newer_name("reset_hook", reset_hook, "reset_hook_path", reset_hook_path)
         if max_connections is None:
             raise ValueError("max_connections must be a number: the pipes of a process are made before it starts")
-        if loading.is_loading():
+        if apps.is_loading():
             raise StateError(
                 "a worker is importing this module to find its app, and the module starts a worker itself; start it in "
                 "a function (a fixture, setUpModule) or under `if __name__ == '__main__':`"
@@ -114,9 +114,9 @@ class IpcProcess(Worker):
         self._channels = max_connections
         forked = start_method == "fork"
         start = Start(
-            apps.source_of(app, what="app", forked=forked),
+            app_source.source_of(app, what="app", forked=forked),
             app_kind,
-            None if reset_hook is None else apps.source_of(reset_hook, what="reset hook", forked=forked),
+            None if reset_hook is None else app_source.source_of(reset_hook, what="reset hook", forked=forked),
             argv_of_host(),
             max_body_bytes,
             lifespan=lifespan_mode(lifespan),

@@ -29,18 +29,19 @@ from socketless.host.failures import error_of_app, exception_of, start_error
 from socketless.host.fork import Forked
 from socketless.host.guard import Guard
 from socketless.host.levels import Levels
+from socketless.host.lifetime import Run
 from socketless.host.limits import Timeouts
 from socketless.host.output import WorkerOutput
 from socketless.host.pool import ChannelPool
-from socketless.host.runs import Run
 from socketless.host.sentinel import Sentinel
 from socketless.host.spawn import Spawned
 from socketless.host.trace import logger
 from socketless.locks import make_lock
-from socketless.wire.channel import Channel, Steps, Woken, make_channel
+from socketless.wire.channel import Channel, make_channel
 from socketless.wire.drivers import deadline_after, poll, remaining, run_blocking, until_readable
 from socketless.wire.fifos import offered_channel
 from socketless.wire.messages import Done, Failed, GetStack, Message, OpenChannel, Ready, SetLevels, Stack, Start, Stop
+from socketless.wire.steps import Steps, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

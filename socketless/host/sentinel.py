@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from socketless.wire.channel import make_pipe
+from socketless.wire.pipes import make_pipe
 
 
 class Sentinel:

@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakSet
 
 from socketless.errors import StateError, WorkerStartError
-from socketless.host.apps import local_source_of
+from socketless.host.app_source import local_source_of
 from socketless.host.arguments import (
     AppKind,
     Backend,
@@ -22,7 +22,7 @@ from socketless.host.arguments import (
     newer_name,
 )
 from socketless.host.exchange import Exchange
-from socketless.host.runs import Run
+from socketless.host.lifetime import Run
 from socketless.host.thread_run import ThreadRun
 from socketless.host.worker import Worker
 from socketless.locks import make_lock

@@ -8,12 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 from socketless.errors import WorkerStartError
+from socketless.forking import close_in_forks
 from socketless.host.failures import error_of_app, start_error
 from socketless.host.sentinel import Sentinel
-from socketless.wire.channel import Channel, Steps, Woken
+from socketless.wire.channel import Channel
 from socketless.wire.drivers import deadline_after, remaining, until_readable
-from socketless.wire.local import close_in_forks, make_local_channel
+from socketless.wire.local import make_local_channel
 from socketless.wire.messages import Failed, Message, Ready, Start
+from socketless.wire.steps import Steps, Woken
 from socketless.worker.thread import WorkerThread
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these

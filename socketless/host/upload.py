@@ -7,8 +7,8 @@ from typing import Any
 from socketless.errors import InvalidRequest, TransferError
 from socketless.host.limits import check_body_size
 from socketless.wire import heads
-from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.messages import Chunk
+from socketless.wire.steps import Pull, PullingSteps
 
 
 class Upload:

@@ -10,9 +10,9 @@ from socketless.errors import ReadTimeout, WriteTimeout
 from socketless.host.directions import Token
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
-from socketless.wire.channel import Steps, Wait
 from socketless.wire.drivers import deadline_after, remaining
 from socketless.wire.messages import Event, room_of
+from socketless.wire.steps import Steps, Wait
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -18,17 +18,17 @@ from socketless.genuine import monotonic
 from socketless.host.arguments import check_seconds, no_attribute
 from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
+from socketless.host.lifetime import Run
 from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
 from socketless.host.pool import ChannelPool, Lease
-from socketless.host.runs import Run
 from socketless.host.trace import Trace, logger
 from socketless.host.upload import NO_UPLOAD, Upload
 from socketless.host.websocket_exchange import WebSocketExchange
 from socketless.locks import make_lock
-from socketless.wire.channel import Pull, PullingSteps, Steps
 from socketless.wire.drivers import deadline_after, run_blocking
 from socketless.wire.heads import check_request
 from socketless.wire.messages import Call, Failed, Message, Request, Reset, Result, Start
+from socketless.wire.steps import Pull, PullingSteps, Steps
 
 if TYPE_CHECKING:
     from typing_extensions import Self

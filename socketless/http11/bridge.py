@@ -5,7 +5,7 @@
     reads  ◀─ bytes ────────── next_output() ◀─ Response, Chunk ── the app
 
 Requests are answered one after the other, in the order in which they have come (pipelining). A WebSocket's opening
-handshake makes of the connection what `socketless.clients.upgrade` has; then `pump()` must be driven beside
+handshake makes of the connection what `socketless.http11.upgrade` has; then `pump()` must be driven beside
 `next_output()`.
 """
 
@@ -19,12 +19,20 @@ from typing import Any
 
 import h11
 
-from socketless.clients import upgrade
-from socketless.clients.answer import INTERNAL_SERVER_ERROR, Answers, AsTheirs, Body, Exchanging, reason_of, response_of
+from socketless.clients.response import (
+    INTERNAL_SERVER_ERROR,
+    Answers,
+    AsTheirs,
+    Body,
+    Exchanging,
+    reason_of,
+    response_of,
+)
 from socketless.errors import AppProtocolError, ClientDisconnected, SocketlessError
 from socketless.host.limits import NO_LIMITS, Timeouts
-from socketless.wire.channel import Pull, PullingSteps
+from socketless.http11 import upgrade
 from socketless.wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Event, Failed, Request, Response, is_bodiless
+from socketless.wire.steps import Pull, PullingSteps
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -15,14 +15,15 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
+from socketless.forking import close_in_forks
 from socketless.genuine import os
 from socketless.host.trace import logger
 from socketless.host.worker import Worker
 from socketless.http11.service import Service
 from socketless.locks import make_lock
-from socketless.wire.channel import Wait, Woken, make_pipe
 from socketless.wire.drivers import deadline_after, poll, remaining
-from socketless.wire.local import close_in_forks
+from socketless.wire.pipes import make_pipe
+from socketless.wire.steps import Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

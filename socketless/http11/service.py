@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 from socketless.errors import BodyTooLarge, ClientDisconnected, SocketlessError
+from socketless.forking import close_in_forks
 from socketless.genuine import os
 from socketless.host.worker import Worker
 from socketless.http11.bridge import Bridge, Refused
-from socketless.wire.channel import make_pipe
 from socketless.wire.drivers import deadline_after, milliseconds_until, remaining, run_blocking
-from socketless.wire.local import close_in_forks
+from socketless.wire.pipes import make_pipe
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

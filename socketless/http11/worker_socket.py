@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from socketless.errors import ClientDisconnected, ExchangeTimeout, SocketlessError
+from socketless.forking import close_in_forks
 from socketless.genuine import os
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.http11.bridge import Bridge
-from socketless.wire.channel import Pull, PullingSteps, Steps, Wait, Woken, make_pipe
 from socketless.wire.drivers import deadline_after, poll, run_blocking
-from socketless.wire.local import close_in_forks
+from socketless.wire.pipes import make_pipe
+from socketless.wire.steps import Pull, PullingSteps, Steps, Wait, Woken
 
 if TYPE_CHECKING:
     from typing_extensions import Self

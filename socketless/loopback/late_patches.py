@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from socketless.late import Watch
+from socketless.import_watch import Watch
 from socketless.loopback.patches import Patches
 
 # The module that is changed, and what of ours does it.

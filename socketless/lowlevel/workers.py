@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from socketless.clients.theirs import as_theirs
+from socketless.clients.error_mixins import as_theirs
 from socketless.errors import ChannelClosed, SocketlessError, WorkerDied, WorkerStartError, WriteTimeout
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
-from socketless.http11.transport import BridgeTransport
+from socketless.http11.asyncio_transport import BridgeTransport
 from socketless.lowlevel.streams import LIMIT, Data, Stream, TransportStream
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these

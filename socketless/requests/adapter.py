@@ -17,8 +17,8 @@ from requests.utils import check_header_validity, select_proxy
 from urllib3 import Timeout
 from urllib3._collections import HTTPHeaderDict
 
-from socketless.clients.answer import Body, reason_of, response_of
-from socketless.clients.carrier import Carrier, RequestBody, chunks_of, leave
+from socketless.clients.base import Carrier, RequestBody, chunks_of, leave
+from socketless.clients.response import Body, reason_of, response_of
 from socketless.errors import InvalidRequest, SocketlessError
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts

@@ -15,7 +15,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-from socketless.clients.theirs import mixed, name_of
+from socketless.clients.error_mixins import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,

@@ -10,121 +10,26 @@ block, so there they never yield, and `finish()` drives them.
 
 from __future__ import annotations
 
-import enum
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from socketless.genuine import fcntl, os
 from socketless.wire import codec
 from socketless.wire.frames import Incoming, Outgoing
 from socketless.wire.messages import Message
+from socketless.wire.pipes import PipeEnd, fd_of, make_pipe
+from socketless.wire.steps import Steps, Wait
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-T = TypeVar("T")
 
 _WIDE = 256 * 1024  # of a pipe that has carried a large message
 
 
-class PipeEnd(Connection):
-    """One end of a pipe. Two threads, or the garbage collector, may close it at once."""
-
-    def __init__(self, fd: int, *, readable: bool = True, writable: bool = True) -> None:
-        super().__init__(fd, readable, writable)
-        self._open = [fd]  # taken out atomically: a descriptor that is closed twice may be another's by then
-
-    def fileno(self) -> int:
-        """Return its descriptor.
-
-        Raises:
-            OSError: it is closed.
-        """
-        try:
-            return self._open[0]
-        except IndexError:
-            raise OSError("handle is closed") from None
-
-    def close(self) -> None:
-        """Close it. May be called twice."""
-        with suppress(IndexError):
-            self._open.pop()
-            super().close()
-
-    def _close(self) -> None:
-        # Connection's own has os.close() for a default value, which pyfakefs replaces if it is told to.
-        os.close(super().fileno())
-
-    def __del__(self) -> None:
-        # Connection's own closes the descriptor and keeps its number, for what else is collected to write to.
-        self.close()
-
-
-def make_pipe() -> tuple[PipeEnd, PipeEnd]:
-    """Make what `Pipe(duplex=False)` makes, a pipe; `Pipe()` would be a socketpair."""
-    read_fd, write_fd = map(above_stdio, os.pipe())
-    return PipeEnd(read_fd, writable=False), PipeEnd(write_fd, readable=False)
-
-
-def above_stdio(fd: int) -> int:
-    """Move a descriptor whose number belongs to a standard stream: this process has closed it, a worker has its own."""
-    if fd > 2:
-        return fd
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(fd)
-    return moved
-
-
-class Wait(NamedTuple):
-    """What a driver should wait for: `fd` to be ready, the worker's end, or the deadline."""
-
-    fd: int
-    for_writing: bool = False
-    sentinel: int | None = None  # a descriptor that is readable once the worker has ended; many may wait for it
-    deadline: float | None = None  # a value of genuine.monotonic()
-
-
-class Woken(enum.Enum):
-    """Why a driver has stopped waiting; it is sent into the steps."""
-
-    READY = enum.auto()  # `fd` is ready; the worker may have ended as well
-    ENDED = enum.auto()  # the worker has ended, and `fd` is not ready
-    LATE = enum.auto()  # the deadline has passed
-
-
-# Before Python 3.12, looking a member up costs a call.
-READY, ENDED, LATE = Woken
-
-
-class Pull:
-    """What a driver should get: the next item of `chunks`, or `None` at their end; it is sent into the steps."""
-
-    def __init__(self, chunks: Iterator[bytes] | AsyncIterator[bytes]) -> None:
-        self.chunks = chunks  # whichever the driver can wait for
-
-    def take(self) -> PullingSteps[bytes | None]:
-        """Return the next item, or `None` at the end. A subclass may make it of several."""
-        chunk: bytes | None = yield self
-        return chunk
-
-
 Frame = Any  # a message that is ready to be written; each kind of channel has its own
-Steps = Generator[Wait, Woken, T]
-PullingSteps = Generator[Wait | Pull, Any, T]
-
-
-def finish(steps: Steps[T]) -> T:
-    """Drive steps that cannot wait, because their pipes block."""
-    try:
-        wait = next(steps)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
-    raise AssertionError(f"a blocking pipe asked to wait: {wait}")
 
 
 @dataclass(frozen=True)
@@ -282,21 +187,6 @@ class Channel:
         """Close both pipes. May be called twice, and by two threads at once."""
         self._reader.close()
         self._writer.close()
-
-
-def fd_of(end: PipeEnd, error: type[Exception]) -> int:
-    """Return the descriptor of an end. To be asked for again after each wait.
-
-    Meanwhile another thread or task of the same exchange may have closed it, a forked child, or the collector; then the
-    number may be that of something else.
-
-    Raises:
-        Exception: `error`; it is closed.
-    """
-    try:
-        return end.fileno()
-    except OSError:
-        raise error from None
 
 
 def make_channel(number: int) -> ChannelEnds:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from socketless.errors import ClientDisconnected
 from socketless.genuine import clock_is_stopped, is_green, monotonic, os
-from socketless.wire.channel import ENDED, LATE, READY, Pull, PullingSteps, Steps, Wait, Woken
+from socketless.wire.steps import ENDED, LATE, READY, Pull, PullingSteps, Steps, Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from socketless.genuine import os
-from socketless.wire.channel import Channel, PipeEnd, above_stdio
+from socketless.wire.channel import Channel
+from socketless.wire.pipes import PipeEnd, above_stdio
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

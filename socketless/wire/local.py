@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import select
 import sys
-import weakref
 from collections import deque
 from contextlib import suppress
-from typing import Protocol
 
+from socketless.forking import close_in_forks
 from socketless.genuine import fcntl, os
-from socketless.wire.channel import Channel, ChannelEnds, Frame, PipeEnd, Wait, fd_of, make_pipe
+from socketless.wire.channel import Channel, ChannelEnds, Frame
 from socketless.wire.messages import Message, size_of
+from socketless.wire.pipes import PipeEnd, fd_of, make_pipe
+from socketless.wire.steps import Wait
 
 _PAGE = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
 _BYTES_FOR_ONE = 16  # of a message; so a body of 64 KiB fills a pipe
@@ -126,21 +127,6 @@ class LocalChannel(Channel):
         return self._ours[0].weight - count if count else 1
 
 
-class Closable(Protocol):
-    """What holds a descriptor."""
-
-    def close(self) -> None:
-        """Give it back."""
-
-
-_live: weakref.WeakSet[Closable] = weakref.WeakSet()
-
-
-def close_in_forks(what: Closable) -> None:
-    """Close it in every process that this one forks: a copy keeps the other side from seeing that this has ended it."""
-    _live.add(what)
-
-
 def make_local_channel(number: int) -> ChannelEnds:
     """Make a channel between two threads. The host's end does not block, the worker's does."""
     requests: _Queue = deque()
@@ -163,12 +149,3 @@ def _small_pipe() -> tuple[PipeEnd, PipeEnd]:
         with suppress(OSError):
             fcntl.fcntl(writer.fileno(), fcntl.F_SETPIPE_SZ, _PAGE)
     return reader, writer
-
-
-def _close_all() -> None:
-    # Runs in every forked child.
-    for each in list(_live):
-        each.close()
-
-
-os.register_at_fork(after_in_child=_close_all)

@@ -31,8 +31,9 @@ from asgiref.compatibility import double_to_single_callable
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
 from socketless.locks import make_lock
-from socketless.wire.channel import Channel, Wait
+from socketless.wire.channel import Channel
 from socketless.wire.messages import Call, Cancel, Request, Reset, Start
+from socketless.wire.steps import Wait
 from socketless.wire.trace import describe, say
 from socketless.worker import stacks
 from socketless.worker.app_threads import AppThread

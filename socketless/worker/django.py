@@ -15,9 +15,9 @@ from typing import Any
 from django.core.signals import got_request_exception
 from django.db import connections
 
-from socketless.django_connections import Connections
 from socketless.wire.messages import AppSource
 from socketless.wire.pickling import loads
+from socketless.worker.django_connections import Connections
 from socketless.worker.loading import load_app
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from socketless.errors import AppProtocolError
-from socketless.worker.import_strings import LoadError
+from socketless.wire.import_strings import LoadError
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]

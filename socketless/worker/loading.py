@@ -6,56 +6,15 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from socketless.wire.apps import WAYS_OUT, loading
+from socketless.wire.import_strings import FIRST_ARGUMENTS, LoadError, load_path
 from socketless.wire.messages import AppSource, ImportSource, PickledSource
 from socketless.wire.pickling import loads
-from socketless.worker.import_strings import FIRST_ARGUMENTS, LoadError, load_path
 
-KINDS = ("auto", "wsgi", "asgi")
-BACKENDS = ("asyncio", "trio")
-LIFESPANS = ("auto", "on", "off")
 _ARGUMENTS = {"wsgi": ({2}, "(environ, start_response)"), "asgi": ({1, 3}, "(scope, receive, send)")}  # and how many
 
-WAYS_OUT = (
-    "Give an import string ('package.module:app'), or a factory that makes it, or use start_method='fork', which takes "
-    "any object."
-)
 
 _SHOWN = 5  # arguments
-
-_is_worker_process = False
-_loading = False
-_app: Any = None  # of a worker process
-
-
-def be_worker_process() -> None:
-    """Say that this process is a worker."""
-    global _is_worker_process
-    _is_worker_process = True
-
-
-def have_app(app: Any) -> None:
-    """Say which app this worker process has."""
-    global _app
-    _app = app
-
-
-def is_loading() -> bool:
-    """Whether this process is a worker that is just importing its app."""
-    return _loading and _is_worker_process
-
-
-class WorkersApp:
-    """Stands for the app of a worker process, where it is an argument of `run()`: it arrives as the app itself."""
-
-    def __repr__(self) -> str:
-        return "<the app in the worker>"
-
-    def __reduce__(self) -> Any:
-        return _the_app, ()
-
-
-def _the_app() -> Any:
-    return _app
 
 
 def load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
@@ -66,12 +25,8 @@ def load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:
     Raises:
         LoadError: there is no such app, or its kind cannot be told.
     """
-    global _loading
-    before, _loading = _loading, True  # a factory may load an app, too
-    try:
+    with loading():
         return _load_app(source, kind)
-    finally:
-        _loading = before
 
 
 def _load_app(source: AppSource, kind: str) -> tuple[Callable[..., Any], str]:

@@ -26,7 +26,8 @@ from weakref import WeakSet
 from socketless import eventloop
 from socketless.errors import AppError
 from socketless.genuine import is_green, original, os
-from socketless.wire.channel import Channel, PipeEnd, finish
+from socketless.wire import apps
+from socketless.wire.channel import Channel
 from socketless.wire.drivers import readable
 from socketless.wire.fifos import open_offered
 from socketless.wire.messages import (
@@ -44,7 +45,9 @@ from socketless.wire.messages import (
     Start,
     Stop,
 )
-from socketless.worker import loading, stacks
+from socketless.wire.pipes import PipeEnd
+from socketless.wire.steps import finish
+from socketless.worker import stacks
 from socketless.worker.descendants import kill_descendants
 from socketless.worker.failures import failed, last_frame
 from socketless.worker.levels import HostLevels
@@ -80,7 +83,7 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
     set_up_output()
     set_up_reports(reports_fd, has_log_handlers=start.has_log_handlers)
     eventloop.install()
-    loading.be_worker_process()
+    apps.be_worker_process()
     watch = _Control(control, channels)
     os.register_at_fork(after_in_child=watch.close)
     try:
@@ -88,7 +91,7 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
         watch.levels.apply(start.levels)
         runner = make_runner(start, outlives_its_worker=False)
         watch.levels.apply(start.levels)  # those that the app's configuration has changed
-        loading.have_app(runner.app)
+        apps.have_app(runner.app)
         watch.have_runner(runner)
 
         def on_ready() -> None:

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from socketless.genuine import is_green
 from socketless.wire.channel import Channel
+from socketless.wire.import_strings import LoadError
 from socketless.wire.messages import Start
 from socketless.worker import loading
 from socketless.worker.app_threads import AppThread
-from socketless.worker.import_strings import LoadError
 
 # asyncio, and asgiref, ask the system which thread they are in.
 _GREEN_ASGI = (

@@ -19,8 +19,9 @@ from typing import Any
 
 from socketless import eventloop
 from socketless.locks import make_lock
-from socketless.wire.channel import Channel, finish
+from socketless.wire.channel import Channel
 from socketless.wire.messages import Ready, Start
+from socketless.wire.steps import finish
 from socketless.worker import stacks
 from socketless.worker.app_threads import AppThread
 from socketless.worker.failures import failed

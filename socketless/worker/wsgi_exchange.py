@@ -10,9 +10,10 @@ from typing import Any
 from werkzeug.exceptions import BadRequest
 
 from socketless import errors
-from socketless.wire.channel import Channel, Wait, Woken
+from socketless.wire.channel import Channel
 from socketless.wire.drivers import poll, run_blocking
 from socketless.wire.messages import Cancel, Chunk, Message, Response, Taken, WantBody
+from socketless.wire.steps import Wait, Woken
 from socketless.worker.failures import last_frame
 from socketless.worker.output import flush_output
 

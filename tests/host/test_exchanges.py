@@ -16,8 +16,8 @@ from socketless import IpcProcess, IpcTransport, errors
 from socketless.forking import fork
 from socketless.host.exchange import Exchange
 from socketless.host.limits import NO_LIMITS
-from socketless.wire.channel import Wait, Woken
 from socketless.wire.drivers import run_blocking
+from socketless.wire.steps import Wait, Woken
 from support import LIMIT, nothing_leaks
 
 

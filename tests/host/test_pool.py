@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from socketless.host.pool import ChannelPool, Lease
-from socketless.wire.channel import Channel, Steps, make_channel, make_pipe
+from socketless.wire.channel import Channel, make_channel
 from socketless.wire.drivers import run_blocking
+from socketless.wire.pipes import make_pipe
+from socketless.wire.steps import Steps
 from support import LIMIT, nothing_leaks
 
 Pool = ChannelPool[str]

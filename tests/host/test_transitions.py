@@ -16,10 +16,10 @@ from socketless import IpcProcess, IpcThread
 from socketless.errors import StateError, WorkerDied
 from socketless.host.exchange_states import RECEIVING, SENDING, Moves, State
 from socketless.host.worker import Worker
-from socketless.wire.channel import Pull
 from socketless.wire.drivers import run_blocking
 from socketless.wire.local import LocalChannel
 from socketless.wire.messages import Event, Request
+from socketless.wire.steps import Pull
 from support import nothing_leaks
 
 LARGE = 1 << 20  # bytes; no pipe takes as many

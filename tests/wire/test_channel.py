@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from socketless.errors import TransferError
 from socketless.wire import codec
-from socketless.wire.channel import ChannelEnds, Wait, Woken, finish, make_channel, make_pipe
+from socketless.wire.channel import ChannelEnds, make_channel
 from socketless.wire.drivers import deadline_after, poll, run_blocking
 from socketless.wire.messages import Message, Reset, Response, Start, Stop
+from socketless.wire.pipes import make_pipe
+from socketless.wire.steps import Wait, Woken, finish
 from support import LIMIT, nothing_leaks
 
 

@@ -20,8 +20,9 @@ from socketless import IpcProcess, IpcThread, IpcTransport, errors
 from socketless.host.failures import exception_of
 from socketless.host.worker import Worker
 from socketless.wire import codec
-from socketless.wire.channel import finish, make_channel
+from socketless.wire.channel import make_channel
 from socketless.wire.messages import Done, Failed, Message, Response, Result
+from socketless.wire.steps import finish
 from socketless.worker.failures import failed, last_frame, last_message
 from support import LIMIT, nothing_leaks
 

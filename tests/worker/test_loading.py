@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from flask import Flask
 from starlette.endpoints import HTTPEndpoint
 
-from socketless.host.apps import find_import_path
+from socketless.host.app_source import find_import_path
+from socketless.wire.import_strings import LoadError, load_path, parse_path
 from socketless.wire.messages import InheritedSource
-from socketless.worker.import_strings import LoadError, load_path, parse_path
 from socketless.worker.loading import app_kind, load_app
 
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, TypeGuard
 
-from socketless.clients.answer import traceback_in_worker
-from socketless.clients.theirs import as_theirs
+from socketless.clients.error_mixins import as_theirs
+from socketless.clients.response import traceback_in_worker
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,
@@ -32,10 +32,10 @@ from socketless.errors import (
 )
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
-from socketless.switching import stand_ins
-from socketless.switching.deferred import Deferred
-from socketless.switching.replacing import lowest, original_of
-from socketless.switching.untouched import Socket, connection_classes, own_class, sockets_are_mocked
+from socketless.switch import stand_ins
+from socketless.switch.deferred import Deferred
+from socketless.switch.replacing import lowest, original_of
+from socketless.switch.untouched import Socket, connection_classes, own_class, sockets_are_mocked
 from socketless.wire.messages import DEFAULT_PORTS
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these

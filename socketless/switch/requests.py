@@ -15,9 +15,9 @@ from socketless.host.worker import Worker
 from socketless.requests.adapter import IpcAdapter
 from socketless.requests.errors import head_error
 from socketless.requests.session import with_absolute_url
-from socketless.switching.http_client import is_of_worker
-from socketless.switching.replacing import original_of
-from socketless.switching.untouched import Pieces, connection_classes, sockets_are_mocked
+from socketless.switch.http_client import is_of_worker
+from socketless.switch.replacing import original_of
+from socketless.switch.untouched import Pieces, connection_classes, sockets_are_mocked
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

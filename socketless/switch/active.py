@@ -25,9 +25,9 @@ from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
 from socketless.http11.pipe_socket import end_pipe_sockets
 from socketless.http11.worker_socket import end_connections
-from socketless.late import Watch
-from socketless.switching import aiohttp, http_client, httpcore, httpx, stand_ins, starlette, websockets
-from socketless.switching.replacing import Patch
+from socketless.import_watch import Watch
+from socketless.switch import aiohttp, http_client, httpcore, httpx, stand_ins, starlette, websockets
+from socketless.switch.replacing import Patch
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -236,6 +236,6 @@ def _patches_of(replacements: Callable[..., Iterator[Any]], *arguments: Any) -> 
 
 
 def _requests_patches(worker: Worker, base_url: str, options: Mapping[str, Any]) -> Iterator[Patch]:
-    from socketless.switching.requests import replacements  # which imports requests
+    from socketless.switch.requests import replacements  # which imports requests
 
     return _patches_of(replacements, worker, base_url, options)

@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from socketless.clients.answer import AsTheirs, Exchanging
+from socketless.clients.response import AsTheirs, Exchanging
 from socketless.errors import SocketlessError, StateError
 from socketless.extras import require
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
 from socketless.locks import make_lock
-from socketless.wire.channel import PullingSteps
 from socketless.wire.drivers import run_async, run_blocking
 from socketless.wire.messages import Cancel, Echo, Event, Failed, Message, RawHeaders, is_last
+from socketless.wire.steps import PullingSteps
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

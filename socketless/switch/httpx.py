@@ -16,14 +16,14 @@ from functools import cache, wraps
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from socketless.clients.families import client_error
 from socketless.errors import SocketlessError
 from socketless.host.worker import Worker
-from socketless.switching.deferred import Deferred, found_in
-from socketless.switching.lean_pool import AsyncLeanPool, LeanPool
-from socketless.switching.replacing import original_of
-from socketless.switching.untouched import Pieces, sockets_are_mocked, unmocked_sockets
-from socketless.transport import IpcAsyncTransport, IpcTransport
+from socketless.httpx.families import client_error
+from socketless.httpx.transport import IpcAsyncTransport, IpcTransport
+from socketless.switch.deferred import Deferred, found_in
+from socketless.switch.lean_pool import AsyncLeanPool, LeanPool
+from socketless.switch.replacing import original_of
+from socketless.switch.untouched import Pieces, sockets_are_mocked, unmocked_sockets
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

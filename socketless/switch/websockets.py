@@ -17,11 +17,11 @@ from typing import Any
 from socketless.genuine import os
 from socketless.host.trace import logger
 from socketless.host.worker import Worker
+from socketless.http11.asyncio_transport import BridgeTransport
 from socketless.http11.pipe_socket import PipeSocket
-from socketless.http11.transport import BridgeTransport
-from socketless.switching.http_client import as_of_sockets
-from socketless.switching.stand_ins import StandIn
-from socketless.wire.channel import PipeEnd, make_pipe
+from socketless.switch.http_client import as_of_sockets
+from socketless.switch.stand_ins import StandIn
+from socketless.wire.pipes import PipeEnd, make_pipe
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

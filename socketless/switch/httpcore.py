@@ -1,6 +1,6 @@
 """What the switch replaces of httpcore and httpcore2: what connects, beneath their pools and their connections.
 
-A request comes by here if somebody may see what is above (see `socketless.switching.httpx`), or has httpcore for a
+A request comes by here if somebody may see what is above (see `socketless.switch.httpx`), or has httpcore for a
 client itself. Proxies are not asked.
 """
 
@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
-from socketless.clients.families import core_error
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
-from socketless.switching.replacing import lowest, original_of
-from socketless.switching.stand_ins import stand_ins
-from socketless.switching.untouched import sockets_are_mocked
-from socketless.wire.channel import Wait, Woken
+from socketless.httpx.families import core_error
+from socketless.switch.replacing import lowest, original_of
+from socketless.switch.stand_ins import stand_ins
+from socketless.switch.untouched import sockets_are_mocked
 from socketless.wire.drivers import poll, run_async
+from socketless.wire.steps import Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -20,10 +20,10 @@ import cloudpickle
 
 from socketless.errors import TransferError, WorkerStartError
 from socketless.host.trace import logger
+from socketless.wire.apps import WAYS_OUT
+from socketless.wire.import_strings import LoadError, parse_path
 from socketless.wire.messages import AppSource, ImportSource, InheritedSource, PickledSource
 from socketless.wire.pickling import dumps
-from socketless.worker.import_strings import LoadError, parse_path
-from socketless.worker.loading import WAYS_OUT
 
 
 def source_of(value: Any, *, what: str, forked: bool) -> AppSource:

@@ -8,13 +8,13 @@ from contextlib import ExitStack, suppress
 from typing import Any
 from weakref import WeakSet
 
-from socketless.clients.answer import Body
-from socketless.clients.upgrade import Upgraded
+from socketless.clients.response import Body
 from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
+from socketless.http11.upgrade import Upgraded
 from socketless.locks import make_lock
-from socketless.wire.channel import Pull
 from socketless.wire.drivers import run_blocking
+from socketless.wire.steps import Pull
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

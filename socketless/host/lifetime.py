@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from socketless.wire.channel import Channel, Steps
+from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
+from socketless.wire.steps import Steps
 
 
 class Output(Protocol):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from socketless.switching.deferred import Deferred, object_of
-from socketless.switching.replacing import is_replaced
+from socketless.switch.deferred import Deferred, object_of
+from socketless.switch.replacing import is_replaced
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from socketless.errors import BodyTooLarge, IncompleteResponse, ReadTimeout, SocketlessError
 from socketless.host.failures import exception_of
 from socketless.host.limits import NO_LIMITS, Timeouts
-from socketless.wire.channel import Pull, PullingSteps
 from socketless.wire.messages import Chunk, Done, Event, Failed, Message, Request, Response, Taken, is_bodiless
+from socketless.wire.steps import Pull, PullingSteps
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

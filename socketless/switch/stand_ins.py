@@ -17,8 +17,8 @@ from typing import Any
 
 from socketless.http11.pipe_socket import PipeSocket
 from socketless.http11.worker_socket import WorkerSocket
-from socketless.switching.untouched import Socket
-from socketless.wire.channel import PipeEnd, make_pipe
+from socketless.switch.untouched import Socket
+from socketless.wire.pipes import PipeEnd, make_pipe
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

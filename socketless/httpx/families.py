@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from socketless.clients.theirs import mixed, name_of
+from socketless.clients.error_mixins import mixed, name_of
 from socketless.errors import (
     AppProtocolError,
     BodyTooLarge,

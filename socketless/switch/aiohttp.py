@@ -13,9 +13,9 @@ from weakref import WeakSet
 
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
-from socketless.switching.replacing import lowest, original_of
-from socketless.switching.stand_ins import stand_ins
-from socketless.switching.untouched import sockets_are_mocked
+from socketless.switch.replacing import lowest, original_of
+from socketless.switch.stand_ins import stand_ins
+from socketless.switch.untouched import sockets_are_mocked
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

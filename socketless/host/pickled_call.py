@@ -13,9 +13,9 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from socketless.errors import TransferError
-from socketless.host.apps import by_value, find_import_path, is_test_module, unimportable_modules
+from socketless.host.app_source import by_value, find_import_path, is_test_module, unimportable_modules
+from socketless.wire.apps import WorkersApp
 from socketless.wire.pickling import dumps_object
-from socketless.worker.loading import WorkersApp
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from socketless.errors import TransferError
+from socketless.wire.import_strings import load_path
 from socketless.wire.messages import Call, Done, Message, Reset, Result
 from socketless.wire.pickling import loads_by_name
-from socketless.worker.import_strings import load_path
 
 
 def function_of(message: Reset | Call, hook: Callable[[], Any] | None) -> Callable[[], Any]:

@@ -16,15 +16,15 @@ import httpx
 from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
-from socketless.clients import upgrade
-from socketless.clients.answer import INTERNAL_SERVER_ERROR, Body, response_of
-from socketless.clients.carrier import Carrier, RequestBody, chunks_of, leave
-from socketless.clients.families import client_error, family_of, network_error
+from socketless.clients.base import Carrier, RequestBody, chunks_of, leave
+from socketless.clients.response import INTERNAL_SERVER_ERROR, Body, response_of
 from socketless.errors import SocketlessError
 from socketless.host.arguments import no_attribute
 from socketless.host.exchange import Exchange
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
+from socketless.http11 import upgrade
+from socketless.httpx.families import client_error, family_of, network_error
 from socketless.wire.drivers import deadline_after, remaining, run_async
 from socketless.wire.messages import WEBSOCKET_SCHEMES, Event, Request, port_of
 

@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol
 
-from socketless.clients.answer import Answers
+from socketless.clients.response import Answers
 from socketless.host.trace import logger
 from socketless.http11.bridge import Bridge
 from socketless.wire.drivers import run_async
