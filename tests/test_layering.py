@@ -69,6 +69,7 @@ MAY_IMPORT = {
         "errors",
     },
     "ipc": {"host", "httpx"},
+    "transport": {"httpx"},
     "docs": set[str](),
     "cli": {
         "advice",

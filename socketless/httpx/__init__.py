@@ -1,7 +1,1 @@
-"""Transports for httpx and httpx2, whose requests go to an app in a worker instead of the network."""
-
-from __future__ import annotations
-
-from socketless.httpx.transport import IpcAsyncTransport, IpcTransport
-
-__all__ = ["IpcAsyncTransport", "IpcTransport"]
+"""What is there for httpx and httpx2: the transports, and our errors as theirs. `socketless.transport` names them."""
