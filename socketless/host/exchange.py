@@ -296,7 +296,7 @@ class Exchange:
                 return wait
             with states.lock:
                 is_done = states.end_writing(channel)
-        if states.is_left:  # meanwhile, by somebody else
+        if states.is_over:  # meanwhile: the client has left, or somebody else has got the last message
             self._settle()
         return None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -15,8 +17,9 @@ import pytest
 from socketless import IpcProcess, IpcTransport, errors
 from socketless.forking import fork
 from socketless.host.exchange import Exchange
-from socketless.host.limits import NO_LIMITS
-from socketless.wire.drivers import run_blocking
+from socketless.host.limits import NO_LIMITS, Timeouts
+from socketless.wire.drivers import poll, run_blocking
+from socketless.wire.messages import Event, Failed, Reset
 from socketless.wire.steps import Wait, Woken
 from support import LIMIT, nothing_leaks
 
@@ -130,11 +133,37 @@ def test_receiving_when_sending_finds_the_worker_ended() -> None:
             os.close(fd)
 
 
+def test_receiving_the_last_message_while_sending() -> None:
+    """When the one that sends has come to its end, too, the channel is free."""
+    with (
+        nothing_leaks(),
+        IpcProcess(f"{__name__}:chat", start_method="fork", lifespan=False, max_connections=1) as worker,
+    ):
+        exchange = worker.websocket_connect("/", timeout=LIMIT).__enter__()._exchange
+        assert exchange is not None
+        run_blocking(exchange.send(Event({"type": "websocket.receive", "text": "raise"})))
+        receiving = exchange.receive()
+        assert poll(next(receiving)) is Woken.READY  # type: ignore[arg-type]
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGSTOP)  # so that it reads nothing of what comes now
+        sending = exchange.send(Event({"type": "websocket.receive", "bytes": bytes(2_000_000)}))
+        wait = next(sending)
+        with pytest.raises(StopIteration) as caught:
+            receiving.send(Woken.READY)
+        assert isinstance(caught.value.value, Failed)
+        os.kill(worker.pid, signal.SIGCONT)
+        with suppress(StopIteration):  # it has been written
+            while True:
+                wait = sending.send(poll(wait))  # type: ignore[arg-type]
+        assert run_blocking(worker.exchange(Reset(), Timeouts(pool=0))).is_over
+
+
 async def chat(scope: Any, receive: Any, send: Any) -> None:
-    """Exit at the first message."""
+    """Raise, or exit, at the first message."""
     await receive()
     await send({"type": "websocket.accept"})
-    await receive()
+    if (await receive()).get("text") == "raise":
+        raise LookupError("raised")
     os._exit(0)
 
 
