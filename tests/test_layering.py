@@ -58,7 +58,7 @@ MAY_IMPORT = {
     "advice": {"sandbox"},
     "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
     "pytest": {"django", "eventloop", "loopback", "pytest_plugin", "sandbox", "switch"},
-    "testcase": {"host", "testclient"},
+    "testcase": {"host", "switch", "testclient"},
     "django": {
         "host",
         "switch",

@@ -27,6 +27,7 @@ from socketless.errors import (
     ReadTimeout,
     SocketlessError,
     TransferError,
+    UnknownHost,
     WorkerDied,
     WorkerStartError,
 )
@@ -58,6 +59,7 @@ _LEAVE_SECONDS = 5.0  # that an app in this loop has to end its requests, as tho
 # ServerDisconnectedError: that, and a ClientOSError, makes aiohttp send the request again.
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "aiohttp.ClientConnectionError",
+    UnknownHost: "aiohttp.ClientConnectionError",
     WorkerDied: "aiohttp.ServerConnectionError",
     ChannelClosed: "aiohttp.ServerConnectionError",
     TransferError: "aiohttp.ClientError",
