@@ -15,7 +15,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from socketless.host.worker import Worker
-from socketless.testclient import STREAMED, TestTransport
+from socketless.testclient.requests import be_paced
+from socketless.testclient.transport import TestTransport
 from socketless.websocket import session_of
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -52,7 +53,7 @@ def replacements(worker: Worker, options: Mapping[str, Any]) -> Iterator[tuple[t
 
     def send(self: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
         if stream:
-            request.extensions = {**request.extensions, STREAMED: True}
+            be_paced(request)
         return super(starlette.TestClient, self).send(request, stream=stream, **options)
 
     yield starlette.TestClient, send
