@@ -254,6 +254,10 @@ class Exchange:
     def let_through(self) -> None:
         """The client is about to leave: let nothing that it sends wait for the app any more."""
 
+    def let_go(self) -> PullingSteps[None]:
+        """Wait for nothing: the app lets go when it does."""
+        yield from ()
+
     def abandon(self) -> None:
         """Let it be cancelled when there is time. For finalizers, which run wherever a thread is, in a lock as well."""
         if not self.is_over and os.getpid() == self._owner_pid:
