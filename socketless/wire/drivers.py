@@ -38,8 +38,7 @@ def remaining(deadline: float | None) -> float | None:
 
 def milliseconds_until(deadline: float | None) -> int | None:
     """Turn a deadline into what `poll()` takes; one that is far away takes several calls."""
-    seconds = remaining(deadline)
-    return None if seconds is None else min(math.ceil(seconds * 1000), _LONGEST_POLL)
+    return None if deadline is None else min(max(0, math.ceil((deadline - monotonic()) * 1000)), _LONGEST_POLL)
 
 
 def until_readable(fd: int, timeout: float | None) -> Steps[bool]:
@@ -86,20 +85,21 @@ def poll(wait: Wait, client_fd: int | None = None) -> Woken:
 
 
 def _poll(wait: Wait, client_fd: int | None) -> Woken:
+    fd, for_writing, sentinel, deadline = wait
     poller = _make_poller()
-    poller.register(wait.fd, select.POLLOUT if wait.for_writing else select.POLLIN)
-    if wait.sentinel is not None:
-        poller.register(wait.sentinel, select.POLLIN)
+    poller.register(fd, select.POLLOUT if for_writing else select.POLLIN)
+    if sentinel is not None:
+        poller.register(sentinel, select.POLLIN)
     if client_fd is not None:
         poller.register(client_fd, 0)  # only its end
     while True:
-        ready = poller.poll(milliseconds_until(wait.deadline))
+        ready = poller.poll(None if deadline is None else milliseconds_until(deadline))
         if ready:
             fds = dict(ready)
-            if wait.fd not in fds and client_fd in fds:
+            if fd not in fds and client_fd in fds:
                 raise ClientDisconnected("the client has gone")
-            return READY if wait.fd in fds else ENDED
-        if remaining(wait.deadline) == 0.0:
+            return READY if fd in fds else ENDED
+        if remaining(deadline) == 0.0:
             return LATE
 
 
