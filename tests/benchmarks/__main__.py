@@ -49,12 +49,23 @@ def main() -> None:
     if not contestants.sockets_allowed():
         eventloop.install()
     print_heading()
-    runs = [run(options) for _ in range(options.runs)]
+    seconds, runs = [], []
+    for _ in range(options.runs):
+        made = make_tables(options)
+        seconds.append({title: {name: median(taken) for name, taken in made[title].items()} for title in made})
+        runs.append(ratios_of(made))
     profile = stages.measure(options.requests * options.rounds // 2) if options.profile else {}
     stages.show(profile)
     ratios = {name: [each[name] for each in runs] for name in runs[0]}
     if options.json:
-        found = {"versions": versions(), "machine": machine(), "load": load(), "ratios": ratios, "profile": profile}
+        found = {
+            "versions": versions(),
+            "machine": machine(),
+            "load": load(),
+            "ratios": ratios,
+            "seconds": seconds,
+            "profile": profile,
+        }
         options.json.write_text(json.dumps(found, indent=2))
     if options.store:
         comparing.store(ratios, versions(), machine())
@@ -70,14 +81,16 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="WORD", help="the tables that have this word in their title")
     parser.add_argument("--all", action="store_true", help="further tables, too: more bodies, starts, loopback")
     parser.add_argument("--profile", action="store_true", help="where the time of one GET goes, on both sides")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios and the profile to a file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write ratios, median seconds and the profile to a file"
+    )
     parser.add_argument("--compare", action="store_true", help="exit with 1 if a ratio is worse than those stored")
     parser.add_argument("--store", action="store_true", help="store the ratios for that; make it three runs")
     return parser.parse_args()
 
 
-def run(options: argparse.Namespace) -> dict[str, float]:
-    """Make the tables, print them, and return the ratios that are wanted, by what they are of."""
+def make_tables(options: argparse.Namespace) -> dict[str, Samples]:
+    """Make the tables, print them, and return them by title."""
     makers = tables.of_goals(options.rounds, options.requests)
     if options.all:
         makers |= tables.of_the_rest(options.rounds, options.requests)
@@ -86,6 +99,11 @@ def run(options: argparse.Namespace) -> dict[str, float]:
         if options.only in title:
             made[title] = make()
             print_table(title, made[title])
+    return made
+
+
+def ratios_of(made: dict[str, Samples]) -> dict[str, float]:
+    """Return the ratios that are wanted, by what they are of, and print whether they are reached."""
     goals = [*tables.GOALS, *tables.further_goals(made.get(tables.LOOPBACK, ()))]
     return print_goals(made, [goal for goal in goals if {goal.ours, goal.peer} <= set(made.get(goal.table, ()))])
 
