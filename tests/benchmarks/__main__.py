@@ -81,9 +81,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="WORD", help="the tables that have this word in their title")
     parser.add_argument("--all", action="store_true", help="further tables, too: more bodies, starts, loopback")
     parser.add_argument("--profile", action="store_true", help="where the time of one GET goes, on both sides")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write ratios, median seconds and the profile to a file"
-    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write ratios, medians and the profile to a file")
     parser.add_argument("--compare", action="store_true", help="exit with 1 if a ratio is worse than those stored")
     parser.add_argument("--store", action="store_true", help="store the ratios for that; make it three runs")
     return parser.parse_args()
