@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "wire": {"errors", "forking", "genuine"},
     "worker": {"wire", "eventloop", "errors", "genuine", "locks"},
     "host": {"forking", "wire", "errors", "genuine", "locks"},
-    "clients": {"extras", "host", "http11.upgrade", "wire", "errors", "locks"},
+    "clients": {"extras", "host", "wire", "errors", "locks"},
     "http11": {"clients", "extras", "forking", "host", "wire", "errors", "genuine", "locks"},
     "websocket": {"host", "wire", "errors"},
     "httpx": {"clients", "http11.upgrade", "host", "wire", "errors"},

@@ -3,9 +3,6 @@
 `write()` and `read()` do as much as they can, and return a `Wait` where a pipe is not ready. Who calls them waits for
 it as it likes (a blocking poll, asyncio, trio), and calls them again, or never. What has crossed by then is the
 channel's: the next call goes on where the one before was left, wherever that was.
-
-`Steps` are generators that yield such a `Wait`; `socketless.wire.drivers` drives them. The pipes of a WSGI worker
-block, so there they never yield, and `finish()` drives them.
 """
 
 from __future__ import annotations
@@ -25,9 +22,7 @@ from socketless.wire.steps import Steps, Wait
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-
 _WIDE = 256 * 1024  # of a pipe that has carried a large message
-
 
 Frame = Any  # a message that is ready to be written; each kind of channel has its own
 

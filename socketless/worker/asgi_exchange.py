@@ -16,8 +16,8 @@ from socketless.errors import ClientDisconnected
 from socketless.wire.channel import Channel, Frame
 from socketless.wire.drivers import run_async
 from socketless.wire.messages import Call, Cancel, Done, Message, Request, Reset
-from socketless.worker.called import answer_to, function_of, is_async
 from socketless.worker.failures import failed, is_disconnection, last_frame, last_message
+from socketless.worker.functions import answer_to, function_of, is_async
 from socketless.worker.lifespan import ASGI, Scope
 from socketless.worker.output import flush_output
 

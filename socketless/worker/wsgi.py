@@ -36,11 +36,12 @@ from socketless.wire.messages import (
     is_bodiless,
 )
 from socketless.wire.trace import describe, say
-from socketless.worker import content_length, stacks
+from socketless.worker import stacks
 from socketless.worker.app_threads import AppThread
-from socketless.worker.called import answer_to, function_of
 from socketless.worker.closing import may_take_time
+from socketless.worker.content_length import check_final, check_length, check_size, content_length
 from socketless.worker.failures import failed, is_disconnection, last_message
+from socketless.worker.functions import answer_to, function_of
 from socketless.worker.wsgi_exchange import Exchange
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -212,9 +213,9 @@ class _Answer:
             raise AppProtocolError("the WSGI app called start_response() twice without exc_info (PEP 3333)")
         code, reason = _parse_status(status)
         if not self._is_lenient:
-            content_length.check_final(code)
+            check_final(code)
         raw_headers = _encode_headers(headers)
-        self._length = content_length.content_length(raw_headers)
+        self._length = content_length(raw_headers)
         self._started = code, reason, raw_headers
         self._bodiless = is_bodiless(self._method, code)
         return self.write
@@ -241,10 +242,10 @@ class _Answer:
         if self._started is None:
             raise AppProtocolError("the WSGI app wrote its body before it called start_response() (PEP 3333)")
         self._size += len(chunk)
-        content_length.check_size(self._size, self._max_body_bytes, self._label)
+        check_size(self._size, self._max_body_bytes, self._label)
         self._is_complete = self._size == self._length
         if not self._bodiless:
-            content_length.check_length(self._size, self._length, is_complete=False)
+            check_length(self._size, self._length, is_complete=False)
             self._held.append(chunk)
 
     def _send(self) -> None:
@@ -277,9 +278,9 @@ class _Answer:
         """Return the end of the response."""
         if self._started is None:
             raise AppProtocolError("the WSGI app returned without calling start_response() (PEP 3333)")
-        content_length.check_size(self._size, self._max_body_bytes, self._label)  # an app may have swallowed that
+        check_size(self._size, self._max_body_bytes, self._label)  # an app may have swallowed that
         if not self._bodiless:
-            content_length.check_length(self._size, self._length, is_complete=True)
+            check_length(self._size, self._length, is_complete=True)
         return self._next(more_body=False)
 
     def end_if_complete(self) -> Response | Chunk | None:
