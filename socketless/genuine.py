@@ -41,7 +41,7 @@ else:
 
 
 # The seconds of a clock that goes on, whatever a test has made of `time.monotonic()`, which is made of it. Nobody stops
-# this one; and as an attribute of the module, the function itself would be replaced, too. (It is called without a frame.)
+# this one; and as an attribute of the module, that function would be replaced, too. (A call of this takes no frame.)
 monotonic = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
 _DRIFT = 1.0  # seconds; on macOS, where it is another clock, that may be more: then it counts as stopped, unharmed
 

@@ -5,9 +5,9 @@ A frame is a head (`!4sQ?`: `MAGIC`, the length of the pickle, whether a body is
 it is told so at once, and does not wait for what will never come.
 
 The pickle is a tuple: which message it is, and its fields (as an object of its class it would take cloudpickle three
-times as long). For requests and responses it is marshal's, which knows plain values only, and takes a third of the time.
-A large body is a buffer: pickle protocol 5 leaves it out of the pickle, so it is never copied into one
-(a 4 MiB body crosses three times as fast beside the pickle as inside it).
+times as long). That of a request or a response is marshal's, which knows plain values only and takes a third of the
+time. A large body is a buffer: pickle protocol 5 leaves it out of the pickle, so it is never copied into one (a 4 MiB
+body crosses three times as fast beside the pickle as inside it).
 """
 
 from __future__ import annotations

@@ -6,18 +6,20 @@ comes back by a wake-up of the loop, which is what hangs where `send()` is refus
 
 from __future__ import annotations
 
-import asyncio
 import math
 import select
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from socketless.errors import ClientDisconnected
 from socketless.genuine import clock_is_stopped, is_green, monotonic, os
 from socketless.wire.steps import ENDED, LATE, READY, Pull, PullingSteps, Steps, Wait, Woken
+
+if TYPE_CHECKING:
+    import asyncio
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -206,6 +208,8 @@ def _alarm(seconds: float | None) -> Iterator[int | None]:
 
 
 async def _asyncio_wait(wait: Wait) -> Woken:
+    import asyncio  # not for those who only block: a WSGI app's worker, for one
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Woken] = loop.create_future()
 
