@@ -53,20 +53,20 @@ def encode(message: Message) -> list[memoryview]:
     ready = _READY.get(id(message))
     if ready is not None:
         return [memoryview(ready)]
-    values = vars(_as_plain_values(message))
+    is_plain = isinstance(message, (Request, Response, Chunk)) and not getattr(message, "extensions", None)
+    values = vars(message if is_plain else _as_plain_values(message))
     if len(values.get("body", b"")) >= _LARGE:
         return _with_body_beside(message, values)
-    payload = _payload(message, (_CODES[type(message)], *values.values()))
+    fields = (_CODES[type(message)], *values.values())
+    payload = _payload_of_plain(fields) if is_plain else dumps(fields)
     return [memoryview(HEAD.pack(MAGIC, len(payload), False) + payload)]
 
 
-def _payload(message: Message, fields: tuple[Any, ...]) -> bytes:
-    if isinstance(message, (Request, Response, Chunk)) and not getattr(message, "extensions", None):
-        try:
-            return _BY_MARSHAL + marshal.dumps(fields)
-        except ValueError:
-            pass  # a subclass of str, or the like; which classes there are, only pickle knows
-    return dumps(fields)
+def _payload_of_plain(fields: tuple[Any, ...]) -> bytes:
+    try:
+        return _BY_MARSHAL + marshal.dumps(fields)
+    except ValueError:  # a subclass of str, or the like; which classes there are, only pickle knows
+        return dumps(fields)
 
 
 def _with_body_beside(message: Message, values: dict[str, Any]) -> list[memoryview]:

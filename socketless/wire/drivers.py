@@ -88,7 +88,7 @@ def poll(wait: Wait, client_fd: int | None = None) -> Woken:
 
 def _poll(wait: Wait, client_fd: int | None) -> Woken:
     fd, for_writing, sentinel, deadline = wait
-    poller = _make_poller()
+    poller = select.poll() if hasattr(select, "poll") else _Select()
     poller.register(fd, select.POLLOUT if for_writing else select.POLLIN)
     if sentinel is not None:
         poller.register(sentinel, select.POLLIN)
@@ -111,16 +111,12 @@ def readable(fds: list[int]) -> list[int]:
     Raises:
         EOFError: one of them is closed.
     """
-    poller = _make_poller()
+    poller = select.poll() if hasattr(select, "poll") else _Select()
     with ExitStack() as stack:
         copies = {stack.enter_context(_own(fd)): fd for fd in fds}
         for copy in copies:
             poller.register(copy, select.POLLIN)
         return [copies[copy] for copy, _ in poller.poll(None)]
-
-
-def _make_poller() -> select.poll | _Select:
-    return select.poll() if hasattr(select, "poll") else _Select()
 
 
 class _Select:

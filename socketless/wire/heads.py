@@ -79,20 +79,16 @@ def check_request(request: Request) -> int | None:
         InvalidRequest: it is one.
     """
     try:
-        _check_line(request.method, request.raw_target)
+        if _is_token(request.method.encode("latin-1", "replace")) is None:
+            raise IllegalHead("Illegal method characters")
+        if _is_target(request.raw_target) is None:
+            raise IllegalHead("Illegal target characters")
         length = _check_fields(tuple(request.headers), is_lenient=request.is_lenient)
-        if not request.more_body:
+        if length is not None and not request.more_body:
             check_length(len(request.body), length, is_complete=True)
     except IllegalHead as error:
         raise InvalidRequest(f"{request.label}: {error}") from None
     return length
-
-
-def _check_line(method: str, target: bytes) -> None:
-    if not is_token(method.encode("latin-1", "replace")):
-        raise IllegalHead("Illegal method characters")
-    if _is_target(target) is None:
-        raise IllegalHead("Illegal target characters")
 
 
 @lru_cache(maxsize=64)  # a client's headers are mostly the same from one request to the next
