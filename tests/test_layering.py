@@ -33,13 +33,24 @@ MAY_IMPORT = {
     "host": {"forking", "wire", "errors", "genuine", "locks"},
     "clients": {"extras", "host", "wire", "errors", "locks"},
     "http11": {"clients", "extras", "forking", "host", "wire", "errors", "genuine", "locks"},
-    "websocket": {"host", "wire", "errors"},
+    "inloop": {"host", "wire", "worker", "errors"},  # the worker is in the loop, too
+    "websocket": {"clients", "host", "wire", "errors"},
     "httpx": {"clients", "http11.upgrade", "host", "wire", "errors"},
     "unix_server": {"forking", "host", "http11", "wire", "genuine"},
     "requests": {"clients", "extras", "host", "unix_server", "wire", "errors", "genuine"},
     "lowlevel": {"clients", "http11", "host", "errors"},
-    "aiohttp": {"clients", "extras", "host", "http11", "wire", "worker", "errors"},  # the worker is in the loop, too
-    "testclient": {"host", "httpx", "websocket", "wire", "errors", "locks"},
+    "aiohttp": {"clients", "extras", "host", "http11", "inloop", "wire", "worker.loading", "errors"},
+    "testclient": {
+        "host",
+        "httpx",
+        "inloop",
+        "websocket",
+        "wire",
+        "worker.lifespan",
+        "worker.loading",
+        "errors",
+        "locks",
+    },
     "switch": {
         "aiohttp",
         "clients",
@@ -58,7 +69,7 @@ MAY_IMPORT = {
     "advice": {"sandbox"},
     "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
     "pytest": {"django", "eventloop", "loopback", "pytest_plugin", "sandbox", "switch"},
-    "testcase": {"host", "testclient"},
+    "testcase": {"host", "switch", "testclient"},
     "django": {
         "host",
         "switch",

@@ -211,11 +211,13 @@ class Directions:
                 channel.accept()
             self._let_others_read()
 
-    def lose(self) -> None:
-        """Take notice that the channel has ended. May be called twice."""
-        if self.sending is not Sending.LOST:
-            self.sending = SENDING[Step.LOSE][self.sending]
-        if self.receiving not in (Receiving.DONE, Receiving.LOST):
-            self.receiving = RECEIVING[Step.LOSE][self.receiving]
-        self._writer = None
-        self._let_others_read()
+    def lose(self, me: Token | None = None) -> None:
+        """Take notice that the channel has ended; whoever else is at work has yet to. May be called twice."""
+        if self._writer in (None, me):
+            if self.sending is not Sending.LOST:
+                self.sending = SENDING[Step.LOSE][self.sending]
+            self._writer = None
+        if self._reader in (None, me):
+            if self.receiving not in (Receiving.DONE, Receiving.LOST):
+                self.receiving = RECEIVING[Step.LOSE][self.receiving]
+            self._let_others_read()

@@ -84,8 +84,8 @@ class Run(Protocol):
     def kill(self, number: int) -> None:
         """Send a signal to the worker's process, if it has one of its own."""
 
-    def lives(self) -> Steps[bool]:
-        """Return whether the worker goes on, though one of its channels has ended."""
+    def end_channel(self, channel: Channel) -> Steps[bool]:
+        """Let a channel end at the worker, too; return whether the worker goes on without it."""
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a worker that has closed its pipes."""

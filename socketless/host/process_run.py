@@ -40,7 +40,19 @@ from socketless.locks import make_lock
 from socketless.wire.channel import Channel, make_channel
 from socketless.wire.drivers import deadline_after, poll, remaining, run_blocking, until_readable
 from socketless.wire.fifos import offered_channel
-from socketless.wire.messages import Done, Failed, GetStack, Message, OpenChannel, Ready, SetLevels, Stack, Start, Stop
+from socketless.wire.messages import (
+    Done,
+    EndChannel,
+    Failed,
+    GetStack,
+    Message,
+    OpenChannel,
+    Ready,
+    SetLevels,
+    Stack,
+    Start,
+    Stop,
+)
 from socketless.wire.steps import Steps, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -375,11 +387,12 @@ class ProcessRun:
         self._ended.wait(timeout)
         return self.poll()
 
-    def lives(self) -> Steps[bool]:
-        """Return whether the worker goes on, though one of its channels has ended: whether it still answers."""
+    def end_channel(self, channel: Channel) -> Steps[bool]:
+        """Let a channel end at the worker, too; return whether the worker goes on without it: whether it answers."""
         if self.has_ended or self._stopped:
             return False
-        return (yield from self._ask("asking whether it lives", GetStack(), _CONTROL_SECONDS)) is not None
+        answer = yield from self._ask("ending a channel", EndChannel(channel.number), _CONTROL_SECONDS)
+        return answer is not None
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""

@@ -171,6 +171,15 @@ class Channel:
         self._incoming.accept()
         self._has_waited = False
 
+    def break_off(self) -> None:
+        """Let both pipes end for both sides. Any thread may call it, whatever another one is in the middle of.
+
+        Raises:
+            OSError: no descriptors are to be had for it.
+        """
+        self._writer.break_off()
+        self._reader.break_off()
+
     def close(self) -> None:
         """Close both pipes. May be called twice, and by two threads at once."""
         self._reader.close()

@@ -138,7 +138,7 @@ class _Select:
 
 async def run_async(steps: PullingSteps[T]) -> T:
     """Drive steps to their end on the running asyncio or trio loop; cancelling the task raises inside the steps."""
-    wait_for = _trio_wait if _in_trio() else _asyncio_wait
+    wait_for = _trio_wait if in_trio() else _asyncio_wait
     try:
         wait = next(steps)
         while True:
@@ -153,7 +153,8 @@ async def run_async(steps: PullingSteps[T]) -> T:
         return value
 
 
-def _in_trio() -> bool:
+def in_trio() -> bool:
+    """Whether a task of trio runs in this thread."""
     lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
     if lowlevel is None:  # nobody has imported it, or another thread is just doing that
         return False
@@ -178,7 +179,7 @@ def _own(fd: int | None) -> Iterator[Any]:
     try:
         yield copy
     finally:
-        if _in_trio():
+        if in_trio():
             sys.modules["trio"].lowlevel.notify_closing(copy)  # or it would be woken for what has this number next
         os.close(copy)
 

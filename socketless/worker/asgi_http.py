@@ -49,10 +49,10 @@ class HttpExchange(Exchange):
         self._chunks = deque[Chunk]() if request.more_body else deque([Chunk(request.body, False)])
         self._more = request.more_body
         self._asked = False
-        self._news = asyncio.Event()  # something for receive()
+        self._news: asyncio.Event = self.aio.Event()  # something for receive()
         self._receiving = 0  # calls of receive() that wait
         self._listens = False  # whether the app was waiting in receive() when its client went
-        self._had_its_time = asyncio.Event()  # to hear of that
+        self._had_its_time: asyncio.Event = self.aio.Event()  # to hear of that
         # The response.
         self._status: int | None = None
         self._headers: RawHeaders = []
@@ -68,7 +68,7 @@ class HttpExchange(Exchange):
         self._is_complete = False
         self._is_known_to_be_whole = False  # to the host
         self._turns = 0  # that are left to what is held
-        self._taken = asyncio.Event()  # the reader has what was sent last, or the client has gone
+        self._taken: asyncio.Event = self.aio.Event()  # the reader has what was sent last, or the client has gone
         super().__init__(writer)
 
     async def call(self) -> Message:
@@ -182,7 +182,7 @@ class HttpExchange(Exchange):
         """Let what is held wait for more."""
         is_waiting, self._turns = self._turns > 0, _TURNS
         if not is_waiting:
-            asyncio.get_running_loop().call_soon(self._wait_a_turn)
+            self.aio.get_running_loop().call_soon(self._wait_a_turn)
 
     def _wait_a_turn(self) -> None:
         # Runs in the event loop. The last turn is that of the app which is in the middle of something: of its body, or
@@ -191,9 +191,9 @@ class HttpExchange(Exchange):
         if self.is_over or self.task.done():
             return
         if self._turns:
-            asyncio.get_running_loop().call_soon(self._wait_a_turn)
+            self.aio.get_running_loop().call_soon(self._wait_a_turn)
         elif not self._is_sent or (self._is_complete and not self._is_known_to_be_whole):
-            self._sending = asyncio.create_task(self._send_what_is_held())
+            self._sending = self.aio.create_task(self._send_what_is_held())
 
     async def _send_what_is_held(self) -> None:
         if not self.is_over:
@@ -223,7 +223,7 @@ class HttpExchange(Exchange):
         if body if self._is_sent else more and self._size != self._length:
             await self._write(None if self._bodiless and self._is_sent else self._next(more_body=True))
             # A client that reads as fast as the app writes must not keep the loop from all else.
-            await asyncio.sleep(0)
+            await self.aio.sleep(0)
         else:
             self._send_soon()
 
@@ -247,12 +247,12 @@ class HttpExchange(Exchange):
         # It should be absolute, says the specification. Starlette passes on what it was given.
         if not isinstance(path, str):
             raise AppProtocolError(f"the ASGI app's path is {path!r}; http.response.pathsend wants a string")
-        file = await asyncio.to_thread(open, path, "rb")  # the loop is not to wait for a disk
+        file = await self.aio.to_thread(open, path, "rb")  # the loop is not to wait for a disk
         try:
-            while chunk := await asyncio.to_thread(file.read, _FILE_CHUNK):
+            while chunk := await self.aio.to_thread(file.read, _FILE_CHUNK):
                 await self._take_body(chunk, more=True)
         finally:
-            await asyncio.to_thread(file.close)
+            await self.aio.to_thread(file.close)
         await self._take_body(b"", more=False)
 
     def _take_trailers(self, event: Event) -> None:

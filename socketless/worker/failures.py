@@ -117,4 +117,4 @@ def is_disconnection(error: BaseException) -> bool:
     name = type(error).__name__
     if name == "WebSocketDisconnect":  # of Starlette, which raises it for other reasons, too
         return isinstance(error.__context__, ClientDisconnected)
-    return name in ("ClientDisconnect", "ClientDisconnected")  # of Starlette and werkzeug
+    return name in ("ClientDisconnect", "ClientDisconnected", "Cancelled")  # of Starlette, werkzeug and trio

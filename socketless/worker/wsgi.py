@@ -64,6 +64,7 @@ class WsgiRunner:
         self._debug = start.debug
         self._stopped = threading.Event()
         self._threads: dict[int, AppThread] = {}  # by the number of their channel
+        self._channels: dict[int, Channel] = {}  # those that are served
 
     @property
     def threads(self) -> list[AppThread]:
@@ -95,6 +96,11 @@ class WsgiRunner:
             del self._threads[channel.number]
             raise
 
+    def end_channel(self, number: int) -> None:
+        channel = self._channels.get(number)
+        if channel is not None:
+            channel.break_off()  # the app finds that out when it writes
+
     def stack_of(self, number: int | None) -> str:
         thread = self._threads.get(number or 0)
         return "" if thread is None else stacks.of_thread(thread)
@@ -102,6 +108,7 @@ class WsgiRunner:
     def _serve_channel(self, channel: Channel) -> None:
         # Runs in the thread socketless-channel-N, one for each channel in use, until the pipe ends.
         channel.set_blocking(not is_green())  # or all greenlets of this thread would wait
+        self._channels[channel.number] = channel
         try:
             while True:
                 message = run_blocking(channel.receive())
@@ -120,6 +127,7 @@ class WsgiRunner:
             pass
         finally:
             channel.close()
+            self._channels.pop(channel.number, None)
             self._threads.pop(channel.number, None)
 
     def _call(self, message: Reset | Call) -> Message:
