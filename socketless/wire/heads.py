@@ -43,17 +43,18 @@ def content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     Raises:
         IllegalHead: it is no number, or two; or the body has a transfer coding that nobody speaks.
     """
-    lengths: set[bytes] = set()
+    values: list[bytes] = []
     codings: list[bytes] = []
     for name, value in headers:
         if len(name) == 14 and name.lower() == b"content-length":
-            lengths.update(length.strip() for length in value.split(b","))
+            values.append(value)
         elif len(name) == 17 and name.lower() == b"transfer-encoding":
             codings.append(value)
-    if not lengths and not codings:
-        return None
+    if len(values) == 1 and not codings and _is_length(values[0]):
+        return int(values[0])
+    lengths = {length.strip() for value in values for length in value.split(b",")}
     _check_framing(lengths, codings)
-    return None if codings else int(lengths.pop())
+    return int(lengths.pop()) if lengths and not codings else None
 
 
 def _check_framing(lengths: set[bytes], codings: list[bytes]) -> None:

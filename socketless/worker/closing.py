@@ -13,17 +13,15 @@ def may_take_time(close: Any) -> bool:
     It is false if there is none, and for what is known to do nothing: an exhausted generator, and what Flask and
     werkzeug return for a response without `call_on_close()`.
     """
-    if close is None:
-        return False
-    owner = getattr(close, "__self__", None)
     if "werkzeug.wsgi" in sys.modules:
         from socketless.worker.werkzeug import callbacks_of
 
-        callbacks = callbacks_of(owner, unknown=_unknown)
-        if callbacks is not None:
-            return any(map(may_take_time, callbacks))
+        return any(map(_does_something, callbacks_of(close)))
+    return _does_something(close)
+
+
+def _does_something(close: Any) -> bool:
+    if close is None:
+        return False
+    owner = getattr(close, "__self__", None)
     return not (inspect.isgenerator(owner) and owner.gi_frame is None)
-
-
-def _unknown() -> None:
-    """Stand for a function that may take its time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from werkzeug.exceptions import BadRequest
@@ -21,13 +21,19 @@ class ClientDisconnected(errors.ClientDisconnected, BadRequest):
         self.response = None
 
 
-def callbacks_of(owner: object, unknown: Callable[[], object]) -> list[Any] | None:
-    """Return what the `close()` of an iterable of werkzeug's calls; `None`: it is none of those that are known.
-
-    `unknown` stands for what cannot be found out.
-    """
+def callbacks_of(close: Any) -> Iterator[Any]:
+    """Return what the `close()` of an iterable comes to: itself, or what that of an iterable of werkzeug's calls."""
+    owner = getattr(close, "__self__", None)
     if isinstance(owner, ClosingIterator):
-        return list(getattr(owner, "_callbacks", [unknown]))
-    if isinstance(owner, Response) and type(owner).close is Response.close:
-        return [getattr(owner.response, "close", None), *getattr(owner, "_on_close", [unknown])]
-    return None
+        callbacks = getattr(owner, "_callbacks", [_unknown])
+    elif isinstance(owner, Response) and type(owner).close is Response.close:
+        callbacks = [getattr(owner.response, "close", None), *getattr(owner, "_on_close", [_unknown])]
+    else:
+        yield close
+        return
+    for callback in callbacks:
+        yield from callbacks_of(callback)
+
+
+def _unknown() -> None:
+    """Stand for what cannot be found out."""
