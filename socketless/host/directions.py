@@ -59,7 +59,7 @@ class Directions:
         if self._fate is Fate.KEPT:
             if self.is_left:
                 self._cancel(channel)
-            if self.is_at_rest:
+            if self._writer is None and self._reader is None:
                 has_unsent = channel.has_unsent
                 self._fate = fate_of(self.sending, self.receiving, is_left=self.is_left, has_unsent=has_unsent)
         return self._fate
@@ -188,7 +188,8 @@ class Directions:
             turn.come()
 
     def _let_others_read(self) -> None:
-        self.wake()
+        if self._turns:
+            self.wake()
         self._reader = None  # the last: who is interrupted here does it all once more
 
     # Both

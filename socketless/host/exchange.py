@@ -115,8 +115,8 @@ class Exchange:
         me, states = Token(), self._directions
         try:
             run, channel = self.lease.got
-            if run.has_other_levels:
-                yield from run.share_levels(self._timeouts.read)
+            if run.levels is not None and (levels := run.levels.changed()) is not None:
+                yield from run.share_levels(levels, self._timeouts.read)
             frame = channel.frame_of(message)
             with states.lock:
                 states.begin_writing(me, channel, frame)
@@ -446,7 +446,7 @@ class Exchange:
             self._give_up(me, is_left=True)
 
     def __del__(self) -> None:
-        if hasattr(self, "_directions") and not self.is_over and os.getpid() == self._owner_pid:
+        if hasattr(self, "_directions") and not self._directions.is_over and os.getpid() == self._owner_pid:
             self._pool.abandoned.append(self)  # this very thread may hold the pool's lock
             if hasattr(self, "answer"):
                 warnings.warn(f"unclosed response of {self.label}", ResourceWarning, source=self, stacklevel=2)

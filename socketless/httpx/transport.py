@@ -72,7 +72,7 @@ class _Transport(Carrier):
     def _message(self, request: Any) -> Request:
         url, family = request.url, family_of(request)
         scheme = url.scheme
-        if scheme in WEBSOCKET_SCHEMES and upgrade.is_asked_for(request.headers) and self.worker.app_kind == "asgi":
+        if self.worker.app_kind == "asgi" and scheme in WEBSOCKET_SCHEMES and upgrade.is_asked_for(request.headers):
             scheme = WEBSOCKET_SCHEMES[scheme]
             upgrade.require_wsproto()
         elif scheme not in ("http", "https"):

@@ -152,12 +152,12 @@ class Channel:
                 closed meanwhile.
         """
         incoming = self._incoming
-        if incoming.is_empty:
-            message = None
-            if self._is_to_wait():
-                return Wait(fd_of(self._reader, EOFError))
-        else:
+        message = None
+        if not incoming.is_empty:
             message = incoming.message()
+        elif not (self._blocking or self._has_waited):
+            self._has_waited = True  # the other side has yet to think: the first time, do not even try
+            return Wait(fd_of(self._reader, EOFError))
         while message is None:
             fd = fd_of(self._reader, EOFError)
             try:
@@ -165,13 +165,6 @@ class Channel:
             except BlockingIOError:
                 return Wait(fd)
         return message
-
-    def _is_to_wait(self) -> bool:
-        # The other side has yet to think: the first time, do not even try.
-        if self._blocking or self._has_waited:
-            return False
-        self._has_waited = True
-        return True
 
     def accept(self) -> None:
         """Take the message that has arrived, if one has. May be called twice."""
