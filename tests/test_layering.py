@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "requests": {"clients", "extras", "host", "unix_server", "wire", "errors", "genuine"},
     "lowlevel": {"clients", "http11", "host", "errors"},
     "aiohttp": {"clients", "extras", "host", "http11", "wire", "worker", "errors"},  # the worker is in the loop, too
+    "playwright": {"clients", "extras", "host", "wire", "errors"},
     "testclient": {"host", "httpx", "websocket", "wire", "errors", "locks"},
     "switch": {
         "aiohttp",
@@ -57,7 +58,7 @@ MAY_IMPORT = {
     "sandbox": {"errors", "forking"},
     "advice": {"sandbox"},
     "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
-    "pytest": {"django", "eventloop", "loopback", "pytest_plugin", "sandbox", "switch"},
+    "pytest": {"django", "eventloop", "loopback", "playwright", "pytest_plugin", "sandbox", "switch"},
     "testcase": {"host", "testclient"},
     "django": {
         "host",

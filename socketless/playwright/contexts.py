@@ -1,18 +1,58 @@
-"""Which browser context a request comes from: the DevTools protocol names its frame.
-
-Playwright's API has no ids of frames. A session with a page has those in it.
+"""What is known of a browser context: its frames, by which the DevTools protocol names where a request comes from; and
+what is put into it once, since Playwright takes none of that back: its WebSockets and its uploads.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from socketless.playwright.apis import Api
+from socketless.playwright.uploads import Uploads
+
+if TYPE_CHECKING:
+    from socketless.playwright.serving import Serving
+
+_ALL_URLS = re.compile("")
+
+
+class Served:
+    """A context that is, or was, served."""
+
+    def __init__(self, context: Any) -> None:
+        self.servings: list[Serving] = []  # those that are open, the innermost last
+        self.uploads = Uploads()
+        self._context = context
+        self._is_prepared = False
+
+    async def prepare(self, api: Api) -> None:
+        """Take over the WebSockets of the context, and learn of the files that are selected in its pages."""
+        if self._is_prepared:
+            return
+
+        async def on_websocket(route: Any) -> None:
+            if self.servings:
+                await self.servings[-1].connect(route)
+            else:
+                route.connect_to_server()
+
+        await api.call(self._context.route_web_socket, _ALL_URLS, api.callback(on_websocket))
+        await self.uploads.install(api, self._context)
+        self._is_prepared = True
+
+
+def served(context: Any) -> Served:
+    """Return what is known of a context."""
+    return _served.setdefault(context, Served(context))
+
+
+_served: WeakKeyDictionary[Any, Served] = WeakKeyDictionary()
 
 
 class Frames:
-    """The frames of one context.
+    """The frames of one context. Playwright's API has no ids of frames; a session with a page has those in it.
 
     Args:
         cdp: a session with the browser.
@@ -31,10 +71,11 @@ class Frames:
         if len(self._context.browser.contexts) == 1:
             return True
         if frame_id not in self._known:
-            self._known[frame_id] = await self._find(frame_id)
+            self._known[frame_id] = await self.find(frame_id)
         return self._known[frame_id]
 
-    async def _find(self, frame_id: str) -> bool:
+    async def find(self, frame_id: str) -> bool:
+        """Return whether a frame, or a worker, is there now, and of this context."""
         context_id = await self._context_id_of(self._cdp, {"targetId": frame_id})
         if context_id is None:  # a frame inside of a page
             return frame_id in [each async for each in self._frame_ids()]

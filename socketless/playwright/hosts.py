@@ -44,7 +44,10 @@ class Hosts:
         """Start the workers that are not there yet, one for each app; `stack` closes them."""
         started: list[tuple[App, Worker]] = []
         for key, app in self._apps.items():
-            worker = app if isinstance(app, Worker) else next((it for other, it in started if other is app), None)
+            if isinstance(app, Worker):
+                self._workers[key] = app
+                continue
+            worker: Worker | None = next((each for other, each in started if _same(other, app)), None)
             if worker is None:
                 worker = IpcProcess(app) if isinstance(app, str) else IpcThread(app)
                 stack.callback(worker.close)
@@ -73,6 +76,10 @@ def by_host(apps: App | Mapping[str, App], base_url: str) -> Mapping[str, App]:
         raise ValueError(f"base_url must be a string that begins with http:// or https://, not {base_url!r}")
     scheme, address = urlsplit(base_url)[:2]
     return {f"{scheme}://{address.rpartition('@')[2]}": apps}
+
+
+def _same(app: App, other: App) -> bool:
+    return app is other or (isinstance(app, str) and app == other)
 
 
 def _parsed(pattern: str) -> tuple[str, int | None]:

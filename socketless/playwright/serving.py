@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
@@ -13,10 +12,9 @@ from socketless.extras import require
 from socketless.host.arguments import check_choice
 from socketless.host.trace import logger
 from socketless.playwright.apis import SyncApi, api_of
-from socketless.playwright.contexts import Frames
+from socketless.playwright.contexts import Frames, served
 from socketless.playwright.fetching import Broken, fetch, request_of
 from socketless.playwright.hosts import App, Hosts, by_host
-from socketless.playwright.uploads import Uploads
 from socketless.playwright.websockets import Connection, handshake_of, origin_of
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -25,7 +23,6 @@ _CLIENT = ("127.0.0.1", 123)
 # The protocol's errors for a request that the page has given up, and after the end.
 _GONE = "Invalid InterceptionId"
 _OVER = "Fetch domain is not enabled"
-_ALL_URLS = re.compile("")
 
 
 class Serving:
@@ -55,10 +52,9 @@ class Serving:
         self._raise_app_exceptions = raise_app_exceptions
         self._root_path = root_path
         self._api = api_of(self._context)
-        self._uploads = Uploads()
+        self._served = served(self._context)
         self._stack = ExitStack()
-        self._tasks: dict[asyncio.Task[Any], str | None] = {}  # with the ids of the requests that they answer
-        self._is_open = False
+        self._tasks: dict[asyncio.Task[Any], Mapping[str, Any] | None] = {}  # with the events that they answer
         self.exceptions: list[BaseException] = []
         self.refused: list[str] = []
 
@@ -73,7 +69,7 @@ class Serving:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._sync().wait(self._end())
-        self._raise(exc)
+        self.raise_exceptions(exc)
 
     async def __aenter__(self) -> Serving:
         if isinstance(self._api, SyncApi):
@@ -85,24 +81,27 @@ class Serving:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._end()
-        self._raise(exc)
+        self.raise_exceptions(exc)
 
     def _sync(self) -> SyncApi:
         if not isinstance(self._api, SyncApi):
             raise TypeError("this is a page of Playwright's async API: write `async with serve(...)`")
         return self._api
 
-    def _raise(self, error_of_test: BaseException | None) -> None:
-        """Raise what an app has raised: it is why the test has failed, if it has."""
-        first, *rest = [*self.exceptions, None]
-        if first is None:
-            return
-        if error_of_test is not None and not isinstance(error_of_test, Exception):  # Ctrl-C
-            rest.insert(0, first)
-        for error in filter(None, rest):
+    def raise_exceptions(self, error_of_test: BaseException | None = None) -> None:
+        """Raise the first of `exceptions`, log the others, and forget them all. Does nothing if there is none.
+
+        Args:
+            error_of_test: what the test has raised. That may well be because of what the app has, which is raised in
+                its place; but no skipped test and no Ctrl-C is replaced.
+        """
+        exceptions, self.exceptions[:] = self.exceptions[:], []
+        is_raised = exceptions and (error_of_test is None or isinstance(error_of_test, Exception))
+        for error in exceptions[1:] if is_raised else exceptions:
             logger.error("an app raised as well", exc_info=error)
-        if first not in rest:
-            raise first
+        if is_raised:
+            exceptions[0].__context__ = exceptions[0].__context__ or error_of_test
+            raise exceptions[0]
 
     async def _begin(self) -> None:
         call, browser = self._api.call, self._context.browser
@@ -114,14 +113,13 @@ class Serving:
             self._listen(self._context, "requestfailed", self._on_loss)
             self._listen(self._context, "page", self._on_page)
             for page in self._context.pages:
-                self._listen(page, "close", self._on_loss)
-            await call(self._context.route_web_socket, _ALL_URLS, self._api.callback(self._on_websocket))
-            await self._uploads.install(self._api, self._context)
+                self._listen(page, "close", self._on_close)
+            await self._served.prepare(self._api)
             await call(self._cdp.send, "Fetch.enable", {"patterns": [{"urlPattern": "*"}]})
         except BaseException:
             self._stack.close()
             raise
-        self._is_open = True
+        self._served.servings.append(self)
 
     def _listen(self, emitter: Any, event: str, function: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
         listener = self._api.callback(function)
@@ -129,14 +127,14 @@ class Serving:
         self._stack.callback(emitter.remove_listener, event, listener)
 
     async def _end(self) -> None:
-        self._is_open = False
-        requests = [each for each in self._tasks.values() if each is not None]
+        self._served.servings.remove(self)
+        events = [each for each in self._tasks.values() if each is not None]
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for request_id in requests:  # or it would go on, to the network
-            await self._command("Fetch.failRequest", {"requestId": request_id, "errorReason": "Aborted"})
+        for event in events:  # or it would go on, to the network
+            await self._command("Fetch.failRequest", {"requestId": event["requestId"], "errorReason": "Aborted"})
         await self._command("Fetch.disable", {})
         await self._call_late(self._cdp.detach)
         self._stack.close()
@@ -158,15 +156,14 @@ class Serving:
             if not is_late:
                 raise
 
-    def _remember(self, request_id: str | None) -> None:
-        task = asyncio.current_task()
+    def _remember(self, task: asyncio.Task[Any] | None, event: Mapping[str, Any] | None) -> None:
         assert task is not None
-        self._tasks[task] = request_id
+        self._tasks[task] = event
         task.add_done_callback(self._tasks.pop)
 
     async def _on_request(self, event: Mapping[str, Any]) -> None:
         with suppress(asyncio.CancelledError):  # the page has given it up, or the test is over
-            self._remember(event["requestId"])
+            self._remember(asyncio.current_task(), event)
             try:
                 command, arguments = await self._answer(event)
                 await self._command(command, {"requestId": event["requestId"], **arguments})
@@ -179,15 +176,15 @@ class Serving:
         url = request["url"]
         if not url.startswith(("http://", "https://")) or not await self._frames.have(event["frameId"]):
             return "Fetch.continueRequest", {}
-        if not self._is_open:
-            return "Fetch.failRequest", {"errorReason": "Aborted"}
+        if self._served.servings[-1:] != [self]:  # another block within this one comes first
+            return "Fetch.continueRequest", {}
         worker = self._hosts.find(url)
         if worker is None:
             if self._passes_others:
                 return "Fetch.continueRequest", {}
             self._refuse(request["method"], url)
             return "Fetch.failRequest", {"errorReason": "BlockedByClient"}
-        body = await self._uploads.body_of(request)
+        body = await self._served.uploads.body_of(request)
         message = request_of(request, body, self._root_path, _CLIENT)
         try:
             return "Fetch.fulfillRequest", await fetch(
@@ -201,27 +198,35 @@ class Serving:
         logger.warning("%s %s: refused; there are apps for %s", what, url, ", ".join(self._hosts.patterns))
 
     async def _on_page(self, page: Any) -> None:
-        self._listen(page, "close", self._on_loss)
+        self._listen(page, "close", self._on_close)
 
     async def _on_loss(self, lost: Any) -> None:
-        """Give up what pages have given up. The event does not say which it is, so it is tried."""
+        """Give up what a page has given up. Playwright does not say which it is, so that is tried."""
         from playwright.async_api import Error
 
-        for task, request_id in list(self._tasks.items()):
-            if request_id is None:
-                continue
+        for task, event in self._waiting():
             try:
-                await self._api.call(self._cdp.send, "Fetch.getResponseBody", {"requestId": request_id})
-            except Error as error:
+                await self._api.call(self._cdp.send, "Fetch.getResponseBody", {"requestId": event["requestId"]})
+            except Error as error:  # in any case; this one comes once it has gone
                 if _GONE in str(error):
                     task.cancel()
 
-    async def _on_websocket(self, route: Any) -> None:
-        worker = self._hosts.find(route.url) if self._is_open else None
+    async def _on_close(self, page: Any) -> None:
+        """Give up what a page has asked for that is closed now."""
+        for task, event in self._waiting():
+            if not await self._frames.find(event["frameId"]):
+                task.cancel()
+
+    def _waiting(self) -> list[tuple[asyncio.Task[Any], Mapping[str, Any]]]:
+        return [(task, event) for task, event in self._tasks.items() if event is not None]
+
+    async def connect(self, route: Any) -> None:
+        """Connect a WebSocket of a page, which Playwright's `route` shows."""
+        worker = self._hosts.find(route.url)
+        if worker is None and self._passes_others:
+            route.connect_to_server()
+            return
         if worker is None:
-            if self._passes_others or not self._is_open:
-                route.connect_to_server()
-                return
             self._refuse("WebSocket", route.url)
             await self._api.call(route.close, code=1006, reason="")
             return
@@ -229,9 +234,7 @@ class Serving:
         origin = origin_of(route.url, [page.url for page in self._context.pages])
         cookies = await self._api.call(self._context.cookies, "http" + route.url.removeprefix("ws"))
         if await connection.open(handshake_of(route, origin, cookies, self._root_path, _CLIENT)):
-            task = asyncio.ensure_future(self._carry(connection))
-            self._tasks[task] = None
-            task.add_done_callback(self._tasks.pop)
+            self._remember(asyncio.ensure_future(self._carry(connection)), None)
 
     async def _carry(self, connection: Connection) -> None:
         with suppress(asyncio.CancelledError):

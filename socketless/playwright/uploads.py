@@ -8,7 +8,6 @@ page says which files are selected, and then what is in them.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 from base64 import b64decode
 from collections.abc import Mapping
@@ -18,30 +17,30 @@ from socketless.errors import TransferError
 from socketless.playwright.apis import Api
 
 _PATIENCE = 30.0  # seconds, for a page to read a file
-_numbers = itertools.count(1)
+_NAME = "__socketless_file"  # of a function of the page
 
 _PART = re.compile(rb'content-disposition: form-data; name="([^"]*)"; filename="([^"]+)"\r\n.*\r\n\r\n\Z', re.I | re.S)
 
 # An "input" event, unlike "change", leaves the shadow tree that its element is in.
 # document.open(), as of `page.set_content()`, removes listeners, but no observer.
-_SCRIPT = """
-(() => {
-const onInput = event => {
+_SCRIPT = f"""
+(() => {{
+const onInput = event => {{
     const input = event.composedPath()[0];
     if (!(input instanceof HTMLInputElement) || input.type !== "file") return;
-    const tell = globalThis["%s"];
-    [...input.files].forEach((file, index) => {
+    const tell = globalThis["{_NAME}"];
+    [...input.files].forEach((file, index) => {{
         const key = [input.name, file.name, index];
         tell(...key, null);
         const reader = new FileReader();
         reader.onloadend = () => tell(...key, reader.result === null ? "" : reader.result);
         reader.readAsDataURL(file);
-    });
-};
+    }});
+}};
 const listen = () => addEventListener("input", onInput, true);
-new MutationObserver(listen).observe(document, {childList: true});
+new MutationObserver(listen).observe(document, {{childList: true}});
 listen();
-})();
+}})();
 """
 
 
@@ -53,9 +52,8 @@ class Uploads:
 
     async def install(self, api: Api, context: Any) -> None:
         """Let the pages of a context, from their next document on, tell about their files."""
-        name = f"__socketless_file_{next(_numbers)}"
-        await api.call(context.expose_binding, name, lambda source, *arguments: self._on_file(*arguments))
-        await api.call(context.add_init_script, _SCRIPT % name)
+        await api.call(context.expose_binding, _NAME, lambda source, *arguments: self._on_file(*arguments))
+        await api.call(context.add_init_script, _SCRIPT)
 
     def _on_file(self, field: str, name: str, index: int, url: str | None) -> None:
         files = self._files.setdefault((field, name), {})

@@ -1,18 +1,17 @@
-"""Tests with a real Chromium: Debian's package of that name, or that of the variable CHROMIUM."""
+"""Tests with a real Chromium: Debian's package of that name."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import Any
 
 import pytest
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args() -> dict[str, Any]:
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium: apt-get install chromium, or set CHROMIUM")
+        pytest.skip("there is no Chromium: apt-get install chromium")
     return {"executable_path": CHROMIUM, "args": ["--no-sandbox"]}

@@ -107,8 +107,10 @@ class Replying:
             headers.append((b"content-encoding", b"gzip"))
             content = gzip.compress(b"packed " * 100)
         elif path == "/hang":
-            await receive()
-            self.gone.append(scope["query_string"].decode())
+            try:
+                await receive()
+            finally:  # it is cancelled as well
+                self.gone.append(scope["query_string"].decode())
             return
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if path == "/stream":
