@@ -115,8 +115,8 @@ class Exchange:
         me, states = Token(), self._directions
         try:
             run, channel = self.lease.got
-            if run.has_other_levels:
-                yield from run.share_levels(self._timeouts.read)
+            if run.levels is not None and (levels := run.levels.changed()) is not None:
+                yield from run.share_levels(levels, self._timeouts.read)
             frame = channel.frame_of(message)
             with states.lock:
                 states.begin_writing(me, channel, frame)
@@ -253,6 +253,10 @@ class Exchange:
 
     def let_through(self) -> None:
         """The client is about to leave: let nothing that it sends wait for the app any more."""
+
+    def let_go(self) -> PullingSteps[None]:
+        """Wait for nothing: the app lets go when it does."""
+        yield from ()
 
     def abandon(self) -> None:
         """Let it be cancelled when there is time. For finalizers, which run wherever a thread is, in a lock as well."""
@@ -442,7 +446,7 @@ class Exchange:
             self._give_up(me, is_left=True)
 
     def __del__(self) -> None:
-        if hasattr(self, "_directions") and not self.is_over and os.getpid() == self._owner_pid:
+        if hasattr(self, "_directions") and not self._directions.is_over and os.getpid() == self._owner_pid:
             self._pool.abandoned.append(self)  # this very thread may hold the pool's lock
             if hasattr(self, "answer"):
                 warnings.warn(f"unclosed response of {self.label}", ResourceWarning, source=self, stacklevel=2)

@@ -246,19 +246,12 @@ class ProcessRun:
         answer = yield from self._ask("asking for a stack", GetStack(channel.number), _CONTROL_SECONDS)
         return answer.text if isinstance(answer, Stack) else ""
 
-    @property
-    def has_other_levels(self) -> bool:
-        """Whether this process's loggers have other levels than the worker's."""
-        return self.levels.changed() is not None
-
-    def share_levels(self, timeout: float | None) -> Steps[None]:
-        """Give the worker the levels of this process's loggers, if they have changed."""
-        levels = self.levels.changed()
-        if levels is not None:
-            seconds = _CONTROL_SECONDS if timeout is None else min(timeout, _CONTROL_SECONDS)
-            answer = yield from self._ask("setting the levels of loggers", SetLevels(levels), seconds)
-            if answer is not None:  # or the app runs with those it had: no reason to fail a request
-                self.levels.tell(levels)
+    def share_levels(self, levels: dict[str, int], timeout: float | None) -> Steps[None]:
+        """Give the worker levels that have `changed()`."""
+        seconds = _CONTROL_SECONDS if timeout is None else min(timeout, _CONTROL_SECONDS)
+        answer = yield from self._ask("setting the levels of loggers", SetLevels(levels), seconds)
+        if answer is not None:  # or the app runs with those it had: no reason to fail a request
+            self.levels.tell(levels)
 
     def another_channel(self) -> Steps[Channel | None]:
         """Return a new channel, in the place of one that has ended; `None`: none is to be had."""

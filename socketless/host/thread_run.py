@@ -43,7 +43,7 @@ class ThreadRun:
 
     pid = None
     exitcode = None
-    has_other_levels = False  # it has the same loggers
+    levels = None  # it has the same loggers
 
     def __init__(self, start: Start) -> None:
         self._owner_pid = os.getpid()
@@ -132,7 +132,7 @@ class ThreadRun:
             message: Message = stop.value
             return message
 
-    def share_levels(self, timeout: float | None) -> Steps[None]:
+    def share_levels(self, levels: dict[str, int], timeout: float | None) -> Steps[None]:
         """Do nothing."""
         yield from ()
 

@@ -68,8 +68,8 @@ WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 RawHeaders = list[tuple[bytes, bytes]]
 
-# What a client may send before its app receives it, as of `room_of()`: what sockets hold. [Over loopback to uvicorn,
-# 27,000 messages of 100 bytes, or 290 to 920 of 10 kB.]
+# What a client may send before its app receives it, counted by `room_of()`: what sockets hold. [Over loopback to
+# uvicorn, 27,000 messages of 100 bytes, or 290 to 920 of 10 kB.]
 MOST_AHEAD = 4 * 1024 * 1024
 _HOLDER = 256  # bytes: what an event takes beside its data
 

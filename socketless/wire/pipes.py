@@ -87,6 +87,6 @@ def fd_of(end: PipeEnd, error: type[Exception]) -> int:
         Exception: `error`; it is closed.
     """
     try:
-        return end.fileno()
-    except OSError:
+        return end._open[0]
+    except IndexError:
         raise error from None
