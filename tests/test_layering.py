@@ -58,6 +58,7 @@ MAY_IMPORT = {
     "advice": {"sandbox"},
     "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
     "pytest": {"django", "eventloop", "loopback", "pytest_plugin", "sandbox", "switch"},
+    "fakes": set[str](),
     "testcase": {"host", "switch", "testclient"},
     "django": {
         "host",
