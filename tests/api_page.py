@@ -28,6 +28,7 @@ MODULES = (
     "socketless.aiohttp",
     "socketless.lowlevel",
     "socketless.unix_server",
+    "socketless.fakes",
     "socketless.eventloop",
     "socketless.loopback",
     "socketless.errors",

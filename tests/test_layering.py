@@ -70,6 +70,7 @@ MAY_IMPORT = {
     "advice": {"sandbox"},
     "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
     "pytest": {"django", "eventloop", "loopback", "playwright", "pytest_plugin", "sandbox", "switch"},
+    "fakes": set[str](),
     "testcase": {"host", "switch", "testclient"},
     "django": {
         "host",
