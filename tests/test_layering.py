@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "wire": {"errors", "forking", "genuine"},
     "worker": {"wire", "eventloop", "errors", "genuine", "locks"},
     "host": {"forking", "wire", "errors", "genuine", "locks"},
-    "clients": {"extras", "host", "http11.upgrade", "wire", "errors", "locks"},
+    "clients": {"extras", "host", "wire", "errors", "locks"},
     "http11": {"clients", "extras", "forking", "host", "wire", "errors", "genuine", "locks"},
     "inloop": {"host", "wire", "worker", "errors"},  # the worker is in the loop, too
     "websocket": {"clients", "host", "wire", "errors"},
@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "requests": {"clients", "extras", "host", "unix_server", "wire", "errors", "genuine"},
     "lowlevel": {"clients", "http11", "host", "errors"},
     "aiohttp": {"clients", "extras", "host", "http11", "inloop", "wire", "worker.loading", "errors"},
+    "playwright": {"clients", "extras", "host", "switch", "wire", "errors"},
     "testclient": {
         "host",
         "httpx",
@@ -68,8 +69,8 @@ MAY_IMPORT = {
     "sandbox": {"errors", "forking"},
     "advice": {"sandbox"},
     "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
-    "pytest": {"django", "eventloop", "loopback", "pytest_plugin", "sandbox", "switch"},
-    "testcase": {"host", "testclient"},
+    "pytest": {"django", "eventloop", "loopback", "playwright", "pytest_plugin", "sandbox", "switch"},
+    "testcase": {"host", "switch", "testclient"},
     "django": {
         "host",
         "switch",
@@ -158,6 +159,7 @@ def test_no_cycle() -> None:
     [
         ("import socketless", {"httpx", "werkzeug", "asgiref", "cloudpickle", "multiprocessing", "asyncio"}),
         ("import socketless.worker.main", {"httpx", "httpx2", "werkzeug", "asgiref", "click", "http.client"}),
+        ("import socketless.worker.wsgi, socketless.worker.main", {"asyncio", "werkzeug", "asgiref", "http.client"}),
         ("import socketless.worker.asgi", {"httpx", "httpx2", "werkzeug", "click"}),
         ("import socketless.host.process", {"httpx", "httpx2", "werkzeug", "asgiref", "click"}),
         ("from socketless import IpcTransport", {"httpx2", "werkzeug", "asgiref", "trio"}),

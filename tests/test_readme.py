@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from documents import DOCUMENTS, EXAMPLES, ROOT, Document, run, write_files
-from support import LIMIT, unix_sockets_are_refused, without_path
+from support import LIMIT, has_chromium, unix_sockets_are_refused, without_path
 
 README = DOCUMENTS["README.rst"]
 CONSOLES = [
@@ -59,6 +59,8 @@ def test_console(document: Document, folder: str, console: str, tmp_path: Path) 
     """The commands of a section succeed, and print what the document shows."""
     if folder == "unix" and unix_sockets_are_refused():
         pytest.skip("UNIX sockets are sockets, and this sandbox refuses them")
+    if folder.startswith("browsers") and not has_chromium():
+        pytest.skip("needs Chromium and pytest-playwright: tox -e browsers")
     write_files(tmp_path, document.files)
     command, *shown = console.splitlines()
     words = command.removeprefix("$ ").split()

@@ -26,6 +26,7 @@ from socketless.errors import (
     ReadTimeout,
     SocketlessError,
     TransferError,
+    UnknownHost,
     WorkerDied,
     WorkerStartError,
 )
@@ -57,6 +58,7 @@ __all__ = ["ASGIApplicationConnector"]
 # ServerDisconnectedError: that, and a ClientOSError, makes aiohttp send the request again.
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "aiohttp.ClientConnectionError",
+    UnknownHost: "aiohttp.ClientConnectionError",
     WorkerDied: "aiohttp.ServerConnectionError",
     ChannelClosed: "aiohttp.ServerConnectionError",
     TransferError: "aiohttp.ClientError",

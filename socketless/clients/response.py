@@ -38,6 +38,14 @@ class Exchanging(Protocol):
     def let_go(self) -> PullingSteps[None]: ...
 
 
+class Coming(Protocol):
+    """A response that may still be coming: a `Body`, or a WebSocket's bytes."""
+
+    def next_chunk(self) -> PullingSteps[bytes | None]: ...
+    def hang_up(self) -> PullingSteps[None]: ...
+    def finish(self) -> PullingSteps[None]: ...
+
+
 class Answers(Protocol):
     """What answers requests: a worker, or what stands before one."""
 

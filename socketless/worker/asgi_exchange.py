@@ -16,8 +16,8 @@ from socketless.errors import ClientDisconnected
 from socketless.wire.channel import Channel, Frame
 from socketless.wire.drivers import run_async
 from socketless.wire.messages import Call, Cancel, Done, Message, Request, Reset
-from socketless.worker.called import answer_to, function_of, is_async
 from socketless.worker.failures import failed, is_disconnection, last_frame, last_message
+from socketless.worker.functions import answer_to, function_of, is_async
 from socketless.worker.lifespan import ASGI, Scope
 from socketless.worker.output import flush_output
 
@@ -49,7 +49,7 @@ class Writer:
 
     def __init__(self, channel: Channel, break_off: Callable[[], None]) -> None:
         self._channel = channel
-        self._break_off = break_off  # ends the channel
+        self.break_off = break_off  # ends the channel
         self._writing: asyncio.Task[None] | None = None  # writes what the pipe did not take at once
 
     async def write(self, message: Message) -> None:
@@ -75,10 +75,18 @@ class Writer:
             flush_output()
             writing = self._put(last_frame(self._channel, message))
         except BaseException:
-            self._break_off()
+            self.break_off()
             raise
         if writing is not None:
             await asyncio.shield(writing)
+
+    def close(self) -> None:
+        """Close the channel, after what is being written."""
+        self.break_off()
+        if self._writing is None:
+            self._channel.close()
+        else:
+            self._writing.add_done_callback(lambda _: self._channel.close())
 
     def _put(self, frame: Frame) -> asyncio.Task[None] | None:
         # Returns what writes that which the pipe does not take at once.

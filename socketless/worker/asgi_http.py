@@ -19,9 +19,9 @@ from socketless.wire.messages import (
     WantBody,
     is_bodiless,
 )
-from socketless.worker import content_length
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
 from socketless.worker.asgi_exchange import Exchange, Sink, connection_scope
+from socketless.worker.content_length import check_final, check_length, check_size, content_length
 from socketless.worker.failures import failed
 from socketless.worker.lifespan import App, Event
 
@@ -169,8 +169,8 @@ class HttpExchange(Exchange):
         headers = check_headers(event.get("headers", ()), event["type"])
         status = check_status(event.get("status"), event["type"])
         if not self._request.is_lenient:
-            content_length.check_final(status)
-        self._length = content_length.content_length(headers)
+            check_final(status)
+        self._length = content_length(headers)
         self._headers, self._status = headers, status
         self._bodiless = is_bodiless(self._request.method, status)
         self._expects_trailers = bool(event.get("trailers", False))
@@ -208,9 +208,9 @@ class HttpExchange(Exchange):
 
     async def _take_body(self, body: bytes, *, more: bool) -> None:
         self._size += len(body)
-        content_length.check_size(self._size, self._max_body_bytes, self._request.label)
+        check_size(self._size, self._max_body_bytes, self._request.label)
         if not self._bodiless:
-            content_length.check_length(self._size, self._length, is_complete=not more)
+            check_length(self._size, self._length, is_complete=not more)
             self._held.append(body)
         self._taken_size = self._size
         self._body_is_complete = not more

@@ -9,9 +9,9 @@ from typing import Any
 from socketless.errors import AppProtocolError, ClientDisconnected
 from socketless.wire import messages
 from socketless.wire.messages import Cancel, Chunk, Done, Echo, Message, RawHeaders, Request, Response
-from socketless.worker import content_length
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
 from socketless.worker.asgi_exchange import Exchange, Sink, connection_scope
+from socketless.worker.content_length import check_final, check_length, check_size, content_length
 from socketless.worker.lifespan import App, Event
 
 # How long an app may go on when its client has gone, and it does not ask for what has come: seconds.
@@ -205,18 +205,15 @@ class WebSocketExchange(Exchange):
             crossing = _check_data(event)
         elif kind == "websocket.http.response.start":
             headers = check_headers(event.get("headers", ()), kind)
-            status, self._denial_length = (
-                check_status(event.get("status"), kind),
-                content_length.content_length(headers),
-            )
-            content_length.check_final(status)
+            status, self._denial_length = check_status(event.get("status"), kind), content_length(headers)
+            check_final(status)
             self._denial = status, headers
             return None
         else:
             body = check_body(event.get("body", b""), kind)
             self._denial_size += len(body)
-            content_length.check_size(self._denial_size, self._max_body_bytes, self._label)
-            content_length.check_length(self._denial_size, self._denial_length, is_complete=not event.get("more_body"))
+            check_size(self._denial_size, self._max_body_bytes, self._label)
+            check_length(self._denial_size, self._denial_length, is_complete=not event.get("more_body"))
             return self._denial_message(body)
         return messages.Event({"type": kind, **crossing})
 
