@@ -137,13 +137,13 @@ def test_upload() -> None:
     async def main() -> bytes:
         uploads = Uploads()
         for index in range(3):
-            uploads._on_file("f", "a.txt", index, None)
-        uploads._on_file("f", "a.txt", 0, None)  # selected anew, two of them
-        uploads._on_file("f", "a.txt", 1, None)
+            uploads._on_file(None, "f", "a.txt", index, None)
+        uploads._on_file(None, "f", "a.txt", 0, None)  # selected anew, two of them
+        uploads._on_file(None, "f", "a.txt", 1, None)
         body = asyncio.ensure_future(uploads.body_of(request))
         await asyncio.sleep(0)
         for index, content in enumerate((b"first", b"second")):
-            uploads._on_file("f", "a.txt", index, f"data:text/plain;base64,{b64encode(content).decode()}")
+            uploads._on_file(None, "f", "a.txt", index, f"data:text/plain;base64,{b64encode(content).decode()}")
         with pytest.raises(TransferError, match="^POST http://api.test/: Chromium does not show the whole body"):
             await uploads.body_of({**request, "postDataEntries": [{}]})
         return await body

@@ -467,6 +467,8 @@ def test_async_api(browser_type_launch_args: dict[str, Any]) -> None:
                 assert texts == [str(number) for number in range(9)]
                 assert (await page.evaluate("chat('/ws', ['x'])"))[1] == "x"
                 await page.evaluate("void fetch('/hang?end')")
+                while app.seen[-1].get("target") != "/hang?end":
+                    await asyncio.sleep(0)
             assert app.gone[-1:] == ["end"]
             with pytest.raises(ZeroDivisionError):
                 async with serve(page, failing):
