@@ -23,6 +23,7 @@ MODULES = (
     "socketless.pytest_plugin",
     "socketless.testcase",
     "socketless.django",
+    "socketless.playwright",
     "socketless.requests",
     "socketless.requests.testutils",
     "socketless.aiohttp",
@@ -43,6 +44,7 @@ INTERNAL = {
     "IpcThread": {"exchange", "exchange_blocking", "max_body_bytes", "renew"},
     "IpcAdapter": {"send_raw"},
     "UnixAdapter": {"get_connection_with_tls_context"},
+    "Serving": {"connect"},
     "Connection": {"begin", "can_go_on", "parse", "send"},
     "Cursor": {"next_field", "next_piece", "skip_body", "status_line"},
 }
