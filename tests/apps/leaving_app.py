@@ -15,6 +15,14 @@ import anyio.lowlevel
 from validators import valid_asgi
 
 from apps.lifespan import live
+from socketless.worker import asgi_exchange
+
+
+def set_grace(seconds: float) -> float:
+    """Set how soon after its client has gone it is looked whether an app is to be cancelled; return what it was."""
+    was, asgi_exchange._GRACE = asgi_exchange._GRACE, seconds
+    return was
+
 
 stored: dict[str, list[str]] = defaultdict(list)
 _ends: dict[str, anyio.Event] = {}
