@@ -19,6 +19,7 @@ import typed_app
 from socketless import (
     IpcAsyncTransport,
     IpcProcess,
+    IpcProcesses,
     IpcThread,
     IpcTransport,
     eventloop,
@@ -96,6 +97,13 @@ def test_client() -> None:
         assert client.worker.app_kind == "wsgi"
         client.worker.run(typed_app.items.append, "cake")
         assert client.get("/").text == "cake"
+
+
+def test_processes() -> None:
+    with IpcProcesses("typed_app:app", processes=2, start_method="fork") as worker:
+        httpx.Client(transport=IpcTransport(worker), base_url="http://testserver").close()
+        lengths: list[int] = worker.run(len, "tea")
+        assert lengths == [3, 3]
 
 
 def test_switch() -> None:
