@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "requests": {"clients", "extras", "host", "unix_server", "wire", "errors", "genuine"},
     "lowlevel": {"clients", "http11", "host", "errors"},
     "aiohttp": {"clients", "extras", "host", "http11", "inloop", "wire", "worker.loading", "errors"},
+    "playwright": {"clients", "extras", "host", "switch", "wire", "errors"},
     "testclient": {
         "host",
         "httpx",
@@ -68,7 +69,7 @@ MAY_IMPORT = {
     "sandbox": {"errors", "forking"},
     "advice": {"sandbox"},
     "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
-    "pytest": {"django", "eventloop", "loopback", "pytest_plugin", "sandbox", "switch"},
+    "pytest": {"django", "eventloop", "loopback", "playwright", "pytest_plugin", "sandbox", "switch"},
     "testcase": {"host", "switch", "testclient"},
     "django": {
         "host",

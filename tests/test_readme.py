@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from documents import DOCUMENTS, EXAMPLES, ROOT, Document
-from support import LIMIT, no_plugins, unix_sockets_are_refused, without_path
+from support import LIMIT, has_chromium, no_plugins, unix_sockets_are_refused, without_path
 
 README = DOCUMENTS["README.rst"]
 CONSOLES = [(document, folder, text) for document in DOCUMENTS.values() for folder, text in document.consoles]
@@ -71,6 +71,8 @@ def test_console(document: Document, folder: str, console: str, tmp_path: Path) 
     """The commands of a section succeed, and print what the document shows."""
     if folder == "unix" and unix_sockets_are_refused():
         pytest.skip("UNIX sockets are sockets, and this sandbox refuses them")
+    if folder.startswith("browsers") and not has_chromium():
+        pytest.skip("needs Chromium and pytest-playwright: tox -e browsers")
     write_files(tmp_path, document.files)
     command, *shown = console.splitlines()
     words = command.removeprefix("$ ").split()
