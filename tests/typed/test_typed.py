@@ -19,6 +19,7 @@ import typed_app
 from socketless import (
     IpcAsyncTransport,
     IpcProcess,
+    IpcProcesses,
     IpcThread,
     IpcTransport,
     eventloop,
@@ -106,6 +107,13 @@ def test_async_client() -> None:
             assert (response.text, client.worker.app_kind) == ("", "wsgi")
 
     asyncio.run(main())
+
+
+def test_processes() -> None:
+    with IpcProcesses("typed_app:app", processes=2, start_method="fork") as worker:
+        httpx.Client(transport=IpcTransport(worker), base_url="http://testserver").close()
+        lengths: list[int] = worker.run(len, "tea")
+        assert lengths == [3, 3]
 
 
 def test_switch() -> None:
