@@ -29,8 +29,10 @@ from socketless.errors import TransferError
 from socketless.host import app_source
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
-from socketless.host.worker import check_worker_class
+from socketless.host.worker import Worker, check_worker_class
 from socketless.switch import switch_to_ipc_connection
+from socketless.switch.apps import renew, start_workers
+from socketless.switch.hosts import ALL, Others
 from socketless.wire.pickling import dumps, loads
 from socketless.worker.app_threads import is_app_thread, is_late_thread
 from socketless.worker.django import DjangoApp, Forked, Prepare, Spawned, Unpickle
@@ -57,6 +59,8 @@ class LiveApp:
         databases: the aliases that tests may use.
         where: what names those, for the error if another is used.
         raises: whether a request raises what a view has raised.
+        apps, others: other apps by their hosts, and what becomes of requests to hosts that none of them has: see
+            `switch_to_ipc_connection`. `None`: they are Django's.
 
     Raises:
         ImproperlyConfigured: a database is in memory, or a setting cannot be pickled, and the worker is a process.
@@ -75,8 +79,11 @@ class LiveApp:
         databases: Collection[str],
         where: str,
         raises: bool,
+        apps: Mapping[str, Any],
+        others: Others | None,
     ) -> None:
         self.url = url
+        self._others = others
         self._allowed_host = allowed_host
         in_memory = {
             connection.alias: connection
@@ -85,6 +92,7 @@ class LiveApp:
         }
         start_method = None
         self._shared: dict[str, Any] = {}
+        self._stack = ExitStack()  # what else is to be closed
         check_worker_class(worker_class)
         if issubclass(worker_class, IpcProcess):
             start_method = worker_options.get("start_method", "spawn")
@@ -101,16 +109,25 @@ class LiveApp:
                 raises,
             )
             self.worker = worker_class(factory, **worker_options)
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            self.workers: dict[str, Worker] = {ALL if others is None else url: self.worker}
+            self.workers |= start_workers(apps, {}, {}, self._stack, objects_on_threads=True)
+            on_error.pop_all()
 
     def close(self) -> None:
-        """Stop the worker. May be called twice.
+        """Stop the workers. May be called twice.
 
         Raises:
             Exception: what the app has raised while it was shut down.
         """
-        with self._serving():
+        with self._stack, self._serving():
             self.worker.close()
             self._connections.end_transactions()
+
+    def renew(self) -> None:
+        """Make the workers ready for a test: see `Worker.renew`."""
+        renew(self.workers)
 
     def end_leftovers(self) -> None:
         """Let no view that a test has left go on into the next one. Must be called within `switched()`.
@@ -125,8 +142,8 @@ class LiveApp:
 
     @contextmanager
     def switched(self) -> Iterator[None]:
-        """Send the clients of this process to the worker, for a test or several."""
-        with self._serving(), switch_to_ipc_connection(self.worker, base_url=self.url):
+        """Send the clients of this process to the workers, for a test or several."""
+        with self._serving(), switch_to_ipc_connection(self.workers, base_url=self.url, others=self._others):
             yield
 
     @contextmanager
@@ -227,6 +244,10 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
         port: 0, or the port that the URL names; nothing listens there.
         raise_request_exception: raise what a view raises in the request, as `self.client` does. If false, the response
             is 500, as with Django's `LiveServerTestCase`.
+        apps: other apps, by the hosts that they answer, as in ``{"payments.test": "fakes:payments"}``; see
+            `switch_to_ipc_connection`. They run while the tests of the class do.
+        others: what becomes of requests to hosts that neither they nor `live_server_url` have, ``"pass"`` or
+            ``"refuse"``; `None`: Django answers them.
         live_server_url: the URL of the app, ``http://localhost``.
         worker: the worker, from `setUpClass()` on.
 
@@ -243,6 +264,8 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
     worker_options: Mapping[str, Any] = {}
     app: Any = None
     raise_request_exception = True
+    apps: Mapping[str, Any] = {}
+    others: Others | None = None
     worker: IpcThread | IpcProcess
     _live: LiveApp
 
@@ -269,6 +292,8 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
             databases=cls.databases,
             where=f"{cls.__module__}.{cls.__qualname__}.databases",
             raises=cls.raise_request_exception,
+            apps=cls.apps,
+            others=cls.others,
         )
         stack.callback(live.close)
         cls.worker = live.worker
@@ -278,7 +303,7 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
     def setUp(self) -> None:
         super().setUp()
         self.addCleanup(self._live.end_leftovers)  # the last, before the databases are flushed
-        self.worker.renew()
+        self._live.renew()
 
 
 class StaticLiveServerTestCase(LiveServerTestCase):

@@ -7,6 +7,7 @@ An exception that the *app* lets through is not in this tree: it is raised in th
     ├── WorkerDied            RuntimeError   the worker exited, or was killed, while it was needed
     ├── ChannelClosed         RuntimeError   the worker closed the channel of one request, and lives on
     ├── StateError            RuntimeError   used after close(), in a forked child, two switches at once
+    ├── UnknownHost           RuntimeError   no app of the switch has the host, and others="refuse"; nothing was sent
     ├── TransferError         TypeError      something cannot cross to the worker; nothing was sent
     ├── AppError              RuntimeError   the app raised something that cannot cross; its traceback as text
     ├── AppProtocolError      RuntimeError, AssertionError  the app broke PEP 3333 or the ASGI specification
@@ -46,6 +47,7 @@ __all__ = [
     "SocketlessError",
     "StateError",
     "TransferError",
+    "UnknownHost",
     "WebSocketDisconnect",
     "WorkerDied",
     "WorkerStartError",
@@ -121,6 +123,13 @@ class StateError(SocketlessError, RuntimeError):
 
 class TransferError(SocketlessError, TypeError):
     """An object cannot be pickled for the worker. Nothing was sent; the worker stays usable."""
+
+
+class UnknownHost(SocketlessError, RuntimeError):
+    """A request is for a host that no app of the switch has, and the switch refuses those: ``others="refuse"``.
+
+    Name the host in the switch, or let such requests go to the network: ``others="pass"``.
+    """
 
 
 class AppError(SocketlessError, RuntimeError):

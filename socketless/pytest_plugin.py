@@ -10,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,13 +46,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("socketless")
     group.addoption(
         "--socketless-app",
-        metavar="APP",
+        metavar="[HOST=]APP",
+        action="append",
         help="run 'package.module:app' or 'package.module:factory()' in a worker process, and send all clients of the "
-        "tests to it",
+        "tests to it; with a host, those that ask it. May be given several times",
     )
-    parser.addini("socketless_app", "as --socketless-app")
+    parser.addini("socketless_app", "as --socketless-app; several in as many lines, as 'api.test = package.module:app'")
     parser.addini(
-        "socketless_reset_hook", "what is called in the worker before each test, as 'package.module:function'"
+        "socketless_reset_hook",
+        "what is called in the worker before each test, as 'package.module:function'; of several apps, in as many "
+        "lines, with the app's host: 'api.test = package.module:function'",
+    )
+    parser.addini(
+        "socketless_others",
+        "what becomes of requests to hosts that no app has: pass (they are as without the switch) or refuse",
     )
     parser.addini("socketless_base_url", "what the clients' relative URLs are relative to", default="http://testserver")
     parser.addini(
@@ -93,18 +101,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_settings(config: pytest.Config) -> None:
-    given = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
-    for name, value in given.items():
-        if value:
-            from socketless.host.app_source import check_import_string
-
-            try:
-                check_import_string(value)
-            except ValueError as error:
-                raise pytest.UsageError(f"{name}: {error}") from None
-    base_url = config.getini("socketless_base_url")
+    app, hook = _app_of(config), _hook_of(config)
+    base_url, others = config.getini("socketless_base_url"), config.getini("socketless_others")
     if not base_url.startswith(("http://", "https://")):
         raise pytest.UsageError(f"socketless_base_url must begin with http:// or https://, not {base_url!r}")
+    if others not in ("", "pass", "refuse"):
+        raise pytest.UsageError(f"socketless_others must be pass or refuse, not {others!r}")
+    if app and (isinstance(app, dict) or isinstance(hook, dict)):
+        from socketless.switch.apps import check
+
+        try:
+            check(app, base_url, others or None, hook or None)
+        except ValueError as error:
+            raise pytest.UsageError(f"socketless_app: {error}") from None
 
 
 @pytest.hookimpl(trylast=True)
@@ -136,13 +145,19 @@ def _has_app(item: pytest.Item) -> bool:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = rescue.header(config)
     if run_arguments in config.stash:
-        lines.append(f"socketless: all clients go to {config.stash[run_arguments]['app_import']}")
-        unused = {"socketless_app": _app_of(config), "socketless_reset_hook": config.getini("socketless_reset_hook")}
+        lines.append(f"socketless: {_clients_go(config.stash[run_arguments]['app_import'])}")
+        unused = {"socketless_app": _app_of(config), "socketless_reset_hook": _hook_of(config)}
         for name in filter(unused.get, unused):
             lines.append(f"socketless: {name} is not used, as pytest was started with a switch")
     elif _app_of(config):
-        lines.append(f"socketless: all clients go to {_app_of(config)}")
+        lines.append(f"socketless: {_clients_go(_app_of(config))}")
     return lines
+
+
+def _clients_go(app: Any) -> str:
+    if not isinstance(app, Mapping):
+        return f"all clients go to {app}"
+    return "clients go by host: " + ", ".join(f"{host} to {each}" for host, each in app.items())
 
 
 def pytest_runtest_logstart() -> None:
@@ -198,8 +213,23 @@ def _live_workers() -> list[Worker]:
     return [] if module is None else module.live_workers()
 
 
-def _app_of(config: pytest.Config) -> str:
-    return str(config.getoption("socketless_app") or config.getini("socketless_app"))
+def _app_of(config: pytest.Config) -> str | dict[str, str]:
+    return _read("socketless_app", config.getoption("socketless_app") or config.getini("socketless_app").splitlines())
+
+
+def _hook_of(config: pytest.Config) -> str | dict[str, str]:
+    return _read("socketless_reset_hook", config.getini("socketless_reset_hook").splitlines())
+
+
+def _read(name: str, lines: list[str]) -> str | dict[str, str]:
+    if not lines:
+        return ""
+    from socketless.host.app_source import read_by_host
+
+    try:
+        return read_by_host(lines)
+    except ValueError as error:
+        raise pytest.UsageError(f"{name}: {error}") from None
 
 
 def _begin(config: pytest.Config) -> None:
@@ -216,7 +246,10 @@ def _begin(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def socketless_app(pytestconfig: pytest.Config) -> Any:
-    """The app of `socketless_worker`: `--socketless-app`, or `socketless_app` of the ini file. May be overridden."""
+    """The app of `socketless_worker`: `--socketless-app`, or `socketless_app` of the ini file. May be overridden.
+
+    Of several apps, it is a dict of them by the hosts that they answer.
+    """
     app = _app_of(pytestconfig)
     if not app:
         pytest.fail(
@@ -232,31 +265,66 @@ def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     """The worker that runs `socketless_app`: a process for an import string, threads for an app object.
 
     Before each test that has it, or `socketless_client`, among its fixtures, it is reset; if it has died, it is started
-    again.
+    again. Of several workers, it is the one that `socketless_base_url` names.
     """
     from socketless import IpcProcess, IpcThread
     from socketless.switch import active_switch
+    from socketless.switch.apps import hooks_of, worker_of
 
     switch = active_switch()
     if switch is not None and run_arguments in request.config.stash:
         yield switch.worker
         return
     app = request.config.stash[_app_of_worker] = request.getfixturevalue("socketless_app")
-    kind = IpcProcess if isinstance(app, str) else IpcThread
-    with kind(app, reset_hook=request.config.getini("socketless_reset_hook") or None) as worker:
+    if isinstance(app, Mapping):
+        workers, base_url = request.getfixturevalue("socketless_workers"), request.config.getini("socketless_base_url")
+        worker = worker_of(workers, base_url)
+        if worker is None:
+            pytest.fail(
+                f"there are several apps, and none has the host of socketless_base_url = {base_url}: name one there, "
+                "or take a worker of the fixture socketless_workers by its host",
+                pytrace=False,
+            )
         yield worker
+        return
+    kind = IpcProcess if isinstance(app, str) else IpcThread
+    hook = hooks_of({"*": app}, _hook_of(request.config) or None).get("*")
+    with kind(app, reset_hook=hook) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="session")
+def socketless_workers(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Worker]]:
+    """The workers that run the apps of `socketless_app`, by their hosts; one app alone has the host ``"*"``.
+
+    Before each test that has it among its fixtures, they are reset as `socketless_worker` is.
+    """
+    from socketless.switch import active_switch
+    from socketless.switch.apps import hooks_of, start_workers
+
+    switch = active_switch()
+    if switch is not None and run_arguments in request.config.stash:
+        yield switch.workers
+        return
+    apps = request.getfixturevalue("socketless_app")
+    if not isinstance(apps, Mapping):
+        yield {"*": request.getfixturevalue("socketless_worker")}
+        return
+    request.config.stash[_app_of_worker] = apps
+    hooks = hooks_of(apps, _hook_of(request.config) or None)
+    with ExitStack() as stack:
+        yield start_workers(apps, hooks, {}, stack, objects_on_threads=True)
 
 
 @pytest.fixture(autouse=True)
 def _socketless_reset(request: pytest.FixtureRequest) -> None:
     # For every test, so that it comes before what the test's own fixtures set up, whatever the order of its arguments.
-    if not {"socketless_worker", "_socketless_switch"} & set(request.fixturenames):
-        return
-    renew(request, request.getfixturevalue("socketless_worker"))
+    if {"socketless_worker", "socketless_workers", "_socketless_switch"} & set(request.fixturenames):
+        renew_workers(request)
 
 
-def renew(request: pytest.FixtureRequest, worker: Worker) -> None:
-    """Make the worker ready for a test, once: a fixture may ask for it when the test has begun."""
+def renew_workers(request: pytest.FixtureRequest) -> None:
+    """Make the workers ready for a test, once: a fixture may ask for it when the test has begun."""
     if request.node.stash.setdefault(_is_renewed, False):
         return
     request.node.stash[_is_renewed] = True
@@ -268,7 +336,9 @@ def renew(request: pytest.FixtureRequest, worker: Worker) -> None:
                 "make a fixture for each with ipc_connection_fixture()",
                 pytrace=False,
             )
-    worker.renew()
+    from socketless.switch.apps import renew
+
+    renew(request.getfixturevalue("socketless_workers"))
 
 
 @pytest.fixture
@@ -276,23 +346,24 @@ def socketless_client(request: pytest.FixtureRequest, socketless_worker: Worker)
     """A `socketless.testclient.TestClient` for `socketless_worker`."""
     from socketless.testclient import TestClient
 
-    renew(request, socketless_worker)
+    renew_workers(request)
     with TestClient(socketless_worker, base_url=request.config.getini("socketless_base_url")) as client:
         yield client
 
 
 def ipc_connection_fixture(
-    app_import: str | Callable[..., Any],
+    app_import: str | Callable[..., Any] | Worker | Mapping[str, Any],
     *,
-    reset_hook: str | Callable[[], Any] | None = None,
+    reset_hook: str | Callable[[], Any] | Mapping[str, Any] | None = None,
     base_url: str = "http://testserver",
     scope: _Scope = "session",
     autouse: bool = False,
     **options: Any,
 ) -> Any:
-    """Return a fixture that sends all clients to a worker for an app: `switch_to_ipc_connection` as a fixture.
+    """Return a fixture that sends clients to a worker for an app, or for each of several: the switch as a fixture.
 
-    Assign it to a name in a ``conftest.py`` or a test module. Its value is the `Switch`, with its `worker`.
+    Assign it to a name in a ``conftest.py`` or a test module. Its value is the `Switch`, with its `worker` and its
+    `workers`.
 
     Args:
         app_import, reset_hook, base_url, options: see `switch_to_ipc_connection`.
@@ -318,7 +389,7 @@ def ipc_connection_fixture(
 
 
 def reset_between_tests_fixture(*, autouse: bool = True) -> Any:
-    """Return a fixture that makes the switch's worker ready for each test: it calls the reset hook, as `Worker.renew`.
+    """Return a fixture that makes the switch's workers ready for each test: it calls reset hooks, as `Worker.renew`.
 
     Without a switch it does nothing. Assign it to a name in a ``conftest.py`` or a test module.
     """
@@ -329,7 +400,7 @@ def reset_between_tests_fixture(*, autouse: bool = True) -> Any:
 
         switch = active_switch()
         if switch is not None:
-            switch.worker.renew()
+            switch.renew()
 
     return reset_between_tests
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
@@ -27,6 +27,10 @@ class SocketlessTestCase(unittest.TestCase):
         worker_options: further arguments for it.
         reset_hook: what is called in the worker before each test: an import string or a callable; `None`: nothing.
         base_url: what the URLs of the client are relative to.
+        apps: other apps, by the hosts that they answer: what `app` asks them for, and the test, goes there. See
+            `switch_to_ipc_connection`, which is on from the first test of the class to the last, if there are any.
+        others: what becomes of requests to other hosts then, ``"pass"`` or ``"refuse"``; `None`: ``"pass"``.
+        workers: the workers of `app` and `apps`, by their hosts; that of `app` alone has the host ``"*"``.
         worker: the worker, while the tests of the class run.
         client: a `socketless.testclient.TestClient` for it, a new one for each test.
 
@@ -41,7 +45,10 @@ class SocketlessTestCase(unittest.TestCase):
     worker_options: ClassVar[Mapping[str, Any]] = {}
     reset_hook: ClassVar[str | Callable[[], Any] | None] = None
     base_url: ClassVar[str] = "http://testserver"
+    apps: ClassVar[Mapping[str, Any]] = {}
+    others: ClassVar[Literal["pass", "refuse"] | None] = None
     worker: ClassVar[Worker]
+    workers: ClassVar[Mapping[str, Worker]]
 
     _client: TestClient | None = None
 
@@ -61,11 +68,21 @@ class SocketlessTestCase(unittest.TestCase):
         check_worker_class(worker_class)
         cls.worker = worker_class(app, reset_hook=cls.reset_hook, **cls.worker_options)
         cls.addClassCleanup(cls.worker.close)
+        cls.workers = {"*": cls.worker}
+        if cls.apps or cls.others is not None:
+            from socketless.switch import switch_to_ipc_connection  # it imports client libraries
+            from socketless.switch.apps import origin_of
+
+            apps = {origin_of(cls.base_url): cls.worker, **cls.apps}
+            switch = switch_to_ipc_connection(apps, base_url=cls.base_url, others=cls.others)
+            cls.addClassCleanup(switch)
+            cls.workers = switch.workers
 
     def setUp(self) -> None:
         super().setUp()
         if "worker" not in vars(type(self)):
             raise TypeError(f"{type(self).__qualname__}.setUpClass() must call super().setUpClass()")
-        self.worker.renew()
+        for worker in dict.fromkeys(self.workers.values()):
+            worker.renew()
         self._client = TestClient(self.worker, base_url=self.base_url)
         self.addCleanup(self._client.close)

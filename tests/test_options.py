@@ -50,7 +50,7 @@ def test_options_of_workers() -> None:
 def test_options_of_the_switch() -> None:
     """The switch takes what a process takes, and what its requests need, with the same defaults."""
     shared = set(PROCESS) - {"reset_hook_path"}
-    assert set(SWITCH) == shared | {"base_url", "raise_app_exceptions", "root_path"}
+    assert set(SWITCH) == shared | {"base_url", "others", "raise_app_exceptions", "root_path"}
     assert {name: SWITCH[name] for name in shared} == {name: PROCESS[name] for name in shared}
 
 
@@ -61,7 +61,7 @@ def test_options_of_the_switch() -> None:
         (
             "serve",
             {"uds", "stdio", "backlog", "head_timeout"},
-            {"env", "backend_options", "reset_hook", "base_url", "raise_app_exceptions"},
+            {"env", "backend_options", "reset_hook", "base_url", "others", "raise_app_exceptions"},
         ),
     ],
 )

@@ -38,7 +38,7 @@ def write_files(folder: Path, files: Mapping[str, str]) -> None:
 def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     # As if in a shell of the environment that runs these tests.
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
-    needed = {"--cov": "pytest_cov", "--ds": "django"}
+    needed = {"--cov": "pytest_cov", "--ds": "django", "--asyncio-mode=auto": "asyncio"}
     env["PYTEST_ADDOPTS"] = no_plugins("pytest_httpserver", *(needed[word] for word in args if word in needed))
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", ""), str(ROOT)]))
     return subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=120)

@@ -13,7 +13,6 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
 
 from socketless.aiohttp.content_encoding import Decoding
-from socketless.aiohttp.inloop import InLoop
 from socketless.clients.error_mixins import as_theirs
 from socketless.clients.response import Answers
 from socketless.errors import (
@@ -27,6 +26,7 @@ from socketless.errors import (
     ReadTimeout,
     SocketlessError,
     TransferError,
+    UnknownHost,
     WorkerDied,
     WorkerStartError,
 )
@@ -38,6 +38,8 @@ from socketless.host.thread import IpcThread
 from socketless.host.trace import logger
 from socketless.host.worker import Worker, owned
 from socketless.http11.asyncio_transport import BridgeTransport
+from socketless.inloop.app import InLoop
+from socketless.inloop.exchange import LEAVE_SECONDS
 from socketless.wire.import_strings import LoadError
 from socketless.wire.messages import port_of
 from socketless.worker.loading import load_app
@@ -52,12 +54,11 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 __all__ = ["ASGIApplicationConnector"]
 
-_LEAVE_SECONDS = 5.0  # that an app in this loop has to end its requests, as those of a worker have
-
 # What each error is called in aiohttp, see `socketless.clients.error_mixins`. A dead worker is no
 # ServerDisconnectedError: that, and a ClientOSError, makes aiohttp send the request again.
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "aiohttp.ClientConnectionError",
+    UnknownHost: "aiohttp.ClientConnectionError",
     WorkerDied: "aiohttp.ServerConnectionError",
     ChannelClosed: "aiohttp.ServerConnectionError",
     TransferError: "aiohttp.ClientError",
@@ -161,9 +162,9 @@ class ASGIApplicationConnector(aiohttp.BaseConnector):
         await super().close()
         tasks = [task for transport in open_transports for task in transport.tasks]
         if tasks:
-            await asyncio.wait(tasks, timeout=_LEAVE_SECONDS)
+            await asyncio.wait(tasks, timeout=LEAVE_SECONDS)
         if self._in_loop is not None:
-            await self._in_loop.shut_down(_LEAVE_SECONDS)
+            await self._in_loop.shut_down(LEAVE_SECONDS)
         if self._owned is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._owned.close)
 

@@ -8,7 +8,7 @@ import click
 
 from socketless.host import app_source
 
-__all__ = ["BASE_URL", "SECONDS", "app_argument", "check_import_string", "limits", "worker_options"]
+__all__ = ["BASE_URL", "SECONDS", "app_argument", "check_app", "check_import_string", "limits", "worker_options"]
 
 BASE_URL = "http://testserver"
 
@@ -34,6 +34,15 @@ def check_import_string(_context: click.Context, _parameter: click.Parameter, va
     try:
         if value is not None:
             app_source.check_import_string(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+    return value
+
+
+def check_app(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Refuse what is neither an import string nor one with a host before it: a callback of click."""
+    try:
+        app_source.read_by_host([value])
     except ValueError as error:
         raise click.BadParameter(f"{error}.") from None
     return value

@@ -13,11 +13,14 @@ import click
 from socketless import eventloop, sandbox
 from socketless.cli import AfterClick
 from socketless.cli.habits import Command
-from socketless.cli.options import BASE_URL, app_argument, check_import_string, limits, worker_options
+from socketless.cli.options import BASE_URL, check_app, limits, worker_options
 from socketless.cli.output import print_error
 from socketless.cli.program import Program
 from socketless.errors import SocketlessError
+from socketless.host.app_source import read_by_host
 from socketless.switch import switch_to_ipc_connection
+from socketless.switch.apps import check
+from socketless.switch.hosts import OTHERS
 
 __all__ = ["command"]
 
@@ -30,16 +33,32 @@ def _check_base_url(_context: click.Context, _option: click.Parameter, value: st
 
 _BASE_URL: Any = {"default": BASE_URL, "show_default": True, "callback": _check_base_url, "metavar": "URL"}
 
+_HOST_AND_APP = re.compile(r"[^\s=()'\"/-][^\s=()'\"]*=.*:")  # no script, and no option
+
+
+def _read_hooks(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Any:
+    try:
+        return read_by_host(values) or None
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+
+
 _PARAMETERS: list[click.Parameter] = [
-    app_argument(),
+    click.Argument(["app"], callback=check_app),
     click.Argument(["program"], nargs=-1, type=click.UNPROCESSED, metavar="-m MODULE | SCRIPT [ARGS]..."),
     click.Option(
         ["--reset-hook"],
-        callback=check_import_string,
-        metavar="PATH",
+        multiple=True,
+        callback=_read_hooks,
+        metavar="[HOST=]PATH",
         help="What reset_ipc_state() calls, and pytest before each test: 'package.module:function'.",
     ),
     click.Option(["--base-url"], **_BASE_URL, help="What relative URLs are relative to."),
+    click.Option(
+        ["--others"],
+        type=click.Choice(OTHERS),
+        help="What becomes of requests to hosts that no APP has. With 'pass', they are as without the switch.",
+    ),
     click.Option(
         ["--raise-app-exceptions/--no-raise-app-exceptions"],
         default=True,
@@ -55,33 +74,55 @@ _SETTINGS: Any = {"help_option_names": ["-h", "--help"], "allow_interspersed_arg
 
 
 @click.command("run", cls=Command, params=_PARAMETERS, context_settings=_SETTINGS)
-def command(app: str, program: tuple[str, ...], reset_hook: str | None, **options: Any) -> None:
-    """Run a module or a script whose HTTP clients all reach APP.
+def command(app: str, program: tuple[str, ...], reset_hook: Any, **options: Any) -> None:
+    """Run a module or a script whose HTTP clients all reach APP, or several apps by their hosts.
 
-    APP is 'package.module:app' or 'package.module:factory()'. What follows it is what follows 'python': '-m MODULE' or
-    a script, with its arguments. Where sockets are refused, the program has what 'socketless rescue' gives: event loops
-    that wake without them, and servers and clients on this machine that meet without them.
+    APP is 'package.module:app' or 'package.module:factory()'; with HOST, as 'api.test=shop:app', it answers that host,
+    and more of them may follow. What follows is what follows 'python': '-m MODULE' or a script, with its arguments.
+
+    Where sockets are refused, the program has what 'socketless rescue' gives: event loops that wake without them, and
+    servers and clients on this machine that meet without them.
 
     Processes that the program starts are not switched, but for those of pytest-xdist.
 
     Exits as the program does; with 1 if APP cannot start, and with 2 for wrong usage. The program has not begun then.
     """
-    to_run = _read_program(program)
-    _rescue()
-    found = _origin_of(app)
-    to_run.set_up()
-    if _origin_of(app) != found:
-        raise click.UsageError(
-            f"APP {app!r} would be found in the folder of the script, not in the current one; rename one of the two."
-        )
+    apps, words = _split(app, program)
     try:
-        switch_to_ipc_connection(app, reset_hook=reset_hook, **options)
+        check(apps, options["base_url"], options["others"], reset_hook)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+    to_run = _read_program(words)
+    _rescue()
+    paths = apps.values() if isinstance(apps, dict) else [apps]
+    found = {path: _origin_of(path) for path in paths}
+    to_run.set_up()
+    for path in paths:
+        if _origin_of(path) != found[path]:
+            raise click.UsageError(
+                f"APP {path!r} would be found in the folder of the script, not in the current one; rename one of the "
+                "two."
+            )
+    try:
+        switch_to_ipc_connection(apps, reset_hook=reset_hook, **options)
     except (SocketlessError, ValueError) as error:
         print_error(error)
         sys.exit(1)
     _keep_pytest_calm()
     # Nobody switches back: the program's threads and exit handlers may send requests to the app to the very end.
     raise AfterClick(to_run.run)
+
+
+def _split(app: str, words: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """Return the apps by their hosts, or the one that has none, and what is to be run."""
+    rest = list(words)
+    apps = [app]
+    while rest and _HOST_AND_APP.match(rest[0]):
+        apps.append(rest.pop(0))
+    try:
+        return read_by_host(apps), tuple(rest)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
 
 
 def _rescue() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -63,6 +64,26 @@ def check_import_string(value: str) -> None:
         parse_path(value)
     except LoadError as error:
         raise ValueError(str(error)) from None
+
+
+def read_by_host(lines: Iterable[str]) -> str | dict[str, str]:
+    """Read import strings that a person has written, each with its host before it: ``api.test = shop:app``.
+
+    One that has none is for all other hosts, ``"*"``; alone, it is returned as it is. Without any, that is ``""``.
+
+    Raises:
+        ValueError: one is no import string, or a host comes twice.
+    """
+    found: dict[str, str] = {}
+    for line in filter(None, map(str.strip, lines)):
+        host, path = _BY_HOST.fullmatch(line).groups()  # type: ignore[union-attr]
+        check_import_string(path)
+        if found.setdefault(host or "*", path) is not path:
+            raise ValueError(f"{host or line!r} comes twice")
+    return found.get("*", "") if found.keys() <= {"*"} else found
+
+
+_BY_HOST = re.compile(r"(?:([^\s=()'\"]+)\s*=\s*)?(.*)")
 
 
 def local_source_of(value: Any, *, what: str) -> AppSource:

@@ -246,7 +246,8 @@ class ChannelPool(Generic[Owner]):
                     if channel not in self._free:
                         self._free.append(channel)
                 del self._busy[channel]
-                self._serve_waiters()
+                if self._waiters:
+                    self._serve_waiters()
         if is_unused:
             channel.close()
 

@@ -270,7 +270,8 @@ class Worker:
         """
         label = getattr(message, "label", type(message).__name__)
         length = check_request(message) if isinstance(message, Request) else None
-        check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
+        if self._max_body_bytes is not None:
+            check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
         upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes, length)
         kind = WebSocketExchange if isinstance(message, Request) and message.is_websocket else Exchange
         deadline = deadline_after(timeouts.pool)

@@ -19,6 +19,7 @@ from socketless.errors import (
     ReadTimeout,
     SocketlessError,
     TransferError,
+    UnknownHost,
     WorkerDied,
     WorkerStartError,
     WriteTimeout,
@@ -28,6 +29,7 @@ from socketless.errors import (
 # is: httpx, too, raises RuntimeError then. And AppError does: what the app raises is not the library's.
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "ConnectError",
+    UnknownHost: "ConnectError",
     WorkerDied: "ReadError",
     ChannelClosed: "ReadError",
     TransferError: "LocalProtocolError",

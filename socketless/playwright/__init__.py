@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from socketless.playwright.hosts import App
 from socketless.playwright.serving import Serving
+from socketless.switch.apps import App
 
 if TYPE_CHECKING:
     from playwright import async_api, sync_api

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any
 
 from socketless.extras import require
-from socketless.host.arguments import check_choice
 from socketless.host.trace import logger
 from socketless.playwright.apis import SyncApi, api_of
 from socketless.playwright.contexts import Frames, served
 from socketless.playwright.fetching import Broken, fetch, request_of
-from socketless.playwright.hosts import App, Hosts, by_host
 from socketless.playwright.websockets import Connection, handshake_of, origin_of
+from socketless.switch.apps import App, by_host, start_workers
+from socketless.switch.hosts import Hosts, Others
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -40,14 +40,14 @@ class Serving:
         apps: App | Mapping[str, App],
         *,
         base_url: str,
-        others: str,
+        others: Others,
         raise_app_exceptions: bool,
         root_path: str,
     ) -> None:
         require("playwright", "playwright", by="socketless.playwright")
-        check_choice("others", others, ("refuse", "pass"))
         self._context = _context_of(target)
-        self._hosts = Hosts(by_host(apps, base_url))
+        self._apps = by_host(apps, base_url, others)
+        self._hosts = Hosts(self._apps, "pass")  # whose workers are started later
         self._passes_others = others == "pass"
         self._raise_app_exceptions = raise_app_exceptions
         self._root_path = root_path
@@ -59,7 +59,7 @@ class Serving:
         self.refused: list[str] = []
 
     def __repr__(self) -> str:
-        return f"<Serving {', '.join(self._hosts.patterns)}>"
+        return f"<Serving {', '.join(self._apps)}>"
 
     def __enter__(self) -> Serving:
         self._sync().wait(self._begin())
@@ -105,8 +105,9 @@ class Serving:
 
     async def _begin(self) -> None:
         call, browser = self._api.call, self._context.browser
-        self._hosts.start(self._stack)
         try:
+            workers = start_workers(self._apps, {}, {}, self._stack, objects_on_threads=True)
+            self._hosts = Hosts(workers, "pass")
             self._cdp = await call(browser.new_browser_cdp_session)
             self._frames = Frames(self._api, self._context, self._cdp)
             self._listen(self._cdp, "Fetch.requestPaused", self._on_request)
@@ -178,7 +179,7 @@ class Serving:
             return "Fetch.continueRequest", {}
         if self._served.servings[-1:] != [self]:  # another block within this one comes first
             return "Fetch.continueRequest", {}
-        worker = self._hosts.find(url)
+        worker = self._hosts.find_text(url)
         if worker is None:
             if self._passes_others:
                 return "Fetch.continueRequest", {}
@@ -195,7 +196,7 @@ class Serving:
 
     def _refuse(self, what: str, url: str) -> None:
         self.refused.append(url)
-        logger.warning("%s %s: refused; there are apps for %s", what, url, ", ".join(self._hosts.patterns))
+        logger.warning("%s %s: refused; there are apps for %s", what, url, ", ".join(self._apps))
 
     async def _on_page(self, page: Any) -> None:
         self._listen(page, "close", self._on_close)
@@ -223,7 +224,7 @@ class Serving:
 
     async def connect(self, route: Any) -> None:
         """Connect a WebSocket of a page, which Playwright's `route` shows."""
-        worker = self._hosts.find(route.url)
+        worker = self._hosts.find_text(route.url)
         if worker is None and self._passes_others:
             route.connect_to_server()
             return

@@ -9,7 +9,7 @@ It imports Django when the fixture is first used.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from socketless.django import LiveApp
 
-__all__ = ["LiveServer", "socketless_live_server"]
+__all__ = ["LiveServer", "socketless_live_apps", "socketless_live_server"]
 
 
 class LiveServer:
@@ -38,8 +38,17 @@ class LiveServer:
 
 
 @pytest.fixture(scope="session")
+def socketless_live_apps() -> Mapping[str, Any]:
+    """Other apps beside that of `socketless_live_server`, by the hosts that they answer: none. May be overridden."""
+    return {}
+
+
+@pytest.fixture(scope="session")
 def _socketless_live_app(
-    request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any
+    request: pytest.FixtureRequest,
+    django_db_setup: None,
+    django_db_blocker: Any,
+    socketless_live_apps: Mapping[str, Any],
 ) -> Iterator[LiveApp]:
     """The app in its worker, one for the session."""
     kind = request.config.getini("socketless_live_server")
@@ -60,6 +69,8 @@ def _socketless_live_app(
             databases=_databases_of(request.session.items),
             where="the databases of pytest.mark.django_db",
             raises=base.raise_request_exception,
+            apps=socketless_live_apps,
+            others=request.config.getini("socketless_others") or None,
         )
     yield live
     with django_db_blocker.unblock():
@@ -90,6 +101,6 @@ def socketless_live_server(transactional_db: None, _socketless_live_app: LiveApp
     (the default), or a process, ``spawn`` or ``fork``, for which no database may be in memory.
     """
     with _socketless_live_app.switched():
-        _socketless_live_app.worker.renew()
+        _socketless_live_app.renew()
         yield LiveServer(_socketless_live_app)
         _socketless_live_app.end_leftovers()  # before the databases are flushed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socketless.pytest_plugin import renew
+from socketless.pytest_plugin import renew_workers
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -27,21 +27,22 @@ _serving = pytest.StashKey["Serving"]()
 
 @pytest.fixture
 def socketless_serving(request: pytest.FixtureRequest, context: BrowserContext) -> Iterator[Serving]:
-    """Send what pytest-playwright's `context` asks for to `socketless_worker`; it is a `socketless.playwright.Serving`.
+    """Send what the `context` of pytest-playwright asks for to `socketless_workers`; it is a `Serving`.
 
     In a test that has `socketless_live_server` as well, it goes to that one's worker. What the app has raised fails the
-    test. The worker has the host of pytest-playwright's `base_url`, else that of `socketless_base_url`.
+    test. One app has the host of pytest-playwright's `base_url`, else that of `socketless_base_url`.
     """
     from socketless.playwright import serve
 
     if "socketless_live_server" in request.fixturenames:
         live_server = request.getfixturevalue("socketless_live_server")
-        worker, base_url = live_server.worker, live_server.url
+        apps, base_url = live_server.worker, live_server.url
     else:
-        worker = request.getfixturevalue("socketless_worker")
-        renew(request, worker)
+        workers = request.getfixturevalue("socketless_workers")
+        renew_workers(request)
+        apps = workers.get("*", workers)
         base_url = request.getfixturevalue("base_url") or request.config.getini("socketless_base_url")
-    with serve(context, worker, base_url=base_url) as serving:
+    with serve(context, apps, base_url=base_url) as serving:
         request.node.stash[_serving] = serving
         yield serving
 

@@ -34,7 +34,11 @@ def _socketless_switch(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     if arguments is None:
-        worker = request.getfixturevalue("socketless_worker")
-        arguments = {"app_import": worker, "base_url": request.config.getini("socketless_base_url")}
+        workers = request.getfixturevalue("socketless_workers")
+        arguments = {
+            "app_import": workers["*"] if list(workers) == ["*"] else workers,
+            "base_url": request.config.getini("socketless_base_url"),
+            "others": request.config.getini("socketless_others") or None,
+        }
     with switch_to_ipc_connection(**arguments):
         yield

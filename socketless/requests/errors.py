@@ -25,6 +25,7 @@ from socketless.errors import (
     PoolTimeout,
     ReadTimeout,
     SocketlessError,
+    UnknownHost,
     WorkerDied,
     WorkerStartError,
     WriteTimeout,
@@ -35,6 +36,7 @@ from socketless.wire.messages import DEFAULT_PORTS
 # what is used after its end (StateError), and what the app raises is not the library's (AppError).
 NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "requests.exceptions.ConnectionError",
+    UnknownHost: "requests.exceptions.ConnectionError",
     WorkerDied: "requests.exceptions.ConnectionError",
     ChannelClosed: "requests.exceptions.ConnectionError",
     AppProtocolError: "requests.exceptions.ConnectionError",
@@ -82,7 +84,7 @@ def _wrapped(error: SocketlessError, request: Any) -> Exception:
         return ReadTimeoutError(pool, request.path_url, text)
     if isinstance(error, PoolTimeout):
         return MaxRetryError(pool, request.path_url, ConnectTimeoutError(pool, text))
-    if isinstance(error, WorkerStartError):
+    if isinstance(error, (WorkerStartError, UnknownHost)):
         return MaxRetryError(pool, request.path_url, NewConnectionError(pool.ConnectionCls(pool.host, pool.port), text))
     if isinstance(error, WorkerDied):
         return ProtocolError("Connection aborted.", ConnectionResetError(errno.ECONNRESET, text))

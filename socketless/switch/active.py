@@ -1,4 +1,4 @@
-"""The switch: sends the clients of a whole process to one worker.
+"""The switch: sends the clients of a whole process to a worker, or to several by their hosts.
 
 These are httpx's, httpx2's, requests', aiohttp's, urllib3's, those of `http.client` and `urllib.request`, and
 Starlette's TestClient.
@@ -16,17 +16,29 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from socketless.errors import StateError
 from socketless.host.arguments import AppKind, Backend, LifespanMode, StartMethod
-from socketless.host.process import IpcProcess
 from socketless.host.worker import Worker
 from socketless.http11.pipe_socket import end_pipe_sockets
 from socketless.http11.worker_socket import end_connections
 from socketless.import_watch import Watch
 from socketless.switch import aiohttp, http_client, httpcore, httpx, stand_ins, starlette, websockets
+from socketless.switch.apps import (
+    DEFAULT_BASE_URL,
+    App,
+    ResetHook,
+    base_url_of,
+    by_host,
+    hooks_of,
+    renew,
+    reset,
+    start_workers,
+    worker_of,
+)
+from socketless.switch.hosts import Hosts, Others
 from socketless.switch.replacing import Patch
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -39,19 +51,60 @@ class Switch:
 
     def __init__(
         self,
-        worker: Worker,
+        hosts: Hosts,
         arguments: Mapping[str, Any],
-        end_worker: Callable[[], object],
+        end_workers: Callable[[], object],
     ) -> None:
-        self.worker = worker
+        self._hosts = hosts
         self.arguments = arguments  # of `switch_to_ipc_connection`, for another process that shall have the same
         self._patches: list[Patch] = []  # guarded by _lock; those that are applied
         self._watches: list[Watch] = []
-        self._end_worker = end_worker
+        self._end_workers = end_workers
         self._undone = False
 
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """The workers by the hosts that they answer, as these were given; one app alone has the host ``"*"``."""
+        return MappingProxyType(self._hosts.workers)
+
+    @property
+    def worker(self) -> Worker:
+        """The worker that answers relative URLs, those of `base_url`.
+
+        Raises:
+            StateError: there are several, and none does.
+        """
+        found: Worker | None = worker_of(self.workers, self.arguments["base_url"])
+        if found is not None:
+            return found
+        raise StateError(
+            f"there are several workers: take one by its host, switch.workers[{next(iter(self.workers))!r}], or give "
+            "the switch a base_url"
+        )
+
+    @property
+    def description(self) -> str:
+        """What the workers serve, as text for people."""
+        return ", ".join(dict.fromkeys(worker.description for worker in self.workers.values()))
+
+    def reset(self) -> None:
+        """Call the reset hooks, each in its worker; all of them, whatever one raises.
+
+        Raises:
+            Exception: what a hook has raised.
+        """
+        reset(self.workers)
+
+    def renew(self) -> None:
+        """Make all workers ready for the next test: see `Worker.renew`.
+
+        Raises:
+            Exception: as `reset()`, or what keeps a worker from starting.
+        """
+        renew(self.workers)
+
     def __call__(self) -> None:
-        """Restore the client libraries and stop the worker, unless that was given. May be called twice."""
+        """Restore the client libraries and stop the workers that were not given. May be called twice."""
         global _active
         with _lock:
             if self._undone:
@@ -62,7 +115,7 @@ class Switch:
             for patch in reversed(self._patches):
                 patch.undo()
             _active = None
-        self._end_worker()
+        self._end_workers()
 
     def apply(self, patches: Iterable[Patch]) -> None:
         """Replace methods. Must be called with _lock held."""
@@ -98,10 +151,11 @@ _switching = False  # guarded by _lock; true while a switch starts its worker
 
 
 def switch_to_ipc_connection(
-    app_import: str | Callable[..., Any] | Worker,
+    app_import: App | Mapping[str, App],
     *,
-    reset_hook: str | Callable[[], Any] | None = None,
-    base_url: str = "http://testserver",
+    reset_hook: ResetHook | Mapping[str, ResetHook] | None = None,
+    base_url: str = DEFAULT_BASE_URL,
+    others: Others | None = None,
     startup_timeout: float | None = 30.0,
     app_kind: AppKind = "auto",
     debug: bool = False,
@@ -117,7 +171,7 @@ def switch_to_ipc_connection(
     backend: Backend = "asyncio",
     backend_options: Mapping[str, Any] | None = None,
 ) -> Switch:
-    """Start a worker for an app and send the HTTP clients of this process to it.
+    """Start a worker for an app, or for each of several, and send the HTTP clients of this process there.
 
     `httpx.Client`, `httpx.AsyncClient`, `requests.Session`, `httpx.get()` and the like reach the app, whatever host
     they name; the app sees that host. So do the sessions of aiohttp, connections of `http.client` and urllib3, and
@@ -127,8 +181,15 @@ def switch_to_ipc_connection(
     Args:
         app_import: ``"package.module:attribute"``, ``"package.module:factory()"``, an app object, a callable that
             returns one, or a worker that is there already: it keeps its own options, and is left running at the end.
-        reset_hook: what `reset_ipc_state()` calls in the worker: an import string or a callable.
-        base_url: what a relative URL is relative to, for clients that have no `base_url` of their own.
+            Or several of these, by the hosts that they answer: ``{"api.test": "shop:app", "http://localhost:9000":
+            worker, "*.s3.test": app}``. Then an app object runs on threads, unless `start_method` is ``"fork"``.
+        reset_hook: what `reset_ipc_state()` calls in the worker: an import string or a callable. Of several apps, by
+            the same hosts.
+        base_url: what a relative URL is relative to, for clients that have no `base_url` of their own; so it picks one
+            of several apps.
+        others: what becomes of requests to hosts that no app has: ``"pass"``, they go on as without the switch, or
+            ``"refuse"``, they raise `UnknownHost`, which is a connection error of the client library. `None`: one app
+            answers all hosts; with several, ``"pass"``. One app has the host of `base_url` if others are named.
         startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, max_body_bytes, env,
             shutdown_timeout, lifespan, backend, backend_options: see `IpcProcess`.
         raise_app_exceptions, root_path: see `IpcTransport`; a `TestClient` goes by its own.
@@ -139,22 +200,19 @@ def switch_to_ipc_connection(
     Raises:
         StateError: there is a switch already.
         WorkerStartError, TransferError, ValueError: see `IpcProcess`. Nothing was switched.
-        ValueError: also if a worker is given, and options for another one.
+        ValueError: also if only workers are given, and options for others; or a host or a hook is wrong.
     """
     global _active, _switching
     with _lock:
         if _active is not None or _switching:
-            what = f"switched to {_active.worker.description}" if _active is not None else "being switched to a worker"
+            what = f"switched to {_active.description}" if _active is not None else "being switched to a worker"
             raise StateError(
                 f"this process is {what} already; call what the first switch_to_ipc_connection() returned before the "
                 "next, or use IpcProcess and IpcTransport for one of the two"
             )
         _switching = True
     try:
-        if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url must be a string that begins with http:// or https://, not {base_url!r}")
         on_worker: dict[str, Any] = {
-            "reset_hook": reset_hook,
             "app_kind": app_kind,
             "startup_timeout": startup_timeout,
             "start_method": start_method,
@@ -169,37 +227,41 @@ def switch_to_ipc_connection(
             "debug": debug,
         }
         on_requests: dict[str, Any] = {"raise_app_exceptions": raise_app_exceptions, "root_path": root_path}
-        arguments = {"app_import": app_import, "base_url": base_url} | on_worker | on_requests
+        arguments = {"app_import": app_import, "reset_hook": reset_hook, "base_url": base_url, "others": others}
+        arguments |= on_worker | on_requests
+        apps = by_host(app_import, base_url, others)
+        base_url_or_none = base_url_of(apps, base_url)  # before anything is started
+        hooks = hooks_of(apps, reset_hook)
+        _refuse_options(apps, hooks, on_worker)
         with ExitStack() as on_error:
-            if isinstance(app_import, Worker):
-                _refuse_options(on_worker)
-                worker: Worker = app_import
-            else:
-                worker = IpcProcess(app_import, **on_worker)
-                on_error.callback(worker.close)
+            workers = start_workers(
+                apps, hooks, on_worker, on_error, objects_on_threads=isinstance(app_import, Mapping)
+            )
+            hosts = Hosts(workers, others or "pass")
             patches = [
                 *_patches_of(stand_ins.replacements),
-                *_patches_of(httpx.replacements, worker, base_url, on_requests),
-                *_patches_of(starlette.replacements, worker, on_requests),
+                *_patches_of(httpx.replacements, hosts, base_url_or_none, on_requests),
+                *_patches_of(starlette.replacements, hosts, on_requests),
             ]
-            aiohttp_connections = aiohttp.Connections(worker, on_requests)
+            aiohttp_connections = aiohttp.Connections(hosts, on_requests)
             on_error.callback(aiohttp_connections.close)
-            on_error.callback(end_connections, worker)
-            on_error.callback(end_pipe_sockets, worker)
-            end_worker = on_error.pop_all().close
+            for worker in workers.values():
+                on_error.callback(end_connections, worker)
+                on_error.callback(end_pipe_sockets, worker)
+            end_workers = on_error.pop_all().close
         with _lock:
-            switch = Switch(worker, arguments, end_worker)
+            switch = Switch(hosts, arguments, end_workers)
             switch.apply(patches)
             _active = switch
         with ExitStack() as on_error:
             on_error.callback(switch)
-            switch.apply_on_import("requests", partial(_requests_patches, worker, base_url, on_requests))
+            switch.apply_on_import("requests", partial(_requests_patches, hosts, base_url_or_none, on_requests))
             for name in httpcore.MODULES:
-                switch.apply_on_import(name, partial(_patches_of, httpcore.replacements, name, worker, on_requests))
+                switch.apply_on_import(name, partial(_patches_of, httpcore.replacements, name, hosts, on_requests))
             switch.apply_on_import(aiohttp.MODULE, partial(_patches_of, aiohttp_connections.replacements))
-            switch.apply_on_import(aiohttp.PROXIES_MODULE, partial(_patches_of, aiohttp.proxy_replacements))
+            switch.apply_on_import(aiohttp.PROXIES_MODULE, partial(_patches_of, aiohttp.proxy_replacements, hosts))
             for name, replacements in (http_client.REPLACEMENTS | websockets.REPLACEMENTS).items():
-                switch.apply_on_import(name, partial(_patches_of, replacements, worker, on_requests))
+                switch.apply_on_import(name, partial(_patches_of, replacements, hosts, on_requests))
             on_error.pop_all()
         return switch
     finally:
@@ -207,9 +269,12 @@ def switch_to_ipc_connection(
             _switching = False
 
 
-def _refuse_options(options: Mapping[str, Any]) -> None:
+def _refuse_options(apps: Mapping[str, App], hooks: Mapping[str, ResetHook], options: Mapping[str, Any]) -> None:
+    """Refuse what is said about workers that are there already."""
     defaults = switch_to_ipc_connection.__kwdefaults__ or {}
-    given = [name for name, value in options.items() if value != defaults[name]]
+    given = ["reset_hook"] if any(isinstance(apps[host], Worker) for host in hooks) else []
+    if all(isinstance(app, Worker) for app in apps.values()):
+        given += [name for name, value in options.items() if value != defaults[name]]
     if given:
         raise ValueError(f"{', '.join(given)}: this is for a worker that is started here; give it to the worker itself")
 
@@ -220,14 +285,14 @@ def active_switch() -> Switch | None:
 
 
 def reset_ipc_state() -> None:
-    """Call the reset hook of the switch in the worker. Without a switch, or without a hook, does nothing.
+    """Call the reset hooks of the switch, each in its worker. Without a switch, or without a hook, does nothing.
 
     Raises:
         Exception: what the hook raised.
     """
     active = _active
     if active is not None:
-        active.worker.reset()
+        active.reset()
 
 
 def _patches_of(replacements: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Patch]:
@@ -235,7 +300,7 @@ def _patches_of(replacements: Callable[..., Iterator[Any]], *arguments: Any) -> 
         yield Patch(*pair)
 
 
-def _requests_patches(worker: Worker, base_url: str, options: Mapping[str, Any]) -> Iterator[Patch]:
+def _requests_patches(hosts: Hosts, base_url: str | None, options: Mapping[str, Any]) -> Iterator[Patch]:
     from socketless.switch.requests import replacements  # which imports requests
 
-    return _patches_of(replacements, worker, base_url, options)
+    return _patches_of(replacements, hosts, base_url, options)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
+from socketless.switch.hosts import Hosts
 from socketless.switch.replacing import lowest, original_of
 from socketless.switch.stand_ins import stand_ins
 from socketless.switch.untouched import sockets_are_mocked
@@ -23,36 +24,43 @@ MODULE = "aiohttp.connector"  # which takes 120 to 160 ms to import
 PROXIES_MODULE = "aiohttp.client"  # the module that calls it
 
 
-def proxy_replacements() -> Iterator[tuple[Any, Callable[..., Any]]]:
+def proxy_replacements(hosts: Hosts) -> Iterator[tuple[Any, Callable[..., Any]]]:
     """Return a module, and a function to replace that of the same name."""
+    module = sys.modules[PROXIES_MODULE]
+    original = original_of(module, "get_env_proxy_for_url")
 
     def get_env_proxy_for_url(url: Any) -> Any:
+        if hosts.find(url.host, url.port) is None:
+            return original(url)
         raise LookupError(f"under the switch there is no proxy for {url}")
 
-    yield sys.modules[PROXIES_MODULE], get_env_proxy_for_url
+    yield module, get_env_proxy_for_url
 
 
 class Connections:
-    """Those that sessions of aiohttp have to a worker, while a switch is on."""
+    """Those that sessions of aiohttp have to workers, while a switch is on."""
 
-    def __init__(self, worker: Worker, options: Mapping[str, Any]) -> None:
-        self._worker = worker
+    def __init__(self, hosts: Hosts, options: Mapping[str, Any]) -> None:
+        self._hosts = hosts
         self._options = options
         self._open: WeakSet[Any] = WeakSet()
 
     def replacements(self) -> Iterator[tuple[type, Callable[..., Any]]]:
         """Return a class, and a function to replace its method of the same name. aiohttp must have been imported."""
-        worker, options, opened = self._worker, self._options, self._open
+        hosts, options, opened = self._hosts, self._options, self._open
         owner = sys.modules[MODULE].TCPConnector
         original = original_of(owner, "_create_connection")
 
-        def connect(server: tuple[str, int], scheme: str, timeout: float | None) -> WorkerSocket:
+        def connect(worker: Any, server: tuple[str, int], scheme: str, timeout: float | None) -> WorkerSocket:
             return WorkerSocket(worker, timeout, scheme=scheme, server=server, **options)
 
         @lowest
         async def _create_connection(self: Any, req: Any, traces: Any, timeout: Any) -> Any:
+            worker = hosts.find(req.url.host, req.url.port)
+            if worker is None:
+                return await original(self, req, traces, timeout)
             if sockets_are_mocked():
-                with stand_ins(connect):
+                with stand_ins(partial(connect, worker)):
                     return await original(self, req, traces, timeout)
             from socketless.aiohttp.connector import connected_to_worker  # which needs aiohttp
 

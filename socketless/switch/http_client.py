@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, TypeGuard
+from urllib.parse import urlsplit
 
 from socketless.clients.error_mixins import as_theirs
 from socketless.clients.response import traceback_in_worker
@@ -26,23 +27,25 @@ from socketless.errors import (
     PoolTimeout,
     ReadTimeout,
     SocketlessError,
+    UnknownHost,
     WorkerDied,
     WorkerStartError,
     WriteTimeout,
 )
-from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
 from socketless.switch import stand_ins
 from socketless.switch.deferred import Deferred
+from socketless.switch.hosts import Hosts
 from socketless.switch.replacing import lowest, original_of
 from socketless.switch.untouched import Socket, connection_classes, own_class, sockets_are_mocked
-from socketless.wire.messages import DEFAULT_PORTS
+from socketless.wire.messages import port_of
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 # What each error is called, in http.client and over a socket; TimeoutErrors they are already.
 _NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "builtins.ConnectionRefusedError",
+    UnknownHost: "builtins.ConnectionRefusedError",
     WorkerDied: "builtins.ConnectionResetError",
     ChannelClosed: "builtins.ConnectionResetError",
     AppProtocolError: "http.client.HTTPException",
@@ -53,6 +56,7 @@ _NAMES: dict[type[SocketlessError], str] = {
 
 _URLLIB3_NAMES: dict[type[SocketlessError], str] = {
     WorkerStartError: "urllib3.exceptions.NewConnectionError",
+    UnknownHost: "urllib3.exceptions.NewConnectionError",
     WorkerDied: "urllib3.exceptions.ProtocolError",
     ChannelClosed: "urllib3.exceptions.ProtocolError",
     AppProtocolError: "urllib3.exceptions.ProtocolError",
@@ -67,21 +71,21 @@ _URLLIB3_NAMES: dict[type[SocketlessError], str] = {
 Replacements = Iterator[tuple[Any, Callable[..., Any]]]
 
 
-def _replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _replacements(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     """Return classes of `http.client`, and functions to replace their methods of the same name."""
     yield _without_context()
     http_connection, https_connection = connection_classes(http.client)
-    yield http_connection, _connect_for(worker, options, "http", http_connection)
-    yield https_connection, _connect_for(worker, options, "https", https_connection)
+    yield http_connection, _connect_for(hosts, options, "http", http_connection)
+    yield https_connection, _connect_for(hosts, options, "https", https_connection)
     original_putrequest = original_of(http_connection, "putrequest")
 
     def putrequest(self: Any, *args: Any, **kwargs: Any) -> None:
         # One that was kept from before the switch, or from another, goes elsewhere.
-        kept = self.sock
+        kept, worker = self.sock, hosts.find(*_server_of(self))
         if isinstance(kept, WorkerSocket):
             leads_elsewhere = kept.worker is not worker
         else:
-            leads_elsewhere = isinstance(kept, Socket) and _leads_to_worker(self)
+            leads_elsewhere = isinstance(kept, Socket) and worker is not None and _leads_to_worker(self)
         if leads_elsewhere:
             self.close()
         original_putrequest(self, *args, **kwargs)
@@ -159,7 +163,7 @@ def _closing(method: Callable[..., Any]) -> Callable[..., Any]:
     return closing
 
 
-def _urllib_handlers(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _urllib_handlers(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     handler: Any = importlib.import_module("urllib.request").AbstractHTTPHandler
     original = handler.do_open
 
@@ -175,39 +179,50 @@ def _urllib_handlers(worker: Worker, options: Mapping[str, Any]) -> Replacements
 
     yield handler, do_open
 
+    module: Any = importlib.import_module("urllib.request")
+    original_bypass = original_of(module, "proxy_bypass")
+
     def proxy_bypass(host: str, *args: Any) -> bool:
         # A ProxyHandler asks it, also one that was made before.
-        return True
+        parts = urlsplit(f"//{host}")
+        port = parts.port
+        found = hosts.find_any(parts.hostname) if port is None else hosts.find(parts.hostname, port)
+        return found is not None or original_bypass(host, *args)
 
-    yield importlib.import_module("urllib.request"), proxy_bypass
+    yield module, proxy_bypass
 
 
-def _urllib3_connections(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _urllib3_connections(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     """Return the same of urllib3. A class with a way of its own, to a UNIX socket for example, keeps that."""
     connection: Any = importlib.import_module("urllib3.connection")
     for owner, scheme in zip(connection_classes(connection), ("http", "https"), strict=True):
-        yield owner, _urllib3_connect_for(worker, options, scheme, owner)
+        yield owner, _urllib3_connect_for(hosts, options, scheme, owner)
 
 
-def _urllib3_proxies(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _urllib3_proxies(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     """Let a manager that was given a proxy ask as one that was given none."""
     module: Any = importlib.import_module("urllib3.poolmanager")
     directly = dict.fromkeys(("_proxy", "_proxy_headers", "_proxy_config"))
+    original_connection = original_of(module.ProxyManager, "connection_from_host")
+    original_form = original_of(module.PoolManager, "_proxy_requires_url_absolute_form")
 
     def connection_from_host(
         self: Any, host: Any, port: Any = None, scheme: Any = "http", pool_kwargs: Any = None
     ) -> Any:
+        if host is None or hosts.find(host, port_of(port, scheme or "http")) is None:
+            return original_connection(self, host, port, scheme, pool_kwargs=pool_kwargs)
         kwargs = {**(pool_kwargs or {}), **directly}
         return module.PoolManager.connection_from_host(self, host, port, scheme, pool_kwargs=kwargs)
 
-    def _proxy_requires_url_absolute_form(self: Any, *args: Any) -> bool:
-        return False
+    def _proxy_requires_url_absolute_form(self: Any, url: Any) -> bool:
+        is_ours = url.host is not None and hosts.find(url.host, port_of(url.port, url.scheme or "http")) is not None
+        return not is_ours and bool(original_form(self, url))
 
     yield module.ProxyManager, connection_from_host
     yield module.PoolManager, _proxy_requires_url_absolute_form
 
 
-def _urllib3_retries(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _urllib3_retries(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     retry: Any = importlib.import_module("urllib3.util.retry").Retry
     original = retry.increment
 
@@ -221,7 +236,7 @@ def _urllib3_retries(worker: Worker, options: Mapping[str, Any]) -> Replacements
     yield retry, increment
 
 
-def _urllib3_responses(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _urllib3_responses(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     response: Any = importlib.import_module("urllib3.response").HTTPResponse
     original_catcher = response._error_catcher
 
@@ -251,22 +266,26 @@ def _said_by_worker(error: BaseException | None) -> Any:
     if error is None:
         return None
     said = next((each for each in (error, error.__cause__, *error.args) if is_of_worker(each)), None)
-    if not isinstance(said, SocketlessError) or hasattr(said, "pool"):
+    if not isinstance(said, SocketlessError) or hasattr(said, "url"):
         return said
     both: Any = as_theirs(said, _URLLIB3_NAMES)
     if both is said:
         return said
     both = both.with_traceback(said.__traceback__)
-    both.pool, both.url = getattr(error, "pool", None), getattr(error, "url", None)
+    both.url, known = getattr(error, "url", None), vars(error)
+    if isinstance(getattr(type(both), "pool", None), property):  # of a NewConnectionError
+        both.conn = known.get("conn")
+    else:
+        both.pool = known.get("pool")
     return both
 
 
-def _httplib2_connections(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _httplib2_connections(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     """Return the same of httplib2, which connects by itself."""
     httplib2: Any = importlib.import_module("httplib2")
     for name, scheme in (("HTTPConnectionWithTimeout", "http"), ("HTTPSConnectionWithTimeout", "https")):
         owner = own_class(httplib2, name)
-        yield owner, _connect_for(worker, options, scheme, owner)
+        yield owner, _connect_for(hosts, options, scheme, owner)
 
 
 # By the module that they are for: when it is imported, they are due.
@@ -284,36 +303,48 @@ REPLACEMENTS = {
 as_of_sockets = partial(as_theirs, names=_NAMES)
 
 
-def _connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:
+def _connect_for(hosts: Hosts, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:
     original = original_of(owner, "connect")
 
     @lowest
     def connect(self: Any) -> None:
+        server = _server_of(self)
+        worker = hosts.find(*server)
+        if worker is None:
+            original(self)
+            return
         if sockets_are_mocked():
             with stand_ins.stand_ins(partial(_connected, worker, options)):
                 original(self)
             return
         default: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
         timeout = socket.getdefaulttimeout() if self.timeout is default else self.timeout
-        self.sock = _connected(worker, options, (self.host, self.port or DEFAULT_PORTS[scheme]), scheme, timeout)
+        self.sock = _connected(worker, options, server, scheme, timeout)
 
     connect.leads_to_worker = lambda connection: True  # type: ignore[attr-defined]
     return connect
 
 
+def _server_of(connection: Any) -> tuple[str, int]:
+    """Return whom a connection is for; its own address is a proxy's, where it has a tunnel."""
+    tunnel = getattr(connection, "_tunnel_host", None)
+    host, port = (tunnel, connection._tunnel_port) if tunnel else (connection.host, connection.port)
+    return host, connection.default_port if port is None else port
+
+
 def _connected(
-    worker: Worker, options: Mapping[str, Any], server: tuple[str, int], scheme: str, timeout: float | None
+    worker: Any, options: Mapping[str, Any], server: tuple[str, int], scheme: str, timeout: float | None
 ) -> WorkerSocket:
     return WorkerSocket(worker, timeout, scheme=scheme, server=server, as_theirs=as_of_sockets, **options)
 
 
-def _urllib3_connect_for(worker: Worker, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:
+def _urllib3_connect_for(hosts: Hosts, options: Mapping[str, Any], scheme: str, owner: Any) -> Callable[[Any], None]:
     original, its_way = original_of(owner, "connect"), owner._new_conn
-    ours = _connect_for(worker, options, scheme, owner)
+    ours = _connect_for(hosts, options, scheme, owner)
 
     @lowest
     def connect(self: Any) -> None:
-        if type(self)._new_conn is not its_way:
+        if type(self)._new_conn is not its_way or hosts.find(*_server_of(self)) is None:
             original(self)
             return
         ours(self)

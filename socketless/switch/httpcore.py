@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
-from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
 from socketless.httpx.families import core_error
+from socketless.switch.hosts import Hosts
 from socketless.switch.replacing import lowest, original_of
 from socketless.switch.stand_ins import stand_ins
 from socketless.switch.untouched import sockets_are_mocked
 from socketless.wire.drivers import poll, run_async
+from socketless.wire.messages import port_of
 from socketless.wire.steps import Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -32,71 +33,88 @@ _OPTIONS = (  # of a pool, for its connections
 Replacements = Iterator[tuple[Any, Callable[..., Any]]]
 
 
-def replacements(name: str, worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def replacements(name: str, hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     """Return classes of one of `MODULES`, and functions to replace their methods of the same name."""
     core = sys.modules[name]
-    connect = partial(_connect, core.__name__, worker, options)
-    yield core.SyncBackend, _connect_tcp_for(core, connect)
+    connect = partial(_connect, core.__name__, options)
+    yield core.SyncBackend, _connect_tcp_for(core, hosts, connect)
     for owner in (core.AnyIOBackend, core.TrioBackend):
         if hasattr(owner, "connect_tcp"):  # where trio is not installed, it is something else
-            yield owner, _async_connect_tcp_for(core, owner, connect)
+            yield owner, _async_connect_tcp_for(core, owner, hosts, connect)
     for prefix in ("", "Async"):
         connection = getattr(core, f"{prefix}HTTPConnection")
-        yield connection, _has_expired_for(connection, worker)
+        yield connection, _has_expired_for(connection, hosts)
         for name in ("ConnectionPool", "HTTPProxy", "SOCKSProxy"):
             pool = getattr(core, prefix + name)
             if "create_connection" in vars(pool):  # without socksio, there is something else in the place of one
-                yield pool, _create_connection_for(connection)
+                yield pool, _create_connection_for(pool, connection, hosts)
 
 
 def _connect(
-    core_name: str, worker: Worker, options: Mapping[str, Any], server: tuple[str, int], scheme: str, timeout: Any
+    core_name: str, options: Mapping[str, Any], worker: Any, server: tuple[str, int], scheme: str, timeout: Any
 ) -> WorkerSocket:
     as_theirs = partial(core_error, core_name)
     return WorkerSocket(worker, timeout, scheme=scheme, server=server, as_theirs=as_theirs, **options)
 
 
-def _connect_tcp_for(core: Any, connect: Callable[..., WorkerSocket]) -> Callable[..., Any]:
+def _connect_tcp_for(core: Any, hosts: Hosts, connect: Callable[..., WorkerSocket]) -> Callable[..., Any]:
     original = original_of(core.SyncBackend, "connect_tcp")
 
     @lowest
     def connect_tcp(self: Any, host: str, port: int, *args: Any, **kwargs: Any) -> Any:
+        worker = hosts.find(host, port)
+        if worker is None:
+            return original(self, host, port, *args, **kwargs)
         if sockets_are_mocked():
-            with stand_ins(connect):
+            with stand_ins(partial(connect, worker)):
                 return original(self, host, port, *args, **kwargs)
-        return _stream_type(core)(connect, (host, port))
+        return _stream_type(core)(partial(connect, worker), (host, port))
 
     return connect_tcp
 
 
-def _async_connect_tcp_for(core: Any, owner: Any, connect: Callable[..., WorkerSocket]) -> Callable[..., Any]:
+def _async_connect_tcp_for(
+    core: Any, owner: Any, hosts: Hosts, connect: Callable[..., WorkerSocket]
+) -> Callable[..., Any]:
     original = original_of(owner, "connect_tcp")
 
     @lowest
     async def connect_tcp(self: Any, host: str, port: int, *args: Any, **kwargs: Any) -> Any:
+        worker = hosts.find(host, port)
+        if worker is None:
+            return await original(self, host, port, *args, **kwargs)
         if sockets_are_mocked():
-            with stand_ins(connect):
+            with stand_ins(partial(connect, worker)):
                 return await original(self, host, port, *args, **kwargs)
-        return _async_stream_type(core)(connect, (host, port))
+        return _async_stream_type(core)(partial(connect, worker), (host, port))
 
     return connect_tcp
 
 
-def _has_expired_for(owner: Any, worker: Worker) -> Callable[[Any], bool]:
+def _has_expired_for(owner: Any, hosts: Hosts) -> Callable[[Any], bool]:
     original = original_of(owner, "has_expired")
 
     def has_expired(self: Any) -> bool:
         # One that was kept from before the switch leads elsewhere.
         stream = getattr(self._connection, "_network_stream", None)
-        if stream is not None and self.is_idle() and getattr(stream, "worker", None) is not worker:
+        worker = getattr(stream, "worker", None)
+        if stream is not None and self.is_idle() and worker is not _of_origin(hosts, self._origin):
             return True
         return bool(original(self))
 
     return has_expired
 
 
-def _create_connection_for(connection: Any) -> Callable[..., Any]:
+def _of_origin(hosts: Hosts, origin: Any) -> Any:
+    return hosts.find(origin.host, port_of(origin.port, origin.scheme.decode()))
+
+
+def _create_connection_for(owner: Any, connection: Any, hosts: Hosts) -> Callable[..., Any]:
+    original = original_of(owner, "create_connection")
+
     def create_connection(self: Any, origin: Any) -> Any:
+        if _of_origin(hosts, origin) is None:
+            return original(self, origin)
         return connection(origin=origin, **{name: getattr(self, f"_{name}") for name in _OPTIONS})
 
     return create_connection
@@ -117,7 +135,7 @@ class _Connected:
         return self._made
 
     @property
-    def worker(self) -> Worker:
+    def worker(self) -> Any:
         """What is at the other end."""
         return self._sock.worker
 

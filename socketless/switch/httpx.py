@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from socketless.errors import SocketlessError
-from socketless.host.worker import Worker
 from socketless.httpx.families import client_error
 from socketless.httpx.transport import IpcAsyncTransport, IpcTransport
 from socketless.switch.deferred import Deferred, found_in
+from socketless.switch.hosts import Hosts
 from socketless.switch.lean_pool import AsyncLeanPool, LeanPool
 from socketless.switch.replacing import original_of
 from socketless.switch.untouched import Pieces, sockets_are_mocked, unmocked_sockets
@@ -34,25 +34,32 @@ _PACKAGES = (*_FAMILIES, *_FAMILIES.values())
 Replacements = Iterator[tuple[type, Callable[..., Any]]]
 
 
-def replacements(worker: Worker, base_url: str, options: Mapping[str, Any]) -> Replacements:
+def replacements(hosts: Hosts, base_url: str | None, options: Mapping[str, Any]) -> Replacements:
     """Return classes, and functions to replace their methods of the same name."""
     for name, core_name in _FAMILIES.items():
         if importlib.util.find_spec(name) is not None:
             family = importlib.import_module(name)  # also where nobody has yet: the tests may do so later
-            yield from _of_sync_transport(family, core_name, worker, options)
-            yield from _of_async_transport(family, core_name, worker, options)
-            yield family.HTTPTransport, _init_of(family.HTTPTransport, family, core_name, LeanPool)
-            yield family.AsyncHTTPTransport, _init_of(family.AsyncHTTPTransport, family, core_name, AsyncLeanPool)
+            yield from _of_sync_transport(family, core_name, hosts, options)
+            yield from _of_async_transport(family, core_name, hosts, options)
+            yield family.HTTPTransport, _init_of(family.HTTPTransport, family, core_name, hosts, LeanPool)
+            yield (
+                family.AsyncHTTPTransport,
+                _init_of(family.AsyncHTTPTransport, family, core_name, hosts, AsyncLeanPool),
+            )
             yield from _of_client(family, base_url)
 
 
-def _of_client(family: Any, base_url: str) -> Replacements:
-    base = family.URL(base_url)
+def _of_client(family: Any, base_url: str | None) -> Replacements:
+    base = family.URL(base_url or "")
     owner = next(cls for cls in family.Client.__mro__ if "build_request" in vars(cls))
     original, original_proxies = owner.build_request, owner._get_proxy_map
 
     def build_request(self: Any, method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self.base_url.scheme and not (isinstance(url, str) and url.startswith(("http://", "https://"))):
+        if (
+            base.scheme
+            and not self.base_url.scheme
+            and not (isinstance(url, str) and url.startswith(("http://", "https://")))
+        ):
             relative = family.URL(url)
             if relative.is_relative_url:
                 raw_path = base.raw_path.rstrip(b"/") + b"/" + relative.raw_path.lstrip(b"/")
@@ -82,7 +89,7 @@ class _Refused(NamedTuple):
 
 
 def _init_of(
-    owner: Any, family: Any, core_name: str, lean_pool: type[LeanPool] | type[AsyncLeanPool]
+    owner: Any, family: Any, core_name: str, hosts: Hosts, lean_pool: type[LeanPool] | type[AsyncLeanPool]
 ) -> Callable[..., None]:
     original = original_of(owner, "__init__")
     signature = inspect.signature(original)
@@ -109,7 +116,7 @@ def _init_of(
             return other._pool
 
         lean = lean_pool(core_name, options)
-        self._pool = Deferred(make_pool, lean.methods)
+        self._pool = Deferred(make_pool, lean.idle_methods if hosts.passes else lean.methods)
         lean.deferred = weakref.ref(self._pool)
 
     return __init__
@@ -122,18 +129,21 @@ def _import_core(name: str) -> None:
             importlib.import_module(name)
 
 
-def _of_sync_transport(family: Any, core_name: str, worker: Worker, options: Mapping[str, Any]) -> Replacements:
-    # Each transport of the library has one of ours, so that closing it ends its open responses, and no others.
+def _of_sync_transport(family: Any, core_name: str, hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
+    # Each transport of the library has one of ours for each worker, so that closing it ends its open responses, and no
+    # others.
     owner = family.HTTPTransport
-    ours: WeakKeyDictionary[Any, IpcTransport] = WeakKeyDictionary()
+    ours: WeakKeyDictionary[Any, dict[Any, IpcTransport]] = WeakKeyDictionary()
     original, original_close, original_exit = (
         original_of(owner, name) for name in ("handle_request", "close", "__exit__")
     )
-    is_plain = _is_plain_for(owner, core_name, "", worker)
+    is_plain = _is_plain_for(owner, core_name, "")
 
     def handle_request(self: Any, request: Any) -> Any:
-        if is_plain(self, request):
-            return (ours.get(self) or ours.setdefault(self, IpcTransport(worker, **options))).handle_request(request)
+        worker = hosts.find_url(request.url)
+        if worker is not None and is_plain(self, request, worker):
+            own = ours.setdefault(self, {})
+            return (own.get(worker) or own.setdefault(worker, IpcTransport(worker, **options))).handle_request(request)
         _import_core(core_name)
         try:
             return original(self, request)
@@ -141,13 +151,13 @@ def _of_sync_transport(family: Any, core_name: str, worker: Worker, options: Map
             raise _said(error, request) from error.__cause__
 
     def close(self: Any) -> None:
-        if self in ours:
-            ours[self].close()
+        for transport in list(ours.get(self, {}).values()):
+            transport.close()
         original_close(self)
 
     def __exit__(self: Any, *exc_info: Any) -> None:
-        if self in ours:
-            ours[self].close()
+        for transport in list(ours.get(self, {}).values()):
+            transport.close()
         if core_name in sys.modules:  # or it has no pool, and httpx would import httpcore for nothing
             original_exit(self, *exc_info)
 
@@ -155,18 +165,20 @@ def _of_sync_transport(family: Any, core_name: str, worker: Worker, options: Map
         yield owner, replacement
 
 
-def _of_async_transport(family: Any, core_name: str, worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _of_async_transport(family: Any, core_name: str, hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     # As `_of_sync_transport`.
     owner = family.AsyncHTTPTransport
-    ours: WeakKeyDictionary[Any, IpcAsyncTransport] = WeakKeyDictionary()
+    ours: WeakKeyDictionary[Any, dict[Any, IpcAsyncTransport]] = WeakKeyDictionary()
     original, original_aclose, original_aexit = (
         original_of(owner, name) for name in ("handle_async_request", "aclose", "__aexit__")
     )
-    is_plain = _is_plain_for(owner, core_name, "Async", worker)
+    is_plain = _is_plain_for(owner, core_name, "Async")
 
     async def handle_async_request(self: Any, request: Any) -> Any:
-        if is_plain(self, request):
-            transport = ours.get(self) or ours.setdefault(self, IpcAsyncTransport(worker, **options))
+        worker = hosts.find_url(request.url)
+        if worker is not None and is_plain(self, request, worker):
+            own = ours.setdefault(self, {})
+            transport = own.get(worker) or own.setdefault(worker, IpcAsyncTransport(worker, **options))
             return await transport.handle_async_request(request)
         _import_core(core_name)
         try:
@@ -175,13 +187,13 @@ def _of_async_transport(family: Any, core_name: str, worker: Worker, options: Ma
             raise _said(error, request) from error.__cause__
 
     async def aclose(self: Any) -> None:
-        if self in ours:
-            await ours[self].aclose()
+        for transport in list(ours.get(self, {}).values()):
+            await transport.aclose()
         await original_aclose(self)
 
     async def __aexit__(self: Any, *exc_info: Any) -> None:
-        if self in ours:
-            await ours[self].aclose()
+        for transport in list(ours.get(self, {}).values()):
+            await transport.aclose()
         if core_name in sys.modules:  # as above
             await original_aexit(self, *exc_info)
 
@@ -189,12 +201,11 @@ def _of_async_transport(family: Any, core_name: str, worker: Worker, options: Ma
         yield owner, replacement
 
 
-def _is_plain_for(owner: type, core_name: str, prefix: str, worker: Worker) -> Callable[[Any, Any], bool]:
+def _is_plain_for(owner: type, core_name: str, prefix: str) -> Callable[[Any, Any, Any], bool]:
     """Return a function that says whether nobody can tell if a transport's request goes through its pool."""
     own = Pieces([owner], _PACKAGES)
-    limits: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+    limits: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
     handle = "handle_async_request" if prefix else "handle_request"
-    most = min(worker.max_connections or _MOST, _MOST)
 
     @cache
     def beneath() -> Pieces:
@@ -215,12 +226,12 @@ def _is_plain_for(owner: type, core_name: str, prefix: str, worker: Worker) -> C
         # httpx imports httpcore with its first pool; before that, nobody has put anything there.
         return own.are_untouched() and (not _is_imported(core_name) or beneath().are_untouched())
 
-    def is_plain(transport: Any, request: Any) -> bool:
-        is_limited = limits.get(transport)
-        if is_limited is None:
-            is_limited = limits[transport] = _limit_of(transport._pool) < most
+    def is_plain(transport: Any, request: Any, worker: Any) -> bool:
+        limit = limits.get(transport)
+        if limit is None:
+            limit = limits[transport] = _limit_of(transport._pool)
         return not (
-            is_limited
+            limit < min(worker.max_connections or _MOST, _MOST)
             or "trace" in request.extensions
             or has_own_way(found_in(transport._pool))
             or sockets_are_mocked()

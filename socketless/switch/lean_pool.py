@@ -25,6 +25,16 @@ class _Lean:
         self._made: Any = None  # when it is first used
 
     @property
+    def methods(self) -> dict[str, Callable[..., Any]]:
+        """What `Deferred` answers with, as long as there is no other pool."""
+        raise NotImplementedError
+
+    @property
+    def idle_methods(self) -> dict[str, Callable[..., Any]]:
+        """The same without the requests, where those may be for the network: they want the other pool."""
+        return {name: method for name, method in self.methods.items() if not name.startswith("handle_")}
+
+    @property
     def limit(self) -> int | None:
         """How many connections there may be at once."""
         limit: int | None = self._options["limits"].max_connections
@@ -56,7 +66,6 @@ class LeanPool(_Lean):
 
     @property
     def methods(self) -> dict[str, Callable[..., Any]]:
-        """What `Deferred` answers with, as long as there is no other pool."""
         return {
             "handle_request": lambda request: self._pool().handle_request(request),
             "lean_pool": lambda: self,
@@ -77,7 +86,6 @@ class AsyncLeanPool(_Lean):
 
     @property
     def methods(self) -> dict[str, Callable[..., Any]]:
-        """What `Deferred` answers with, as long as there is no other pool."""
         return {
             "handle_async_request": self._handle,
             "lean_pool": lambda: self,

@@ -11,13 +11,14 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from socketless.errors import SocketlessError
-from socketless.host.worker import Worker
 from socketless.requests.adapter import IpcAdapter
 from socketless.requests.errors import head_error
 from socketless.requests.session import with_absolute_url
+from socketless.switch.hosts import Hosts
 from socketless.switch.http_client import is_of_worker
 from socketless.switch.replacing import original_of
 from socketless.switch.untouched import Pieces, connection_classes, sockets_are_mocked
+from socketless.wire.messages import DEFAULT_PORTS, port_of
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -25,10 +26,10 @@ _WAYS = ("get_connection_with_tls_context", "get_connection")  # requests before
 
 
 def replacements(
-    worker: Worker, base_url: str, options: Mapping[str, Any]
+    hosts: Hosts, base_url: str | None, options: Mapping[str, Any]
 ) -> Iterator[tuple[type, Callable[..., Any]]]:
     """Return classes, and functions to replace their methods of the same name."""
-    ours = IpcAdapter(worker, **options)
+    ours: dict[Any, IpcAdapter] = {}  # by their workers
     original_send = original_of(HTTPAdapter, "send")
     original_prepare = original_of(requests.Session, "prepare_request")
     pieces = Pieces([HTTPAdapter, *_pieces_of_urllib3()], ("requests", "urllib3", "http"))
@@ -43,15 +44,23 @@ def replacements(
         proxies: Any = None,
     ) -> Any:
         arguments = {"stream": stream, "timeout": timeout, "verify": verify, "cert": cert, "proxies": proxies}
-        if urlsplit(request.url).scheme not in ("http", "https") or _has_a_way_of_its_own(self):
+        url = urlsplit(request.url)
+        if url.scheme not in DEFAULT_PORTS or _has_a_way_of_its_own(self):
+            return original_send(self, request, **arguments)
+        worker = hosts.find(url.hostname, port_of(url.port, url.scheme))
+        if worker is None:
             return original_send(self, request, **arguments)
         if not pieces.are_untouched() or sockets_are_mocked():
             return _sent(original_send, self, request, arguments)
         self.add_headers(request, **arguments)
-        return self.build_response(request, ours.send_raw(request, timeout, proxies))
+        adapter = ours.get(worker) or ours.setdefault(worker, IpcAdapter(worker, **options))
+        return self.build_response(request, adapter.send_raw(request, timeout, proxies))
 
     # No `close`: requests.get(url, stream=True) has closed its session when it returns, and the response is open.
     yield HTTPAdapter, send
+
+    if base_url is None:
+        return
 
     def prepare_request(self: Any, request: Any) -> Any:
         return original_prepare(self, with_absolute_url(request, base_url))

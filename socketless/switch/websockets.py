@@ -16,16 +16,21 @@ from typing import Any
 
 from socketless.genuine import os
 from socketless.host.trace import logger
-from socketless.host.worker import Worker
 from socketless.http11.asyncio_transport import BridgeTransport
 from socketless.http11.pipe_socket import PipeSocket
+from socketless.switch.hosts import Hosts, Refusal
 from socketless.switch.http_client import as_of_sockets
+from socketless.switch.replacing import original_of
 from socketless.switch.stand_ins import StandIn
 from socketless.wire.pipes import PipeEnd, make_pipe
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 Replacements = Iterator[tuple[Any, Any]]
+
+
+class _OfWorker(int):
+    """The family of an address that a worker answers: of such a family is a `StandIn`."""
 
 
 class _Module(ModuleType):
@@ -51,35 +56,47 @@ def _log(traceback: str) -> None:
     logger.error("the app raised:\n%s", traceback.rstrip())
 
 
-def _blocking(module: str) -> Callable[[Worker, Mapping[str, Any]], Replacements]:
-    def replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _find(hosts: Hosts, server: tuple[str, int]) -> Any:
+    """Return what answers a server, if that is a worker; a refusal is raised: these clients ask only once connected."""
+    worker = hosts.find(*server)
+    if isinstance(worker, Refusal):
+        raise as_of_sockets(worker.error("WebSocket", server))
+    return worker
+
+
+def _blocking(module: str) -> Callable[[Hosts, Mapping[str, Any]], Replacements]:
+    def replacements(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
         """Return a module, and another module `socket` for it."""
 
         def connect(server: tuple[str, int], scheme: str, timeout: float | None) -> PipeSocket:
-            return PipeSocket(worker, timeout, scheme=scheme, server=server, **_of_bridge(options))
+            return PipeSocket(hosts.find(*server), timeout, scheme=scheme, server=server, **_of_bridge(options))
 
         def make_socket(family: int = socket.AF_INET, *args: Any, **kwargs: Any) -> Any:
-            if family not in (socket.AF_INET, socket.AF_INET6):
+            if not isinstance(family, _OfWorker):
                 return socket.socket(family, *args, **kwargs)
             return StandIn(connect, family, *args, **kwargs)
 
-        def create_connection(address: Any, timeout: Any = None, *args: Any, **kwargs: Any) -> StandIn:
+        def create_connection(address: Any, timeout: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if _find(hosts, address) is None:
+                return socket.create_connection(address, timeout, *args, **kwargs)
             sock = StandIn(connect)
             sock.settimeout(timeout)
             sock.connect(address)
             return sock
 
         def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> list[Any]:
-            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+            if _find(hosts, (host, port)) is None:
+                return socket.getaddrinfo(host, port, *args, **kwargs)
+            return [(_OfWorker(socket.AF_INET), socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
 
         owner = sys.modules[module]
         yield owner, _Module(socket, socket=make_socket, create_connection=create_connection, getaddrinfo=getaddrinfo)
-        yield from _without_proxies(owner)
+        yield from _without_proxies(owner, hosts)
 
     return replacements
 
 
-def _wakeups(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _wakeups(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
     """Return a module, and another module `socket` for it: a connection wakes its thread by a pipe."""
 
     def socketpair(*args: Any) -> tuple[PipeEnd, _Notifier]:
@@ -100,23 +117,25 @@ class _Notifier:
         self._end.close()
 
 
-def _without_proxies(owner: Any) -> Replacements:
-    def get_proxy(*args: Any, **kwargs: Any) -> None:
+def _without_proxies(owner: Any, hosts: Hosts) -> Replacements:
+    def get_proxy(uri: Any) -> Any:
         """Return that there is none, for `websockets`."""
+        return None if hosts.find(uri.host, uri.port) is not None else original(uri)
 
-    def get_proxy_info(*args: Any, **kwargs: Any) -> tuple[None, int, None]:
+    def get_proxy_info(hostname: str, *args: Any, **kwargs: Any) -> Any:
         """Return that there is none, for websocket-client."""
-        return None, 0, None
+        return (None, 0, None) if hosts.find_any(hostname) is not None else original(hostname, *args, **kwargs)
 
     for replacement in (get_proxy, get_proxy_info):
         if hasattr(owner, replacement.__name__):
+            original = original_of(owner, replacement.__name__)
             yield owner, replacement
 
 
-def _asynchronous(module: str) -> Callable[[Worker, Mapping[str, Any]], Replacements]:
-    def replacements(worker: Worker, options: Mapping[str, Any]) -> Replacements:
+def _asynchronous(module: str) -> Callable[[Hosts, Mapping[str, Any]], Replacements]:
+    def replacements(hosts: Hosts, options: Mapping[str, Any]) -> Replacements:
         """Return a module, and another module `asyncio` for it."""
-        owner, make_loop = sys.modules[module], partial(_Loop, worker=worker, options=options)
+        owner, make_loop = sys.modules[module], partial(_Loop, hosts=hosts, options=options)
         yield (
             owner,
             _Module(
@@ -125,17 +144,17 @@ def _asynchronous(module: str) -> Callable[[Worker, Mapping[str, Any]], Replacem
                 get_event_loop=lambda: make_loop(asyncio.get_event_loop()),
             ),
         )
-        yield from _without_proxies(owner)
+        yield from _without_proxies(owner, hosts)
 
     return replacements
 
 
 class _Loop:
-    """An event loop whose connections lead to a worker."""
+    """An event loop whose connections lead to workers."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, worker: Worker, options: Mapping[str, Any]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, hosts: Hosts, options: Mapping[str, Any]) -> None:
         self._loop = loop
-        self._worker = worker
+        self._hosts = hosts
         self._options = options
 
     def __getattr__(self, name: str) -> Any:
@@ -144,12 +163,13 @@ class _Loop:
     async def create_connection(
         self, factory: Callable[[], Any], host: Any = None, port: Any = None, **kwargs: Any
     ) -> tuple[Any, Any]:
-        if kwargs.get("sock") is not None:
+        worker = _find(self._hosts, (host, port)) if kwargs.get("sock") is None else None
+        if worker is None:
             return await self._loop.create_connection(factory, host, port, **kwargs)
         protocol = factory()
         transport = BridgeTransport(
             _Client(protocol),
-            self._worker,
+            worker,
             scheme="https" if kwargs.get("ssl") else "http",
             server=(host, port),
             **_of_bridge(self._options),

@@ -46,7 +46,9 @@ The control channel starts the worker, and is asked where it is stuck:
              ◀─────────────────  Stack
     SetLevels ────────────────▶           the host's loggers have other levels now
              ◀─────────────────  Done
-    OpenChannel ──────────────▶           another one has ended
+    EndChannel ───────────────▶           one has ended at the host, of which the worker may know nothing
+             ◀─────────────────  Done
+    OpenChannel ──────────────▶           in the place of one that has ended
              ◀─────────────────  Done | Failed
     Stop     ─────────────────▶           leave; so does the end of the pipe
 """
@@ -66,8 +68,8 @@ WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 RawHeaders = list[tuple[bytes, bytes]]
 
-# What a client may send before its app receives it, as of `room_of()`: what sockets hold. [Over loopback to uvicorn,
-# 27,000 messages of 100 bytes, or 290 to 920 of 10 kB.]
+# What a client may send before its app receives it, counted by `room_of()`: what sockets hold. [Over loopback to
+# uvicorn, 27,000 messages of 100 bytes, or 290 to 920 of 10 kB.]
 MOST_AHEAD = 4 * 1024 * 1024
 _HOLDER = 256  # bytes: what an event takes beside its data
 
@@ -291,6 +293,13 @@ class OpenChannel:
 
 
 @dataclass(frozen=True)
+class EndChannel:
+    """A channel has ended at the host: let it end at the worker as well. The answer says that the worker lives on."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class GetStack:
     """Say where the exchange on a channel is; without a number, where the start is."""
 
@@ -339,6 +348,7 @@ Message = (
     | SetLevels
     | Stop
     | OpenChannel
+    | EndChannel
 )
 
 

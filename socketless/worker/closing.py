@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any
-
-from werkzeug.wrappers import Response
-from werkzeug.wsgi import ClosingIterator
 
 
 def may_take_time(close: Any) -> bool:
@@ -15,12 +13,15 @@ def may_take_time(close: Any) -> bool:
     It is false if there is none, and for what is known to do nothing: an exhausted generator, and what Flask and
     werkzeug return for a response without `call_on_close()`.
     """
+    if "werkzeug.wsgi" in sys.modules:
+        from socketless.worker.werkzeug import callbacks_of
+
+        return any(map(_does_something, callbacks_of(close)))
+    return _does_something(close)
+
+
+def _does_something(close: Any) -> bool:
     if close is None:
         return False
     owner = getattr(close, "__self__", None)
-    if isinstance(owner, ClosingIterator):
-        return any(map(may_take_time, getattr(owner, "_callbacks", [may_take_time])))
-    if isinstance(owner, Response) and type(owner).close is Response.close:
-        callbacks = [getattr(owner.response, "close", None), *getattr(owner, "_on_close", [may_take_time])]
-        return any(map(may_take_time, callbacks))
     return not (inspect.isgenerator(owner) and owner.gi_frame is None)

@@ -30,14 +30,18 @@ class Lifespan:
     """The lifespan task: `start_up()` before the first request, `shut_down()` after the last.
 
     An app that raises instead of an answer, or returns, knows no lifespan, and is served without, as the specification
-    says: many look at the type of the scope late, or never. With `is_required`, what it raises is an error.
+    says: many look at the type of the scope late, or never. With `is_required`, what it raises is an error. `aio` is
+    asyncio, or has names of that module.
     """
 
-    def __init__(self, app: App, state: dict[str, Any] | None = None, *, is_required: bool = False) -> None:
+    def __init__(
+        self, app: App, state: dict[str, Any] | None = None, *, is_required: bool = False, aio: Any = asyncio
+    ) -> None:
         self._app = app
         self._is_required = is_required
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._answers: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._aio = aio
+        self._events: asyncio.Queue[Event] = aio.Queue()
+        self._answers: asyncio.Queue[Event | None] = aio.Queue()
         self._question = "lifespan.startup"  # what the app's next answer is to
         self.task: asyncio.Task[None] | None = None
         self._is_supported = False
@@ -57,7 +61,7 @@ class Lifespan:
             LifespanError: the app answered that it failed, has raised after its answer, or is leaving (`SystemExit`);
                 or it has raised at all, and a lifespan is required.
         """
-        self.task = asyncio.get_running_loop().create_task(self._run())
+        self.task = self._aio.create_task(self._run())
         answer = await self._ask("lifespan.startup")
         if answer is not None and answer["type"] == "lifespan.startup.failed":
             await self.task
@@ -84,6 +88,11 @@ class Lifespan:
             raise LifespanError(f"the app's lifespan failed: {answer.get('message', '')}") from self._error
         if self._error is not None:
             raise self._error
+
+    def cancel(self) -> None:
+        """Cancel the lifespan task, if there is one."""
+        if self.task is not None:
+            self.task.cancel()
 
     async def _ask(self, event: str) -> Event | None:
         self._events.put_nowait({"type": event})

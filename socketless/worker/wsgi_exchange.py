@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from io import BufferedReader, RawIOBase
 from typing import Any
-
-from werkzeug.exceptions import BadRequest
 
 from socketless import errors
 from socketless.wire.channel import Channel
@@ -20,13 +19,13 @@ from socketless.worker.output import flush_output
 _BUFFER = 64 * 1024  # bytes; what an app reads in small pieces is pulled in these, or in the client's chunks
 
 
-class ClientDisconnected(errors.ClientDisconnected, BadRequest):
-    """Flask answers 400 to what is werkzeug's, too, and does not log it as an error of the app."""
+def disconnected(text: str) -> errors.ClientDisconnected:
+    """Return the error of an app whose client has gone; where it uses werkzeug, it is werkzeug's, too."""
+    if "werkzeug.exceptions" not in sys.modules:
+        return errors.ClientDisconnected(text)
+    from socketless.worker import werkzeug
 
-    def __init__(self, text: str) -> None:
-        errors.ClientDisconnected.__init__(self, text)
-        self.description = text
-        self.response = None
+    return werkzeug.ClientDisconnected(text)
 
 
 class Exchange:
@@ -48,7 +47,7 @@ class Exchange:
             return
         if not self.is_cancelled:
             self._receive()  # nothing but a Cancel comes unasked
-        raise ClientDisconnected("the client has gone before the response was complete")
+        raise disconnected("the client has gone before the response was complete")
 
     def _is_readable(self) -> bool:
         return poll(Wait(self._channel.read_fd, deadline=0.0)) is Woken.READY
@@ -83,9 +82,9 @@ class Exchange:
                 run_blocking(self._channel.send(message))
             except OSError:
                 self.is_cancelled = True
-                raise ClientDisconnected("the host has gone before the response was complete") from None
+                raise disconnected("the host has gone before the response was complete") from None
             if message.is_held and not isinstance(self._receive(), Taken):
-                raise ClientDisconnected("the client has gone before the response was complete")
+                raise disconnected("the client has gone before the response was complete")
 
     def pull(self) -> Chunk:
         """Return the next chunk of the request's body.
@@ -99,7 +98,7 @@ class Exchange:
             run_blocking(self._channel.send(WantBody()))
             message = self._receive()
         if not isinstance(message, Chunk):
-            raise ClientDisconnected("the client has gone before its request was complete")
+            raise disconnected("the client has gone before its request was complete")
         return message
 
     def open_body(self) -> BufferedReader:
@@ -108,7 +107,7 @@ class Exchange:
 
     def _check_open(self) -> None:
         if self._is_over:
-            raise ClientDisconnected("the exchange is over: its response is complete")
+            raise disconnected("the exchange is over: its response is complete")
 
     def end(self, message: Message) -> None:
         """Send the last message, or another one that says why it cannot be sent."""
@@ -116,7 +115,8 @@ class Exchange:
             self._is_over = True
             flush_output()
             self._channel.put(last_frame(self._channel, message))
-            run_blocking(self._channel.flush())
+            if self._channel.write() is not None:  # only a greenlet's does not block
+                run_blocking(self._channel.flush())
 
 
 class _Body(RawIOBase):
