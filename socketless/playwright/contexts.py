@@ -38,7 +38,8 @@ class Served:
             else:
                 route.connect_to_server()
 
-        await api.call(self._context.route_web_socket, _ALL_URLS, api.callback(on_websocket))
+        # The sync API, too, awaits what this returns; before 1.50 or so it gives it no greenlet to wait in.
+        await api.call(self._context.route_web_socket, _ALL_URLS, on_websocket)
         await self.uploads.install(api, self._context)
         self._is_prepared = True
 

@@ -114,7 +114,7 @@ class Serving:
             self._listen(self._context, "requestfailed", self._on_loss)
             self._listen(self._context, "page", self._on_page)
             for page in self._context.pages:
-                self._listen(page, "close", self._on_close)
+                await self._on_page(page)
             await self._served.prepare(self._api)
             await call(self._cdp.send, "Fetch.enable", {"patterns": [{"urlPattern": "*"}]})
         except BaseException:
@@ -200,6 +200,7 @@ class Serving:
 
     async def _on_page(self, page: Any) -> None:
         self._listen(page, "close", self._on_close)
+        self._listen(page, "framenavigated", self._on_loss)  # before 1.50 or so, no request of the last page fails
 
     async def _on_loss(self, lost: Any) -> None:
         """Give up what a page has given up. Playwright does not say which it is, so that is tried."""

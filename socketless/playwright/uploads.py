@@ -52,10 +52,10 @@ class Uploads:
 
     async def install(self, api: Api, context: Any) -> None:
         """Let the pages of a context, from their next document on, tell about their files."""
-        await api.call(context.expose_binding, _NAME, lambda source, *arguments: self._on_file(*arguments))
+        await api.call(context.expose_binding, _NAME, self._on_file)
         await api.call(context.add_init_script, _SCRIPT)
 
-    def _on_file(self, field: str, name: str, index: int, url: str | None) -> None:
+    def _on_file(self, source: Any, field: str, name: str, index: int, url: str | None) -> None:
         files = self._files.setdefault((field, name), {})
         if url is None:
             files.pop(index, None)

@@ -88,6 +88,7 @@ FETCHED = {
     "gzip": "told(fetch('/packed?h=X-One: 1'))",
     "aborted": "(async () => { const c = new AbortController(); const asked = told(fetch('/hang?it', {signal: c.signal}));"
     " await fetch('/json'); c.abort(); return asked })()",
+    "event-source": "new Promise(ok => { const s = new EventSource('/stream?h=Content-Type: text/event-stream'); s.onopen = () => { s.close(); ok('open') }; s.onerror = () => { s.close(); ok('error') } })",
     "unknown-scheme": "told(fetch('ftp://a.test/'))",
     # WebSockets.
     "websocket": "chat('/ws', ['text', '\\u20ac', new Uint8Array([0, 255])])",
@@ -131,6 +132,9 @@ LOADED = {
 KNOWN = {
     "header-beyond-ascii": "told(fetch('/r', {headers: {'X-Own': 'caf\u00e9'}}))",
     "corp": "told(fetch(at('b.test', {h: ['Cross-Origin-Resource-Policy: same-origin']}), {mode: 'no-cors'}))",
+    "fetch-metadata": "told(fetch('http://localhost/metadata?h=Access-Control-Allow-Origin: *'))",
+    "password": "told(fetch('/secret'))",  # that of the context
+    "worker-websocket": "new Promise(ok => { const w = new Worker(URL.createObjectURL(new Blob([\"const w = new WebSocket('ws://a.test/ws'); w.onopen = () => postMessage('open'); w.onclose = () => postMessage('closed')\"]))); w.onmessage = e => ok(e.data) })",
     "cache": "(async () => { for (const each of [1, 2]) await fetch(at('', {h: ['Cache-Control: max-age=1000']})) })()",
     "breaks-off": "(async () => { const r = await fetch('/breaks'); return [r.status, await r.text().catch(e => e.name)] })().catch(e => e.name)",
     "websocket-app-raises": "chat('/ws', ['raise'], w => 0)",

@@ -87,24 +87,30 @@ class Replying:
         await self._reply(scope, body, receive, send)
 
     async def _reply(self, scope: dict[str, Any], body: bytes, receive: Any, send: Any) -> None:
+        asked = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         query = parse_qs(scope["query_string"].decode(), keep_blank_values=True)
         path = scope["path"]
         status, content = int(query.get("status", ["200"])[0]), query.get("body", [""])[0].encode("latin-1")
-        headers = [(b"content-type", b"text/html; charset=utf-8")]
+        out = [(b"content-type", b"text/html; charset=utf-8")]
         for line in query.get("h", []):
             name, _, value = line.partition(": ")
-            headers = [each for each in headers if each[0] != b"content-type" or name.lower() != "content-type"]
-            headers.append((name.lower().encode(), value.encode("latin-1")))
+            out = [each for each in out if each[0] != b"content-type" or name.lower() != "content-type"]
+            out.append((name.lower().encode(), value.encode("latin-1")))
         if path == "/start":
             content = START.encode()
         elif path == "/binary":
             content = bytes(range(256)) * int(query.get("times", ["1"])[0])
+        elif path == "/metadata":
+            content = json.dumps({name: value for name, value in asked.items() if name.startswith("sec-")}).encode()
+        elif path == "/secret" and "authorization" not in asked:
+            status = 401
+            out.append((b"www-authenticate", b'Basic realm="x"'))
         elif path == "/echo":
             content = body
         elif path == "/json":
             content = json.dumps(self.seen[-1]).encode()
         elif path == "/packed":
-            headers.append((b"content-encoding", b"gzip"))
+            out.append((b"content-encoding", b"gzip"))
             content = gzip.compress(b"packed " * 100)
         elif path == "/hang":
             try:
@@ -112,7 +118,7 @@ class Replying:
             finally:  # it is cancelled as well
                 self.gone.append(scope["query_string"].decode())
             return
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": out})
         if path == "/stream":
             for each in range(3):
                 await send({"type": "http.response.body", "body": b"chunk %d " % each, "more_body": True})

@@ -91,11 +91,12 @@ def test_known_difference(both: Any, real_app: Replying, script: str) -> None:
 
 
 def _observe_both(browser: Any, real_app: Replying, script: str, *, loads: bool) -> tuple[Any, Any]:
-    context = browser.new_context()
+    options = {"http_credentials": {"username": "a", "password": "b"}} if "/secret" in script else {}
+    context = browser.new_context(**options)
     real = _observe(context, real_app, script, loads=loads)
     context.close()
     app = Replying()
-    context = browser.new_context()
+    context = browser.new_context(**options)
     with serve(context, {"*": app}, raise_app_exceptions=False):
         ours = _observe(context, app, script, loads=loads)
     context.close()

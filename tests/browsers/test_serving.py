@@ -285,6 +285,26 @@ def test_popup_and_frames(page: Any) -> None:
         assert page.frame_locator("iframe").locator("body").inner_text() == "frame"
 
 
+SERVICE_WORKER = """
+fetch("/r?from=it");
+self.addEventListener("activate", event => event.waitUntil(clients.claim()));
+self.addEventListener("fetch", event => event.request.url.endsWith("/mine") && event.respondWith(new Response("its")));
+"""
+
+
+def test_service_worker(page: Any) -> None:
+    """A service worker is loaded, asks the app, and answers the page."""
+    app = Replying()
+    with serve(page, app, base_url="https://testserver"):
+        page.goto("https://testserver/start")
+        script = "at('', {h: ['Content-Type: text/javascript'], body: %r})" % SERVICE_WORKER  # noqa: UP031
+        page.evaluate("void (self.controlled = new Promise(ok => { navigator.serviceWorker.oncontrollerchange = ok }))")
+        page.evaluate(f"navigator.serviceWorker.register({script}).then(() => 0)")
+        page.evaluate("controlled.then(() => 0)")
+        assert page.evaluate("fetch('/mine').then(r => r.text())") == "its"
+        until(page, lambda: app.seen[-1]["target"] == "/r?from=it")
+
+
 def test_contexts_are_separate(new_context: Any) -> None:
     """Each context has its own apps, its frames and popups too; one that is not served has none."""
     contexts, apps = [new_context() for _ in range(2)], [Replying(), Replying()]
@@ -447,6 +467,8 @@ def test_async_api(browser_type_launch_args: dict[str, Any]) -> None:
                 assert texts == [str(number) for number in range(9)]
                 assert (await page.evaluate("chat('/ws', ['x'])"))[1] == "x"
                 await page.evaluate("void fetch('/hang?end')")
+                while app.seen[-1].get("target") != "/hang?end":
+                    await asyncio.sleep(0)
             assert app.gone[-1:] == ["end"]
             with pytest.raises(ZeroDivisionError):
                 async with serve(page, failing):
