@@ -140,6 +140,15 @@ concurrent.futures.ThreadPoolExecutor, or processes that talk over
         {"shm": FAILS},
         "mmap of a file in a temporary folder",
     ),
+    _Way(
+        "browser",
+        "browsers of the tests: Playwright, Selenium",
+        {"socketpair": FAILS, "setsockopt": FAILS, "unix_socket": FAILS, "unix_server": FAILS},
+        """\
+nothing helps: Chromium itself needs sockets between its processes.
+Run these tests outside of this sandbox, or ask the app for its pages:
+    socketless.testclient.TestClient("package.module:app").get("/")""",
+    ),
     _Way("wsgi_client", "test clients of Flask, Django and werkzeug with sync views", {}),
     _Way("xdist", "pytest-xdist", {}),
 )

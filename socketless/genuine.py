@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import sys
 import time
+from functools import partial
 from types import BuiltinFunctionType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +40,10 @@ else:
         fcntl = SimpleNamespace(**_contents_of("fcntl"))
 
 
-# What time.monotonic() is made of. Nobody stops this one; and as an attribute of the module it would be replaced, too.
-_clock = time.clock_gettime, time.CLOCK_MONOTONIC
+# The seconds of a clock that goes on, whatever a test has made of `time.monotonic()`, which is made of it. Nobody stops
+# this one; and as an attribute of the module, that function would be replaced, too. (A call of this takes no frame.)
+monotonic = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
 _DRIFT = 1.0  # seconds; on macOS, where it is another clock, that may be more: then it counts as stopped, unharmed
-
-
-def monotonic() -> float:
-    """Return the seconds of a clock that goes on, whatever a test has made of `time.monotonic()`."""
-    clock_gettime, which = _clock
-    return clock_gettime(which)
 
 
 def clock_is_stopped() -> bool:
@@ -68,6 +64,8 @@ def copy_of(name: str) -> Any:
 
 def is_green() -> bool:
     """Whether the threads of this process are greenlets: gevent or eventlet has patched `threading`."""
+    if "gevent.monkey" not in sys.modules and "eventlet.patcher" not in sys.modules:  # as every wait asks
+        return False
     gevent, eventlet = _patchers()
     return bool(
         (gevent and gevent.is_module_patched("threading")) or (eventlet and eventlet.is_monkey_patched("thread"))

@@ -97,6 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if run_arguments not in config.stash:
         _check_settings(config)
     _offer_live_server(config)
+    _offer_page(config)
 
 
 def _check_settings(config: pytest.Config) -> None:
@@ -319,10 +320,10 @@ def socketless_workers(request: pytest.FixtureRequest) -> Iterator[Mapping[str, 
 def _socketless_reset(request: pytest.FixtureRequest) -> None:
     # For every test, so that it comes before what the test's own fixtures set up, whatever the order of its arguments.
     if {"socketless_worker", "socketless_workers", "_socketless_switch"} & set(request.fixturenames):
-        _renew(request)
+        renew_workers(request)
 
 
-def _renew(request: pytest.FixtureRequest) -> None:
+def renew_workers(request: pytest.FixtureRequest) -> None:
     """Make the workers ready for a test, once: a fixture may ask for it when the test has begun."""
     if request.node.stash.setdefault(_is_renewed, False):
         return
@@ -345,7 +346,7 @@ def socketless_client(request: pytest.FixtureRequest, socketless_worker: Worker)
     """A `socketless.testclient.TestClient` for `socketless_worker`."""
     from socketless.testclient import TestClient
 
-    _renew(request)
+    renew_workers(request)
     with TestClient(socketless_worker, base_url=request.config.getini("socketless_base_url")) as client:
         yield client
 
@@ -408,8 +409,7 @@ def _offer_live_server(config: pytest.Config) -> None:
     wanted = config.getini("socketless_live_server")
     if wanted not in _LIVE_SERVER:
         raise pytest.UsageError(f"socketless_live_server must be thread, spawn or fork, not {wanted!r}")
-    plugins = config.pluginmanager.get_plugins()
-    if any(getattr(plugin, "__name__", None) == "pytest_django.plugin" for plugin in plugins):
+    if _has_plugin(config, "pytest_django.plugin"):
         from socketless.pytest import django_fixtures
 
         config.pluginmanager.register(django_fixtures)
@@ -422,3 +422,23 @@ class _WithoutDjango:
     def socketless_live_server(self) -> None:
         """Send the clients of a test to the Django project, in a worker; it needs pytest-django."""
         pytest.fail("the fixture socketless_live_server needs pytest-django: pip install pytest-django", pytrace=False)
+
+
+def _offer_page(config: pytest.Config) -> None:
+    if not _has_plugin(config, "pytest_playwright.pytest_playwright"):
+        config.pluginmanager.register(_WithoutPlaywright())
+        return
+    config.pluginmanager.import_plugin("socketless.pytest.playwright_fixtures")
+    if _app_of(config) and not (config.getoption("base_url", None) or config.getini("base_url")):
+        config.option.base_url = config.getini("socketless_base_url")  # what a page's relative URLs are relative to
+
+
+class _WithoutPlaywright:
+    @pytest.fixture
+    def socketless_page(self) -> None:
+        """A page of Playwright that is served by `socketless_worker`; it needs pytest-playwright."""
+        pytest.fail("the fixture socketless_page needs pytest-playwright: pip install pytest-playwright", pytrace=False)
+
+
+def _has_plugin(config: pytest.Config, name: str) -> bool:
+    return any(getattr(plugin, "__name__", None) == name for plugin in config.pluginmanager.get_plugins())

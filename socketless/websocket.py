@@ -1,4 +1,7 @@
-"""WebSockets of an ASGI app, with the session of Starlette's TestClient: `Worker.websocket_connect()`."""
+"""WebSockets of an ASGI app, with the session of Starlette's TestClient: `Worker.websocket_connect()`.
+
+`AsyncWebSocketSession` is the same with coroutines.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,20 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import httpx
 
 from socketless.errors import StateError, WebSocketDisconnect
-from socketless.host.exchange import Exchange
 from socketless.host.failures import exception_of
 from socketless.host.limits import Timeouts
 from socketless.host.trace import logger
-from socketless.wire.drivers import run_blocking
+from socketless.wire.drivers import run_async, run_blocking
 from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, RawHeaders, Request, Response, port_of
+from socketless.wire.steps import PullingSteps
 
 if TYPE_CHECKING:
+    from socketless.clients.response import Exchanging
     from socketless.host.worker import Worker
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-__all__ = ["WebSocketDenialResponse", "WebSocketSession"]
+__all__ = ["AsyncWebSocketSession", "WebSocketDenialResponse", "WebSocketSession"]
 
 
 class WebSocketDenialResponse(httpx.Response, WebSocketDisconnect):  # type: ignore[misc]
@@ -65,17 +69,16 @@ def _with_starlettes(ours: type[E], module_name: str) -> type[E]:
 _mixed: dict[tuple[type, type], Any] = {}
 
 
-class WebSocketSession:
-    """A WebSocket of an ASGI app. It is connected by entering it as a context manager, and closed by leaving it.
+class _Session:
+    # What a session does, as steps, however it waits.
 
-    Several threads may use it. What the app raises is raised by `receive()`, or on leaving.
-    """
+    _how = ""  # to enter one
 
-    def __init__(self, worker: Worker, request: Request, timeout: float | None) -> None:
-        self._worker = worker
+    def __init__(self, worker: Any, request: Request, timeout: float | None) -> None:
+        self._worker = worker  # or what has its interface
         self._request = request
         self._timeouts = Timeouts(timeout, timeout, timeout)
-        self._exchange: Exchange | None = None
+        self._exchange: Exchanging | None = None
         self._end: dict[str, Any] | None = None  # the app's "websocket.close", or what stands for it
         self._closing: dict[str, Any] | None = None  # what the client has closed it with
         self._disconnect: WebSocketDisconnect | None = None  # that the test has got
@@ -83,31 +86,39 @@ class WebSocketSession:
         self.extra_headers: list[tuple[bytes, bytes]] | None = None
 
     def __repr__(self) -> str:
-        return f"<WebSocketSession {self._request.raw_target.decode('latin-1')} of {self._worker!r}>"
+        return f"<{type(self).__name__} {self._request.raw_target.decode('latin-1')} of {self._worker!r}>"
 
-    def __enter__(self) -> WebSocketSession:
+    def _check_new(self) -> None:
         if self._exchange is not None:
-            raise RuntimeError("a WebSocketSession can be entered once; call websocket_connect() again for another")
-        self._exchange = self._worker.exchange_blocking(self._request, self._timeouts)
+            raise RuntimeError(
+                f"a {type(self).__name__} can be entered once; call websocket_connect() again for another"
+            )
+
+    def _connected(self) -> Exchanging:
+        if self._exchange is None:
+            raise RuntimeError(f"the WebSocket is not connected: use `{self._how} as session:`")
+        return self._exchange
+
+    def _open(self, exchange: Exchanging) -> PullingSteps[None]:
+        """Look at the app's first answer."""
+        self._exchange = exchange
         try:
-            answer = self._exchange.answer
-            if isinstance(answer, Response):
-                self._raise_denial(answer)
-            event = self._event_of(answer)
+            if isinstance(exchange.answer, Response):
+                yield from self._raise_denial(exchange.answer)
+            event = self._event_of(exchange.answer)
             self._raise_on_close(event)
         except BaseException:
-            failed = self._finish()
+            failed = yield from self._finish()
             if failed is not None:
                 raise exception_of(failed)  # noqa: B904  # it has a cause and a context of its own
             raise
-        self._exchange.keep_open()
+        exchange.keep_open()
         self.accepted_subprotocol = event["subprotocol"]
         self.extra_headers = event["headers"]
-        return self
 
-    def _raise_denial(self, answer: Response) -> None:
+    def _raise_denial(self, answer: Response) -> PullingSteps[None]:
         body = [answer.body]
-        while isinstance(message := self._next_message(), Chunk):
+        while isinstance(message := (yield from self._connected().receive_or_end()), Chunk):
             body.append(message.body)
         if isinstance(message, Failed):
             raise exception_of(message)
@@ -118,85 +129,47 @@ class WebSocketSession:
             request=httpx.Request("GET", _url_of(self._request), headers=self._request.headers),
         )
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _leave(self, exc: BaseException | None) -> PullingSteps[None]:
+        """Close it, and wait for the app's end."""
         if self._end is None and self._closing is None:
-            self.close()
-        failed = self._finish()
+            yield from self._close(1000, None)
+        failed = yield from self._finish()
         if failed is None:
             return
         if exc is None or exc is self._disconnect:  # which says less
             raise exception_of(failed)
         logger.error("%s: the app raised as well:\n%s", self._request.label, failed.traceback.rstrip())
 
-    def _finish(self) -> Failed | None:
+    def _finish(self) -> PullingSteps[Failed | None]:
         """Wait for the app's end, and return what it has raised."""
-        assert self._exchange is not None
+        exchange = self._connected()
         try:
-            self._post(Cancel())
-            while (message := self._next_message()) is not None:
+            yield from self._post(Cancel())
+            while (message := (yield from exchange.receive_or_end())) is not None:
                 if isinstance(message, Failed):
                     return message
         finally:
-            self._exchange.cancel()
+            exchange.cancel()
         return None
 
-    def _next_message(self) -> Message | None:
-        # None after the last one.
-        assert self._exchange is not None
-        return run_blocking(self._exchange.receive_or_end())
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Send an event of the ASGI specification, "websocket.receive" or "websocket.disconnect".
-
-        Nothing happens if the app has returned, since the client cannot know that in time.
-
-        Raises:
-            WriteTimeout: the worker did not take it in time.
-            WorkerDied: the worker has ended.
-        """
-        self._post(Event(dict(message)))
-
-    def _post(self, message: Message) -> None:
-        if self._exchange is None:
-            raise RuntimeError("the WebSocket is not connected: use `with worker.websocket_connect(...) as session:`")
+    def _post(self, message: Message) -> PullingSteps[None]:
+        exchange = self._connected()
         with suppress(StateError):  # the app has returned
-            run_blocking(self._exchange.send(message))
+            yield from exchange.send(message)
 
-    def send_text(self, data: str) -> None:
-        """Send a text message."""
-        self.send({"type": "websocket.receive", "text": data})
-
-    def send_bytes(self, data: bytes) -> None:
-        """Send a binary message."""
-        self.send({"type": "websocket.receive", "bytes": data})
-
-    def send_json(self, data: Any, mode: Literal["text", "binary"] = "text") -> None:
-        """Send data as JSON, in a text message or a binary one."""
-        text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-        if mode == "text":
-            self.send_text(text)
-        else:
-            self.send_bytes(text.encode())
-
-    def close(self, code: int = 1000, reason: str | None = None) -> None:
-        """Tell the app that the client closes the WebSocket."""
+    def _close(self, code: int, reason: str | None) -> PullingSteps[None]:
         self._closing = {"type": "websocket.close", "code": code, "reason": reason or ""}
-        self.send({"type": "websocket.disconnect", "code": code, "reason": reason})
+        return self._post(Event({"type": "websocket.disconnect", "code": code, "reason": reason}))
 
-    def receive(self) -> dict[str, Any]:
-        """Return the app's next event of the ASGI specification, "websocket.send" or "websocket.close".
-
-        Raises:
-            Exception: what the app has raised.
-            ReadTimeout: there was none in time. It may be tried again.
-            WorkerDied: the worker has ended.
-        """
-        if self._exchange is None:
-            raise RuntimeError("the WebSocket is not connected: use `with worker.websocket_connect(...) as session:`")
-        message = self._next_message() if self._end is None else None
+    def _receive(self) -> PullingSteps[dict[str, Any]]:
+        exchange = self._connected()
+        message = (yield from exchange.receive_or_end()) if self._end is None else None
         return self._event_of(message) if message is not None else self._end_of_connection()
+
+    def _receive_data(self, kind: Literal["text", "bytes"]) -> PullingSteps[Any]:
+        event = yield from self._receive()
+        self._raise_on_close(event)
+        return event[kind]
 
     def _event_of(self, message: Message) -> dict[str, Any]:
         if isinstance(message, Failed):
@@ -217,6 +190,75 @@ class WebSocketSession:
             self._disconnect = error
             raise error
 
+
+def _text_event(data: str) -> dict[str, Any]:
+    return {"type": "websocket.receive", "text": data}
+
+
+def _bytes_event(data: bytes) -> dict[str, Any]:
+    return {"type": "websocket.receive", "bytes": data}
+
+
+def _json_event(data: Any, mode: Literal["text", "binary"]) -> dict[str, Any]:
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return _text_event(text) if mode == "text" else _bytes_event(text.encode())
+
+
+class WebSocketSession(_Session):
+    """A WebSocket of an ASGI app. It is connected by entering it as a context manager, and closed by leaving it.
+
+    Several threads may use it. What the app raises is raised by `receive()`, or on leaving.
+    """
+
+    _how = "with worker.websocket_connect(...)"
+
+    def __enter__(self) -> WebSocketSession:
+        self._check_new()
+        run_blocking(self._open(self._worker.exchange_blocking(self._request, self._timeouts)))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        run_blocking(self._leave(exc))
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send an event of the ASGI specification, "websocket.receive" or "websocket.disconnect".
+
+        Nothing happens if the app has returned, since the client cannot know that in time.
+
+        Raises:
+            WriteTimeout: the worker did not take it in time.
+            WorkerDied: the worker has ended.
+        """
+        run_blocking(self._post(Event(dict(message))))
+
+    def send_text(self, data: str) -> None:
+        """Send a text message."""
+        self.send(_text_event(data))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send a binary message."""
+        self.send(_bytes_event(data))
+
+    def send_json(self, data: Any, mode: Literal["text", "binary"] = "text") -> None:
+        """Send data as JSON, in a text message or a binary one."""
+        self.send(_json_event(data, mode))
+
+    def close(self, code: int = 1000, reason: str | None = None) -> None:
+        """Tell the app that the client closes the WebSocket."""
+        run_blocking(self._close(code, reason))
+
+    def receive(self) -> dict[str, Any]:
+        """Return the app's next event of the ASGI specification, "websocket.send" or "websocket.close".
+
+        Raises:
+            Exception: what the app has raised.
+            ReadTimeout: there was none in time. It may be tried again.
+            WorkerDied: the worker has ended.
+        """
+        return run_blocking(self._receive())
+
     def receive_text(self) -> str:
         """Return the next message, which must be a text.
 
@@ -225,19 +267,71 @@ class WebSocketSession:
             KeyError: the message is binary.
             Exception, ReadTimeout, WorkerDied: see `receive()`.
         """
-        event = self.receive()
-        self._raise_on_close(event)
-        return cast(str, event["text"])
+        return cast(str, run_blocking(self._receive_data("text")))
 
     def receive_bytes(self) -> bytes:
         """Return the next message, which must be binary; it raises as `receive_text()` does."""
-        event = self.receive()
-        self._raise_on_close(event)
-        return cast(bytes, event["bytes"])
+        return cast(bytes, run_blocking(self._receive_data("bytes")))
 
     def receive_json(self, mode: Literal["text", "binary"] = "text") -> Any:
         """Return the data of the next message, which must be JSON; it raises as `receive_text()` does."""
         return json.loads(self.receive_text() if mode == "text" else self.receive_bytes())
+
+
+class AsyncWebSocketSession(_Session):
+    """A `WebSocketSession` whose methods are coroutines. `AsyncTestClient.websocket_connect()` connects it.
+
+    Under asyncio or trio, on the loop that it was connected on; a call of `receive()` that is cancelled loses nothing.
+    """
+
+    _how = "async with client.websocket_connect(...)"
+
+    async def __aenter__(self) -> AsyncWebSocketSession:
+        self._check_new()
+        exchange = await run_async(self._worker.exchange(self._request, self._timeouts))
+        await run_async(self._open(exchange))
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await run_async(self._leave(exc))
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Send an event of the ASGI specification; see `WebSocketSession.send()`."""
+        await run_async(self._post(Event(dict(message))))
+
+    async def send_text(self, data: str) -> None:
+        """Send a text message."""
+        await self.send(_text_event(data))
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send a binary message."""
+        await self.send(_bytes_event(data))
+
+    async def send_json(self, data: Any, mode: Literal["text", "binary"] = "text") -> None:
+        """Send data as JSON, in a text message or a binary one."""
+        await self.send(_json_event(data, mode))
+
+    async def close(self, code: int = 1000, reason: str | None = None) -> None:
+        """Tell the app that the client closes the WebSocket."""
+        await run_async(self._close(code, reason))
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the app's next event of the ASGI specification; see `WebSocketSession.receive()`."""
+        return await run_async(self._receive())
+
+    async def receive_text(self) -> str:
+        """Return the next message, which must be a text; see `WebSocketSession.receive_text()`."""
+        return cast(str, await run_async(self._receive_data("text")))
+
+    async def receive_bytes(self) -> bytes:
+        """Return the next message, which must be binary; it raises as `receive_text()` does."""
+        return cast(bytes, await run_async(self._receive_data("bytes")))
+
+    async def receive_json(self, mode: Literal["text", "binary"] = "text") -> Any:
+        """Return the data of the next message, which must be JSON; it raises as `receive_text()` does."""
+        return json.loads(await (self.receive_text() if mode == "text" else self.receive_bytes()))
 
 
 # What the end of an app that has not closed its WebSocket is for the client (RFC 6455, section 7.1.5).
@@ -269,9 +363,18 @@ def connect(
     return session_of(worker, request, root_path=root_path, client=client, is_lenient=False)
 
 
+S = TypeVar("S", bound=_Session)
+
+
 def session_of(
-    worker: Worker, request: Any, *, root_path: str, client: tuple[str, int], is_lenient: bool = True
-) -> WebSocketSession:
+    worker: Any,
+    request: Any,
+    kind: type[S] = WebSocketSession,  # type: ignore[assignment]
+    *,
+    root_path: str,
+    client: tuple[str, int],
+    is_lenient: bool = True,
+) -> S:
     """Make a session of the request of httpx or httpx2 that opens it, which a test client's is unless it says so."""
     if worker.app_kind != "asgi":
         raise ValueError(f"{worker.description} is a WSGI app; only an ASGI app has WebSockets")
@@ -286,7 +389,7 @@ def session_of(
         client=client,
         is_lenient=is_lenient,
     )
-    return WebSocketSession(worker, message, request.extensions["timeout"].get("read"))
+    return kind(worker, message, request.extensions["timeout"].get("read"))
 
 
 _HANDSHAKE = {

@@ -23,6 +23,7 @@ MODULES = (
     "socketless.pytest_plugin",
     "socketless.testcase",
     "socketless.django",
+    "socketless.playwright",
     "socketless.requests",
     "socketless.requests.testutils",
     "socketless.aiohttp",
@@ -38,11 +39,13 @@ MODULES = (
 )
 # What the parts of the package have for each other.
 INTERNAL = {
-    "socketless.sandbox": {"is_fatal", "loopback_refusals", "product", "wakeup_refusal"},
-    "IpcProcess": {"exchange", "exchange_blocking", "max_body_bytes", "renew"},
-    "IpcThread": {"exchange", "exchange_blocking", "max_body_bytes", "renew"},
+    "socketless.sandbox": {"is_fatal", "loopback_refusals", "product", "refusals", "wakeup_refusal"},
+    "IpcProcess": {"exchange", "exchange_blocking", "in_flight", "max_body_bytes", "renew"},
+    "IpcProcesses": {"exchange", "exchange_blocking", "in_flight", "max_body_bytes", "renew"},
+    "IpcThread": {"exchange", "exchange_blocking", "in_flight", "max_body_bytes", "renew"},
     "IpcAdapter": {"send_raw"},
     "UnixAdapter": {"get_connection_with_tls_context"},
+    "Serving": {"connect"},
     "Connection": {"begin", "can_go_on", "parse", "send"},
     "Cursor": {"next_field", "next_piece", "skip_body", "status_line"},
 }

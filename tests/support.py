@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes  # noqa: F401  # from libffi 3.5 on, it opens a file for itself, once and for good: no leak
+import importlib.util
 import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -36,6 +38,11 @@ def no_plugins(*but: str) -> str:
 EPOLL_WAIT = ("232", "281", "22")
 FUTEX = ("202", "98")
 _INT = 0xFFFFFFFF  # what the kernel reads of an argument that is an int; what is above it, the C library is free to set
+
+
+def has_chromium() -> bool:
+    """Whether pages of Playwright can be tested here."""
+    return shutil.which("chromium") is not None and importlib.util.find_spec("pytest_playwright") is not None
 
 
 def has_ipv6() -> bool:

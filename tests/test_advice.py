@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import multiprocessing
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ SANDBOXES = {
         "unix_server": "fails",
         "tcp_client": "fails",
         "forkserver": "fails",
+        "browser": "fails",
         **FORKSERVER,
     },
     "strict": {
@@ -48,10 +50,11 @@ SANDBOXES = {
         "tcp_client": "fails",
         "duplex_pipe": "fails",
         "forkserver": "fails",
+        "browser": "fails",
         **FORKSERVER,
     },
-    "only setsockopt": {"trio": "fails"},
-    "claude": {"unix_server": "fails", "forkserver": "fails", **FORKSERVER},
+    "only setsockopt": {"trio": "fails", "browser": "fails"},
+    "claude": {"unix_server": "fails", "forkserver": "fails", "browser": "fails", **FORKSERVER},
     "no loopback": {"port": "fails", "ipv6": "fails", "tcp_client": "fails"},
     "no IPv6": {"ipv6": "fails"},
     "read-only /dev/shm": {"multiprocessing": "fails", "process_pool": "fails", "shared_memory": "fails"},
@@ -106,6 +109,10 @@ WAYS = {
     "    process.start(); process.join(); raise SystemExit(process.exitcode)",
     "shared_memory": "from multiprocessing.shared_memory import SharedMemory\n"
     "memory = SharedMemory(create=True, size=9); memory.close(); memory.unlink()",
+    # As Playwright starts it.
+    "browser": "import subprocess, tempfile\nwith tempfile.TemporaryDirectory() as folder:\n"
+    "    subprocess.run(['chromium', '--headless', '--no-sandbox', '--disable-dev-shm-usage', '--dump-dom',"
+    " f'--user-data-dir={folder}', 'data:text/html,x'], check=True)",
     "wsgi_client": "from flask import Flask\napp = Flask('x')\napp.add_url_rule('/', view_func=lambda: 'x')\n"
     "assert app.test_client().get('/').text == 'x'",
     "xdist": "import pathlib, pytest, sys, tempfile\nfolder = pathlib.Path(tempfile.mkdtemp())\n"
@@ -130,6 +137,12 @@ RESCUED = [
 # What to write instead: way, sandbox, the way out.
 WAYS_OUT = [
     *((way, sandbox, INSTALL_LOOPBACK + WAYS[way]) for sandbox, way in RESCUED),
+    (
+        "browser",
+        "strict",
+        "from socketless.testclient import TestClient\n"
+        "with TestClient('wsgiref.simple_server:demo_app') as client: assert client.get('/').status_code == 200",
+    ),
     ("asyncio", "codex", INSTALL + WAYS["asyncio"]),
     ("asyncio", "strict", INSTALL + WAYS["asyncio"]),
     ("trio", "codex", INSTALL + WAYS["trio"]),
@@ -294,6 +307,8 @@ def test_what_it_says_is_so(sandbox: str, way: str) -> None:
     """A way of testing works, hangs or fails as the report says."""
     if way in ("trio", "uvloop") and importlib.util.find_spec(way) is None:
         pytest.skip(f"there is no {way}")
+    if way == "browser" and shutil.which("chromium") is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
     expected = SANDBOXES[sandbox].get(way, "works")
     assert outcome(sandbox, WAYS[way]) == expected
 

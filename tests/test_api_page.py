@@ -17,7 +17,7 @@ PACKAGE = Path(socketless.__file__).parent
 # Modules of the package, beside those that are folders, whose names are not for users.
 PRIVATE = {"__main__", "extras", "forking", "genuine", "import_watch", "locks"}
 ELSEWHERE = {"switch", "transport"}  # their names are those of `socketless`
-PRIVATE_FOLDERS = {"cli", "clients", "docs", "host", "http11", "httpx", "pytest", "wire", "worker"}
+PRIVATE_FOLDERS = {"cli", "clients", "docs", "host", "http11", "httpx", "inloop", "pytest", "wire", "worker"}
 
 NAMES = [(module, name, value) for module in MODULES for name, value in entries(module)]
 MEMBERS = [

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from commands import (
@@ -24,6 +25,7 @@ from commands import (
     without_colours,
 )
 from socketless import __version__
+from socketless.cli import cli
 from support import without_path
 
 APP = "apps.cli_app:app"
@@ -129,6 +131,26 @@ Commands:
 """,
         "",
     )
+
+
+@pytest.mark.parametrize("name", cli.list_commands(click.Context(cli)))
+def test_list_of_commands(name: str) -> None:
+    """What the list of commands says of each, for which none is imported, is how the help of that begins."""
+    listed = cli.get_help(click.Context(cli, max_content_width=400, terminal_width=400)).split(f"\n  {name} ")[1]
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert listed.splitlines()[0].strip() == (command.help or "").split("\n\n")[0]
+
+
+def test_help_imports_no_command() -> None:
+    """The list of the commands is there before what they need."""
+    program = (
+        "import atexit, sys; sys.argv[1:] = ['--help']\n"
+        "atexit.register(lambda: print({'asyncio', 'httpx', 'socketless.host'} & set(sys.modules)))\n"
+        "from socketless.__main__ import main; main()"
+    )
+    code, stdout, stderr = run([sys.executable, "-c", program])
+    assert (code, stdout.splitlines()[-1], stderr) == (0, "set()", "")
 
 
 def test_help_of_request_names_every_option() -> None:

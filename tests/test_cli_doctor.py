@@ -100,6 +100,12 @@ fails  multiprocessing's Manager, and its start method forkserver, the default
        needs a connection over a UNIX socket
        > multiprocessing.get_context("spawn").Process, without a Manager; or
 {RESCUE}
+fails  browsers of the tests: Playwright, Selenium
+       needs setsockopt() on a socket pair
+       > nothing helps: Chromium itself needs sockets between its processes.
+       > Run these tests outside of this sandbox, or ask the app for its pages:
+       >     socketless.testclient.TestClient("package.module:app").get("/")
+
 more   socketless docs rescue
 
 {OTHERS_WORK if FORKSERVER else MULTIPROCESSING_WORKS}\

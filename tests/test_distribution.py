@@ -22,7 +22,7 @@ DOCUMENTS = ["README.rst", "CHANGELOG.rst", "tox.ini", "setup.cfg", ".ci/run", "
 PAGES = {path.relative_to(PACKAGE.parent).as_posix(): path.read_text() for path in PACKAGE.glob("docs/*.rst")}
 INSTALLED = distribution(DISTRIBUTION)
 EXTRAS = {*INSTALLED.metadata.get_all("Provides-Extra", [])}
-OTHERS = {"pytest-django", "tox", "trio"}  # what else a hint may name
+OTHERS = {"pytest-django", "pytest-playwright", "tox", "trio"}  # what else a hint may name
 
 # One requirement, in quotes of any kind or without; options before it are read over.
 HINT = re.compile(r"""pip install((?: --?[\w-]+)*) +["']?([^\s"'`]+)""")

@@ -31,15 +31,27 @@ MAY_IMPORT = {
     "wire": {"errors", "forking", "genuine"},
     "worker": {"wire", "eventloop", "errors", "genuine", "locks"},
     "host": {"forking", "wire", "errors", "genuine", "locks"},
-    "clients": {"extras", "host", "http11.upgrade", "wire", "errors", "locks"},
+    "clients": {"extras", "host", "wire", "errors", "locks"},
     "http11": {"clients", "extras", "forking", "host", "wire", "errors", "genuine", "locks"},
-    "websocket": {"host", "wire", "errors"},
+    "inloop": {"host", "wire", "worker", "errors"},  # the worker is in the loop, too
+    "websocket": {"clients", "host", "wire", "errors"},
     "httpx": {"clients", "http11.upgrade", "host", "wire", "errors"},
     "unix_server": {"forking", "host", "http11", "wire", "genuine"},
     "requests": {"clients", "extras", "host", "unix_server", "wire", "errors", "genuine"},
     "lowlevel": {"clients", "http11", "host", "errors"},
-    "aiohttp": {"clients", "extras", "host", "http11", "wire", "worker", "errors"},  # the worker is in the loop, too
-    "testclient": {"host", "httpx", "websocket", "wire", "errors", "locks"},
+    "aiohttp": {"clients", "extras", "host", "http11", "inloop", "wire", "worker.loading", "errors"},
+    "playwright": {"clients", "extras", "host", "switch", "wire", "errors"},
+    "testclient": {
+        "host",
+        "httpx",
+        "inloop",
+        "websocket",
+        "wire",
+        "worker.lifespan",
+        "worker.loading",
+        "errors",
+        "locks",
+    },
     "switch": {
         "aiohttp",
         "clients",
@@ -57,7 +69,7 @@ MAY_IMPORT = {
     "sandbox": {"errors", "forking"},
     "advice": {"sandbox"},
     "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
-    "pytest": {"django", "eventloop", "loopback", "pytest_plugin", "sandbox", "switch"},
+    "pytest": {"django", "eventloop", "loopback", "playwright", "pytest_plugin", "sandbox", "switch"},
     "fakes": set[str](),
     "testcase": {"host", "switch", "testclient"},
     "django": {
@@ -148,6 +160,7 @@ def test_no_cycle() -> None:
     [
         ("import socketless", {"httpx", "werkzeug", "asgiref", "cloudpickle", "multiprocessing", "asyncio"}),
         ("import socketless.worker.main", {"httpx", "httpx2", "werkzeug", "asgiref", "click", "http.client"}),
+        ("import socketless.worker.wsgi, socketless.worker.main", {"asgiref"}),
         ("import socketless.worker.asgi", {"httpx", "httpx2", "werkzeug", "click"}),
         ("import socketless.host.process", {"httpx", "httpx2", "werkzeug", "asgiref", "click"}),
         ("from socketless import IpcTransport", {"httpx2", "werkzeug", "asgiref", "trio"}),

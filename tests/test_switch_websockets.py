@@ -211,6 +211,7 @@ def test_end_of_the_switch(switched: Any) -> None:
     with pytest.raises((OSError, websocket.WebSocketException)):
         other.recv()
     other.close()
+    other.shutdown()  # which close() leaves out where a goodbye has come, and could not be answered
 
 
 def test_httplib2(switched: Any) -> None:

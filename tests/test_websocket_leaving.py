@@ -46,6 +46,14 @@ def patient_worker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
+def lenient_worker(worker: Worker) -> Iterator[Worker]:
+    """A worker that leaves an app so much time to send once more that a slow machine does not use it up."""
+    grace = worker.run(leaving_app.set_grace, LIMIT)
+    yield worker
+    worker.run(leaving_app.set_grace, grace)
+
+
+@pytest.fixture
 def name() -> str:
     return uuid.uuid4().hex
 
@@ -111,13 +119,12 @@ def test_app_that_takes_its_time(patient_worker: Worker, name: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["", "&turns=1", "&seconds=0.01", "&subscribes=yes&seconds=0.01"])
-def test_app_that_sends_for_ever(worker: Worker, name: str, how: str) -> None:
+def test_app_that_sends_for_ever(lenient_worker: Worker, name: str, how: str) -> None:
     """An app that sends and does not ask gets the OSError of the ASGI specification."""
-    with worker.websocket_connect(f"/{name}?do=tick{how}", timeout=LIMIT) as session:
+    with lenient_worker.websocket_connect(f"/{name}?do=tick{how}", timeout=LIMIT) as session:
         session.send_text("subscribe")
         assert session.receive_text() == "tick"
-    refused = "ClientDisconnected('the client has closed the WebSocket')"
-    assert notes_on(worker, name) in ([refused], ["cancelled"])  # the latter where it is too slow to send once more
+    assert notes_on(lenient_worker, name) == ["ClientDisconnected('the client has closed the WebSocket')"]
 
 
 @pytest.mark.one_in(2, "worker", "how")

@@ -27,11 +27,11 @@ from starlette.testclient import TestClient as StarlettesClient
 from apps import holding_app
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, switch_to_ipc_connection
 from socketless.aiohttp import ASGIApplicationConnector
-from socketless.aiohttp.inloop import LoopExchange
 from socketless.errors import WorkerDied, WriteTimeout
 from socketless.host.websocket_exchange import WebSocketExchange
 from socketless.host.worker import Worker
 from socketless.http11.worker_socket import WorkerSocket
+from socketless.inloop.exchange import LoopExchange
 from socketless.testclient import TestClient
 from socketless.wire.messages import MOST_AHEAD
 from support import LIMIT

@@ -13,7 +13,6 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
 
 from socketless.aiohttp.content_encoding import Decoding
-from socketless.aiohttp.inloop import InLoop
 from socketless.clients.error_mixins import as_theirs
 from socketless.clients.response import Answers
 from socketless.errors import (
@@ -39,6 +38,8 @@ from socketless.host.thread import IpcThread
 from socketless.host.trace import logger
 from socketless.host.worker import Worker, owned
 from socketless.http11.asyncio_transport import BridgeTransport
+from socketless.inloop.app import InLoop
+from socketless.inloop.exchange import LEAVE_SECONDS
 from socketless.wire.import_strings import LoadError
 from socketless.wire.messages import port_of
 from socketless.worker.loading import load_app
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 __all__ = ["ASGIApplicationConnector"]
-
-_LEAVE_SECONDS = 5.0  # that an app in this loop has to end its requests, as those of a worker have
 
 # What each error is called in aiohttp, see `socketless.clients.error_mixins`. A dead worker is no
 # ServerDisconnectedError: that, and a ClientOSError, makes aiohttp send the request again.
@@ -163,9 +162,9 @@ class ASGIApplicationConnector(aiohttp.BaseConnector):
         await super().close()
         tasks = [task for transport in open_transports for task in transport.tasks]
         if tasks:
-            await asyncio.wait(tasks, timeout=_LEAVE_SECONDS)
+            await asyncio.wait(tasks, timeout=LEAVE_SECONDS)
         if self._in_loop is not None:
-            await self._in_loop.shut_down(_LEAVE_SECONDS)
+            await self._in_loop.shut_down(LEAVE_SECONDS)
         if self._owned is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._owned.close)
 
@@ -249,7 +248,7 @@ class _Protocol(ResponseHandler):
             return
         self._error = None
         self._should_close = True
-        payload.set_exception(error)
+        payload.set_exception(_caught_by_aiohttp(error) if self.upgraded else error)
 
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
         """Go on with reading, or with what the app has raised."""
@@ -271,11 +270,21 @@ class _Protocol(ResponseHandler):
 
 def _through_aiohttp(error: BaseException) -> BaseException:
     """Return an error that aiohttp lets through: of every other OSError, it makes a ClientOSError."""
-    if not isinstance(error, OSError) or isinstance(error, aiohttp.ClientError):
-        return error
+    is_taken = isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError)
+    return _also(aiohttp.ClientError, error) if is_taken else error
+
+
+def _caught_by_aiohttp(error: BaseException) -> BaseException:
+    """Return an error after which aiohttp closes its WebSocket: after a SystemExit, for one, it does not."""
+    is_caught = isinstance(error, (Exception, asyncio.CancelledError))
+    return error if is_caught else _also(Exception, error)
+
+
+def _also(theirs: type[Exception], error: BaseException) -> BaseException:
+    # The same error, which is one of theirs as well.
     cls = type(error)
     try:
-        both: type[BaseException] = type(cls.__name__, (cls, aiohttp.ClientError), {"__module__": cls.__module__})
+        both: type[BaseException] = type(cls.__name__, (cls, theirs), {"__module__": cls.__module__})
         same = both(*error.__reduce__()[1])  # with the names of the files, which are not in its args
     except Exception:
         return error

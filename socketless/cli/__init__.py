@@ -12,7 +12,15 @@ from socketless.cli.habits import hint_at_command
 
 __all__ = ["AfterClick", "cli"]
 
-_COMMANDS = ("docs", "doctor", "request", "rescue", "run", "serve")
+# With the beginning of the help of each, so that the list of them imports none.
+_COMMANDS = {
+    "docs": "Print a page of the documentation, or list the topics.",
+    "doctor": "Say what this sandbox refuses, what breaks, and what to write.",
+    "request": "Send one request to APP and print the response.",
+    "rescue": "Run a command where sockets are refused: servers and clients on this machine meet without them.",
+    "run": "Run a module or a script whose HTTP clients all reach APP.",
+    "serve": "Serve APP over HTTP/1.1, on a UNIX socket or on standard input and output.",
+}
 
 
 class AfterClick(BaseException):
@@ -36,18 +44,22 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"socketless.cli.{cmd_name}").command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        listed = click.Group(commands={name: click.Command(name, help=text) for name, text in _COMMANDS.items()})
+        listed.format_commands(ctx, formatter)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            hint = hint_at_command(error.option_name, _COMMANDS)
+            hint = hint_at_command(error.option_name, tuple(_COMMANDS))
             raise click.UsageError(f"No such option {error.option_name!r}. {hint}", ctx) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in _COMMANDS and not ctx.resilient_parsing:  # which completes in a shell
-            raise click.UsageError(f"No such command {args[0]!r}. {hint_at_command(args[0], _COMMANDS)}", ctx)
+            raise click.UsageError(f"No such command {args[0]!r}. {hint_at_command(args[0], tuple(_COMMANDS))}", ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -8,10 +8,9 @@ from contextlib import ExitStack, suppress
 from typing import Any
 from weakref import WeakSet
 
-from socketless.clients.response import Body
+from socketless.clients.response import Coming
 from socketless.host.arguments import check_worker
 from socketless.host.worker import Worker
-from socketless.http11.upgrade import Upgraded
 from socketless.locks import make_lock
 from socketless.wire.drivers import run_blocking
 from socketless.wire.steps import Pull
@@ -36,16 +35,16 @@ class Carrier:
         self.root_path = root_path
         self.client = client
         self._lock = make_lock()
-        self._open: WeakSet[Body | Upgraded] = WeakSet()  # guarded by _lock; responses not at their end
+        self._open: WeakSet[Coming] = WeakSet()  # guarded by _lock; responses not at their end
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.worker!r}>"
 
-    def _keep(self, body: Body | Upgraded) -> None:
+    def _keep(self, body: Coming) -> None:
         with self._lock:
             self._open.add(body)
 
-    def _open_bodies(self) -> list[Body | Upgraded]:
+    def _open_bodies(self) -> list[Coming]:
         with self._lock:
             return list(self._open)
 
@@ -55,7 +54,7 @@ class Carrier:
                 stack.callback(leave, body)
 
 
-def leave(body: Body | Upgraded) -> None:
+def leave(body: Coming) -> None:
     """End a response that may still be coming: its app is told that the client has gone."""
     run_blocking(body.hang_up())
     run_blocking(body.finish())
@@ -83,7 +82,7 @@ class RequestBody(Pull):
                 await generator.aclose()
 
 
-def chunks_of(body: Body | Upgraded) -> Iterator[bytes]:
+def chunks_of(body: Coming) -> Iterator[bytes]:
     """Wait for one chunk after the other, until the response's end."""
     while (chunk := run_blocking(body.next_chunk())) is not None:
         yield chunk

@@ -20,7 +20,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 
 class Exchanging(Protocol):
-    """What a client needs of an exchange, with a worker or, in aiohttp's case, in its own loop."""
+    """What a client needs of an exchange, with a worker or in its own loop."""
 
     label: str
     answer: Message
@@ -35,6 +35,15 @@ class Exchanging(Protocol):
     def let_through(self) -> None: ...
     def cancel(self) -> None: ...
     def abandon(self) -> None: ...
+    def let_go(self) -> PullingSteps[None]: ...
+
+
+class Coming(Protocol):
+    """A response that may still be coming: a `Body`, or a WebSocket's bytes."""
+
+    def next_chunk(self) -> PullingSteps[bytes | None]: ...
+    def hang_up(self) -> PullingSteps[None]: ...
+    def finish(self) -> PullingSteps[None]: ...
 
 
 class Answers(Protocol):
@@ -191,5 +200,5 @@ class Body:
         self._exchange.abandon()
 
     def finish(self) -> PullingSteps[None]:
-        """Wait for nothing: the app lets go when it does."""
-        yield from ()
+        """Wait for the app's end if it is on this loop; one in a worker lets go when it does."""
+        yield from self._exchange.let_go()

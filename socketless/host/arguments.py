@@ -144,7 +144,7 @@ def check_worker(value: Any, form: str) -> None:
     Raises:
         TypeError: it is not one.
     """
-    if hasattr(value, "exchange_blocking") and not isinstance(value, type):
+    if hasattr(type(value), "app_kind"):  # a worker, or what stands for one
         return
     if isinstance(value, type) and hasattr(value, "exchange_blocking"):
         worker = f"{value.__name__}('package.module:app')"

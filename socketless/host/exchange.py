@@ -115,13 +115,13 @@ class Exchange:
         me, states = Token(), self._directions
         try:
             run, channel = self.lease.got
-            if run.has_other_levels:
-                yield from run.share_levels(self._timeouts.read)
+            if run.levels is not None and (levels := run.levels.changed()) is not None:
+                yield from run.share_levels(levels, self._timeouts.read)
             frame = channel.frame_of(message)
             with states.lock:
                 states.begin_writing(me, channel, frame)
                 states.begin_reading(me)
-            answer = yield from self._drive(self._timeouts, self._write, self._read)
+            answer = yield from self._drive(me, self._timeouts, self._write, self._read)
             self._settle()
             self._forward()
             if isinstance(answer, WantBody):
@@ -165,7 +165,7 @@ class Exchange:
                 self._check_usable()
                 is_mine = states.begin_writing(me, self._channel, frame)
             if is_mine:
-                yield from self._drive(timeouts, self._write)
+                yield from self._drive(me, timeouts, self._write)
         except BaseException:
             try:
                 self._give_up(me, is_left=True)
@@ -205,7 +205,7 @@ class Exchange:
         try:
             while isinstance(got := self._begin_receiving(me), Turn):
                 yield from self._wait_for(got, timeouts)
-            message: Message = got or (yield from self._drive(timeouts, self._read))
+            message: Message = got or (yield from self._drive(me, timeouts, self._read))
             self._settle()
         except BaseException:
             try:
@@ -253,6 +253,10 @@ class Exchange:
 
     def let_through(self) -> None:
         """The client is about to leave: let nothing that it sends wait for the app any more."""
+
+    def let_go(self) -> PullingSteps[None]:
+        """Wait for nothing: the app lets go when it does."""
+        yield from ()
 
     def abandon(self) -> None:
         """Let it be cancelled when there is time. For finalizers, which run wherever a thread is, in a lock as well."""
@@ -324,7 +328,7 @@ class Exchange:
                 self._directions.leave_queue(turn)
             turn.close()
 
-    def _drive(self, timeouts: Timeouts, *work: Callable[[], Any]) -> Steps[Any]:
+    def _drive(self, me: Token, timeouts: Timeouts, *work: Callable[[], Any]) -> Steps[Any]:
         # Does one after the other, as often as it says what it has to wait for; returns what the last one does.
         result = None
         try:
@@ -342,7 +346,7 @@ class Exchange:
             return result
         except (EOFError, BrokenPipeError) as error:
             end = error
-        yield from self._end(end)
+        yield from self._end(me, end)
         raise AssertionError("it has raised")
 
     def _be_late(self, timeout: float, *, for_writing: bool) -> Steps[None]:
@@ -352,8 +356,11 @@ class Exchange:
         stack = yield from self._run.stack_of(self._channel)
         raise ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
 
-    def _end(self, why: Exception) -> Steps[None]:
-        """Take notice that the channel has ended.
+    def _end(self, me: Token, why: Exception) -> Steps[None]:
+        """Take notice that the channel has ended, as far as `me` is at work with it.
+
+        It is closed when nobody is: a thread, or a loop, that waits for a descriptor does not hear that another one has
+        closed it. The worker ends the channel, too, so that whoever else waits for it comes here as well.
 
         Raises:
             WorkerDied: because the worker has.
@@ -361,9 +368,9 @@ class Exchange:
         """
         run = self._run
         with self._directions.lock:
-            self._directions.lose()
+            self._directions.lose(me)
         self._settle()
-        lives = not self._is_internal and (yield from run.lives())
+        lives = not self._is_internal and (yield from run.end_channel(self._channel))
         if not lives:
             yield from run.wait_for_end()
         run.output.forward(quietly=True)
@@ -432,14 +439,14 @@ class Exchange:
             with suppress(SocketlessError):
                 channel = self._channel
                 cancel = partial(channel.put, channel.frame_of(Cancel()))
-                run_blocking(self._drive(NO_LIMITS, channel.write, cancel, channel.write))
+                run_blocking(self._drive(me, NO_LIMITS, channel.write, cancel, channel.write))
                 with self._directions.lock:
                     self._directions.have_cancelled()
         finally:
             self._give_up(me, is_left=True)
 
     def __del__(self) -> None:
-        if hasattr(self, "_directions") and not self.is_over and os.getpid() == self._owner_pid:
+        if hasattr(self, "_directions") and not self._directions.is_over and os.getpid() == self._owner_pid:
             self._pool.abandoned.append(self)  # this very thread may hold the pool's lock
             if hasattr(self, "answer"):
                 warnings.warn(f"unclosed response of {self.label}", ResourceWarning, source=self, stacklevel=2)

@@ -10,6 +10,7 @@ import errno
 import mmap
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from io import FileIO
@@ -79,6 +80,14 @@ class NamelessFile:
     def close(self) -> None:
         """Let go of it. May be called twice."""
         self._file.close()
+
+
+def any_news(files: Iterable[NamelessFile]) -> bool:
+    """Return whether there is something to be read in one of the files. That is a system call for each, and no more."""
+    for each in files:
+        if os.lseek(each._file.fileno(), 0, os.SEEK_END) != each._position:
+            return True
+    return False
 
 
 def _open() -> FileIO:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from socketless.host.levels import Levels
 from socketless.wire.channel import Channel
 from socketless.wire.messages import Start
 from socketless.wire.steps import Steps
@@ -71,11 +72,11 @@ class Run(Protocol):
         """
 
     @property
-    def has_other_levels(self) -> bool:
-        """Whether this process's loggers have other levels than the worker's."""
+    def levels(self) -> Levels | None:
+        """Those of loggers that the worker has been told; `None`: it has the same loggers."""
 
-    def share_levels(self, timeout: float | None) -> Steps[None]:
-        """Give the worker the levels of this process's loggers, if it `has_other_levels`."""
+    def share_levels(self, levels: dict[str, int], timeout: float | None) -> Steps[None]:
+        """Give the worker levels that have `changed()`."""
 
     def stack_of(self, channel: Channel) -> Steps[str]:
         """Return where the exchange on a channel is; empty where the worker does not say."""
@@ -83,8 +84,8 @@ class Run(Protocol):
     def kill(self, number: int) -> None:
         """Send a signal to the worker's process, if it has one of its own."""
 
-    def lives(self) -> Steps[bool]:
-        """Return whether the worker goes on, though one of its channels has ended."""
+    def end_channel(self, channel: Channel) -> Steps[bool]:
+        """Let a channel end at the worker, too; return whether the worker goes on without it."""
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a worker that has closed its pipes."""

@@ -16,7 +16,7 @@ import sys
 from contextlib import ExitStack
 from typing import TextIO
 
-from socketless.host.files import NamelessFile
+from socketless.host.files import NamelessFile, any_news
 from socketless.host.reports import Replay, ReportReader, show
 from socketless.locks import make_lock
 from socketless.wire.reports import Frame, LogReport
@@ -66,14 +66,16 @@ class WorkerOutput:
             undo.callback(self._stdout.file.close)
             self._stderr = _Stream()
             undo.callback(self._stderr.file.close)
-            self._reports = NamelessFile()
+            reports = NamelessFile()
             undo.pop_all()
-        self._reader = ReportReader(self._reports)
+        self._files = (self._stdout.file, self._stderr.file, reports)
+        self._reader = ReportReader(reports)
         self._replay = Replay()
 
     def fileno(self) -> tuple[int, int, int]:
         """The descriptors to be the worker's 1 and 2, and the one for its reports."""
-        return self._stdout.file.fileno(), self._stderr.file.fileno(), self._reports.fileno()
+        stdout, stderr, reports = self._files
+        return stdout.fileno(), stderr.fileno(), reports.fileno()
 
     def forward(self, *, quietly: bool = False) -> None:
         """Print, log and warn what the worker has since the last call, in order.
@@ -87,6 +89,8 @@ class WorkerOutput:
         """
         first_error: Exception | None = None
         with self._lock:
+            if self._closed or not (any_news(self._files) or self._reader.has_rest):
+                return
             while not self._closed:
                 try:
                     frame = self._reader.next()
@@ -122,5 +126,5 @@ class WorkerOutput:
         """Forget what is there. May be called twice."""
         with self._lock:
             self._closed = True
-            for file in (self._stdout.file, self._stderr.file, self._reports):
+            for file in self._files:
                 file.close()

@@ -246,7 +246,8 @@ class ChannelPool(Generic[Owner]):
                     if channel not in self._free:
                         self._free.append(channel)
                 del self._busy[channel]
-                self._serve_waiters()
+                if self._waiters:
+                    self._serve_waiters()
         if is_unused:
             channel.close()
 
@@ -321,6 +322,12 @@ class ChannelPool(Generic[Owner]):
         """Whether there is one at all, or one may be had."""
         with self._lock:
             return bool(self._all or self._lost) or self._open_channel is not None
+
+    @property
+    def in_flight(self) -> int:
+        """How many exchanges have a channel, or wait for one."""
+        with self._lock:
+            return len(self._busy.keys() | self._parked.keys()) + len(self._waiters)
 
     @property
     def is_stuck(self) -> bool:

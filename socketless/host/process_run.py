@@ -40,7 +40,19 @@ from socketless.locks import make_lock
 from socketless.wire.channel import Channel, make_channel
 from socketless.wire.drivers import deadline_after, poll, remaining, run_blocking, until_readable
 from socketless.wire.fifos import offered_channel
-from socketless.wire.messages import Done, Failed, GetStack, Message, OpenChannel, Ready, SetLevels, Stack, Start, Stop
+from socketless.wire.messages import (
+    Done,
+    EndChannel,
+    Failed,
+    GetStack,
+    Message,
+    OpenChannel,
+    Ready,
+    SetLevels,
+    Stack,
+    Start,
+    Stop,
+)
 from socketless.wire.steps import Steps, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -234,19 +246,12 @@ class ProcessRun:
         answer = yield from self._ask("asking for a stack", GetStack(channel.number), _CONTROL_SECONDS)
         return answer.text if isinstance(answer, Stack) else ""
 
-    @property
-    def has_other_levels(self) -> bool:
-        """Whether this process's loggers have other levels than the worker's."""
-        return self.levels.changed() is not None
-
-    def share_levels(self, timeout: float | None) -> Steps[None]:
-        """Give the worker the levels of this process's loggers, if they have changed."""
-        levels = self.levels.changed()
-        if levels is not None:
-            seconds = _CONTROL_SECONDS if timeout is None else min(timeout, _CONTROL_SECONDS)
-            answer = yield from self._ask("setting the levels of loggers", SetLevels(levels), seconds)
-            if answer is not None:  # or the app runs with those it had: no reason to fail a request
-                self.levels.tell(levels)
+    def share_levels(self, levels: dict[str, int], timeout: float | None) -> Steps[None]:
+        """Give the worker levels that have `changed()`."""
+        seconds = _CONTROL_SECONDS if timeout is None else min(timeout, _CONTROL_SECONDS)
+        answer = yield from self._ask("setting the levels of loggers", SetLevels(levels), seconds)
+        if answer is not None:  # or the app runs with those it had: no reason to fail a request
+            self.levels.tell(levels)
 
     def another_channel(self) -> Steps[Channel | None]:
         """Return a new channel, in the place of one that has ended; `None`: none is to be had."""
@@ -382,11 +387,12 @@ class ProcessRun:
         self._ended.wait(timeout)
         return self.poll()
 
-    def lives(self) -> Steps[bool]:
-        """Return whether the worker goes on, though one of its channels has ended: whether it still answers."""
+    def end_channel(self, channel: Channel) -> Steps[bool]:
+        """Let a channel end at the worker, too; return whether the worker goes on without it: whether it answers."""
         if self.has_ended or self._stopped:
             return False
-        return (yield from self._ask("asking whether it lives", GetStack(), _CONTROL_SECONDS)) is not None
+        answer = yield from self._ask("ending a channel", EndChannel(channel.number), _CONTROL_SECONDS)
+        return answer is not None
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a process that has closed its pipes; one that then stays is of no use, and is killed."""

@@ -35,6 +35,11 @@ class ReportReader:
         self._read = b""  # what was read; the frames before `_start` have been returned
         self._start = 0
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether a part of what was read has not been returned."""
+        return self._start < len(self._read)
+
     def next(self) -> Frame | None:
         """Return the next frame, `None` if there is none yet. It is never returned again."""
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from socketless.wire.pipes import make_pipe
+from socketless.wire.pipes import fd_of, make_pipe
 
 
 class Sentinel:
@@ -18,10 +18,7 @@ class Sentinel:
         Raises:
             EOFError: nobody is to wait for it any more.
         """
-        try:
-            return self._reader.fileno()
-        except OSError:
-            raise EOFError from None
+        return fd_of(self._reader, EOFError)
 
     def close(self) -> None:
         """Let go of it. May be called twice."""

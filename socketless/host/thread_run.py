@@ -43,7 +43,7 @@ class ThreadRun:
 
     pid = None
     exitcode = None
-    has_other_levels = False  # it has the same loggers
+    levels = None  # it has the same loggers
 
     def __init__(self, start: Start) -> None:
         self._owner_pid = os.getpid()
@@ -132,7 +132,7 @@ class ThreadRun:
             message: Message = stop.value
             return message
 
-    def share_levels(self, timeout: float | None) -> Steps[None]:
+    def share_levels(self, levels: dict[str, int], timeout: float | None) -> Steps[None]:
         """Do nothing."""
         yield from ()
 
@@ -149,10 +149,14 @@ class ThreadRun:
         self._is_given_up = True
         self._sentinel.writer.close()
 
-    def lives(self) -> Steps[bool]:
-        """Return whether the worker goes on, though one of its channels has ended."""
+    def end_channel(self, channel: Channel) -> Steps[bool]:
+        """Let a channel end at the worker, too; return whether the worker goes on without it."""
         yield from ()
-        return not (self._is_given_up or self._thread.is_ending)
+        if self._is_given_up or self._thread.is_ending:
+            return False
+        with suppress(OSError):  # no descriptors are to be had for it
+            self._thread.end_channel(channel.number)
+        return True
 
     def wait_for_end(self) -> Steps[None]:
         """Wait for a worker that has closed its pipes."""

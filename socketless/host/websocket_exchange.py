@@ -44,7 +44,7 @@ class WebSocketExchange(Exchange):
                         self._waiter = me
                 limits = Timeouts(read=remaining(deadline))
                 if turn is None:
-                    yield from self._drive(limits, self._read_for_others)
+                    yield from self._drive(me, limits, self._read_for_others)
                     self._settle()
                 else:
                     yield from self._wait_for(turn, limits)

@@ -137,6 +137,11 @@ class Worker:
         """How large the body of a request or of a response may be; `None`: any size."""
         return self._max_body_bytes
 
+    @property
+    def in_flight(self) -> int:
+        """How many exchanges it has at work, those among them that were given up and still go on."""
+        return self._pool.in_flight
+
     def start(self) -> None:
         """Start the worker again if it has died, whatever `max_restarts` says. Does nothing while it runs or starts.
 
@@ -270,7 +275,8 @@ class Worker:
         """
         label = getattr(message, "label", type(message).__name__)
         length = check_request(message) if isinstance(message, Request) else None
-        check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
+        if self._max_body_bytes is not None:
+            check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
         upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes, length)
         kind = WebSocketExchange if isinstance(message, Request) and message.is_websocket else Exchange
         deadline = deadline_after(timeouts.pool)

@@ -11,21 +11,25 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from socketless.forking import close_in_forks
 from socketless.genuine import os
 from socketless.host.trace import logger
+from socketless.host.turns import Turn
 from socketless.host.worker import Worker
 from socketless.http11.service import Service
 from socketless.locks import make_lock
 from socketless.wire.drivers import deadline_after, poll, remaining
-from socketless.wire.pipes import make_pipe
+from socketless.wire.pipes import PipeEnd, fd_of, make_pipe
 from socketless.wire.steps import Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+T = TypeVar("T")
 
 _PATIENCE = 1.0  # seconds, with apps whose clients have gone
 
@@ -69,10 +73,13 @@ class PipeSocket:
         its_reader, self._writer = make_pipe()
         for end in (self._reader, its_writer, its_reader, self._writer):
             close_in_forks(end)
-        os.set_blocking(self._writer.fileno(), False)
+        for end in (self._reader, self._writer):
+            os.set_blocking(end.fileno(), False)
         self._writes_at_end = 0  # since the other end has gone
-        self._lock = make_lock()
+        self._lock = make_lock()  # held where an end is closed, or is read from or written to
         self._is_closed = False  # guarded by _lock
+        self._is_deaf = False  # guarded by _lock; what is there is read, and nothing that comes
+        self._turns: set[Turn] = set()  # guarded by _lock; of threads that wait, to look at how things are
         self._served = _Served(worker, its_reader, its_writer, {"server": server, "client": client, **options})
         _open.add(self)
 
@@ -87,9 +94,7 @@ class PipeSocket:
             BlockingIOError: none is there, and the time limit is 0.
             Exception: what the app has raised.
         """
-        fd = self._fd_of(self._reader)
-        self._wait(fd)
-        data = os.read(fd, size)
+        data = self._do(lambda fd: self._read(fd, size), self._reader)
         if not data:
             self._served.raise_error()
         return data
@@ -108,18 +113,14 @@ class PipeSocket:
             BrokenPipeError: the connection has ended.
             Exception: what the app has raised.
         """
-        fd = self._fd_of(self._writer)
-        while True:
-            try:
-                return os.write(fd, data)
-            except BlockingIOError:
-                self._wait(fd, for_writing=True)
-            except BrokenPipeError:
-                self._served.raise_error()
-                self._writes_at_end += 1  # as with a socket, the first one goes nowhere, and the next one fails
-                if self._writes_at_end > 1:
-                    raise
-                return memoryview(data).nbytes
+        try:
+            return self._do(lambda fd: os.write(fd, data), self._writer, for_writing=True)
+        except BrokenPipeError:
+            self._served.raise_error()
+            self._writes_at_end += 1  # as with a socket, the first one goes nowhere, and the next one fails
+            if self._writes_at_end > 1:
+                raise
+            return memoryview(data).nbytes
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Write all bytes, as `send()`."""
@@ -127,18 +128,36 @@ class PipeSocket:
         while view:
             view = view[self.send(view) :]
 
-    def _wait(self, fd: int, *, for_writing: bool = False) -> None:
-        if poll(Wait(fd, for_writing, deadline=deadline_after(self._timeout))) is not Woken.LATE:
-            return
-        if self._timeout == 0:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        raise TimeoutError("timed out")
-
-    def _fd_of(self, end: Any) -> int:
+    def _read(self, fd: int, size: int) -> bytes:
         try:
-            return int(end.fileno())
-        except OSError:
-            raise OSError(errno.EBADF, "the connection is closed") from None
+            return os.read(fd, size)
+        except BlockingIOError:
+            if self._is_deaf:
+                return b""
+            raise
+
+    def _do(self, call: Callable[[int], T], end: PipeEnd, *, for_writing: bool = False) -> T:
+        # Another thread may close the end at any time, and then its number may be that of another file.
+        deadline = deadline_after(self._timeout)
+        while True:
+            with self._lock:
+                fd = fd_of(end, _Closed)
+                try:
+                    return call(fd)
+                except BlockingIOError:
+                    copy, turn = os.dup(fd), Turn()
+                    self._turns.add(turn)
+            try:
+                woken = poll(Wait(copy, for_writing, turn.fd, deadline))
+            finally:
+                os.close(copy)
+                with self._lock:
+                    self._turns.discard(turn)
+                turn.close()
+            if woken is Woken.LATE:
+                if self._timeout == 0:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                raise TimeoutError("timed out")
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when something is there to be read; -1 after `close()`."""
@@ -166,8 +185,13 @@ class PipeSocket:
 
     def shutdown(self, how: int) -> None:
         """Write no more, read no more, or both; who is reading in another thread is at the end then."""
-        if how != socket.SHUT_RD:
-            self._writer.close()
+        with self._lock:
+            if how != socket.SHUT_RD:
+                self._writer.close()
+            if how != socket.SHUT_WR:
+                self._is_deaf = True
+            for turn in self._turns:
+                turn.come()
         if how != socket.SHUT_WR:
             self._served.write_to_nobody()
 
@@ -178,12 +202,20 @@ class PipeSocket:
                 return
             self._is_closed = True
         self.shutdown(socket.SHUT_RDWR)
-        self._reader.close()
+        with self._lock:
+            self._reader.close()
         self._served.log_error()
 
     def __del__(self) -> None:
         if not getattr(self, "_is_closed", True):
             self.close()
+
+
+class _Closed(OSError):
+    """What is said of a connection that was closed."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EBADF, "the connection is closed")
 
 
 class _Served:

@@ -28,7 +28,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 def is_asked_for(headers: Mapping[str, str]) -> bool:
     """Return whether a request is the opening handshake of a WebSocket (RFC 6455, section 4.1)."""
-    return headers.get("upgrade", "").lower() == "websocket" and "sec-websocket-key" in headers
+    return "upgrade" in headers and headers["upgrade"].lower() == "websocket" and "sec-websocket-key" in headers
 
 
 def response_headers(request_headers: Mapping[str, str], accept: Mapping[str, Any]) -> RawHeaders:

@@ -24,6 +24,7 @@ from socketless.genuine import os
 from socketless.host.limits import Timeouts
 from socketless.host.worker import Worker
 from socketless.http11.bridge import Bridge
+from socketless.locks import make_lock
 from socketless.wire.drivers import deadline_after, poll, run_blocking
 from socketless.wire.pipes import make_pipe
 from socketless.wire.steps import Pull, PullingSteps, Steps, Wait, Woken
@@ -385,6 +386,7 @@ class _Alarm:
         self._reader, self._writer = make_pipe()
         for end in (self._reader, self._writer):
             close_in_forks(end)
+        self._lock = make_lock()  # held where an end is closed, or is read from or written to
         self._is_signalling = False
 
     @property
@@ -393,22 +395,24 @@ class _Alarm:
 
     def ring(self) -> None:
         """Wake who waits for the pipe's end, from now on; any thread may call it."""
-        self._writer.close()
+        with self._lock:
+            self._writer.close()
 
     def signal(self, is_ready: bool) -> None:
         """Make the pipe readable, or not; once it rings, it is."""
         if is_ready == self._is_signalling:
             return
         self._is_signalling = is_ready
-        with suppress(OSError):
+        with suppress(OSError), self._lock:
             if is_ready:
                 os.write(self._writer.fileno(), b"\0")
             else:
                 os.read(self._reader.fileno(), 1)
 
     def close(self) -> None:
-        self._writer.close()
-        self._reader.close()
+        with self._lock:
+            self._writer.close()
+            self._reader.close()
 
 
 class _Written:

@@ -17,7 +17,7 @@ from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
 from socketless.clients.base import Carrier, RequestBody, chunks_of, leave
-from socketless.clients.response import INTERNAL_SERVER_ERROR, Body, response_of
+from socketless.clients.response import INTERNAL_SERVER_ERROR, Body, Coming, response_of
 from socketless.errors import SocketlessError
 from socketless.host.arguments import no_attribute
 from socketless.host.exchange import Exchange
@@ -72,7 +72,7 @@ class _Transport(Carrier):
     def _message(self, request: Any) -> Request:
         url, family = request.url, family_of(request)
         scheme = url.scheme
-        if scheme in WEBSOCKET_SCHEMES and upgrade.is_asked_for(request.headers) and self.worker.app_kind == "asgi":
+        if self.worker.app_kind == "asgi" and scheme in WEBSOCKET_SCHEMES and upgrade.is_asked_for(request.headers):
             scheme = WEBSOCKET_SCHEMES[scheme]
             upgrade.require_wsproto()
         elif scheme not in ("http", "https"):
@@ -139,7 +139,7 @@ class _Transport(Carrier):
         return response
 
 
-async def _aclose(body: Body | upgrade.Upgraded) -> None:
+async def _aclose(body: Coming) -> None:
     await run_async(body.hang_up())
     await run_async(body.finish())
 
@@ -153,7 +153,7 @@ def _request_body(request: Any, chunks: Any) -> RequestBody:
 class _SyncStream:
     # What is the stream of a response, together with the SyncByteStream of its family.
 
-    def __init__(self, body: Body | upgrade.Upgraded, upload: RequestBody | None) -> None:
+    def __init__(self, body: Coming, upload: RequestBody | None) -> None:
         self._body = body
         self._upload = upload
 
@@ -171,7 +171,7 @@ class _SyncStream:
 class _AsyncStream:
     # What is the stream of a response, together with the AsyncByteStream of its family.
 
-    def __init__(self, body: Body | upgrade.Upgraded, upload: RequestBody | None) -> None:
+    def __init__(self, body: Coming, upload: RequestBody | None) -> None:
         self._body = body
         self._upload = upload
 

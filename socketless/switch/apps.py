@@ -12,7 +12,6 @@ from socketless.host.process import IpcProcess
 from socketless.host.thread import IpcThread
 from socketless.host.worker import Worker
 from socketless.switch.hosts import ALL, OTHERS, Hosts, Others
-from socketless.wire.messages import port_of
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -79,8 +78,7 @@ def check(
 
 def worker_of(workers: Mapping[str, Any], url: str) -> Any:
     """Return the worker that answers a URL, or `None`."""
-    parts = urlsplit(url)
-    return Hosts(workers, "pass").find(parts.hostname, port_of(parts.port, parts.scheme))
+    return Hosts(workers, "pass").find_text(url)
 
 
 def hooks_of(apps: Mapping[str, App], reset_hook: ResetHook | Mapping[str, ResetHook] | None) -> dict[str, ResetHook]:

@@ -15,10 +15,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from socketless.errors import UnknownHost
 from socketless.host.limits import NO_LIMITS, Timeouts
-from socketless.wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Request
+from socketless.wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Request, port_of
 from socketless.wire.steps import Pull, PullingSteps
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -74,6 +75,11 @@ class Hosts:
         """Return what answers a host at one port or another."""
         names = set(_names_of(host))
         return next((worker for (name, _), worker in self._table.items() if name in names), self._for_others)
+
+    def find_text(self, url: str) -> Any:
+        """Return what answers an absolute URL."""
+        parts = urlsplit(url)
+        return self.find(parts.hostname, port_of(parts.port, parts.scheme))
 
     def find_url(self, url: Any) -> Any:
         """Return what answers a URL of httpx; `None` also for one that is relative."""

@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary
 
 from socketless.switch.hosts import Hosts, Refusal
 from socketless.switch.replacing import original_of
-from socketless.testclient import STREAMED, TestTransport
+from socketless.testclient.requests import be_paced
+from socketless.testclient.transport import TestTransport
 from socketless.websocket import session_of
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -70,7 +71,7 @@ def replacements(hosts: Hosts, options: Mapping[str, Any]) -> Iterator[tuple[typ
 
     def send(self: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
         if stream:
-            request.extensions = {**request.extensions, STREAMED: True}
+            be_paced(request)
         return super(starlette.TestClient, self).send(request, stream=stream, **options)
 
     yield starlette.TestClient, send

@@ -3,9 +3,6 @@
 `write()` and `read()` do as much as they can, and return a `Wait` where a pipe is not ready. Who calls them waits for
 it as it likes (a blocking poll, asyncio, trio), and calls them again, or never. What has crossed by then is the
 channel's: the next call goes on where the one before was left, wherever that was.
-
-`Steps` are generators that yield such a `Wait`; `socketless.wire.drivers` drives them. The pipes of a WSGI worker
-block, so there they never yield, and `finish()` drives them.
 """
 
 from __future__ import annotations
@@ -25,9 +22,7 @@ from socketless.wire.steps import Steps, Wait
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-
 _WIDE = 256 * 1024  # of a pipe that has carried a large message
-
 
 Frame = Any  # a message that is ready to be written; each kind of channel has its own
 
@@ -157,12 +152,12 @@ class Channel:
                 closed meanwhile.
         """
         incoming = self._incoming
-        if incoming.is_empty:
-            message = None
-            if self._is_to_wait():
-                return Wait(fd_of(self._reader, EOFError))
-        else:
+        message = None
+        if not incoming.is_empty:
             message = incoming.message()
+        elif not (self._blocking or self._has_waited):
+            self._has_waited = True  # the other side has yet to think: the first time, do not even try
+            return Wait(fd_of(self._reader, EOFError))
         while message is None:
             fd = fd_of(self._reader, EOFError)
             try:
@@ -171,17 +166,19 @@ class Channel:
                 return Wait(fd)
         return message
 
-    def _is_to_wait(self) -> bool:
-        # The other side has yet to think: the first time, do not even try.
-        if self._blocking or self._has_waited:
-            return False
-        self._has_waited = True
-        return True
-
     def accept(self) -> None:
         """Take the message that has arrived, if one has. May be called twice."""
         self._incoming.accept()
         self._has_waited = False
+
+    def break_off(self) -> None:
+        """Let both pipes end for both sides. Any thread may call it, whatever another one is in the middle of.
+
+        Raises:
+            OSError: no descriptors are to be had for it.
+        """
+        self._writer.break_off()
+        self._reader.break_off()
 
     def close(self) -> None:
         """Close both pipes. May be called twice, and by two threads at once."""

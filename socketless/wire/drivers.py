@@ -6,18 +6,20 @@ comes back by a wake-up of the loop, which is what hangs where `send()` is refus
 
 from __future__ import annotations
 
-import asyncio
 import math
 import select
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from socketless.errors import ClientDisconnected
 from socketless.genuine import clock_is_stopped, is_green, monotonic, os
 from socketless.wire.steps import ENDED, LATE, READY, Pull, PullingSteps, Steps, Wait, Woken
+
+if TYPE_CHECKING:
+    import asyncio
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -38,8 +40,7 @@ def remaining(deadline: float | None) -> float | None:
 
 def milliseconds_until(deadline: float | None) -> int | None:
     """Turn a deadline into what `poll()` takes; one that is far away takes several calls."""
-    seconds = remaining(deadline)
-    return None if seconds is None else min(math.ceil(seconds * 1000), _LONGEST_POLL)
+    return None if deadline is None else min(max(0, math.ceil((deadline - monotonic()) * 1000)), _LONGEST_POLL)
 
 
 def until_readable(fd: int, timeout: float | None) -> Steps[bool]:
@@ -86,20 +87,21 @@ def poll(wait: Wait, client_fd: int | None = None) -> Woken:
 
 
 def _poll(wait: Wait, client_fd: int | None) -> Woken:
-    poller = _make_poller()
-    poller.register(wait.fd, select.POLLOUT if wait.for_writing else select.POLLIN)
-    if wait.sentinel is not None:
-        poller.register(wait.sentinel, select.POLLIN)
+    fd, for_writing, sentinel, deadline = wait
+    poller = select.poll() if hasattr(select, "poll") else _Select()
+    poller.register(fd, select.POLLOUT if for_writing else select.POLLIN)
+    if sentinel is not None:
+        poller.register(sentinel, select.POLLIN)
     if client_fd is not None:
         poller.register(client_fd, 0)  # only its end
     while True:
-        ready = poller.poll(milliseconds_until(wait.deadline))
+        ready = poller.poll(None if deadline is None else milliseconds_until(deadline))
         if ready:
             fds = dict(ready)
-            if wait.fd not in fds and client_fd in fds:
+            if fd not in fds and client_fd in fds:
                 raise ClientDisconnected("the client has gone")
-            return READY if wait.fd in fds else ENDED
-        if remaining(wait.deadline) == 0.0:
+            return READY if fd in fds else ENDED
+        if remaining(deadline) == 0.0:
             return LATE
 
 
@@ -109,16 +111,12 @@ def readable(fds: list[int]) -> list[int]:
     Raises:
         EOFError: one of them is closed.
     """
-    poller = _make_poller()
+    poller = select.poll() if hasattr(select, "poll") else _Select()
     with ExitStack() as stack:
         copies = {stack.enter_context(_own(fd)): fd for fd in fds}
         for copy in copies:
             poller.register(copy, select.POLLIN)
         return [copies[copy] for copy, _ in poller.poll(None)]
-
-
-def _make_poller() -> select.poll | _Select:
-    return select.poll() if hasattr(select, "poll") else _Select()
 
 
 class _Select:
@@ -140,7 +138,7 @@ class _Select:
 
 async def run_async(steps: PullingSteps[T]) -> T:
     """Drive steps to their end on the running asyncio or trio loop; cancelling the task raises inside the steps."""
-    wait_for = _trio_wait if _in_trio() else _asyncio_wait
+    wait_for = _trio_wait if in_trio() else _asyncio_wait
     try:
         wait = next(steps)
         while True:
@@ -155,7 +153,8 @@ async def run_async(steps: PullingSteps[T]) -> T:
         return value
 
 
-def _in_trio() -> bool:
+def in_trio() -> bool:
+    """Whether a task of trio runs in this thread."""
     lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
     if lowlevel is None:  # nobody has imported it, or another thread is just doing that
         return False
@@ -180,7 +179,7 @@ def _own(fd: int | None) -> Iterator[Any]:
     try:
         yield copy
     finally:
-        if _in_trio():
+        if in_trio():
             sys.modules["trio"].lowlevel.notify_closing(copy)  # or it would be woken for what has this number next
         os.close(copy)
 
@@ -206,6 +205,8 @@ def _alarm(seconds: float | None) -> Iterator[int | None]:
 
 
 async def _asyncio_wait(wait: Wait) -> Woken:
+    import asyncio  # not for those who only block: a WSGI app's worker, for one
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Woken] = loop.create_future()
 

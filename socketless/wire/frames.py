@@ -23,6 +23,7 @@ class Outgoing:
     """A frame that is being written. It may be left at any time, and gone on with."""
 
     def __init__(self, pieces: list[memoryview]) -> None:
+        self.is_large = len(pieces) > 1
         self._whole: tuple[list[memoryview], list[int]] = (pieces, [])
         self._state = self._whole  # what is left, and how many bytes of that have been written
 
@@ -30,7 +31,8 @@ class Outgoing:
         """Return what is still to be written."""
         pieces, counts = self._state
         if counts:
-            pieces = _without(pieces, counts[0])
+            is_all = len(pieces) == 1 and pieces[0].nbytes == counts[0]
+            pieces = [] if is_all else _without(pieces, counts[0])
             self._state = pieces, []
         return pieces
 
@@ -38,10 +40,6 @@ class Outgoing:
     def is_untouched(self) -> bool:
         """Whether nothing of it has been written."""
         return self._state is self._whole and not self._whole[1]
-
-    @property
-    def is_large(self) -> bool:
-        return len(self._whole[0]) > 1
 
     def write(self, fd: int) -> None:
         """Write as much as the pipe takes at once. Must be called while something is `left()`.
@@ -100,9 +98,7 @@ class Incoming:
         Raises:
             NotAFrame: what has been read is no message.
         """
-        if self._arrived is None:
-            self._look()
-        return None if self._arrived is None else self._arrived[0]
+        return self._look() if self._arrived is None else self._arrived[0]
 
     def accept(self) -> None:
         """Take the message that has arrived, if one has. May be called twice."""
@@ -120,14 +116,16 @@ class Incoming:
             BlockingIOError: there is nothing.
             EOFError: nor will there be. Or (`NotAFrame`) it is no message.
         """
+        if self._arrived is not None:
+            return self._arrived[0]
         if self._body is not None:
             self._read_body(self._body, fd)
-        elif self._arrived is None:
+        else:
             size = _READ_SIZE if self._needed <= _READ_SIZE else _LONG_READ
             self._chunks.extend(map(os.read, (fd,), (size,)))
             if not self._chunks[-1]:
                 raise EOFError
-        return self.message()
+        return self._look()
 
     def _read_body(self, body: _Body, fd: int) -> None:
         with body.memory.getbuffer() as whole, whole[body.filled :] as rest:
@@ -136,37 +134,40 @@ class Incoming:
             raise EOFError
         self._body = body._replace(position=body.filled, counts=[])
 
-    def _look(self) -> None:
-        # Take apart what has been read.
+    def _look(self) -> Message | None:
+        # Take apart what has been read, and return the message that it is, if all of it is there.
         if self._body is not None:
-            self._look_at_body(self._body)
-            return
+            return self._look_at_body(self._body)
         chunks = self._chunks
         if len(chunks) != 1 and sum(map(len, chunks)) < self._needed:
-            return
+            return None
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if len(data) < self._needed:
-            return
+            return None
         payload_size, has_body = codec.read_head(data)
         start = codec.HEAD.size + codec.LENGTH.size * has_body
         self._needed = end = start + payload_size
         if len(data) < end:
             self._chunks = [data]
-            return
+            return None
         if has_body:
-            self._begin_body(data[start:end], codec.read_length(data[codec.HEAD.size : start]), data[end:])
-        else:
-            self._arrived = codec.decode(data[start:end], []), data[end:]
+            return self._begin_body(data[start:end], codec.read_length(data[codec.HEAD.size : start]), data[end:])
+        return self._arrive(codec.decode(data[start:end], []), data[end:])
 
-    def _begin_body(self, payload: bytes, size: int, data: bytes) -> None:
+    def _arrive(self, message: Message, rest: bytes) -> Message:
+        self._arrived = message, rest
+        return message
+
+    def _begin_body(self, payload: bytes, size: int, data: bytes) -> Message | None:
         body = data[:size]
         if len(body) == size:
-            self._arrived = codec.decode(payload, [body]), data[size:]
-            return
+            return self._arrive(codec.decode(payload, [body]), data[size:])
         memory = io.BytesIO(bytes(size))
         memory.write(body)
         self._body = _Body(payload, memory, size, len(body), [])
+        return None
 
-    def _look_at_body(self, body: _Body) -> None:
-        if body.filled == body.size:
-            self._arrived = codec.decode(body.payload, [body.memory.getvalue()]), b""
+    def _look_at_body(self, body: _Body) -> Message | None:
+        if body.filled < body.size:
+            return None
+        return self._arrive(codec.decode(body.payload, [body.memory.getvalue()]), b"")

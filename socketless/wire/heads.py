@@ -43,17 +43,18 @@ def content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     Raises:
         IllegalHead: it is no number, or two; or the body has a transfer coding that nobody speaks.
     """
-    lengths: set[bytes] = set()
+    values: list[bytes] = []
     codings: list[bytes] = []
     for name, value in headers:
         if len(name) == 14 and name.lower() == b"content-length":
-            lengths.update(length.strip() for length in value.split(b","))
+            values.append(value)
         elif len(name) == 17 and name.lower() == b"transfer-encoding":
             codings.append(value)
-    if not lengths and not codings:
-        return None
+    if len(values) == 1 and not codings and _is_length(values[0]):
+        return int(values[0])
+    lengths = {length.strip() for value in values for length in value.split(b",")}
     _check_framing(lengths, codings)
-    return None if codings else int(lengths.pop())
+    return int(lengths.pop()) if lengths and not codings else None
 
 
 def _check_framing(lengths: set[bytes], codings: list[bytes]) -> None:
@@ -79,20 +80,16 @@ def check_request(request: Request) -> int | None:
         InvalidRequest: it is one.
     """
     try:
-        _check_line(request.method, request.raw_target)
+        if _is_token(request.method.encode("latin-1", "replace")) is None:
+            raise IllegalHead("Illegal method characters")
+        if _is_target(request.raw_target) is None:
+            raise IllegalHead("Illegal target characters")
         length = _check_fields(tuple(request.headers), is_lenient=request.is_lenient)
-        if not request.more_body:
+        if length is not None and not request.more_body:
             check_length(len(request.body), length, is_complete=True)
     except IllegalHead as error:
         raise InvalidRequest(f"{request.label}: {error}") from None
     return length
-
-
-def _check_line(method: str, target: bytes) -> None:
-    if not is_token(method.encode("latin-1", "replace")):
-        raise IllegalHead("Illegal method characters")
-    if _is_target(target) is None:
-        raise IllegalHead("Illegal target characters")
 
 
 @lru_cache(maxsize=64)  # a client's headers are mostly the same from one request to the next

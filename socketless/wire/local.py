@@ -99,7 +99,8 @@ class LocalChannel(Channel):
             EOFError: the other side is gone, or this side was closed meanwhile.
         """
         if self._arrived is None:
-            if not self._read and self._is_to_wait():
+            if not (self._read or self._blocking or self._has_waited):
+                self._has_waited = True  # see `Channel.read()`
                 return Wait(fd_of(self._reader, EOFError))
             while missing := self._missing():
                 fd = fd_of(self._reader, EOFError)

@@ -26,6 +26,27 @@ class PipeEnd(Connection):
         except IndexError:
             raise OSError("handle is closed") from None
 
+    def break_off(self) -> None:
+        """Let the pipe end on both sides: who reads comes to its end, and who writes gets a BrokenPipeError.
+
+        Any thread may call it, also while another one is at work with this end: nothing else is given its number.
+
+        Raises:
+            OSError: no descriptors are to be had for it.
+        """
+        reader, writer = os.pipe()
+        broken, other = (reader, writer) if self.readable else (writer, reader)
+        os.close(other)
+        try:
+            with suppress(IndexError):  # it is closed
+                fd = self._open.pop()
+                try:
+                    os.dup2(broken, fd, inheritable=False)
+                finally:
+                    self._open.append(fd)
+        finally:
+            os.close(broken)
+
     def close(self) -> None:
         """Close it. May be called twice."""
         with suppress(IndexError):
@@ -66,6 +87,6 @@ def fd_of(end: PipeEnd, error: type[Exception]) -> int:
         Exception: `error`; it is closed.
     """
     try:
-        return end.fileno()
-    except OSError:
+        return end._open[0]
+    except IndexError:
         raise error from None

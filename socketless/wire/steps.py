@@ -1,7 +1,8 @@
 """Steps: work that is done as far as it goes, and then says what it has to wait for.
 
 They are generators that yield a `Wait`; `socketless.wire.drivers` drives them, however the caller waits: by a blocking
-poll, asyncio or trio. Steps that carry a streamed body yield a `Pull` as well.
+poll, asyncio or trio. Steps that carry a streamed body yield a `Pull` as well. The pipes of a WSGI worker block, so
+there they never yield, and `finish()` drives them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
-
 
 T = TypeVar("T")
 

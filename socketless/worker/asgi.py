@@ -72,7 +72,7 @@ class AsgiRunner:
         self._runs_lifespan = start.lifespan != "off"
         self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
         self._channel_threads: WeakSet[AppThread] = WeakSet()
-        self._ends: set[asyncio.Future[None]] = set()  # of the channels that are served
+        self._writers: dict[int, Writer] = {}  # of the channels that are served, by their number
         self.is_ending = False  # no channel is served any more
         self._exchanges: dict[int, Exchange] = {}  # the last one of each channel, by the channel's number
 
@@ -132,9 +132,8 @@ class AsgiRunner:
             await asyncio.wait(rest, timeout=_CANCEL_SECONDS)
 
     async def _end_channels(self) -> None:
-        for ended in self._ends:
-            if not ended.done():
-                ended.set_result(None)
+        for writer in self._writers.values():
+            writer.break_off()
         if self._own_tasks:
             await asyncio.wait([task for task in self._own_tasks if task is not None], timeout=self._patience)
 
@@ -178,6 +177,14 @@ class AsgiRunner:
         self._failure = error
         self.stop()
 
+    def end_channel(self, number: int) -> None:
+        def close() -> None:
+            if number in self._writers:
+                self._writers[number].close()
+
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(close)
+
     def stack_of(self, number: int | None) -> str:
         task = self._task_of(number)
         if task is None or task.done():
@@ -201,11 +208,11 @@ class AsgiRunner:
         channel.read()  # which finds nothing yet
 
         def end() -> None:
-            self._loop.remove_reader(channel.read_fd)
             if not ended.done():
+                self._loop.remove_reader(channel.read_fd)
                 ended.set_result(None)
 
-        writer = Writer(channel, end)
+        writer = self._writers[channel.number] = Writer(channel, end)
 
         def on_readable() -> None:
             nonlocal exchange
@@ -221,19 +228,17 @@ class AsgiRunner:
             except Exception:  # the pipe has ended; or holds what is no message, and then it is of no use
                 end()
 
-        self._ends.add(ended)
-        if self.is_ending:
-            ended.set_result(None)
         self._loop.add_reader(channel.read_fd, on_readable)
+        if self.is_ending:
+            end()
         await ended
-        self._ends.discard(ended)
-        self._loop.remove_reader(channel.read_fd)
         if exchange is not None:
             exchange.take(Cancel())
             while not exchange.task.done():  # another one may have taken its place meanwhile
                 await asyncio.wait([exchange.task])
             self._exchanges.pop(channel.number, None)
         channel.close()
+        self._writers.pop(channel.number, None)
         self._own_tasks.discard(task)
 
     def _begin(self, message: Request | Reset | Call, writer: Writer) -> Exchange:

@@ -59,4 +59,6 @@ def check_headers(headers: Any, kind: str) -> RawHeaders:
 
 def _raw(part: Any) -> bytes:
     # Some apps have text there. It should be bytes, and uvicorn (with h11) and httpx's ASGITransport take it.
+    if type(part) is bytes:
+        return part
     return part.encode("ascii") if isinstance(part, str) else bytes(memoryview(part))

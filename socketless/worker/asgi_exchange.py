@@ -16,8 +16,8 @@ from socketless.errors import ClientDisconnected
 from socketless.wire.channel import Channel, Frame
 from socketless.wire.drivers import run_async
 from socketless.wire.messages import Call, Cancel, Done, Message, Request, Reset
-from socketless.worker.called import answer_to, function_of, is_async
 from socketless.worker.failures import failed, is_disconnection, last_frame, last_message
+from socketless.worker.functions import answer_to, function_of, is_async
 from socketless.worker.lifespan import ASGI, Scope
 from socketless.worker.output import flush_output
 
@@ -49,7 +49,7 @@ class Writer:
 
     def __init__(self, channel: Channel, break_off: Callable[[], None]) -> None:
         self._channel = channel
-        self._break_off = break_off  # ends the channel
+        self.break_off = break_off  # ends the channel
         self._writing: asyncio.Task[None] | None = None  # writes what the pipe did not take at once
 
     async def write(self, message: Message) -> None:
@@ -75,10 +75,18 @@ class Writer:
             flush_output()
             writing = self._put(last_frame(self._channel, message))
         except BaseException:
-            self._break_off()
+            self.break_off()
             raise
         if writing is not None:
             await asyncio.shield(writing)
+
+    def close(self) -> None:
+        """Close the channel, after what is being written."""
+        self.break_off()
+        if self._writing is None:
+            self._channel.close()
+        else:
+            self._writing.add_done_callback(lambda _: self._channel.close())
 
     def _put(self, frame: Frame) -> asyncio.Task[None] | None:
         # Returns what writes that which the pipe does not take at once.
@@ -104,7 +112,13 @@ def _look_at(task: asyncio.Task[None]) -> None:
 
 
 class Exchange:
-    """One exchange, in a task of its own. A subclass says what to do (`call`) and what a message means (`take`)."""
+    """One exchange, in a task of its own. A subclass says what to do (`call`) and what a message means (`take`).
+
+    Its event loop is asyncio's; or it is that of `aio`, which has names of that module.
+    """
+
+    aio: Any = asyncio
+    _timer: Any = None  # what is to cancel the app
 
     def __init__(self, writer: Sink) -> None:
         self._writer = writer
@@ -112,7 +126,7 @@ class Exchange:
         self.is_cancelled = False
         self.is_over = False  # the app has returned
         self.is_muted = False  # nothing more is to be written
-        self.task = asyncio.get_running_loop().create_task(self._run())  # with a context of its own
+        self.task: asyncio.Task[None] = self.aio.create_task(self._run())  # with a context of its own
 
     async def call(self) -> Message:
         """Do it, and return the last message."""
@@ -128,9 +142,11 @@ class Exchange:
         except BaseException as error:
             last = last_message(partial(self._last_of, error), error)
         self.is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self.is_cancelled:
             # In a task of its own: the app may have cancelled this one once more.
-            self.task = asyncio.create_task(self._end_cancelled(last))
+            self.task = self.aio.create_task(self._end_cancelled(last))
         else:
             await self._write_last(last)
 
@@ -177,7 +193,7 @@ class Exchange:
 
     def cancel_later(self, seconds: float) -> None:
         """Call `cancel()` after some time, and some turns of the loop."""
-        asyncio.get_running_loop().call_later(seconds, self._cancel_in_turns, _GRACE_TURNS)
+        self._timer = self.aio.get_running_loop().call_later(seconds, self._cancel_in_turns, _GRACE_TURNS)
 
     def disconnect(self) -> None:
         """Tell the app that its client has gone."""
@@ -185,7 +201,7 @@ class Exchange:
     def _cancel_in_turns(self, turns: int) -> None:
         # Runs in the event loop. Where that is slow, the app has a few turns of it all the same.
         if turns:
-            asyncio.get_running_loop().call_soon(self._cancel_in_turns, turns - 1)
+            self.aio.get_running_loop().call_soon(self._cancel_in_turns, turns - 1)
         else:
             self.cancel()
 

@@ -19,9 +19,9 @@ from socketless.wire.messages import (
     WantBody,
     is_bodiless,
 )
-from socketless.worker import content_length
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
 from socketless.worker.asgi_exchange import Exchange, Sink, connection_scope
+from socketless.worker.content_length import check_final, check_length, check_size, content_length
 from socketless.worker.failures import failed
 from socketless.worker.lifespan import App, Event
 
@@ -49,10 +49,10 @@ class HttpExchange(Exchange):
         self._chunks = deque[Chunk]() if request.more_body else deque([Chunk(request.body, False)])
         self._more = request.more_body
         self._asked = False
-        self._news = asyncio.Event()  # something for receive()
+        self._news: asyncio.Event = self.aio.Event()  # something for receive()
         self._receiving = 0  # calls of receive() that wait
         self._listens = False  # whether the app was waiting in receive() when its client went
-        self._had_its_time = asyncio.Event()  # to hear of that
+        self._had_its_time: asyncio.Event = self.aio.Event()  # to hear of that
         # The response.
         self._status: int | None = None
         self._headers: RawHeaders = []
@@ -68,7 +68,7 @@ class HttpExchange(Exchange):
         self._is_complete = False
         self._is_known_to_be_whole = False  # to the host
         self._turns = 0  # that are left to what is held
-        self._taken = asyncio.Event()  # the reader has what was sent last, or the client has gone
+        self._taken: asyncio.Event = self.aio.Event()  # the reader has what was sent last, or the client has gone
         super().__init__(writer)
 
     async def call(self) -> Message:
@@ -169,8 +169,8 @@ class HttpExchange(Exchange):
         headers = check_headers(event.get("headers", ()), event["type"])
         status = check_status(event.get("status"), event["type"])
         if not self._request.is_lenient:
-            content_length.check_final(status)
-        self._length = content_length.content_length(headers)
+            check_final(status)
+        self._length = content_length(headers)
         self._headers, self._status = headers, status
         self._bodiless = is_bodiless(self._request.method, status)
         self._expects_trailers = bool(event.get("trailers", False))
@@ -182,7 +182,7 @@ class HttpExchange(Exchange):
         """Let what is held wait for more."""
         is_waiting, self._turns = self._turns > 0, _TURNS
         if not is_waiting:
-            asyncio.get_running_loop().call_soon(self._wait_a_turn)
+            self.aio.get_running_loop().call_soon(self._wait_a_turn)
 
     def _wait_a_turn(self) -> None:
         # Runs in the event loop. The last turn is that of the app which is in the middle of something: of its body, or
@@ -191,9 +191,9 @@ class HttpExchange(Exchange):
         if self.is_over or self.task.done():
             return
         if self._turns:
-            asyncio.get_running_loop().call_soon(self._wait_a_turn)
+            self.aio.get_running_loop().call_soon(self._wait_a_turn)
         elif not self._is_sent or (self._is_complete and not self._is_known_to_be_whole):
-            self._sending = asyncio.create_task(self._send_what_is_held())
+            self._sending = self.aio.create_task(self._send_what_is_held())
 
     async def _send_what_is_held(self) -> None:
         if not self.is_over:
@@ -208,9 +208,9 @@ class HttpExchange(Exchange):
 
     async def _take_body(self, body: bytes, *, more: bool) -> None:
         self._size += len(body)
-        content_length.check_size(self._size, self._max_body_bytes, self._request.label)
+        check_size(self._size, self._max_body_bytes, self._request.label)
         if not self._bodiless:
-            content_length.check_length(self._size, self._length, is_complete=not more)
+            check_length(self._size, self._length, is_complete=not more)
             self._held.append(body)
         self._taken_size = self._size
         self._body_is_complete = not more
@@ -223,7 +223,7 @@ class HttpExchange(Exchange):
         if body if self._is_sent else more and self._size != self._length:
             await self._write(None if self._bodiless and self._is_sent else self._next(more_body=True))
             # A client that reads as fast as the app writes must not keep the loop from all else.
-            await asyncio.sleep(0)
+            await self.aio.sleep(0)
         else:
             self._send_soon()
 
@@ -247,12 +247,12 @@ class HttpExchange(Exchange):
         # It should be absolute, says the specification. Starlette passes on what it was given.
         if not isinstance(path, str):
             raise AppProtocolError(f"the ASGI app's path is {path!r}; http.response.pathsend wants a string")
-        file = await asyncio.to_thread(open, path, "rb")  # the loop is not to wait for a disk
+        file = await self.aio.to_thread(open, path, "rb")  # the loop is not to wait for a disk
         try:
-            while chunk := await asyncio.to_thread(file.read, _FILE_CHUNK):
+            while chunk := await self.aio.to_thread(file.read, _FILE_CHUNK):
                 await self._take_body(chunk, more=True)
         finally:
-            await asyncio.to_thread(file.close)
+            await self.aio.to_thread(file.close)
         await self._take_body(b"", more=False)
 
     def _take_trailers(self, event: Event) -> None:

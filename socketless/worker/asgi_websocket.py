@@ -9,9 +9,9 @@ from typing import Any
 from socketless.errors import AppProtocolError, ClientDisconnected
 from socketless.wire import messages
 from socketless.wire.messages import Cancel, Chunk, Done, Echo, Message, RawHeaders, Request, Response
-from socketless.worker import content_length
 from socketless.worker.asgi_checks import check_body, check_headers, check_status
 from socketless.worker.asgi_exchange import Exchange, Sink, connection_scope
+from socketless.worker.content_length import check_final, check_length, check_size, content_length
 from socketless.worker.lifespan import App, Event
 
 # How long an app may go on when its client has gone, and it does not ask for what has come: seconds.
@@ -41,7 +41,7 @@ class WebSocketExchange(Exchange):
         self._app = app
         self._request = request
         self._lifespan_state = state
-        self._events: asyncio.Queue[Event] = asyncio.Queue()  # of a limited size: the client waits before that
+        self._events: asyncio.Queue[Event] = self.aio.Queue()  # of a limited size: the client waits before that
         self._unreceived = 0  # the room that they take up
         self._room = 0  # that there is since the client was told
         self._aside: set[asyncio.Task[None]] = set()
@@ -104,7 +104,7 @@ class WebSocketExchange(Exchange):
 
     def _write_aside(self, message: Message) -> None:
         # In a task of its own: the pipe may be full.
-        writing = asyncio.create_task(self._write_quietly(message))
+        writing = self.aio.create_task(self._write_quietly(message))
         self._aside.add(writing)
         writing.add_done_callback(self._aside.discard)
 
@@ -123,10 +123,11 @@ class WebSocketExchange(Exchange):
             self._go_on()
 
     def _go_on(self) -> None:
-        self._since, self._unheard = asyncio.get_running_loop().time(), 0
+        self._since, self._unheard = self.aio.get_running_loop().time(), 0
 
     def _time_left(self, limit: float) -> float:
-        return self._since + limit - asyncio.get_running_loop().time()
+        left: float = self._since + limit - self.aio.get_running_loop().time()
+        return left
 
     def cancel(self) -> None:
         # Servers never cancel an app, Starlette's TestClient does at once.
@@ -140,7 +141,7 @@ class WebSocketExchange(Exchange):
     async def receive(self) -> Event:
         """The `receive()` of the ASGI specification. After the end, it returns that again."""
         if self._end_is_known:
-            await asyncio.sleep(0)  # an app that does not care must not keep the loop from all else
+            await self.aio.sleep(0)  # an app that does not care must not keep the loop from all else
             assert self._end is not None
             return self._end
         event = await self._events.get()
@@ -178,7 +179,7 @@ class WebSocketExchange(Exchange):
             self._make_room(self._unreceived)  # which is for nobody, either
         if message is not None:
             await self.write(message)
-            await asyncio.sleep(0)  # an app that sends for ever must not keep the loop from all else
+            await self.aio.sleep(0)  # an app that sends for ever must not keep the loop from all else
         if kind == "websocket.http.response.body" and self._state == "closed":
             self.take(Cancel())  # the client has got all that there is, and goes
 
@@ -188,7 +189,7 @@ class WebSocketExchange(Exchange):
         if self._end_is_known or is_deaf or self._time_left(_PATIENCE) < 0:
             raise ClientDisconnected("the client has closed the WebSocket")
         self._unheard += 1
-        await asyncio.sleep(0)
+        await self.aio.sleep(0)
 
     def _message(self, kind: str, event: Event) -> Message | None:
         # What crosses, of plain values only. The start of a denial waits for its body.
@@ -204,18 +205,15 @@ class WebSocketExchange(Exchange):
             crossing = _check_data(event)
         elif kind == "websocket.http.response.start":
             headers = check_headers(event.get("headers", ()), kind)
-            status, self._denial_length = (
-                check_status(event.get("status"), kind),
-                content_length.content_length(headers),
-            )
-            content_length.check_final(status)
+            status, self._denial_length = check_status(event.get("status"), kind), content_length(headers)
+            check_final(status)
             self._denial = status, headers
             return None
         else:
             body = check_body(event.get("body", b""), kind)
             self._denial_size += len(body)
-            content_length.check_size(self._denial_size, self._max_body_bytes, self._label)
-            content_length.check_length(self._denial_size, self._denial_length, is_complete=not event.get("more_body"))
+            check_size(self._denial_size, self._max_body_bytes, self._label)
+            check_length(self._denial_size, self._denial_length, is_complete=not event.get("more_body"))
             return self._denial_message(body)
         return messages.Event({"type": kind, **crossing})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from werkzeug.wrappers import Response
@@ -15,12 +16,29 @@ def may_take_time(close: Any) -> bool:
     It is false if there is none, and for what is known to do nothing: an exhausted generator, and what Flask and
     werkzeug return for a response without `call_on_close()`.
     """
+    return any(map(_does_something, _callbacks_of(close)))
+
+
+def _callbacks_of(close: Any) -> Iterator[Any]:
+    """Yield what the `close()` of an iterable comes to: itself, or what that of an iterable of werkzeug's calls."""
+    owner = getattr(close, "__self__", None)
+    if isinstance(owner, ClosingIterator):
+        callbacks = getattr(owner, "_callbacks", [_unknown])
+    elif isinstance(owner, Response) and type(owner).close is Response.close:
+        callbacks = [getattr(owner.response, "close", None), *getattr(owner, "_on_close", [_unknown])]
+    else:
+        yield close
+        return
+    for callback in callbacks:
+        yield from _callbacks_of(callback)
+
+
+def _unknown() -> None:
+    """Stand for what cannot be found out."""
+
+
+def _does_something(close: Any) -> bool:
     if close is None:
         return False
     owner = getattr(close, "__self__", None)
-    if isinstance(owner, ClosingIterator):
-        return any(map(may_take_time, getattr(owner, "_callbacks", [may_take_time])))
-    if isinstance(owner, Response) and type(owner).close is Response.close:
-        callbacks = [getattr(owner.response, "close", None), *getattr(owner, "_on_close", [may_take_time])]
-        return any(map(may_take_time, callbacks))
     return not (inspect.isgenerator(owner) and owner.gi_frame is None)

@@ -11,7 +11,7 @@ step of making that message may raise, so each has something to fall back on, do
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import traceback
 from collections.abc import Callable
 from itertools import dropwhile
@@ -111,9 +111,10 @@ def is_disconnection(error: BaseException) -> bool:
     members = members_of(error)
     if members:
         return all(is_disconnection(each) for each in members)
-    if isinstance(error, (asyncio.CancelledError, ClientDisconnected)):
+    cancelled = getattr(sys.modules.get("asyncio.exceptions"), "CancelledError", ())  # a WSGI app may do without
+    if isinstance(error, ClientDisconnected) or isinstance(error, cancelled):
         return True
     name = type(error).__name__
     if name == "WebSocketDisconnect":  # of Starlette, which raises it for other reasons, too
         return isinstance(error.__context__, ClientDisconnected)
-    return name in ("ClientDisconnect", "ClientDisconnected")  # of Starlette and werkzeug
+    return name in ("ClientDisconnect", "ClientDisconnected", "Cancelled")  # of Starlette, werkzeug and trio

@@ -30,17 +30,22 @@ class Lifespan:
     """The lifespan task: `start_up()` before the first request, `shut_down()` after the last.
 
     An app that raises instead of an answer, or returns, knows no lifespan, and is served without, as the specification
-    says: many look at the type of the scope late, or never. With `is_required`, what it raises is an error.
+    says: many look at the type of the scope late, or never. With `is_required`, what it raises is an error, unless it
+    refuses that type by name: Django, Channels and strawberry do. `aio` is asyncio, or has names of that module.
     """
 
-    def __init__(self, app: App, state: dict[str, Any] | None = None, *, is_required: bool = False) -> None:
+    def __init__(
+        self, app: App, state: dict[str, Any] | None = None, *, is_required: bool = False, aio: Any = asyncio
+    ) -> None:
         self._app = app
         self._is_required = is_required
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._answers: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._aio = aio
+        self._events: asyncio.Queue[Event] = aio.Queue()
+        self._answers: asyncio.Queue[Event | None] = aio.Queue()
         self._question = "lifespan.startup"  # what the app's next answer is to
         self.task: asyncio.Task[None] | None = None
         self._is_supported = False
+        self._has_received = False
         self._error: BaseException | None = None
         self._state: dict[str, Any] = {} if state is None else state
         self._has_state = state is not None
@@ -57,7 +62,7 @@ class Lifespan:
             LifespanError: the app answered that it failed, has raised after its answer, or is leaving (`SystemExit`);
                 or it has raised at all, and a lifespan is required.
         """
-        self.task = asyncio.get_running_loop().create_task(self._run())
+        self.task = self._aio.create_task(self._run())
         answer = await self._ask("lifespan.startup")
         if answer is not None and answer["type"] == "lifespan.startup.failed":
             await self.task
@@ -65,9 +70,15 @@ class Lifespan:
         self._is_supported = answer is not None
         if self._error is None:
             return
-        if self._is_required or self._is_supported or not isinstance(self._error, Exception):
+        is_failure = self._is_supported or (self._is_required and not self._is_refused)
+        if is_failure or not isinstance(self._error, Exception):
             raise LifespanError(f"the app's lifespan raised {self._error!r}") from self._error
         logger.info("the ASGI app raised at its lifespan, so it goes on without", exc_info=self._error)
+
+    @property
+    def _is_refused(self) -> bool:
+        # It has raised before it took the first event, and what it raises is about the lifespan.
+        return not self._has_received and "lifespan" in str(self._error)
 
     async def shut_down(self) -> None:
         """Shut the app's lifespan down, if it has one.
@@ -85,9 +96,18 @@ class Lifespan:
         if self._error is not None:
             raise self._error
 
+    def cancel(self) -> None:
+        """Cancel the lifespan task, if there is one."""
+        if self.task is not None:
+            self.task.cancel()
+
     async def _ask(self, event: str) -> Event | None:
         self._events.put_nowait({"type": event})
         return await self._answers.get()
+
+    async def _receive(self) -> Event:
+        self._has_received = True
+        return await self._events.get()
 
     async def _send(self, event: Event) -> None:
         # The `send()` of the ASGI specification, which raises for what is no answer: so an app finds out that it has
@@ -102,7 +122,7 @@ class Lifespan:
         # Runs in the event loop, as the lifespan task.
         scope: Scope = {"type": "lifespan", "asgi": ASGI.copy(), "state": self._state}
         try:
-            await self._app(scope, self._events.get, self._send)
+            await self._app(scope, self._receive, self._send)
         except BaseException as error:
             self._error = error
         finally:

@@ -12,8 +12,6 @@ from socketless.wire.messages import AppSource, ImportSource, PickledSource
 from socketless.wire.pickling import loads
 
 _ARGUMENTS = {"wsgi": ({2}, "(environ, start_response)"), "asgi": ({1, 3}, "(scope, receive, send)")}  # and how many
-
-
 _SHOWN = 5  # arguments
 
 

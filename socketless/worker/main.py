@@ -33,6 +33,7 @@ from socketless.wire.fifos import open_offered
 from socketless.wire.messages import (
     Call,
     Done,
+    EndChannel,
     Failed,
     GetStack,
     Message,
@@ -220,9 +221,10 @@ class _Control:
     def _listen(self) -> None:
         message = finish(self._control.receive())
         if isinstance(message, GetStack):
-            if self.is_leaving or (self.runner is not None and self.runner.is_ending):
-                return  # an answer would say that the worker lives on
-            self.say(Stack(self._stack_of(message.channel)))
+            if not self._is_ending:
+                self.say(Stack(self._stack_of(message.channel)))
+        elif isinstance(message, EndChannel):
+            self._end(message.number)
         elif isinstance(message, SetLevels):
             self.levels.apply(message.levels)
             self.say(Done())
@@ -231,6 +233,17 @@ class _Control:
                 self.say(self._open(message))
         elif isinstance(message, Stop):
             self._stop()
+
+    @property
+    def _is_ending(self) -> bool:
+        # Then nothing is answered: that would say that the worker lives on.
+        return self.is_leaving or (self.runner is not None and self.runner.is_ending)
+
+    def _end(self, number: int) -> None:
+        if self.runner is not None and not self._is_ending:
+            with suppress(OSError):  # no descriptors are to be had: no answer, and the host ends the worker
+                self.runner.end_channel(number)
+                self.say(Done())
 
     def _open(self, message: OpenChannel) -> Done | Failed:
         try:

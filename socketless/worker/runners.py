@@ -50,6 +50,13 @@ class Runner(Protocol):
         Any thread may call it.
         """
 
+    def end_channel(self, number: int) -> None:
+        """Let a channel end that has ended at the host, though its pipe may not say so. Any thread may call it.
+
+        Raises:
+            OSError: no descriptors are to be had for it.
+        """
+
     def stack_of(self, number: int | None) -> str:
         """Return where the exchange on a channel is, as in a traceback; without a number, where the start is.
 

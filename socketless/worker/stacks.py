@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import queue
@@ -11,10 +10,13 @@ import threading
 import traceback
 from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from socketless.genuine import is_green, original
 from socketless.wire.exceptions import members_of
+
+if TYPE_CHECKING:
+    import asyncio
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # What stands between this package's frames and the app's.
@@ -81,6 +83,8 @@ def of_task(task: asyncio.Task[Any], loop_thread: threading.Thread) -> str:
 
     asyncio's `Task.get_stack()` knows only the outermost coroutine of a task that is suspended.
     """
+    import asyncio  # not for WSGI apps, which have no tasks
+
     if asyncio.current_task(task.get_loop()) is task:
         return of_thread(loop_thread)  # not suspended: it is what the loop's thread does
     return of_coroutine(task.get_coro(), loop_thread)

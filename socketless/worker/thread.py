@@ -86,6 +86,11 @@ class WorkerThread(AppThread):
         assert self._runner is not None
         self._runner.serve(channel)
 
+    def end_channel(self, number: int) -> None:
+        """Let a channel end that has ended at the host, though its pipe may not say so; see `Runner`."""
+        assert self._runner is not None
+        self._runner.end_channel(number)
+
     @property
     def is_ending(self) -> bool:
         """Whether its runner has come to its end, or was told to."""

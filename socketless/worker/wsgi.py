@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 import re
@@ -36,11 +35,12 @@ from socketless.wire.messages import (
     is_bodiless,
 )
 from socketless.wire.trace import describe, say
-from socketless.worker import content_length, stacks
+from socketless.worker import stacks
 from socketless.worker.app_threads import AppThread
-from socketless.worker.called import answer_to, function_of
 from socketless.worker.closing import may_take_time
+from socketless.worker.content_length import check_final, check_length, check_size, content_length
 from socketless.worker.failures import failed, is_disconnection, last_message
+from socketless.worker.functions import answer_to, function_of
 from socketless.worker.wsgi_exchange import Exchange
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -66,6 +66,7 @@ class WsgiRunner:
         self._debug = start.debug
         self._stopped = threading.Event()
         self._threads: dict[int, AppThread] = {}  # by the number of their channel
+        self._channels: dict[int, Channel] = {}  # those that are served
 
     @property
     def threads(self) -> list[AppThread]:
@@ -97,6 +98,11 @@ class WsgiRunner:
             del self._threads[channel.number]
             raise
 
+    def end_channel(self, number: int) -> None:
+        channel = self._channels.get(number)
+        if channel is not None:
+            channel.break_off()  # the app finds that out when it writes
+
     def stack_of(self, number: int | None) -> str:
         thread = self._threads.get(number or 0)
         return "" if thread is None else stacks.of_thread(thread)
@@ -104,6 +110,7 @@ class WsgiRunner:
     def _serve_channel(self, channel: Channel) -> None:
         # Runs in the thread socketless-channel-N, one for each channel in use, until the pipe ends.
         channel.set_blocking(not is_green())  # or all greenlets of this thread would wait
+        self._channels[channel.number] = channel
         try:
             while True:
                 message = run_blocking(channel.receive())
@@ -122,12 +129,15 @@ class WsgiRunner:
             pass
         finally:
             channel.close()
+            self._channels.pop(channel.number, None)
             self._threads.pop(channel.number, None)
 
     def _call(self, message: Reset | Call) -> Message:
         try:
             result = function_of(message, self._hook)()
             if inspect.isawaitable(result):
+                import asyncio
+
                 result = asyncio.run(_wait_for(result))
             return answer_to(message, result)
         except BaseException as error:
@@ -212,9 +222,9 @@ class _Answer:
             raise AppProtocolError("the WSGI app called start_response() twice without exc_info (PEP 3333)")
         code, reason = _parse_status(status)
         if not self._is_lenient:
-            content_length.check_final(code)
+            check_final(code)
         raw_headers = _encode_headers(headers)
-        self._length = content_length.content_length(raw_headers)
+        self._length = content_length(raw_headers)
         self._started = code, reason, raw_headers
         self._bodiless = is_bodiless(self._method, code)
         return self.write
@@ -241,10 +251,10 @@ class _Answer:
         if self._started is None:
             raise AppProtocolError("the WSGI app wrote its body before it called start_response() (PEP 3333)")
         self._size += len(chunk)
-        content_length.check_size(self._size, self._max_body_bytes, self._label)
+        check_size(self._size, self._max_body_bytes, self._label)
         self._is_complete = self._size == self._length
         if not self._bodiless:
-            content_length.check_length(self._size, self._length, is_complete=False)
+            check_length(self._size, self._length, is_complete=False)
             self._held.append(chunk)
 
     def _send(self) -> None:
@@ -277,9 +287,9 @@ class _Answer:
         """Return the end of the response."""
         if self._started is None:
             raise AppProtocolError("the WSGI app returned without calling start_response() (PEP 3333)")
-        content_length.check_size(self._size, self._max_body_bytes, self._label)  # an app may have swallowed that
+        check_size(self._size, self._max_body_bytes, self._label)  # an app may have swallowed that
         if not self._bodiless:
-            content_length.check_length(self._size, self._length, is_complete=True)
+            check_length(self._size, self._length, is_complete=True)
         return self._next(more_body=False)
 
     def end_if_complete(self) -> Response | Chunk | None:
@@ -320,8 +330,9 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
     environ = _base_environ(request.scheme, request.server, request.root_path).copy()
     raw_path, _, raw_query = request.raw_target.partition(b"?")
     target = request.raw_target.decode("latin-1")
+    path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("latin-1")
     environ["REQUEST_METHOD"] = request.method
-    environ["PATH_INFO"] = _path_info(unquote_to_bytes(raw_path).decode("latin-1"), environ["SCRIPT_NAME"])
+    environ["PATH_INFO"] = _path_info(path, environ["SCRIPT_NAME"]) if environ["SCRIPT_NAME"] else path
     environ["QUERY_STRING"] = raw_query.decode("latin-1")
     environ["REQUEST_URI"] = environ["RAW_URI"] = target  # as werkzeug, mod_wsgi and gunicorn do
     environ["wsgi.input"] = exchange.open_body() if request.more_body else BytesIO(request.body)
@@ -330,14 +341,12 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = request.client[0], str(request.client[1])
     chunked = False
     for raw_name, raw_value in request.headers:
-        if b"_" in raw_name:  # the app would take it for the one with a dash (CVE-2015-0219): all servers drop it
+        key = _key_of(raw_name)
+        if not key:
             continue
-        key = raw_name.decode("latin-1").upper().replace("-", "_")
-        if key == "TRANSFER_ENCODING" and not request.more_body:
+        if key == "HTTP_TRANSFER_ENCODING" and not request.more_body:
             chunked = True  # the body has arrived whole, so its length is known: see below
             continue
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = f"HTTP_{key}"
         value = raw_value.decode("latin-1")
         if key in environ and key != "HTTP_HOST":
             value = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + value
@@ -347,9 +356,17 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
     return environ
 
 
+@lru_cache(maxsize=256)
+def _key_of(raw_name: bytes) -> str:
+    if b"_" in raw_name:  # the app would take it for the one with a dash (CVE-2015-0219): all servers drop it
+        return ""
+    key = raw_name.decode("latin-1").upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
 def _path_info(path: str, script_name: str) -> str:
     """Return what follows `SCRIPT_NAME`, which a client may have left out: as in waitress."""
-    if script_name and f"{path}/".startswith(f"{script_name}/"):
+    if f"{path}/".startswith(f"{script_name}/"):
         return path[len(script_name) :]
     return path
 

@@ -116,7 +116,8 @@ class Exchange:
             self._is_over = True
             flush_output()
             self._channel.put(last_frame(self._channel, message))
-            run_blocking(self._channel.flush())
+            if self._channel.write() is not None:  # only a greenlet's does not block
+                run_blocking(self._channel.flush())
 
 
 class _Body(RawIOBase):

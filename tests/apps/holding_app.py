@@ -12,6 +12,8 @@ from typing import Any
 import anyio
 from validators import valid_asgi
 
+from apps.lifespan import live
+
 _gates: dict[str, anyio.Event] = {}
 _ends: dict[str, anyio.Event] = {}
 _notes: dict[str, list[Any]] = {}
@@ -20,10 +22,7 @@ _notes: dict[str, list[Any]] = {}
 @valid_asgi
 async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
+        await live(receive, send)
         return
     name, _, what = scope["path"].strip("/").partition("/")
     gate, end = _gates.setdefault(name, anyio.Event()), _ends.setdefault(name, anyio.Event())

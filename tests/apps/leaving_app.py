@@ -14,6 +14,16 @@ import anyio
 import anyio.lowlevel
 from validators import valid_asgi
 
+from apps.lifespan import live
+from socketless.worker import asgi_exchange
+
+
+def set_grace(seconds: float) -> float:
+    """Set how soon after its client has gone it is looked whether an app is to be cancelled; return what it was."""
+    was, asgi_exchange._GRACE = asgi_exchange._GRACE, seconds
+    return was
+
+
 stored: dict[str, list[str]] = defaultdict(list)
 _ends: dict[str, anyio.Event] = {}
 
@@ -21,10 +31,7 @@ _ends: dict[str, anyio.Event] = {}
 @valid_asgi
 async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
+        await live(receive, send)
         return
     name = scope["path"].strip("/")
     end = _ends.setdefault(name, anyio.Event())

@@ -1,9 +1,8 @@
 """Measure what a request costs, beside the other ways to send one: `python tests/benchmarks`.
 
-All contestants of a table are there at the same time and take turns, round by round; what counts is the best round of
-each, so that what else the machine does falls on nobody. The ratios are to `socketless-http`, the best package that did
-this before, and those of whole runs of pytest to Starlette's TestClient; only they can be compared from one machine to
-another.
+All contestants of a table are there at the same time and take turns, round by round (`rounds.py`). What counts are
+ratios, and only they can be compared from one machine to another. `--profile` says where the time of one GET goes, and
+`--compare` what has got worse since the table in `ratios.json` was stored.
 """
 
 from __future__ import annotations
@@ -12,37 +11,37 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from functools import partial
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 HERE = str(Path(__file__).resolve().parent)
 sys.path.insert(0, HERE)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))  # for the servers
 
+import comparing
 import contestants
-import sockets
-import suite
-from contestants import BASELINE, OURS, Action, Contestant, Send
+import stages
+import tables
+from rounds import Samples, load, ratio
+from tables import Goal
 
-from socketless import IpcProcess, eventloop
+from socketless import eventloop
 
-PACKAGES = ("socketless-testing", "socketless-http", "httpx", "flask", "fastapi", "starlette", "waitress", "uvicorn")
-GET = Action("GET", "/")
-MIB = 1024 * 1024
-THREADS, REQUESTS_A_THREAD = 8, 25
-IN_THREADS = f"{THREADS} threads x {REQUESTS_A_THREAD} requests of 20 ms"
-SUITES = f"{suite.TESTS} tests of {suite.REQUESTS} GETs, each test"
-LOOPBACK = "loopback, GET and 16 MiB"
-
-Table = dict[str, float]  # seconds by contestant
+PACKAGES = (
+    "socketless-testing",
+    "socketless-http",
+    "httpx",
+    "requests",
+    "flask",
+    "django",
+    "fastapi",
+    "starlette",
+    "pytest",
+    "waitress",
+    "uvicorn",
+)
 
 
 def main() -> None:
@@ -50,124 +49,61 @@ def main() -> None:
     if not contestants.sockets_allowed():
         eventloop.install()
     print_heading()
-    tables: dict[str, Table] = {}
-    for title, measure in sections(options.rounds, options.requests).items():
-        if options.only in title:
-            tables[title] = measure()
-            print_table(title, tables[title])
-    print_goals(tables)
+    seconds, runs = [], []
+    for _ in range(options.runs):
+        made = make_tables(options)
+        seconds.append({title: {name: median(taken) for name, taken in made[title].items()} for title in made})
+        runs.append(ratios_of(made))
+    profile = stages.measure(options.requests * options.rounds // 2) if options.profile else {}
+    stages.show(profile)
+    ratios = {name: [each[name] for each in runs] for name in runs[0]}
     if options.json:
-        options.json.write_text(json.dumps({"versions": versions(), "machine": machine(), "seconds": tables}, indent=2))
+        found = {
+            "versions": versions(),
+            "machine": machine(),
+            "load": load(),
+            "ratios": ratios,
+            "seconds": seconds,
+            "profile": profile,
+        }
+        options.json.write_text(json.dumps(found, indent=2))
+    if options.store:
+        comparing.store(ratios, versions(), machine())
+    if options.compare:
+        sys.exit(comparing.show_worse(ratios) > 0)
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description="Measure what a request costs.")
-    parser.add_argument("--rounds", type=int, default=15, help="how often each contestant has its turn")
-    parser.add_argument("--requests", type=int, default=200, help="small requests in one turn")
+    parser.add_argument("--rounds", type=int, default=40, help="how often each contestant has its turn")
+    parser.add_argument("--requests", type=int, default=50, help="small requests in one turn")
+    parser.add_argument("--runs", type=int, default=1, help="how often all of it is done")
     parser.add_argument("--only", default="", metavar="WORD", help="the tables that have this word in their title")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, in seconds, to a file")
+    parser.add_argument("--all", action="store_true", help="further tables, too: more bodies, starts, loopback")
+    parser.add_argument("--profile", action="store_true", help="where the time of one GET goes, on both sides")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write ratios, medians and the profile to a file")
+    parser.add_argument("--compare", action="store_true", help="exit with 1 if a ratio is worse than those stored")
+    parser.add_argument("--store", action="store_true", help="store the ratios for that; make it three runs")
     return parser.parse_args()
 
 
-def sections(rounds: int, requests: int) -> dict[str, Callable[[], Table]]:
-    """Return what is measured, by title."""
-    flask, fastapi = contestants.of_flask(), contestants.of_fastapi()
-    few = max(1, requests // 40)
-    return {
-        "GET, Flask": lambda: measure_requests(flask, GET, rounds, requests),
-        "GET, FastAPI": lambda: measure_requests(fastapi, GET, rounds, requests),
-        "1 MiB echo, Flask": lambda: measure_requests(flask, echo(1), rounds, few),
-        "1 MiB echo, FastAPI": lambda: measure_requests(fastapi, echo(1), rounds, few),
-        "4 MiB echo, Flask": lambda: measure_requests(flask, echo(4), rounds, few),
-        "4 MiB echo, FastAPI": lambda: measure_requests(fastapi, echo(4), rounds, few),
-        "start, empty WSGI app": lambda: measure_starts("app_empty:app", rounds),
-        "start, Flask": lambda: measure_starts(contestants.FLASK, rounds),
-        "start, FastAPI": lambda: measure_starts(contestants.FASTAPI, rounds),
-        IN_THREADS: lambda: measure_threads(flask),
-        SUITES: lambda: measure_suites(max(1, rounds // 5)),
-        LOOPBACK: lambda: sockets.measure(rounds, requests) if contestants.sockets_allowed() else {},
-    }
+def make_tables(options: argparse.Namespace) -> dict[str, Samples]:
+    """Make the tables, print them, and return them by title."""
+    makers = tables.of_goals(options.rounds, options.requests)
+    if options.all:
+        makers |= tables.of_the_rest(options.rounds, options.requests)
+    made: dict[str, Samples] = {}
+    for title, make in makers.items():
+        if options.only in title:
+            made[title] = make()
+            print_table(title, made[title])
+    return made
 
 
-def echo(mebibytes: int) -> Action:
-    return Action("POST", "/echo", os.urandom(MIB) * mebibytes)
-
-
-def measure_requests(entries: Mapping[str, Contestant], action: Action, rounds: int, requests: int) -> Table:
-    """Return the seconds that one request takes."""
-    with ExitStack() as stack:
-        sends = {name: stack.enter_context(contestant()) for name, contestant in entries.items()}
-        turns = {name: turn(send, action, requests) for name, send in sends.items()}
-        for run in turns.values():
-            run()  # to warm up
-        return {name: seconds / requests for name, seconds in best_of(turns, rounds).items()}
-
-
-def turn(send: Send, action: Action, requests: int) -> Callable[[], None]:
-    return lambda: send(action, requests)
-
-
-def best_of(turns: Mapping[str, Callable[[], None]], rounds: int) -> Table:
-    """Let all take turns, and return the best seconds of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(rounds):
-        for name, run in turns.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: min(taken) for name, taken in seconds.items()}
-
-
-def measure_starts(app: str, rounds: int) -> Table:
-    """Return the seconds until a worker is ready. What is forked has the frameworks in its memory already."""
-    starts: dict[str, Callable[[], Any]] = {
-        f"{OURS}, spawn": partial(IpcProcess, app, start_method="spawn"),
-        f"{OURS}, fork": partial(IpcProcess, app, start_method="fork"),
-    }
-    if contestants.baseline_works():
-        starts[BASELINE] = partial(import_module("socketless_http").IpcProcess, app, startup_timeout=30)
-    return best_starts(starts, rounds)
-
-
-def best_starts(starts: Mapping[str, Callable[[], Any]], rounds: int) -> Table:
-    seconds: dict[str, list[float]] = {name: [] for name in starts}
-    for _ in range(rounds):
-        for name, start in starts.items():
-            began = time.perf_counter()
-            worker = start()
-            seconds[name].append(time.perf_counter() - began)
-            worker.close()
-    return {name: min(taken) for name, taken in seconds.items()}
-
-
-def measure_threads(entries: Mapping[str, Contestant]) -> Table:
-    """Return the seconds that all the threads take together, with one client; the least possible is 0.5."""
-    action = Action("GET", "/sleep")
-    seconds = {}
-    for name, contestant in entries.items():
-        if name.endswith("async"):
-            continue
-        with contestant() as send, ThreadPoolExecutor(THREADS) as threads:
-            start = time.perf_counter()
-            list(threads.map(send, [action] * THREADS, [REQUESTS_A_THREAD] * THREADS))
-            seconds[name] = time.perf_counter() - start
-    return seconds
-
-
-def measure_suites(rounds: int) -> Table:
-    """Return the seconds of a whole run of pytest, for each of its tests."""
-    ways = {name: partial(run_suite, name) for name in suite.WAYS if name != BASELINE or contestants.baseline_works()}
-    return {name: seconds / suite.TESTS for name, seconds in best_of(ways, rounds).items()}
-
-
-def run_suite(way: str) -> None:
-    options = ["-p", "socketless.pytest_plugin", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", HERE]
-    subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(suite.__file__)],
-        env={**os.environ, "SUITE": way, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
+def ratios_of(made: dict[str, Samples]) -> dict[str, float]:
+    """Return the ratios that are wanted, by what they are of, and print whether they are reached."""
+    goals = [*tables.GOALS, *tables.further_goals(made.get(tables.LOOPBACK, ()))]
+    return print_goals(made, [goal for goal in goals if {goal.ours, goal.peer} <= set(made.get(goal.table, ()))])
 
 
 def versions() -> dict[str, str]:
@@ -187,39 +123,27 @@ def _cpu_lines() -> list[str]:
 
 def print_heading() -> None:
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
-    print(machine())
+    print(f"{machine()}, {load()}")
     if not contestants.sockets_allowed():
         print("sockets are refused here: no servers")
 
 
-def print_table(title: str, table: Table) -> None:
-    beside = suite.TEST_CLIENT if title == SUITES else BASELINE
-    baseline = table.get(beside)
-    print(f"\n{title:<36}{'µs':>12}{f'/ {beside}':>24}")
-    for name, seconds in sorted(table.items(), key=lambda entry: entry[1]):
-        ratio = f"{seconds / baseline:.2f}" if baseline else ""
-        print(f"  {name:<34}{seconds * 1e6:>12,.0f}{ratio:>24}", flush=True)
+def print_table(title: str, samples: Samples) -> None:
+    peer = next((goal.peer for goal in tables.GOALS if goal.table == title and goal.peer in samples), None)
+    beside = "" if peer is None else f"/ {peer}"
+    print(f"\n{title:<36}{'best, µs':>12}{'median, µs':>12}{beside:>36}")
+    for name, taken in sorted(samples.items(), key=lambda entry: median(entry[1])):
+        beside = "" if peer is None else f"{ratio(samples, name, peer):.2f}"
+        print(f"  {name:<34}{min(taken) * 1e6:>12,.0f}{median(taken) * 1e6:>12,.0f}{beside:>36}", flush=True)
 
 
-def print_goals(tables: Mapping[str, Table]) -> None:
-    print()
-    for title, most in {"GET, Flask": 0.6, "GET, FastAPI": 0.8}.items():
-        if BASELINE in tables.get(title, {}):
-            print_goal(f"{title}, / {BASELINE}", tables[title][OURS] / tables[title][BASELINE], most)
-    if SUITES in tables:
-        [new_client, kept_client] = (tables[SUITES][name] for name in (suite.NEW_CLIENT, suite.KEPT_CLIENT))
-        print_goal(f"{SUITES}: {suite.NEW_CLIENT}, / {suite.KEPT_CLIENT}", new_client / kept_client, 1.5)
-    for name, seconds in tables.get(LOOPBACK, {}).items():
-        line, _, kind = name.rpartition(", ")
-        if kind == "virtual":
-            most = 1.5 if line.endswith("child") else 1.0
-            print_goal(f"loopback, {line}, / real", seconds / tables[LOOPBACK][f"{line}, real"], most)
-    if IN_THREADS in tables:
-        print_goal(f"{IN_THREADS}, seconds", tables[IN_THREADS][OURS], 0.6)
-
-
-def print_goal(what: str, measured: float, most: float) -> None:
-    print(f"{'reached' if measured <= most else 'MISSED '}  {what}: {measured:.2f}, the goal is {most}")
+def print_goals(made: dict[str, Samples], goals: list[Goal]) -> dict[str, float]:
+    print(f"\n{load()}")
+    measured = {goal.text: ratio(made[goal.table], goal.ours, goal.peer) for goal in goals}
+    for goal in goals:
+        is_reached = measured[goal.text] <= goal.most
+        print(f"{'reached' if is_reached else 'MISSED '}  {goal.text}: {measured[goal.text]:.2f}, at most {goal.most}")
+    return measured
 
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ async def home() -> dict[str, str]:
     return {"hello": "world"}
 
 
+@app.get("/def")
+def in_thread() -> dict[str, str]:
+    return {"hello": "world"}
+
+
 @app.post("/echo")
 async def echo(request: Request) -> Response:
     return Response(await request.body())

@@ -18,11 +18,12 @@ import app_fastapi
 import app_flask
 import httpx
 
+import socketless.requests
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport
 from socketless.testclient import TestClient
 
 BASE_URL = "http://testserver"
-FLASK, FASTAPI = "app_flask:app", "app_fastapi:app"
+FLASK, FASTAPI, DJANGO = "app_flask:app", "app_fastapi:app", "app_django:app"
 
 
 class Action(NamedTuple):
@@ -33,10 +34,14 @@ class Action(NamedTuple):
     content: bytes | None = None
 
 
+_UVICORN = ["uvicorn", "--port={port}", "--log-level=error"]
+
 Send = Callable[[Action, int], None]  # sends a request so many times, one after the other
 Contestant = Callable[[], AbstractContextManager[Send]]
 
 OURS, BASELINE = "socketless", "socketless-http"
+WSGI_TRANSPORT, UVICORN = "httpx.WSGITransport", "uvicorn, TCP"
+OUR_TEST_CLIENT, STARLETTES = f"{OURS} TestClient", "starlette TestClient"
 
 
 def of_flask() -> dict[str, Contestant]:
@@ -45,7 +50,7 @@ def of_flask() -> dict[str, Contestant]:
         OURS: partial(_worker, lambda: IpcProcess(FLASK)),
         f"{OURS}, threads": partial(_worker, lambda: IpcThread(app_flask.app)),
         f"{OURS}, async": partial(_async_worker, FLASK),
-        "httpx.WSGITransport": partial(_sync, lambda: httpx.WSGITransport(app_flask.app)),
+        WSGI_TRANSPORT: partial(_sync, lambda: httpx.WSGITransport(app_flask.app)),
     }
     if baseline_works():
         found[BASELINE] = partial(_baseline, FLASK, "wsgi")
@@ -61,14 +66,35 @@ def of_fastapi() -> dict[str, Contestant]:
         f"{OURS}, threads": partial(_worker, lambda: IpcThread(app_fastapi.app)),
         f"{OURS}, async": partial(_async_worker, FASTAPI),
         "httpx.ASGITransport": partial(_async, lambda: httpx.ASGITransport(app_fastapi.app)),
-        f"{OURS} TestClient": lambda: _client(TestClient(app_fastapi.app)),
-        "starlette TestClient": _test_client,
+        OUR_TEST_CLIENT: lambda: client_of(TestClient(app_fastapi.app)),
+        STARLETTES: _test_client,
     }
     if baseline_works():
         found[BASELINE] = partial(_baseline, FASTAPI, "asgi")
     if sockets_allowed() and find_spec("uvicorn"):
-        found["uvicorn, TCP"] = partial(_tcp, ["uvicorn", "--port={port}", "--log-level=error", FASTAPI])
+        found[UVICORN] = partial(_tcp, [*_UVICORN, FASTAPI])
     return found
+
+
+def of_large_bodies() -> dict[str, Contestant]:
+    """Return those that can send a large body to `app_flask.app`, by name."""
+    found: dict[str, Contestant] = {OURS: partial(_worker, lambda: IpcProcess(FLASK))}
+    if sockets_allowed() and find_spec("uvicorn"):
+        found[UVICORN] = partial(_tcp, [*_UVICORN, "--interface=wsgi", FLASK])
+    return found
+
+
+def of_django() -> dict[str, Contestant]:
+    """Return those that can send to `app_django.app`, by name."""
+    found: dict[str, Contestant] = {OURS: partial(_worker, lambda: IpcProcess(DJANGO))}
+    if sockets_allowed() and find_spec("uvicorn"):
+        found[UVICORN] = partial(_tcp, [*_UVICORN, DJANGO])
+    return found
+
+
+def of_requests() -> dict[str, Contestant]:
+    """Return those that send by a session of requests to `app_flask.app`, by name."""
+    return {OURS: _session}
 
 
 def sockets_allowed() -> bool:
@@ -86,7 +112,7 @@ def baseline_works() -> bool:
 
 
 @contextmanager
-def _client(client: Any) -> Iterator[Send]:
+def client_of(client: Any) -> Iterator[Send]:
     def send(action: Action, count: int) -> None:
         for _ in range(count):
             _check(action, client.request(action.method, action.path, content=action.content))
@@ -102,7 +128,7 @@ def _check(action: Action, response: Any) -> None:
 
 
 def _sync(make_transport: Callable[[], httpx.BaseTransport], base_url: str = BASE_URL) -> AbstractContextManager[Send]:
-    return _client(httpx.Client(transport=make_transport(), base_url=base_url, timeout=60))
+    return client_of(httpx.Client(transport=make_transport(), base_url=base_url, timeout=60))
 
 
 @contextmanager
@@ -116,6 +142,18 @@ def _baseline(app: str, kind: str) -> Iterator[Send]:
     socketless_http = import_module("socketless_http")
     worker = socketless_http.IpcProcess(app, app_kind=kind, startup_timeout=30)
     with worker, _sync(lambda: socketless_http.IpcTransport(worker)) as send:
+        yield send
+
+
+@contextmanager
+def _session() -> Iterator[Send]:
+    with IpcProcess(FLASK) as worker, socketless.requests.Session() as session:
+        session.mount(BASE_URL, socketless.requests.IpcAdapter(worker))
+
+        def send(action: Action, count: int) -> None:
+            for _ in range(count):
+                _check(action, session.request(action.method, BASE_URL + action.path, data=action.content))
+
         yield send
 
 
@@ -142,7 +180,7 @@ def _async(make_transport: Callable[[], httpx.AsyncBaseTransport]) -> Iterator[S
 def _test_client() -> AbstractContextManager[Send]:
     from starlette.testclient import TestClient
 
-    return _client(TestClient(app_fastapi.app))
+    return client_of(TestClient(app_fastapi.app))
 
 
 @contextmanager

@@ -27,17 +27,16 @@ HERE = str(Path(__file__).resolve().parent)
 Get = Callable[[str], object]
 
 
-def measure(rounds: int, requests: int) -> dict[str, float]:
-    """Return the seconds that each line takes, by both kinds of sockets."""
+def measure(rounds: int, requests: int) -> dict[str, list[float]]:
+    """Return the seconds that each line takes in each round, by both kinds of sockets."""
     with ExitStack() as stack:
         children = {kind: stack.enter_context(_program(kind, requests)) for kind in KINDS}
-        best: dict[str, float] = {}
+        samples: dict[str, list[float]] = {}
         for _ in range(rounds):
             for kind, child in children.items():
                 for line, seconds in _turn(child).items():
-                    name = f"{line}, {kind}"
-                    best[name] = min(seconds, best.get(name, seconds))
-        return best
+                    samples.setdefault(f"{line}, {kind}", []).append(seconds)
+        return samples
 
 
 @contextmanager

@@ -158,6 +158,22 @@ def all_channels_work(client: httpx.Client, worker: Worker) -> None:
     settled(worker)
 
 
+def interrupt_everywhere(
+    action: Callable[[httpx.Client], None], client: httpx.Client, worker: Worker, stride: int
+) -> None:
+    """Do it once; then again and again, interrupted `stride` places later each time, until it comes to its end."""
+    action(client)
+    number = 1
+    while where := interrupted(number, action, client):
+        gc.collect()
+        try:
+            all_channels_work(client, worker)
+        except BaseException as error:
+            raise AssertionError(f"interrupted in place {number}, {where}") from error
+        number += stride
+    assert number > stride
+
+
 @pytest.mark.filterwarnings("ignore:unclosed response")  # interrupted on its way to who would have closed it
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <generator object chunks_of")  # while it is collected
 @pytest.mark.parametrize("action", ACTIONS)
@@ -169,16 +185,7 @@ def test_interrupted(kind: type[IpcProcess], app: str, action: Callable[[httpx.C
     with nothing_leaks(), kind(f"{__name__}:{app}", max_connections=CHANNELS, lifespan=False) as worker:
         timeout = httpx.Timeout(LIMIT, pool=5)
         client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=timeout)
-        action(client)
-        number = 1
-        while where := interrupted(number, action, client):
-            gc.collect()
-            try:
-                all_channels_work(client, worker)
-            except BaseException as error:
-                raise AssertionError(f"interrupted in place {number}, {where}") from error
-            number += stride
-        assert number > stride
+        interrupt_everywhere(action, client, worker, stride)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -207,13 +214,4 @@ def test_interrupted_websocket(monkeypatch: pytest.MonkeyPatch, stride: int) -> 
 
     with nothing_leaks(), IpcThread(echo, max_connections=CHANNELS, lifespan=False) as worker:
         client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=LIMIT)
-        talk(client)
-        number = 1
-        while where := interrupted(number, talk, client):
-            gc.collect()
-            try:
-                all_channels_work(client, worker)
-            except BaseException as error:
-                raise AssertionError(f"interrupted in place {number}, {where}") from error
-            number += stride
-        assert number > stride
+        interrupt_everywhere(talk, client, worker, stride)

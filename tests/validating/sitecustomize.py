@@ -11,6 +11,7 @@ import importlib.abc
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -91,14 +92,33 @@ class _Finder(importlib.abc.MetaPathFinder):
         finally:
             self._is_looking = False
         if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def exec_module(module: Any) -> None:
-                execute(module)
-                _CHANGES[name](module)
-
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+            spec.loader = _Loader(spec.loader, _CHANGES[name])
         return spec
 
 
-sys.meta_path.insert(0, _Finder())
+class _Loader(importlib.abc.Loader):
+    """Another loader, and a change of what it has loaded. That one may load other modules as well, as pytest's does."""
+
+    def __init__(self, loader: Any, change: Callable[[Any], None]) -> None:
+        self._loader = loader
+        self._change = change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        self._loader.exec_module(module)
+        self._change(module)
+
+
+def come_first() -> None:
+    """Let nobody else find the modules first: pytest does, of a plugin whose package lists its files."""
+    sys.meta_path.remove(_FINDER)
+    sys.meta_path.insert(0, _FINDER)
+
+
+_FINDER = _Finder()
+sys.meta_path.insert(0, _FINDER)

@@ -1,7 +1,7 @@
-"""An ASGI app on the event loop of the client, behind the interface of a worker.
+"""An exchange with an app on the event loop of the client, asyncio's or trio's.
 
     client's task                              the app's task
-    InLoop.exchange() ── Request, Chunk ────▶  HttpExchange, WebSocketExchange: the worker's own code
+    LoopExchange.send() ── Request, Chunk ───▶ HttpExchange, WebSocketExchange: the worker's own code
     LoopExchange.receive() ◀── Mailbox ──────  Response, Chunk, Event, Failed
 
 Nothing crosses a pipe: host and worker are on one loop, so an app and its test share what is bound to that.
@@ -14,94 +14,25 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from anyio import move_on_after
+
 from socketless.errors import ReadTimeout, SocketlessError, StateError
-from socketless.host.limits import NO_LIMITS, Timeouts, check_body_size
+from socketless.host.limits import Timeouts
 from socketless.host.trace import logger
-from socketless.host.upload import NO_UPLOAD, Upload
-from socketless.wire.messages import (
-    MOST_AHEAD,
-    Cancel,
-    Echo,
-    Event,
-    Failed,
-    Message,
-    Request,
-    WantBody,
-    is_last,
-    room_of,
-)
+from socketless.host.upload import Upload
+from socketless.wire.messages import MOST_AHEAD, Cancel, Echo, Event, Failed, Message, WantBody, is_last, room_of
 from socketless.wire.steps import Pull, PullingSteps
 from socketless.worker import stacks
-from socketless.worker.asgi import as_asgi3
 from socketless.worker.asgi_http import HttpExchange
 from socketless.worker.asgi_websocket import WebSocketExchange
-from socketless.worker.lifespan import Lifespan
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
+LEAVE_SECONDS = 5.0  # that an app has to end its requests, as those of a worker have
 _MOST = 1  # messages that wait to be taken, before the app has to wait as well
-
-
-class InLoop:
-    """An ASGI app. It is used on one event loop only, which the caller's is."""
-
-    app_kind = "asgi"
-
-    def __init__(self, app: Callable[..., Any], kind: str, max_body_bytes: int | None = None) -> None:
-        self._app = as_asgi3(app) if kind == "asgi2" else app
-        self.max_body_bytes = max_body_bytes
-        self._lifespan = Lifespan(self._app)
-        self._has_started = False
-        self._exchanges: set[LoopExchange] = set()  # whose app has not returned
-
-    async def start_up(self) -> None:
-        """Start the app's lifespan.
-
-        Raises:
-            LifespanError: the app answered that it failed, or raised.
-            AppProtocolError: it broke the specification.
-        """
-        await self._lifespan.start_up()
-        self._has_started = True
-
-    async def shut_down(self, timeout: float | None) -> None:
-        """End what the app is in the middle of, for which it has `timeout` seconds, and shut its lifespan down.
-
-        Raises:
-            LifespanError: the app answered that it failed.
-            Exception: what it raised.
-        """
-        exchanges = list(self._exchanges)
-        for exchange in exchanges:
-            exchange.cancel()
-        if exchanges:
-            await asyncio.wait([exchange.ended for exchange in exchanges], timeout=timeout)
-        for exchange in exchanges:
-            await exchange.close()
-        started, self._has_started = self._has_started, False
-        if started:
-            await self._lifespan.shut_down()
-
-    def exchange(
-        self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
-    ) -> PullingSteps[LoopExchange]:
-        """Call the app, and wait for its first answer; see `Worker.exchange`."""
-        check_body_size(len(message.body), self.max_body_bytes, message.label)
-        upload = NO_UPLOAD if body is None else Upload(message.label, body, self.max_body_bytes)
-        mailbox = _Mailbox()
-        kind = _WebSocket if message.is_websocket else _Http
-        theirs = kind(self._app, message, self._lifespan.state, mailbox, self.max_body_bytes)
-        exchange = LoopExchange(message.label, theirs, mailbox, timeouts, upload)
-        self._exchanges.add(exchange)
-        exchange.ended.add_done_callback(lambda _: self._exchanges.discard(exchange))
-        try:
-            exchange.answer = yield from exchange.receive()
-        except BaseException:
-            exchange.cancel()
-            raise
-        return exchange
 
 
 class LoopExchange:
@@ -114,9 +45,10 @@ class LoopExchange:
         self,
         label: str,
         theirs: HttpExchange | WebSocketExchange,
-        mailbox: _Mailbox,
+        mailbox: Mailbox,
         timeouts: Timeouts,
         upload: Upload,
+        on_end: Callable[[LoopExchange], object],
     ) -> None:
         self.label = label
         self._theirs = theirs
@@ -126,7 +58,9 @@ class LoopExchange:
         self._is_cancelled = False
         self._is_over = False
         mailbox.on_last = self._end
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_end = on_end
+        self._loop: asyncio.AbstractEventLoop = theirs.aio.get_running_loop()
+        self.ended: asyncio.Event = theirs.aio.Event()  # the app has sent its last message
 
     @property
     def is_over(self) -> bool:
@@ -143,10 +77,11 @@ class LoopExchange:
             StateError: the exchange is over.
         """
         self._check_usable()
-        if isinstance(self._theirs, _WebSocket) and isinstance(message, Event) and (room := room_of(message.event)):
-            yield Pull(_Turn(self._theirs.room.wait))  # type: ignore[arg-type]
+        theirs = self._theirs
+        if isinstance(theirs, WebSocketInLoop) and isinstance(message, Event) and (room := room_of(message.event)):
+            yield Pull(_Turn(theirs.room.wait))  # type: ignore[arg-type]
             self._check_usable()
-            self._theirs.take_up(room)
+            theirs.take_up(room)
         if isinstance(message, Echo):
             self._mailbox.put(message)
         else:
@@ -190,7 +125,7 @@ class LoopExchange:
 
     def _late(self, timeout: float | None) -> SocketlessError:
         what = "go on with its answer" if hasattr(self, "answer") else "answer"
-        stack = stacks.of_task(self._theirs.task, threading.current_thread())
+        stack = stacks.of_coroutine(self._theirs.task.get_coro(), threading.current_thread())
         self.cancel()
         return ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
 
@@ -200,7 +135,7 @@ class LoopExchange:
 
     def let_through(self) -> None:
         """Let nothing wait for room any more: the client is about to leave."""
-        if isinstance(self._theirs, _WebSocket):
+        if isinstance(self._theirs, WebSocketInLoop):
             self._theirs.let_through()
 
     def cancel(self) -> None:
@@ -213,35 +148,40 @@ class LoopExchange:
 
     def abandon(self) -> None:
         """Cancel it from a finalizer: perhaps the loop is closed, or another thread's."""
-        loop = self.ended.get_loop()
-        with suppress(RuntimeError):  # it is closed
-            loop.call_soon_threadsafe(self.cancel)
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.cancel)
 
-    async def close(self) -> None:
-        """Wait until nothing is left of the app, if it has returned."""
-        if self.ended.done():
-            await asyncio.wait([self._theirs.task])
+    def let_go(self) -> PullingSteps[None]:
+        """Wait until nothing is left of the app, which has been told that its client has gone."""
+        yield Pull(_Turn(partial(self.close, LEAVE_SECONDS)))  # type: ignore[arg-type]
+
+    async def close(self, timeout: float | None) -> None:
+        """Wait until nothing is left of the app, for which it has `timeout` seconds."""
+        with move_on_after(timeout):
+            await self.ended.wait()
+        if self.ended.is_set():
+            await self._theirs.aio.wait([self._theirs.task])
         else:
             logger.error("%s: the app did not let go", self.label)
 
     def _end(self, message: Message) -> None:
         # Called with the app's last message, before it is taken.
-        if not self.ended.done():
-            self.ended.set_result(None)
+        self.ended.set()
+        self._on_end(self)
         self.let_through()
         if self._is_cancelled and isinstance(message, Failed):
             logger.error("%s: the app raised after its client had gone:\n%s", self.label, message.traceback.rstrip())
 
 
-class _Mailbox:
+class Mailbox:
     """The messages of one app, in order."""
 
     on_last: Callable[[Message], None]
 
-    def __init__(self) -> None:
+    def __init__(self, aio: Any) -> None:
         self._messages: deque[Message] = deque()
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
+        self._news: asyncio.Event = aio.Event()
+        self._room: asyncio.Event = aio.Event()
         self._room.set()
         self._is_closed = False
 
@@ -302,13 +242,15 @@ class _Turn:
 class _Next:
     """The next message of a mailbox, as an async iterator that ends when that takes too long."""
 
-    def __init__(self, mailbox: _Mailbox, timeout: float | None) -> None:
+    def __init__(self, mailbox: Mailbox, timeout: float | None) -> None:
         self._mailbox = mailbox
         self._timeout = timeout
 
     async def __anext__(self) -> Message:
-        with suppress(asyncio.TimeoutError):
-            return await asyncio.wait_for(self._mailbox.take(), self._timeout)
+        if self._timeout is None:
+            return await self._mailbox.take()
+        with move_on_after(self._timeout):
+            return await self._mailbox.take()
         raise StopAsyncIteration
 
 
@@ -317,14 +259,16 @@ class _WithoutThread:
         """There is no thread that the next exchange needs."""
 
 
-class _Http(_WithoutThread, HttpExchange):
-    pass
+class HttpInLoop(_WithoutThread, HttpExchange):
+    """The app's side of an HTTP exchange."""
 
 
-class _WebSocket(_WithoutThread, WebSocketExchange):
+class WebSocketInLoop(_WithoutThread, WebSocketExchange):
+    """The app's side of a WebSocket."""
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.room = asyncio.Event()  # set while there is some for what the client sends
+        self.room: asyncio.Event = self.aio.Event()  # set while there is some for what the client sends
         self.room.set()
         self._ahead = 0  # of `MOST_AHEAD`
         self._is_unlimited = False

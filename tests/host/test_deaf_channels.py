@@ -1,0 +1,172 @@
+"""A channel of which the host learns that it has ended, and the worker does not: whoever is at work with it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from apps.cells_app import channel_of
+from socketless import IpcProcess, IpcThread
+from socketless.errors import ChannelClosed
+from socketless.host.exchange import Exchange
+from socketless.host.limits import NO_LIMITS
+from socketless.host.worker import Worker
+from socketless.wire.drivers import run_async, run_blocking
+from socketless.wire.messages import Event, Request
+from support import LIMIT, nothing_leaks
+
+_told = threading.Event()  # that the client has gone
+_may_end = threading.Event()
+
+
+@contextmanager
+def deaf(way_out: Any) -> Iterator[None]:
+    """Put something else in the place of what the channel reads, in which nothing ever comes."""
+    reader, writer = os.pipe()
+    os.dup2(reader, channel_of(way_out).read_fd, inheritable=False)
+    os.close(reader)
+    try:
+        yield
+    finally:
+        os.close(writer)
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    """Accept, say that it is deaf, and wait for the next message."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    with deaf(send):
+        await send({"type": "websocket.send", "text": "deaf"})
+        assert (await receive())["type"] == "websocket.disconnect"
+        _told.set()
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+    """Say that it is deaf, and wait."""
+    start_response("200 OK", [])
+    with deaf(start_response):
+        yield b"deaf"
+        assert _may_end.wait(LIMIT)
+
+
+def was_told() -> bool:
+    return _told.wait(LIMIT)
+
+
+def let_end() -> None:
+    _may_end.set()
+
+
+KINDS: dict[str, Callable[..., Worker]] = {
+    "spawn": partial(IpcProcess, f"{__name__}:asgi"),
+    "fork": partial(IpcProcess, f"{__name__}:asgi", start_method="fork"),
+    "trio": partial(IpcProcess, f"{__name__}:asgi", backend="trio"),
+    "thread": partial(IpcThread, asgi),
+}
+KINDS_OF_WSGI: dict[str, Callable[..., Worker]] = {
+    "spawn": partial(IpcProcess, f"{__name__}:wsgi"),
+    "fork": partial(IpcProcess, f"{__name__}:wsgi", start_method="fork"),
+    "thread": partial(IpcThread, wsgi),
+}
+MESSAGE = Event({"type": "websocket.receive", "text": "anything"})
+
+
+def deaf_exchange(worker: Worker) -> Exchange:
+    """Return a WebSocket whose channel is deaf."""
+    session = worker.websocket_connect("/").__enter__()
+    assert session.receive_text() == "deaf"
+    assert session._exchange is not None
+    return session._exchange
+
+
+def in_threads(exchange: Exchange) -> list[str]:
+    """Receive, send meanwhile, and return what both get."""
+    with ThreadPoolExecutor(1) as threads:
+        receiving = threads.submit(run_blocking, exchange.receive())
+        while exchange._directions._reader is None:
+            pass
+        with pytest.raises(ChannelClosed) as sender:
+            run_blocking(exchange.send(MESSAGE))
+        with pytest.raises(ChannelClosed) as receiver:
+            receiving.result(LIMIT)
+    return [str(sender.value), str(receiver.value)]
+
+
+def in_tasks_of_asyncio(exchange: Exchange) -> list[str]:
+    """The same in two tasks."""
+
+    async def main() -> list[str]:
+        receiving = asyncio.create_task(run_async(exchange.receive()))
+        await asyncio.sleep(0)
+        with pytest.raises(ChannelClosed) as sender:
+            await run_async(exchange.send(MESSAGE))
+        with pytest.raises(ChannelClosed) as receiver:
+            await asyncio.wait_for(receiving, LIMIT)
+        return [str(sender.value), str(receiver.value)]
+
+    return asyncio.run(main())
+
+
+def in_tasks_of_trio(exchange: Exchange) -> list[str]:
+    """The same on trio."""
+    said = []
+
+    async def receive() -> None:
+        with pytest.raises(ChannelClosed) as receiver, trio.fail_after(LIMIT):
+            await run_async(exchange.receive())
+        said.append(str(receiver.value))
+
+    async def main() -> list[str]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(ChannelClosed) as sender:
+                await run_async(exchange.send(MESSAGE))
+        return [str(sender.value), *said]
+
+    return trio.run(main)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("talk", [in_threads, in_tasks_of_asyncio, in_tasks_of_trio])
+def test_receiving_when_sending_finds_it_ended(talk: Callable[[Exchange], list[str]], kind: str) -> None:
+    """Who sends is told, and so is who receives, and the app; the worker goes on."""
+    _told.clear()
+    with nothing_leaks(), KINDS[kind](max_connections=2, lifespan=False) as worker:
+        pid = getattr(worker, "pid", None)
+        said = talk(deaf_exchange(worker))
+        whose = "the worker" if pid is None else f"the worker (pid {pid})"
+        lost = f"WebSocket /: {whose} has closed the channel of this request, and lives on"
+        assert said == [f"{lost}: [Errno 32] Broken pipe", lost]
+        assert worker.run(was_told)
+        assert getattr(worker, "pid", None) == pid
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_WSGI)
+def test_receiving_when_leaving_finds_it_ended(kind: str) -> None:
+    """Who receives a response that another thread has cancelled is told, though the app does not hear of it."""
+    _may_end.clear()
+    request = Request("GET", "http", ("testserver", 80), b"/", [])
+    with (
+        nothing_leaks(),
+        KINDS_OF_WSGI[kind](max_connections=2, app_kind="wsgi") as worker,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        exchange = worker.exchange_blocking(request, NO_LIMITS)
+        receiving = threads.submit(run_blocking, exchange.receive())
+        while exchange._directions._reader is None:
+            pass
+        exchange.cancel()
+        with pytest.raises(ChannelClosed):
+            receiving.result(LIMIT)
+        worker.run(let_end)

@@ -1,0 +1,138 @@
+"""A stand-in for a socket that several threads use: what one closes, another neither reads from nor writes to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from socketless import IpcThread
+from socketless.http11.pipe_socket import PipeSocket
+from socketless.wire.drivers import poll
+from socketless.wire.pipes import PipeEnd
+from socketless.wire.steps import Wait, Woken
+from support import LIMIT, nothing_leaks
+
+POLL = ("7", "73")  # as the kernel numbers it: on x86-64 poll, on arm64 ppoll
+HEAD = b"POST / HTTP/1.1\r\nHost: testserver\r\nContent-Length: 100000000\r\n\r\n"
+PIECE = bytes(64 * 1024)
+
+_may_read = threading.Event()
+
+
+def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Read nothing, until it may."""
+    assert _may_read.wait(LIMIT)
+    while environ["wsgi.input"].read(len(PIECE)):
+        pass
+    start_response("200 OK", [])
+    return []
+
+
+@pytest.fixture
+def sock() -> Iterator[PipeSocket]:
+    _may_read.clear()
+    with nothing_leaks(), IpcThread(app, app_kind="wsgi") as worker:
+        sock = PipeSocket(worker, None, server=("testserver", 80))
+        try:
+            yield sock
+        finally:
+            _may_read.set()
+            sock.close()
+            sock._served.join(LIMIT)
+
+
+class Caller(threading.Thread):
+    """Calls a function, and knows whether it waits for a descriptor."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__()
+        self.outcome: Future[Any] = Future()
+        self._call = call
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.outcome.set_result(self._call())
+        except OSError as error:
+            self.outcome.set_result(f"{errno.errorcode[error.errno or 0]}: {error.strerror}")
+
+    def begin_waiting(self) -> None:
+        path = Path(f"/proc/self/task/{self.native_id}/syscall")
+        while path.read_text().split()[0] not in POLL:
+            assert not self.outcome.done()
+
+
+def reused(end: PipeEnd, close: Callable[[], None], fd: int) -> int:
+    """Close an end, and let its number be that of something else, at once."""
+    number = end.fileno()
+    close()
+    os.dup2(fd, number, inheritable=False)
+    return number
+
+
+@pytest.mark.parametrize("end", [PipeSocket.close, lambda sock: sock.shutdown(socket.SHUT_RD)], ids=["close", "shut"])
+def test_waking_who_receives(sock: PipeSocket, end: Callable[[PipeSocket], None]) -> None:
+    """Who receives is at the end at once, whatever the app is doing."""
+    sock.sendall(HEAD)
+    receiver = Caller(lambda: sock.recv(100))
+    receiver.begin_waiting()
+    end(sock)
+    assert receiver.outcome.result(LIMIT) in (b"", "EBADF: the connection is closed")
+    receiver.join()
+
+
+def test_waking_who_sends(sock: PipeSocket) -> None:
+    """Who sends is told at once."""
+    sock.sendall(HEAD)
+    sender = Caller(lambda: sock.sendall(bytes(1_000_000)))
+    while poll(Wait(sock._writer.fileno(), for_writing=True, deadline=0.0)) is not Woken.LATE:
+        pass
+    sender.begin_waiting()
+    sock.close()
+    assert sender.outcome.result(LIMIT) == "EBADF: the connection is closed"
+    sender.join()
+
+
+def test_closed_while_another_thread_sends(sock: PipeSocket, tmp_path: Path) -> None:
+    """Who sends writes nothing into a file that has been given the number of the descriptor."""
+
+    def send() -> None:
+        sock.sendall(HEAD)
+        while True:
+            sock.sendall(PIECE)
+
+    with open(tmp_path / "of somebody else", "w+b") as file:
+        sender = Caller(send)
+        while poll(Wait(sock._writer.fileno(), for_writing=True, deadline=0.0)) is not Woken.LATE:
+            pass
+        sender.begin_waiting()
+        number = reused(sock._writer, lambda: sock.shutdown(socket.SHUT_WR), file.fileno())
+        _may_read.set()
+        assert sender.outcome.result(LIMIT) == "EBADF: the connection is closed"
+        sender.join()
+        os.close(number)
+        assert file.read() == b""
+
+
+def test_closed_while_another_thread_receives(sock: PipeSocket) -> None:
+    """Who receives reads nothing out of it, either."""
+    reader, writer = os.pipe()
+    os.write(writer, b"of somebody else")
+    sock.sendall(HEAD)
+    receiver = Caller(lambda: sock.recv(100))
+    receiver.begin_waiting()
+    number = reused(sock._reader, sock._reader.close, reader)
+    sock.shutdown(socket.SHUT_RD)  # which wakes who waits
+    assert receiver.outcome.result(LIMIT) == "EBADF: the connection is closed"
+    receiver.join()
+    assert os.read(reader, 100) == b"of somebody else"
+    for fd in (number, reader, writer):
+        os.close(fd)

@@ -1,0 +1,183 @@
+"""`socketless.playwright` as far as it needs no browser: those tests are in `tests/browsers`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+from base64 import b64decode, b64encode
+from typing import Any
+
+import pytest
+
+from socketless import IpcThread
+from socketless.errors import TransferError
+from socketless.playwright import Serving, serve
+from socketless.playwright.fetching import Broken, fetch, request_of
+from socketless.playwright.hosts import Hosts, by_host
+from socketless.playwright.uploads import Uploads
+from socketless.playwright.websockets import origin_of
+from support import nothing_leaks
+
+SHOWN = {"method": "GET", "url": "http://api.test/a%20b?x=1", "headers": {"Accept": "*/*", "X-Own": "caf\xe9"}}
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    if scope["path"] == "/raises":
+        raise LookupError("no such tea")
+    headers = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=\xe9")]
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    for line in (b"one ", b"two "):
+        await send({"type": "http.response.body", "body": line, "more_body": True})
+    if scope["path"] == "/breaks":
+        raise LookupError("in the middle")
+    await send({"type": "http.response.body", "body": repr(scope["headers"]).encode()})
+
+
+def fetched(path: str, *, raises: bool = True) -> tuple[dict[str, Any] | None, list[BaseException]]:
+    """Return what Chromium is told, `None` if nothing, and what is to be raised."""
+    message = request_of({**SHOWN, "url": f"http://api.test{path}"}, b"", "", ("127.0.0.1", 123))
+    noted: list[BaseException] = []
+    with nothing_leaks(), IpcThread(app) as worker:
+        try:
+            told = asyncio.run(fetch(worker, message, noted.append, raise_app_exceptions=raises))
+        except Broken:
+            told = None
+    return told, noted
+
+
+def test_response() -> None:
+    """Status, each header, byte for byte, and the whole body are what Chromium is told."""
+    told, noted = fetched("/")
+    assert told is not None
+    assert noted == []
+    assert (told["responseCode"], told["responsePhrase"]) == (201, "Created")
+    assert b64decode(told["binaryResponseHeaders"]) == b"set-cookie: a=1\0set-cookie: b=\xe9"
+    assert b64decode(told["body"]).startswith(b"one two [(b'host', b'api.test'), ")
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_exception(raises: bool) -> None:
+    """What an app raises is noted if it is to be; the page gets a 500, or a response that breaks off."""
+    told, noted = fetched("/raises", raises=raises)
+    assert told is not None
+    assert told["responseCode"] == 500
+    assert [str(error) for error in noted] == ["no such tea"] * raises
+    told, noted = fetched("/breaks", raises=raises)
+    assert told is None
+    assert [str(error) for error in noted] == ["in the middle"] * raises
+
+
+def test_request() -> None:
+    """A request is what Chromium shows, and the headers that it adds later."""
+    message = request_of({**SHOWN, "method": "POST"}, b"body", "/root", ("127.0.0.1", 123))
+    assert (message.method, message.scheme, message.server) == ("POST", "http", ("api.test", 80))
+    assert (message.raw_target, message.body, message.root_path) == (b"/a%20b?x=1", b"body", "/root")
+    assert message.headers == [
+        (b"host", b"api.test"),
+        (b"Accept", b"*/*"),
+        (b"X-Own", b"caf\xe9"),
+        (b"connection", b"keep-alive"),
+        (b"accept-encoding", b"gzip, deflate"),
+        (b"accept-language", b"en-US,en;q=0.9"),
+        (b"content-length", b"4"),
+    ]
+
+
+def test_hosts() -> None:
+    """The most particular pattern decides, the default port is the scheme's, and a WebSocket has its server's."""
+    with IpcThread(app) as one, IpcThread(app) as two, IpcThread(app) as three:
+        hosts = Hosts({"api.test": one, "http://api.test:81": two, "https://shop.test": two, "*.api.test": three})
+        found = {
+            "http://api.test/": one,
+            "https://api.test:8443/": one,
+            "http://API.test:81/": two,
+            "ws://api.test:81/": two,
+            "wss://shop.test/": two,
+            "https://shop.test/": two,
+            "http://shop.test/": None,
+            "http://a.b.api.test/": three,
+            "http://else.test/": None,
+        }
+        assert {url: hosts_find(hosts, url) for url in found} == found
+
+
+def hosts_find(hosts: Hosts, url: str) -> Any:
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        hosts.start(stack)
+        return hosts.find(url)
+
+
+def test_by_host() -> None:
+    """One app has the host of the base URL; what names no host is refused."""
+    assert by_host("shop:app", "http://user@testserver:8000/path") == {"http://testserver:8000": "shop:app"}
+    for wrong in ("http://api.test/path", "api.test/", "", "a b", 5):
+        with pytest.raises(ValueError, match="names no host: write 'api.test', 'api.test:8000', "):
+            Hosts({wrong: "shop:app"})  # type: ignore[dict-item]
+
+
+def encoded(data: bytes) -> dict[str, str]:
+    return {"bytes": b64encode(data).decode()}
+
+
+def test_upload() -> None:
+    """Files that Chromium does not show come from what the page has told of them, in their order."""
+    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
+    entries = [encoded(head), {}, encoded(b"\r\n" + head), {}, encoded(b"\r\n--x--\r\n")]
+    request = {"method": "POST", "url": "http://api.test/", "hasPostData": True, "postDataEntries": entries}
+
+    async def main() -> bytes:
+        uploads = Uploads()
+        for index in range(3):
+            uploads._on_file(None, "f", "a.txt", index, None)
+        uploads._on_file(None, "f", "a.txt", 0, None)  # selected anew, two of them
+        uploads._on_file(None, "f", "a.txt", 1, None)
+        body = asyncio.ensure_future(uploads.body_of(request))
+        await asyncio.sleep(0)
+        for index, content in enumerate((b"first", b"second")):
+            uploads._on_file(None, "f", "a.txt", index, f"data:text/plain;base64,{b64encode(content).decode()}")
+        with pytest.raises(TransferError, match="^POST http://api.test/: Chromium does not show the whole body"):
+            await uploads.body_of({**request, "postDataEntries": [{}]})
+        return await body
+
+    assert asyncio.run(main()) == head + b"first\r\n" + head + b"second\r\n--x--\r\n"
+
+
+def test_origin() -> None:
+    """The origin of a WebSocket is that of the page of the same host, else of the first page."""
+    pages = ["about:blank", "https://one.test/a", "http://two.test:81/b"]
+    assert origin_of("ws://two.test:81/chat", pages) == "http://two.test:81"
+    assert origin_of("ws://three.test/", pages) == "https://one.test"
+    assert origin_of("ws://three.test/", ["about:blank"]) is None
+
+
+def test_exceptions(caplog: pytest.LogCaptureFixture) -> None:
+    """The first exception is raised in the place of the test's own, but not of Ctrl-C; the others are logged."""
+    serving = object.__new__(Serving)
+    serving.exceptions = []
+    serving.raise_exceptions()
+    serving.exceptions = [KeyError(1), KeyError(2)]
+    with pytest.raises(KeyError, match="1") as raised:
+        serving.raise_exceptions(AssertionError())
+    assert isinstance(raised.value.__context__, AssertionError)
+    assert serving.exceptions == []
+    serving.exceptions = [KeyError(3)]
+    serving.raise_exceptions(KeyboardInterrupt())
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["2", "3"]  # type: ignore[misc]
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("playwright") is not None, reason="Playwright is installed")
+def test_without_playwright() -> None:
+    """Without Playwright, the error says what to install."""
+    with pytest.raises(ModuleNotFoundError) as raised:
+        serve(object(), app)  # type: ignore[arg-type]
+    assert str(raised.value) == ("socketless.playwright needs playwright: pip install 'socketless-testing[playwright]'")
