@@ -59,7 +59,8 @@ class _OutsideRun:
     """The `Run` of one life of this process."""
 
     pid = exitcode = error = None
-    has_ended = has_other_levels = False
+    levels = None  # the host's other workers are none of this process's business
+    has_ended = False
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -101,7 +102,7 @@ class _OutsideRun:
         yield from ()
         return "wsgi"
 
-    def share_levels(self, timeout: float | None) -> Steps[None]:
+    def share_levels(self, levels: dict[str, int], timeout: float | None) -> Steps[None]:
         """Do nothing."""
         yield from ()
 
@@ -113,8 +114,8 @@ class _OutsideRun:
     def kill(self, number: int) -> None:
         """Do nothing: there is no process of its own."""
 
-    def lives(self) -> Steps[bool]:
-        """Return that the host may go on: the switch is over, perhaps."""
+    def end_channel(self, channel: Channel) -> Steps[bool]:
+        """Return that the host goes on: the switch is over, perhaps."""
         yield from ()
         return True
 
