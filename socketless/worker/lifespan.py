@@ -9,6 +9,7 @@ from typing import Any
 
 from socketless.errors import AppProtocolError
 from socketless.wire.import_strings import LoadError
+from socketless.worker.failures import failed
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -78,7 +79,8 @@ class Lifespan:
     @property
     def _is_refused(self) -> bool:
         # It has raised before it took the first event, and what it raises is about the lifespan.
-        return not self._has_received and "lifespan" in str(self._error)
+        error = self._error
+        return error is not None and not self._has_received and "lifespan" in failed(error).summary
 
     async def shut_down(self) -> None:
         """Shut the app's lifespan down, if it has one.
