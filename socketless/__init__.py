@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from socketless.host.process import IpcProcess
+    from socketless.host.processes import IpcProcesses
     from socketless.host.thread import IpcThread
     from socketless.httpx.transport import IpcAsyncTransport, IpcTransport
     from socketless.switch import reset_ipc_state, switch_to_ipc_connection
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "IpcAsyncTransport",
     "IpcProcess",
+    "IpcProcesses",
     "IpcThread",
     "IpcTransport",
     "__version__",
@@ -30,6 +32,7 @@ __all__ = [
 _HOMES = {
     "IpcAsyncTransport": "socketless.httpx.transport",
     "IpcProcess": "socketless.host.process",
+    "IpcProcesses": "socketless.host.processes",
     "IpcThread": "socketless.host.thread",
     "IpcTransport": "socketless.httpx.transport",
     "reset_ipc_state": "socketless.switch",

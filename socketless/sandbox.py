@@ -5,6 +5,7 @@ Nobody else is asked, but for the name `localhost`, which may be looked up elsew
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -12,15 +13,16 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from socketless.forking import fork
 
-__all__ = ["Check", "examine", "is_fatal", "loopback_refusals", "product", "wakeup_refusal"]
+__all__ = ["Check", "examine", "is_fatal", "loopback_refusals", "product", "refusals", "wakeup_refusal"]
 
 _LIMIT = 5.0  # seconds, for what takes a few milliseconds
 _KILLED = "sockets: killed by "
@@ -58,6 +60,31 @@ def loopback_refusals() -> dict[str, str]:
     """
     tried = {family: _refusal(probe) for family, probe in (("inet", _meet_by_tcp), ("unix", _meet_by_path))}
     return {family: refusal for family, refusal in tried.items() if refusal is not None}
+
+
+def refusals() -> tuple[str | None, dict[str, str]]:
+    """Return what `wakeup_refusal()` and `loopback_refusals()` do. Where a child process tries it, one tries it all."""
+    if _is_filtered() and threading.active_count() == 1:
+        probes = (_wake_up, _meet_by_tcp, _meet_by_path)
+        with suppress(OSError):  # no process is to be had
+            ending = _try_in_child(partial(_try_each, probes), _LIMIT)
+            if ending.died is None:  # else it has to be found out which one was its death
+                wakeup, *others = json.loads(ending.refused or "")
+                found = zip(("inet", "unix"), others, strict=True)
+                return wakeup, {family: refusal for family, refusal in found if refusal is not None}
+    return wakeup_refusal(), loopback_refusals()
+
+
+def _try_each(probes: Iterable[Callable[[], None]]) -> None:
+    # Runs in the child: its only answer is what it raises.
+    refused: list[str | None] = []
+    for probe in probes:
+        try:
+            probe()
+            refused.append(None)
+        except Exception as error:
+            refused.append(_reason_of(error))
+    raise RuntimeError(json.dumps(refused))
 
 
 def is_fatal(refusals: Mapping[str, str]) -> bool:
@@ -311,6 +338,11 @@ def _try_in_child(probe: Callable[[], None], limit: float) -> _Ending:
     return _Ending(died="no answer")
 
 
+def _reason_of(error: BaseException) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or str(error) or type(error).__name__
+
+
 def _be_child(probe: Callable[[], None], writer: int) -> None:
     # Runs in the child, and ends it.
     try:
@@ -321,8 +353,7 @@ def _be_child(probe: Callable[[], None], writer: int) -> None:
             probe()
             answer = "works"
         except BaseException as error:
-            reason = error.strerror if isinstance(error, OSError) else None
-            answer = f"refused: {reason or str(error) or type(error).__name__}"
+            answer = f"refused: {_reason_of(error)}"
         os.write(writer, answer.encode("utf-8", "replace")[:4096])
     finally:
         os._exit(0)

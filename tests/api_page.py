@@ -29,6 +29,7 @@ MODULES = (
     "socketless.aiohttp",
     "socketless.lowlevel",
     "socketless.unix_server",
+    "socketless.fakes",
     "socketless.eventloop",
     "socketless.loopback",
     "socketless.errors",
@@ -38,9 +39,10 @@ MODULES = (
 )
 # What the parts of the package have for each other.
 INTERNAL = {
-    "socketless.sandbox": {"is_fatal", "loopback_refusals", "product", "wakeup_refusal"},
-    "IpcProcess": {"exchange", "exchange_blocking", "max_body_bytes", "renew"},
-    "IpcThread": {"exchange", "exchange_blocking", "max_body_bytes", "renew"},
+    "socketless.sandbox": {"is_fatal", "loopback_refusals", "product", "refusals", "wakeup_refusal"},
+    "IpcProcess": {"exchange", "exchange_blocking", "in_flight", "max_body_bytes", "renew"},
+    "IpcProcesses": {"exchange", "exchange_blocking", "in_flight", "max_body_bytes", "renew"},
+    "IpcThread": {"exchange", "exchange_blocking", "in_flight", "max_body_bytes", "renew"},
     "IpcAdapter": {"send_raw"},
     "UnixAdapter": {"get_connection_with_tls_context"},
     "Serving": {"connect"},

@@ -5,13 +5,18 @@ A block with a `:name:` is a file, `folder/file.py` or `file.py`. A console bloc
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import socketless
+from support import no_plugins
 
-__all__ = ["DOCUMENTS", "EXAMPLES", "PAGES", "ROOT", "Document"]
+__all__ = ["DOCUMENTS", "EXAMPLES", "PAGES", "ROOT", "Document", "run", "write_files"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,3 +65,20 @@ class Document:
 PAGES = [Document(path) for path in sorted((Path(socketless.__file__).parent / "docs").glob("*.rst"))]
 DOCUMENTS = {document.name: document for document in [Document(ROOT / "README.rst"), *PAGES]}
 EXAMPLES = {name: text for document in DOCUMENTS.values() for name, text in document.files.items()}
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files into a folder."""
+    for name, body in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body)
+
+
+def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder, as if in a shell of the environment that runs these tests."""
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
+    needed = {"--cov": "pytest_cov", "--ds": "django", "--asyncio-mode=auto": "asyncio", "-n": "xdist"}
+    env["PYTEST_ADDOPTS"] = no_plugins("pytest_httpserver", *(needed[word] for word in args if word in needed))
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", ""), str(ROOT)]))
+    return subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=120)

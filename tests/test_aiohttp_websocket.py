@@ -99,6 +99,23 @@ def test_exceptions(way: str) -> None:
     run_with(way, test)
 
 
+@pytest.mark.parametrize("way", ["thread", "process"])  # one that shares the loop ends that
+@pytest.mark.parametrize("receives", [True, False])
+def test_app_that_exits(way: str, receives: bool) -> None:
+    """So is a SystemExit, after which aiohttp would not close its connection, since that is no Exception."""
+
+    async def test(session: aiohttp.ClientSession) -> None:
+        async with session.ws_connect("/chat/exit") as socket:
+            await socket.send_str("exit")
+            if receives:
+                message = await socket.receive()
+                assert (message.type, repr(message.data)) == (WSMsgType.ERROR, "SystemExit(3)")
+                assert isinstance(message.data, SystemExit)
+        assert socket._response.connection is None
+
+    run_with(way, test)
+
+
 @EACH_WAY
 def test_exceptions_as_codes(way: str) -> None:
     """With propagate_exceptions=False it is the close code 1011."""

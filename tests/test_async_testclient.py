@@ -233,9 +233,9 @@ async def test_exceptions(client: AsyncTestClient, shop: Shop) -> None:
 async def test_endless_stream(client: AsyncTestClient, shop: Shop) -> None:
     """A stream without an end is read as far as one likes; when its block is left, the app has ended."""
     async with client.stream("GET", "/events/") as response:
-        raw = response.aiter_raw()
-        assert [await anext(raw) for _ in range(3)] == [f"data: {number}\n\n".encode() for number in range(3)]
-        await raw.aclose()
+        pieces = aiter(response.stream)
+        assert [await anext(pieces) for _ in range(3)] == [f"data: {number}\n\n".encode() for number in range(3)]
+        await pieces.aclose()
     assert shop.notes == ["up", "events left"]
 
 

@@ -6,16 +6,20 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from documents import DOCUMENTS, EXAMPLES, ROOT, Document
-from support import LIMIT, has_chromium, no_plugins, unix_sockets_are_refused, without_path
+from documents import DOCUMENTS, EXAMPLES, ROOT, Document, run, write_files
+from support import LIMIT, has_chromium, unix_sockets_are_refused, without_path
 
 README = DOCUMENTS["README.rst"]
-CONSOLES = [(document, folder, text) for document in DOCUMENTS.values() for folder, text in document.consoles]
+CONSOLES = [
+    (document, folder, text)
+    for document in DOCUMENTS.values()
+    if document.name != "recipes.rst"  # those are in test_recipes.py
+    for folder, text in document.consoles
+]
 # Documents, their scripts, and what these print.
 SCRIPTS = [
     ("README.rst", "why.py", "200\n"),
@@ -26,22 +30,6 @@ SCRIPTS = [
         "cannot import 'no_such_module:app': there is no module 'no_such_module' on sys.path\n",
     ),
 ]
-
-
-def write_files(folder: Path, files: Mapping[str, str]) -> None:
-    for name, body in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(body)
-
-
-def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    # As if in a shell of the environment that runs these tests.
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
-    needed = {"--cov": "pytest_cov", "--ds": "django", "--asyncio-mode=auto": "asyncio"}
-    env["PYTEST_ADDOPTS"] = no_plugins("pytest_httpserver", *(needed[word] for word in args if word in needed))
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", ""), str(ROOT)]))
-    return subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)

@@ -99,6 +99,16 @@ def test_loopback_refusals(profile: str, refusals: dict[str, str]) -> None:
     assert run([*under(profile), sys.executable, "-c", program]) == (0, f"{refusals}\n", "")
 
 
+@pytest.mark.parametrize("profile", ["none", "claude", "codex", "strict:EACCES", "fatal"])
+def test_refusals(profile: str) -> None:
+    """Tried together, they say what each of them says; where one of them kills the child that tries it, too."""
+    program = """
+from socketless import sandbox
+assert sandbox.refusals() == (sandbox.wakeup_refusal(), sandbox.loopback_refusals())
+"""
+    assert run([*under(profile), sys.executable, "-c", program]) == (0, "", "")
+
+
 @pytest.mark.parametrize(
     ("variables", "name"),
     [

@@ -1061,6 +1061,14 @@ def test_app_that_refuses_the_lifespan(own: Any) -> None:
     assert client.get("/").status_code == 200
 
 
+def test_app_that_refuses_the_lifespan_by_name(ours: Any) -> None:
+    """An app that says that it knows no lifespan has none, as with every server. Starlette's block raises that."""
+    with ours("without") as client:
+        assert client.get("/").text == "without"
+    with pytest.raises(ValueError, match="^the lifespan fails$"), ours("late"):
+        raise RuntimeError("entered")
+
+
 def test_app_that_ignores_the_lifespan(ours: Any) -> None:
     """An app that returns at once when it is called for the lifespan has none. Starlette's fails then."""
     with ours("ignorant") as client:

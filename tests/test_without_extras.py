@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, reset_ipc_state, switch_to_ipc_connection
-from socketless.testclient import TestClient
+from socketless.testclient import AsyncTestClient, TestClient
 
 
 async def asgi(scope: dict[str, object], receive: object, send: object) -> None:
@@ -119,3 +120,15 @@ def test_test_client(app: object) -> None:
     client = TestClient(app)  # type: ignore[arg-type]
     assert client.get("/").text.startswith("Hello world!")
     assert client.worker.run(len, "four") == 4
+
+
+@pytest.mark.parametrize("app", [demo_app, asgi])
+def test_async_test_client(app: object) -> None:
+    """So does AsyncTestClient, on the loop of the test if it can."""
+
+    async def main() -> None:
+        client = AsyncTestClient(app)  # type: ignore[arg-type]
+        assert (await client.get("/")).text.startswith("Hello world!")
+        await client.aclose()
+
+    asyncio.run(main())

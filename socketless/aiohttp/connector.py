@@ -248,7 +248,7 @@ class _Protocol(ResponseHandler):
             return
         self._error = None
         self._should_close = True
-        payload.set_exception(error)
+        payload.set_exception(_caught_by_aiohttp(error) if self.upgraded else error)
 
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
         """Go on with reading, or with what the app has raised."""
@@ -270,11 +270,21 @@ class _Protocol(ResponseHandler):
 
 def _through_aiohttp(error: BaseException) -> BaseException:
     """Return an error that aiohttp lets through: of every other OSError, it makes a ClientOSError."""
-    if not isinstance(error, OSError) or isinstance(error, aiohttp.ClientError):
-        return error
+    is_taken = isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError)
+    return _also(aiohttp.ClientError, error) if is_taken else error
+
+
+def _caught_by_aiohttp(error: BaseException) -> BaseException:
+    """Return an error after which aiohttp closes its WebSocket: after a SystemExit, for one, it does not."""
+    is_caught = isinstance(error, (Exception, asyncio.CancelledError))
+    return error if is_caught else _also(Exception, error)
+
+
+def _also(theirs: type[Exception], error: BaseException) -> BaseException:
+    # The same error, which is one of theirs as well.
     cls = type(error)
     try:
-        both: type[BaseException] = type(cls.__name__, (cls, aiohttp.ClientError), {"__module__": cls.__module__})
+        both: type[BaseException] = type(cls.__name__, (cls, theirs), {"__module__": cls.__module__})
         same = both(*error.__reduce__()[1])  # with the names of the files, which are not in its args
     except Exception:
         return error

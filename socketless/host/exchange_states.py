@@ -12,6 +12,9 @@ An exchange is two half-duplex directions. Its rules:
  5. For its clients, an exchange is over when the worker's last message has come, when they have gone, or when its
     channel is lost. From then on they can neither send nor receive.
  6. It is over for the channel when nobody is at work any more; then `fate_of()` says what becomes of that.
+ 7. Who finds that the channel has ended loses its own direction, and the other one if nobody is at work there. Who
+    waits for a descriptor does not hear that it is closed, so it stays open until the other one has found it, too; the
+    worker is told to end the channel, which wakes that one.
 
     sending                      ┌────── WITHDRAW ──────┐
                                  ▼                      │

@@ -324,6 +324,12 @@ class ChannelPool(Generic[Owner]):
             return bool(self._all or self._lost) or self._open_channel is not None
 
     @property
+    def in_flight(self) -> int:
+        """How many exchanges have a channel, or wait for one."""
+        with self._lock:
+            return len(self._busy.keys() | self._parked.keys()) + len(self._waiters)
+
+    @property
     def is_stuck(self) -> bool:
         """Whether all that there is has been given up, and the worker has not let go."""
         with self._lock:

@@ -137,6 +137,11 @@ class Worker:
         """How large the body of a request or of a response may be; `None`: any size."""
         return self._max_body_bytes
 
+    @property
+    def in_flight(self) -> int:
+        """How many exchanges it has at work, those among them that were given up and still go on."""
+        return self._pool.in_flight
+
     def start(self) -> None:
         """Start the worker again if it has died, whatever `max_restarts` says. Does nothing while it runs or starts.
 

@@ -175,9 +175,15 @@ class _AsyncStream:
         self._body = body
         self._upload = upload
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (chunk := await run_async(self._body.next_chunk())) is not None:
-            yield chunk
+    # No generator: trio warns of one that is not read to its end.
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await run_async(self._body.next_chunk())
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
 
     async def aclose(self) -> None:
         try:

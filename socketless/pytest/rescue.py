@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -23,7 +23,27 @@ def rescue(config: pytest.Config) -> None:
     Raises:
         UsageError: a setting has a value that it cannot have, or that cannot be had here.
     """
-    config.stash[_rescued] = [*_rescue_loops(config), *_rescue_loopback(config)]
+    loops, loopback = _setting(config, "socketless_eventloop"), _setting(config, "socketless_loopback")
+    if loopback == "auto" and (sys.platform != "linux" or _sockets_are_replaced()):
+        loopback = "off"
+    is_virtual = loopback != "off" and _is_virtual()
+    wakeup, sockets = _refusals(loops=loops != "off", loopback=loopback != "off" and not is_virtual)
+    rescued = [*_rescue_loops(config, loops, wakeup)]
+    if is_virtual:
+        rescued.append("loopback is virtual (it was when pytest began)")
+    else:
+        rescued += _rescue_loopback(config, loopback, sockets)
+    config.stash[_rescued] = rescued
+
+
+def _is_virtual() -> bool:
+    return "socketless.loopback" in sys.modules and sys.modules["socketless.loopback"].is_installed()
+
+
+def _refusals(*, loops: bool, loopback: bool) -> tuple[str | None, dict[str, str]]:
+    if loops and loopback:
+        return sandbox.refusals()
+    return (sandbox.wakeup_refusal() if loops else None), (sandbox.loopback_refusals() if loopback else {})
 
 
 def header(config: pytest.Config) -> list[str]:
@@ -34,13 +54,11 @@ def header(config: pytest.Config) -> list[str]:
     return [*lines, "socketless: for more, run 'socketless docs rescue'"] if lines else []
 
 
-def _rescue_loops(config: pytest.Config) -> Iterator[str]:
-    wanted = _setting(config, "socketless_eventloop")
+def _rescue_loops(config: pytest.Config, wanted: str, refusal: str | None) -> Iterator[str]:
     if wanted == "off":
         return
     from socketless import eventloop
 
-    refusal = sandbox.wakeup_refusal()
     if wanted == "on" or refusal is not None:
         yield f"event loops wake by a pipe ({_reason('socketless_eventloop', refusal)})"
         before = eventloop.wake_by_pipe("always")
@@ -64,15 +82,8 @@ def _disables_socket(config: pytest.Config) -> bool:
     return bool(options.get("disable_socket") and not any(map(options.get, exceptions)))
 
 
-def _rescue_loopback(config: pytest.Config) -> Iterator[str]:
-    wanted = _setting(config, "socketless_loopback")
-    if wanted == "off" or (wanted == "auto" and (sys.platform != "linux" or _sockets_are_replaced())):
-        return
-    if "socketless.loopback" in sys.modules and sys.modules["socketless.loopback"].is_installed():
-        yield "loopback is virtual (it was when pytest began)"
-        return
-    refusals = sandbox.loopback_refusals()
-    if wanted == "auto" and not refusals:
+def _rescue_loopback(config: pytest.Config, wanted: str, refusals: Mapping[str, str]) -> Iterator[str]:
+    if wanted == "off" or (wanted == "auto" and not refusals):
         return
     from socketless import loopback
 

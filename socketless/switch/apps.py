@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from types import MethodType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -164,4 +165,5 @@ def _call_all(functions: Iterable[Callable[[], object]]) -> None:
 
 
 def _same(app: App, other: App) -> bool:
-    return app is other or (isinstance(app, str) and app == other)
+    # A method is another object each time that it is looked up.
+    return app is other or (isinstance(app, (str, MethodType)) and app == other)

@@ -57,11 +57,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dataclasses import dataclass as message
+
     from socketless.wire.exceptions import Packed
+else:
+    import dataclasses
+
+    def message(*, frozen: bool) -> Any:
+        """Return the decorator. Frozen for type checkers alone: each would take three times as long to define."""
+        return dataclasses.dataclass
+
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
@@ -79,7 +88,7 @@ def port_of(port: int | None, scheme: str) -> int:
     return DEFAULT_PORTS[scheme] if port is None else port
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Request:
     """An HTTP request (RFC 9110), or, if the scheme is "ws" or "wss", a WebSocket's opening handshake (RFC 6455).
 
@@ -112,7 +121,7 @@ class Request:
         return f"{method} {self.raw_target.decode('latin-1')}"
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Response:
     """An HTTP response (RFC 9110). With `more_body`, chunks follow, if only one that says how the app has ended.
 
@@ -132,7 +141,7 @@ class Response:
     is_held: bool = False
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Chunk:
     """A piece of a body that is streamed; the fields are those of a `Response`."""
 
@@ -143,43 +152,43 @@ class Chunk:
     is_held: bool = False
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Taken:
     """What was held has been taken: the app goes on."""
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class WantBody:
     """The app reads its request: send the next chunk."""
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Cancel:
     """The client has gone: nobody wants the answer any more."""
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Event:
     """An event of the ASGI specification's WebSocket protocol, such as "websocket.send"."""
 
     event: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Received:
     """The app has received events that take up as much room as this says, since the last one of these."""
 
     room: int
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Echo:
     """To be sent back as it is."""
 
     raw: bytes
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Failed:
     """The app, a function or the start raised.
 
@@ -193,7 +202,7 @@ class Failed:
     response: Response | Chunk | None = None
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Reset:
     """Call the reset hook."""
 
@@ -202,7 +211,7 @@ class Reset:
     label = "the reset hook"
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Call:
     """Call a function that takes no argument, and await what it returns if that can be awaited."""
 
@@ -215,20 +224,20 @@ class Call:
         return f"run({self.name})"
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Result:
     """What the function has returned."""
 
     value: Any  # pickled, from another process
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Done:
     """The reset hook, or the app behind a WebSocket, has returned; what was cancelled has come to its end; the levels
     are set; the channel is open."""
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class ImportSource:
     """`module:attribute`, `module:dotted.attribute` or `module:factory("literal", key=1)`: the worker imports it."""
 
@@ -239,7 +248,7 @@ class ImportSource:
         return repr(self.path)
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class PickledSource:
     """An object by value."""
 
@@ -247,7 +256,7 @@ class PickledSource:
     description: str
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class InheritedSource:
     """An object that a forked worker, or one of threads, has in its memory. It never crosses a pipe."""
 
@@ -258,7 +267,7 @@ class InheritedSource:
 AppSource = ImportSource | PickledSource | InheritedSource  # the ways in which an app, or a hook, gets there
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Start:
     """What a worker needs to know. `app_kind` is "auto", "wsgi" or "asgi"."""
 
@@ -274,16 +283,17 @@ class Start:
     levels: dict[str, int] = field(default_factory=dict)  # as in `SetLevels`
     has_log_handlers: bool = False  # the host's root logger
     debug: bool = False  # write to stderr what arrives
+    prepare: Callable[[], object] | None = None  # what a process calls before it loads the app
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Ready:
     """The app is loaded, its lifespan started, and requests may come. `app_kind` is "wsgi" or "asgi"."""
 
     app_kind: str
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class OpenChannel:
     """Serve one more channel: read from one FIFO, and write to the other."""
 
@@ -292,35 +302,35 @@ class OpenChannel:
     responses: str
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class EndChannel:
     """A channel has ended at the host: let it end at the worker as well. The answer says that the worker lives on."""
 
     number: int
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class GetStack:
     """Say where the exchange on a channel is; without a number, where the start is."""
 
     channel: int | None = None
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Stack:
     """A stack as text, innermost call last."""
 
     text: str
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class SetLevels:
     """Give loggers the levels that the host's have, by name, the root's is ""; those not named get their own back."""
 
     levels: dict[str, int]
 
 
-@dataclass(frozen=True)
+@message(frozen=True)
 class Stop:
     """Leave: shut the lifespan down and exit."""
 

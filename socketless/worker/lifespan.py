@@ -9,6 +9,7 @@ from typing import Any
 
 from socketless.errors import AppProtocolError
 from socketless.wire.import_strings import LoadError
+from socketless.worker.failures import failed
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -30,8 +31,8 @@ class Lifespan:
     """The lifespan task: `start_up()` before the first request, `shut_down()` after the last.
 
     An app that raises instead of an answer, or returns, knows no lifespan, and is served without, as the specification
-    says: many look at the type of the scope late, or never. With `is_required`, what it raises is an error. `aio` is
-    asyncio, or has names of that module.
+    says: many look at the type of the scope late, or never. With `is_required`, what it raises is an error, unless it
+    refuses that type by name: Django, Channels and strawberry do. `aio` is asyncio, or has names of that module.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Lifespan:
         self._question = "lifespan.startup"  # what the app's next answer is to
         self.task: asyncio.Task[None] | None = None
         self._is_supported = False
+        self._has_received = False
         self._error: BaseException | None = None
         self._state: dict[str, Any] = {} if state is None else state
         self._has_state = state is not None
@@ -69,9 +71,16 @@ class Lifespan:
         self._is_supported = answer is not None
         if self._error is None:
             return
-        if self._is_required or self._is_supported or not isinstance(self._error, Exception):
+        is_failure = self._is_supported or (self._is_required and not self._is_refused)
+        if is_failure or not isinstance(self._error, Exception):
             raise LifespanError(f"the app's lifespan raised {self._error!r}") from self._error
         logger.info("the ASGI app raised at its lifespan, so it goes on without", exc_info=self._error)
+
+    @property
+    def _is_refused(self) -> bool:
+        # It has raised before it took the first event, and what it raises is about the lifespan.
+        error = self._error
+        return error is not None and not self._has_received and "lifespan" in failed(error).summary
 
     async def shut_down(self) -> None:
         """Shut the app's lifespan down, if it has one.
@@ -98,6 +107,10 @@ class Lifespan:
         self._events.put_nowait({"type": event})
         return await self._answers.get()
 
+    async def _receive(self) -> Event:
+        self._has_received = True
+        return await self._events.get()
+
     async def _send(self, event: Event) -> None:
         # The `send()` of the ASGI specification, which raises for what is no answer: so an app finds out that it has
         # taken the lifespan's scope for a request.
@@ -111,7 +124,7 @@ class Lifespan:
         # Runs in the event loop, as the lifespan task.
         scope: Scope = {"type": "lifespan", "asgi": ASGI.copy(), "state": self._state}
         try:
-            await self._app(scope, self._events.get, self._send)
+            await self._app(scope, self._receive, self._send)
         except BaseException as error:
             self._error = error
         finally:

@@ -81,6 +81,8 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
     """
     if not callable(app):
         raise LoadError(f"{where} is not callable, so it is not a WSGI or ASGI app: {app!r}")
+    if _is_of_werkzeug(app) and wanted != "asgi":
+        return "wsgi"
     counts, names = _parameters(app)
     first = names[0] if names else ""
     if 0 in counts and first not in FIRST_ARGUMENTS:
@@ -130,6 +132,12 @@ def _parameters(app: Any) -> tuple[set[int], list[str]]:
         counts.add(count)
     parameters = signature.parameters.values()
     return counts, ["*" if parameter.kind is parameter.VAR_POSITIONAL else parameter.name for parameter in parameters]
+
+
+def _is_of_werkzeug(app: Any) -> bool:
+    """Return whether an app is decorated by `werkzeug.Request.application`: its signature is that of the function."""
+    names = getattr(getattr(app, "__func__", app), "__globals__", None)
+    return isinstance(names, dict) and names.get("__name__") == "werkzeug.wrappers.request"
 
 
 def _is_async(app: Any) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from io import BufferedReader, RawIOBase
 from typing import Any
+
+from werkzeug.exceptions import BadRequest
 
 from socketless import errors
 from socketless.wire.channel import Channel
@@ -19,13 +20,13 @@ from socketless.worker.output import flush_output
 _BUFFER = 64 * 1024  # bytes; what an app reads in small pieces is pulled in these, or in the client's chunks
 
 
-def disconnected(text: str) -> errors.ClientDisconnected:
-    """Return the error of an app whose client has gone; where it uses werkzeug, it is werkzeug's, too."""
-    if "werkzeug.exceptions" not in sys.modules:
-        return errors.ClientDisconnected(text)
-    from socketless.worker import werkzeug
+class ClientDisconnected(errors.ClientDisconnected, BadRequest):
+    """Flask answers 400 to what is werkzeug's, too, and does not log it as an error of the app."""
 
-    return werkzeug.ClientDisconnected(text)
+    def __init__(self, text: str) -> None:
+        errors.ClientDisconnected.__init__(self, text)
+        self.description = text
+        self.response = None
 
 
 class Exchange:
@@ -47,7 +48,7 @@ class Exchange:
             return
         if not self.is_cancelled:
             self._receive()  # nothing but a Cancel comes unasked
-        raise disconnected("the client has gone before the response was complete")
+        raise ClientDisconnected("the client has gone before the response was complete")
 
     def _is_readable(self) -> bool:
         return poll(Wait(self._channel.read_fd, deadline=0.0)) is Woken.READY
@@ -82,9 +83,9 @@ class Exchange:
                 run_blocking(self._channel.send(message))
             except OSError:
                 self.is_cancelled = True
-                raise disconnected("the host has gone before the response was complete") from None
+                raise ClientDisconnected("the host has gone before the response was complete") from None
             if message.is_held and not isinstance(self._receive(), Taken):
-                raise disconnected("the client has gone before the response was complete")
+                raise ClientDisconnected("the client has gone before the response was complete")
 
     def pull(self) -> Chunk:
         """Return the next chunk of the request's body.
@@ -98,7 +99,7 @@ class Exchange:
             run_blocking(self._channel.send(WantBody()))
             message = self._receive()
         if not isinstance(message, Chunk):
-            raise disconnected("the client has gone before its request was complete")
+            raise ClientDisconnected("the client has gone before its request was complete")
         return message
 
     def open_body(self) -> BufferedReader:
@@ -107,7 +108,7 @@ class Exchange:
 
     def _check_open(self) -> None:
         if self._is_over:
-            raise disconnected("the exchange is over: its response is complete")
+            raise ClientDisconnected("the exchange is over: its response is complete")
 
     def end(self, message: Message) -> None:
         """Send the last message, or another one that says why it cannot be sent."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -156,6 +157,8 @@ async def chat(socket: WebSocket, name: str) -> None:
             text = event.get("text")
             if text == "boom":
                 raise LookupError("boom", 42)
+            if text == "exit":
+                sys.exit(3)
             if text == "close":
                 await socket.close(4001, "enough")
                 return

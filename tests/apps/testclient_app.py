@@ -789,6 +789,20 @@ async def http_only(scope: Event, receive: Receive, send: Send) -> None:
     await _respond(send, b"http only")
 
 
+async def without(scope: Event, receive: Receive, send: Send) -> None:
+    """Refuse the lifespan by its name, as Django, Channels and strawberry do."""
+    if scope["type"] == "lifespan":
+        raise ValueError("No application configured for scope type 'lifespan'")
+    await _respond(send, b"without")
+
+
+async def late(scope: Event, receive: Receive, send: Send) -> None:
+    """Fail in the lifespan, which it knows."""
+    if scope["type"] == "lifespan":
+        await receive()
+        raise ValueError("the lifespan fails")
+
+
 async def ignorant(scope: Event, receive: Receive, send: Send) -> None:
     """Return at once when it is called for the lifespan."""
     if scope["type"] == "http":

@@ -70,7 +70,7 @@ def main() -> None:
     if options.store:
         comparing.store(ratios, versions(), machine())
     if options.compare:
-        sys.exit(comparing.show_worse(ratios))
+        sys.exit(comparing.show_worse(ratios) > 0)
 
 
 def parse_options() -> argparse.Namespace:

@@ -66,7 +66,6 @@ def test_cell(kind: str, moment: str, failure: str, name: str, warm: Warm, tmp_p
 KINDS_WITH_WEBSOCKETS = [kind for kind in KINDS if kind.endswith("asgi")]
 
 
-@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")  # aiohttp's, where closing it has failed
 @pytest.mark.one_in(9, "kind", "moment", "failure", "name")
 @pytest.mark.parametrize(
     ("kind", "moment", "failure", "name"), list(cells(EXPECTED_OF_WEBSOCKETS, KINDS_WITH_WEBSOCKETS, MESSAGES))

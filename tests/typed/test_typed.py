@@ -19,6 +19,7 @@ import typed_app
 from socketless import (
     IpcAsyncTransport,
     IpcProcess,
+    IpcProcesses,
     IpcThread,
     IpcTransport,
     eventloop,
@@ -31,7 +32,7 @@ from socketless.lowlevel import connection_pool
 from socketless.pytest_plugin import ipc_connection_fixture, reset_between_tests_fixture
 from socketless.requests import IpcAdapter, Session
 from socketless.testcase import SocketlessTestCase
-from socketless.testclient import TestClient
+from socketless.testclient import AsyncTestClient, TestClient
 
 switched = ipc_connection_fixture("typed_app:app", reset_hook="typed_app:reset", scope="module")
 reset = reset_between_tests_fixture(autouse=False)
@@ -96,6 +97,23 @@ def test_client() -> None:
         assert client.worker.app_kind == "wsgi"
         client.worker.run(typed_app.items.append, "cake")
         assert client.get("/").text == "cake"
+
+
+def test_async_client() -> None:
+    async def main() -> None:
+        typed_app.reset()
+        async with AsyncTestClient(typed_app.app) as client:
+            response = await client.get("/")
+            assert (response.text, client.worker.app_kind) == ("", "wsgi")
+
+    asyncio.run(main())
+
+
+def test_processes() -> None:
+    with IpcProcesses("typed_app:app", processes=2, start_method="fork") as worker:
+        httpx.Client(transport=IpcTransport(worker), base_url="http://testserver").close()
+        lengths: list[int] = worker.run(len, "tea")
+        assert lengths == [3, 3]
 
 
 def test_switch() -> None:

@@ -17,6 +17,7 @@ EXEMPT = {
     "tests/worker/test_broken_apps.py::test_broken_apps[wsgi]": "breaks the rules; the validator sees it first",
     "tests/worker/test_broken_apps.py::test_broken_apps_as_responses[wsgi]": "likewise",
     "tests/worker/test_stacks.py::test_wsgi": "expects a whole stack, in which the validator is",
+    "tests/test_cli.py::test_exception_of_the_app": "likewise, a traceback",
 }
 
 

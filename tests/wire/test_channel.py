@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from socketless.errors import TransferError
 from socketless.wire import codec
 from socketless.wire.channel import ChannelEnds, make_channel
 from socketless.wire.drivers import deadline_after, poll, run_blocking
-from socketless.wire.messages import Message, Reset, Response, Start, Stop
+from socketless.wire.messages import Chunk, Message, Request, Reset, Response, Start, Stop
 from socketless.wire.pipes import make_pipe
 from socketless.wire.steps import Wait, Woken, finish
 from support import LIMIT, nothing_leaks
@@ -44,6 +45,29 @@ def test_both_ways(ends: ChannelEnds, size: int) -> None:
     run_blocking(ends.host.send(message))
     assert run_blocking(ends.host.receive()) == message
     thread.join(LIMIT)
+
+
+class Name(str):
+    """A class of somebody's."""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Request(Name("GET"), "http", ("a", 80), b"/", [(b"a", b"b")], context=None),
+        Request("GET", "http", (Name("a"), 80), b"/", []),
+        Response(HTTPStatus.OK, "", [], b"body"),
+        Response(200, "", [], extensions={"http.response.trailers": [(b"a", b"b")]}),
+        Response(200, "", [], extensions={"http.response.debug": {"info": bytearray(b"as it was")}}),
+        Chunk(b"", more_body=False),
+    ],
+)
+def test_what_is_not_plain(ends: ChannelEnds, message: Message) -> None:
+    """What is of a class of its own arrives as that, in a message that else is plain."""
+    run_blocking(ends.host.send(message))
+    got = finish(ends.worker.receive())
+    assert repr(got) == repr(message)
+    assert [type(value) for value in vars(got).values()] == [type(value) for value in vars(message).values()]
 
 
 def test_messages_in_a_row(ends: ChannelEnds) -> None:

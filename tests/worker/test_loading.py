@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import werkzeug
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from fastapi import FastAPI
@@ -69,6 +70,7 @@ KINDS: list[tuple[Any, str]] = [
     (functools.partial(wsgi_function), "wsgi"),
     (functools.partial(wsgi_more, extra=1), "wsgi"),
     (decorated(wsgi_function), "wsgi"),
+    (werkzeug.Request.application(lambda request: None), "wsgi"),  # type: ignore[arg-type,return-value]
     (Flask(__name__), "wsgi"),
     (Flask(__name__).wsgi_app, "wsgi"),
     (WSGIHandler, "factory"),

@@ -1,0 +1,86 @@
+"""Fakes of the services that an app asks: apps for the switch, made of what tests have for `httpx.MockTransport`.
+
+    def handler(request):
+        return httpx.Response(200, json={"paid": True})
+
+    payments = FakeApp(handler)
+    with switch_to_ipc_connection({"shop.test": shop.app, "payments.test": payments}, others="refuse"):
+        httpx.post("http://shop.test/buy")
+        assert [request.url.path for request in payments.requests] == ["/v1/charges"]
+
+Any client library reaches it, not httpx alone. Other fakes are apps by themselves: those of pytest-httpserver
+(`HTTPServer.application`), moto, httpbin, and every WSGI or ASGI app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+from werkzeug.datastructures import EnvironHeaders
+from werkzeug.wsgi import get_host, get_input_stream
+
+__all__ = ["FakeApp"]
+
+_OF_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade"}  # an app has none (PEP 3333)
+
+
+class FakeApp:
+    """A WSGI app of a function from a request of httpx to a response of httpx. Any thread may call it.
+
+    What the function raises is raised where the request was sent; it may assert. A response with a generator as its
+    content is streamed.
+
+    Args:
+        handler: what `httpx.MockTransport` takes: a function, or the `handler` of a router of respx.
+        requests: those that have come, in their order, with their bodies read; to be cleared by who wants to.
+    """
+
+    def __init__(self, handler: Callable[[httpx.Request], httpx.Response]) -> None:
+        self.handler = handler
+        self.requests: list[httpx.Request] = []
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.handler!r}>"
+
+    def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        request = _request_of(environ)
+        self.requests.append(request)
+        response = self.handler(request)
+        if not isinstance(response.stream, httpx.SyncByteStream):
+            raise TypeError(f"a fake app takes responses with sync content, not {type(response.stream).__name__}")
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_CONNECTION]
+        start_response(
+            f"{response.status_code} {_reason_of(response)}",
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
+        )
+        return _Body(response.stream)
+
+
+class _Body:
+    """The body of a response, piece by piece, as it was encoded."""
+
+    def __init__(self, stream: httpx.SyncByteStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _request_of(environ: Mapping[str, Any]) -> httpx.Request:
+    url = f"{environ['wsgi.url_scheme']}://{get_host(dict(environ))}{environ['REQUEST_URI']}"
+    headers = list(EnvironHeaders(dict(environ)))
+    body = get_input_stream(dict(environ)).read()
+    return httpx.Request(environ["REQUEST_METHOD"], url, headers=headers, content=body)
+
+
+def _reason_of(response: httpx.Response) -> str:
+    try:
+        return str(response.reason_phrase or HTTPStatus(response.status_code).phrase)
+    except ValueError:
+        return "Unknown"
