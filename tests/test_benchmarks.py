@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,8 @@ def test_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(samples["a"]) == 2
 
 
-def test_stored() -> None:
-    """The stored ratios are those of three runs."""
-    stored = json.loads((HERE / "ratios.json").read_text())["ratios"]
-    assert {len(ratios) for ratios in stored.values()} == {3}
+def test_nothing_stored(comparing: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without stored ratios nothing can be worse, and it is said how to store them."""
+    comparing.STORED.unlink()
+    assert comparing.show_worse({"GET": [9.0]}) == 0
+    assert capsys.readouterr().out == "\nthere is no ratios.json to compare with: --runs 3 --store makes it\n"

@@ -126,7 +126,7 @@ Commands:
   doctor   Say what this sandbox refuses, what breaks, and what to write.
   request  Send one request to APP and print the response.
   rescue   Run a command where sockets are refused: servers and clients...
-  run      Run a module or a script whose HTTP clients all reach APP.
+  run      Run a module or a script whose HTTP clients all reach APP, or...
   serve    Serve APP over HTTP/1.1, on a UNIX socket or on standard input...
 """,
         "",
@@ -168,7 +168,10 @@ def test_help_of_request_names_every_option() -> None:
 
 def test_missing_dependency() -> None:
     """Without httpx, which is required, Python's own error is shown."""
-    program = "import runpy, sys; sys.modules['httpx'] = None; runpy.run_module('socketless', run_name='__main__')"
+    program = (
+        "import runpy, sys; sys.modules['httpx'] = None; sys.argv[1:] = ['request', 'a:b', '/']\n"
+        "runpy.run_module('socketless', run_name='__main__')"
+    )
     code, stdout, stderr = run([sys.executable, "-c", program])
     assert (code, stdout) == (1, "")
     assert "\nModuleNotFoundError: import of httpx halted; None in sys.modules" in stderr  # and more from 3.15 on

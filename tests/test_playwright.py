@@ -14,7 +14,6 @@ from socketless import IpcThread
 from socketless.errors import TransferError
 from socketless.playwright import Serving, serve
 from socketless.playwright.fetching import Broken, fetch, request_of
-from socketless.playwright.hosts import Hosts, by_host
 from socketless.playwright.uploads import Uploads
 from socketless.playwright.websockets import origin_of
 from support import nothing_leaks
@@ -88,40 +87,6 @@ def test_request() -> None:
         (b"accept-language", b"en-US,en;q=0.9"),
         (b"content-length", b"4"),
     ]
-
-
-def test_hosts() -> None:
-    """The most particular pattern decides, the default port is the scheme's, and a WebSocket has its server's."""
-    with IpcThread(app) as one, IpcThread(app) as two, IpcThread(app) as three:
-        hosts = Hosts({"api.test": one, "http://api.test:81": two, "https://shop.test": two, "*.api.test": three})
-        found = {
-            "http://api.test/": one,
-            "https://api.test:8443/": one,
-            "http://API.test:81/": two,
-            "ws://api.test:81/": two,
-            "wss://shop.test/": two,
-            "https://shop.test/": two,
-            "http://shop.test/": None,
-            "http://a.b.api.test/": three,
-            "http://else.test/": None,
-        }
-        assert {url: hosts_find(hosts, url) for url in found} == found
-
-
-def hosts_find(hosts: Hosts, url: str) -> Any:
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
-        hosts.start(stack)
-        return hosts.find(url)
-
-
-def test_by_host() -> None:
-    """One app has the host of the base URL; what names no host is refused."""
-    assert by_host("shop:app", "http://user@testserver:8000/path") == {"http://testserver:8000": "shop:app"}
-    for wrong in ("http://api.test/path", "api.test/", "", "a b", 5):
-        with pytest.raises(ValueError, match="names no host: write 'api.test', 'api.test:8000', "):
-            Hosts({wrong: "shop:app"})  # type: ignore[dict-item]
 
 
 def encoded(data: bytes) -> dict[str, str]:

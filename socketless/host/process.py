@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from socketless.errors import StateError, TransferError, WorkerStartError
+from socketless.errors import SocketlessError, StateError, TransferError, WorkerStartError
 from socketless.host import app_source
 from socketless.host.arguments import (
     AppKind,
@@ -23,11 +25,12 @@ from socketless.host.arguments import (
     newer_name,
 )
 from socketless.host.lifetime import Run
+from socketless.host.limits import Timeouts
 from socketless.host.pickled_call import pickled_call
 from socketless.host.process_run import LAUNCHERS, ProcessRun
 from socketless.host.worker import Worker
 from socketless.wire import apps
-from socketless.wire.messages import ImportSource, Result, Start
+from socketless.wire.messages import Call, ImportSource, Result, Start
 from socketless.wire.pickling import loads
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -35,6 +38,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 __all__ = ["IpcProcess"]
 
 WORKERS_APP = apps.WorkersApp()
+_PATIENCE = Timeouts(1.0, 1.0, 1.0)  # with a worker that may be busy
 
 
 class IpcProcess(Worker):
@@ -153,6 +157,18 @@ class IpcProcess(Worker):
     def app(self) -> Any:
         """What stands for the app as an argument for `run()`, where it arrives as the app itself."""
         return WORKERS_APP
+
+    def _enter(self, function: Callable[[], object]) -> None:
+        # Let the worker call a function, now and, when it is started again, before it loads the app.
+        self._start_message = replace(self._start_message, prepare=function)
+        self.run(function)
+
+    def _leave(self, function: Callable[[], object]) -> None:
+        # Let it call this one instead, now, if it lives and has time.
+        self._start_message, run = replace(self._start_message, prepare=None), self._run
+        if run is not None and not run.has_ended:
+            with suppress(SocketlessError):
+                self.exchange_blocking(Call(self._work(function, (), {}), "leaving the switch"), _PATIENCE)
 
     def _launch(self) -> Run:
         try:

@@ -23,6 +23,7 @@ _CLIENT = ("127.0.0.1", 123)
 # The protocol's errors for a request that the page has given up, and after the end.
 _GONE = "Invalid InterceptionId"
 _OVER = "Fetch domain is not enabled"
+_ATTEMPTS, _PAUSE = 30, 0.02  # seconds, and a little more before each
 
 
 class Serving:
@@ -203,21 +204,39 @@ class Serving:
         self._listen(page, "framenavigated", self._on_loss)  # before 1.50 or so, no request of the last page fails
 
     async def _on_loss(self, lost: Any) -> None:
-        """Give up what a page has given up. Playwright does not say which it is, so that is tried."""
+        """Give up what a page has given up. Playwright does not say which it is, so that is tried.
+
+        `lost` is its request, or a frame that is elsewhere now. The browser may be a little later than its page.
+        """
+        with suppress(asyncio.CancelledError):
+            self._remember(asyncio.current_task(), None)
+            suspects = self._waiting()
+            for attempt in range(_ATTEMPTS):
+                for task, event in suspects:
+                    if await self._is_gone(event):
+                        task.cancel()
+                await asyncio.sleep(attempt * _PAUSE)
+                suspects = [(task, event) for task, event in self._waiting() if _is_same(lost, event["request"])]
+                if not suspects:
+                    return
+
+    async def _is_gone(self, event: Mapping[str, Any]) -> bool:
         from playwright.async_api import Error
 
-        for task, event in self._waiting():
-            try:
-                await self._api.call(self._cdp.send, "Fetch.getResponseBody", {"requestId": event["requestId"]})
-            except Error as error:  # in any case; this one comes once it has gone
-                if _GONE in str(error):
-                    task.cancel()
+        try:
+            await self._api.call(self._cdp.send, "Fetch.getResponseBody", {"requestId": event["requestId"]})
+        except Error as error:  # in any case: there is no response yet
+            return _GONE in str(error)
+        return False
 
     async def _on_close(self, page: Any) -> None:
         """Give up what a page has asked for that is closed now."""
-        for task, event in self._waiting():
-            if not await self._frames.find(event["frameId"]):
-                task.cancel()
+        from playwright.async_api import Error
+
+        with suppress(Error):  # all of it closes
+            for task, event in self._waiting():
+                if not await self._frames.find(event["frameId"]):
+                    task.cancel()
 
     def _waiting(self) -> list[tuple[asyncio.Task[Any], Mapping[str, Any]]]:
         return [(task, event) for task, event in self._tasks.items() if event is not None]
@@ -241,6 +260,11 @@ class Serving:
     async def _carry(self, connection: Connection) -> None:
         with suppress(asyncio.CancelledError):
             await connection.carry()
+
+
+def _is_same(lost: Any, shown: Mapping[str, Any]) -> bool:
+    url, method = lost.url.partition("#")[0], getattr(lost, "method", None)  # a frame has none
+    return (method, url) == (shown["method"], shown["url"])
 
 
 def _context_of(target: Any) -> Any:

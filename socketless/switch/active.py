@@ -11,16 +11,21 @@ urllib3, the TestClient's transport. A client that was given another (`MockTrans
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any
 
 from socketless.errors import StateError
+from socketless.genuine import is_green
 from socketless.host.arguments import AppKind, Backend, LifespanMode, StartMethod
+from socketless.host.outside import OutsideWorker
+from socketless.host.process import IpcProcess
+from socketless.host.upstreams import Upstreams
 from socketless.host.worker import Worker
 from socketless.http11.pipe_socket import end_pipe_sockets
 from socketless.http11.worker_socket import end_connections
@@ -202,7 +207,7 @@ def switch_to_ipc_connection(
         WorkerStartError, TransferError, ValueError: see `IpcProcess`. Nothing was switched.
         ValueError: also if only workers are given, and options for others; or a host or a hook is wrong.
     """
-    global _active, _switching
+    global _switching
     with _lock:
         if _active is not None or _switching:
             what = f"switched to {_active.description}" if _active is not None else "being switched to a worker"
@@ -238,35 +243,89 @@ def switch_to_ipc_connection(
                 apps, hooks, on_worker, on_error, objects_on_threads=isinstance(app_import, Mapping)
             )
             hosts = Hosts(workers, others or "pass")
-            patches = [
-                *_patches_of(stand_ins.replacements),
-                *_patches_of(httpx.replacements, hosts, base_url_or_none, on_requests),
-                *_patches_of(starlette.replacements, hosts, on_requests),
-            ]
-            aiohttp_connections = aiohttp.Connections(hosts, on_requests)
-            on_error.callback(aiohttp_connections.close)
-            for worker in workers.values():
-                on_error.callback(end_connections, worker)
-                on_error.callback(end_pipe_sockets, worker)
-            end_workers = on_error.pop_all().close
-        with _lock:
-            switch = Switch(hosts, arguments, end_workers)
-            switch.apply(patches)
-            _active = switch
-        with ExitStack() as on_error:
-            on_error.callback(switch)
-            switch.apply_on_import("requests", partial(_requests_patches, hosts, base_url_or_none, on_requests))
-            for name in httpcore.MODULES:
-                switch.apply_on_import(name, partial(_patches_of, httpcore.replacements, name, hosts, on_requests))
-            switch.apply_on_import(aiohttp.MODULE, partial(_patches_of, aiohttp_connections.replacements))
-            switch.apply_on_import(aiohttp.PROXIES_MODULE, partial(_patches_of, aiohttp.proxy_replacements, hosts))
-            for name, replacements in (http_client.REPLACEMENTS | websockets.REPLACEMENTS).items():
-                switch.apply_on_import(name, partial(_patches_of, replacements, hosts, on_requests))
-            on_error.pop_all()
-        return switch
+            if isinstance(app_import, Mapping) or others is not None:
+                own = [worker for host, worker in workers.items() if worker is not apps[host]]
+                _switch_processes(hosts, others or "pass", on_requests, on_error, own)
+            return _apply(hosts, arguments, base_url_or_none, on_requests, on_error)
     finally:
         with _lock:
             _switching = False
+
+
+def _apply(
+    hosts: Hosts, arguments: Mapping[str, Any], base_url: str | None, options: Mapping[str, Any], stack: ExitStack
+) -> Switch:
+    """Replace what there is to replace. What `stack` has to close is the switch's, once this returns."""
+    global _active
+    patches = [
+        *_patches_of(stand_ins.replacements),
+        *_patches_of(httpx.replacements, hosts, base_url, options),
+        *_patches_of(starlette.replacements, hosts, options),
+    ]
+    aiohttp_connections = aiohttp.Connections(hosts, options)
+    stack.callback(aiohttp_connections.close)
+    for worker in hosts.workers.values():
+        stack.callback(end_connections, worker)
+        stack.callback(end_pipe_sockets, worker)
+    with _lock:
+        switch = Switch(hosts, arguments, stack.pop_all().close)
+        switch.apply(patches)
+        _active = switch
+    with ExitStack() as on_error:
+        on_error.callback(switch)
+        switch.apply_on_import("requests", partial(_requests_patches, hosts, base_url, options))
+        for name in httpcore.MODULES:
+            switch.apply_on_import(name, partial(_patches_of, httpcore.replacements, name, hosts, options))
+        switch.apply_on_import(aiohttp.MODULE, partial(_patches_of, aiohttp_connections.replacements))
+        switch.apply_on_import(aiohttp.PROXIES_MODULE, partial(_patches_of, aiohttp.proxy_replacements, hosts))
+        for name, replacements in (http_client.REPLACEMENTS | websockets.REPLACEMENTS).items():
+            switch.apply_on_import(name, partial(_patches_of, replacements, hosts, options))
+        on_error.pop_all()
+    return switch
+
+
+def _switch_processes(
+    hosts: Hosts, others: Others, options: Mapping[str, Any], stack: ExitStack, own: Collection[Worker]
+) -> None:
+    """Send what apps in worker processes ask others for to the workers of this process, until `stack` is closed.
+
+    Then those that are not the switch's `own`, which end with it, are as they were.
+    """
+    processes = [each for each in dict.fromkeys(hosts.workers.values()) if isinstance(each, IpcProcess)]
+    if not processes or is_green():
+        return
+    upstreams = Upstreams(hosts.find)
+    stack.callback(upstreams.close)
+    for process in processes:
+        process._enter(partial(switch_worker_process, upstreams.path, tuple(hosts.workers), others, options))
+        if process not in own:
+            stack.callback(process._leave, leave_worker_process)
+
+
+def switch_worker_process(path: str, patterns: Iterable[str], others: Others, options: Mapping[str, Any]) -> None:
+    """Send the clients of this worker process to the workers of its host, which listens at `path`."""
+    leave_worker_process()  # what it was forked with
+    with ExitStack() as on_error:
+        worker = OutsideWorker(path)
+        on_error.callback(worker.close)
+        arguments = {"base_url": DEFAULT_BASE_URL}
+        _apply(Hosts(dict.fromkeys(patterns, worker), others), arguments, None, options, on_error)
+
+
+def leave_worker_process() -> None:
+    """Let the clients of this worker process be as they were."""
+    active = _active
+    if active is not None:
+        active()
+
+
+def _renew_lock() -> None:
+    # Runs in every forked child: another thread of the parent may have had it.
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _refuse_options(apps: Mapping[str, App], hooks: Mapping[str, ResetHook], options: Mapping[str, Any]) -> None:

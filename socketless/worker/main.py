@@ -90,6 +90,8 @@ def run_worker(control: Channel, channels: list[Channel], start: Start, reports_
     try:
         watch.start()
         watch.levels.apply(start.levels)
+        if start.prepare is not None:
+            start.prepare()
         runner = make_runner(start, outlives_its_worker=False)
         watch.levels.apply(start.levels)  # those that the app's configuration has changed
         apps.have_app(runner.app)

@@ -19,6 +19,9 @@ def store(ratios: Ratios, versions: dict[str, str], machine: str) -> None:
 
 def show_worse(ratios: Ratios) -> int:
     """Print what is worse, and return how many ratios are."""
+    if not STORED.exists():
+        print(f"\nthere is no {STORED.name} to compare with: --runs 3 --store makes it")
+        return 0
     stored: Ratios = json.loads(STORED.read_text())["ratios"]
     worse = {name for name in ratios.keys() & stored.keys() if is_worse(ratios[name], stored[name])}
     print()

@@ -358,9 +358,11 @@ def test_app_hears_of_leaving(page: Any) -> None:
     with serve(page, app):
         page.goto(HOME)
         page.evaluate("void (self.c = new AbortController(), fetch('/hang?abort', {signal: c.signal}).catch(e => 0))")
+        until(page, lambda: len(app.seen) == 2)
         page.evaluate("c.abort()")
         until(page, lambda: app.gone == ["abort"])
         page.evaluate("void fetch('/hang?page').catch(e => 0)")
+        until(page, lambda: len(app.seen) == 3)
         page.goto(HOME)
         until(page, lambda: app.gone[1:] == ["page"])
         other = page.context.new_page()
@@ -438,7 +440,7 @@ def test_refuses(page: Any) -> None:
         serve(page, {"http://api.test/path": failing})
     with pytest.raises(ValueError, match="^base_url must be a string that begins with http:// or https://, not 'x'$"):
         serve(page, failing, base_url="x")
-    with pytest.raises(ValueError, match="^others must be one of 'refuse', 'pass', not 'go'$"):
+    with pytest.raises(ValueError, match="^others must be one of 'pass', 'refuse', not 'go'$"):
         serve(page, failing, others="go")  # type: ignore[arg-type]
 
     async def enter() -> None:

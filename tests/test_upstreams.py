@@ -1,0 +1,220 @@
+"""What apps in worker processes ask others for: it goes to the apps of the switch, as it does for apps on threads."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from asking import WAYS
+from flask import Flask, Response, request
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from socketless import IpcProcess, IpcThread, switch_to_ipc_connection
+from socketless.errors import UnknownHost
+from socketless.fakes import FakeApp
+from socketless.switch import active_switch
+from support import LIMIT, nothing_leaks
+
+HERE = __name__
+
+flask_app = Flask(__name__)
+flask_app.testing = True  # lets exceptions through
+left: list[str] = []
+
+
+@flask_app.get("/down/<int:steps>")
+def down(steps: int) -> Any:
+    """Return who was asked: this, and what the other says that is asked."""
+    others = httpx.get(f"http://starlette.test/down/{steps - 1}", timeout=LIMIT).json() if steps else []
+    return [os.getpid(), *others]
+
+
+@flask_app.get("/ask")
+def ask() -> str:
+    """Ask somebody by a client library."""
+    return WAYS[request.args["way"]](request.args["url"])
+
+
+@flask_app.get("/stream")
+def stream() -> Any:
+    """Stream, until the client leaves."""
+
+    def lines() -> Iterator[str]:
+        try:
+            for number in itertools.count():
+                yield f"{number}\n"
+        finally:
+            left.append("flask")
+
+    return Response(lines())
+
+
+@flask_app.post("/size")
+def size() -> Any:
+    """Return how large the body is."""
+    return str(len(request.get_data()))
+
+
+@flask_app.get("/raise")
+def fail() -> Any:
+    """Raise."""
+    raise LookupError("in Flask")
+
+
+async def starlette_down(request: Request) -> Any:
+    """Do as Flask's does."""
+    steps = request.path_params["steps"]
+    async with httpx.AsyncClient(timeout=LIMIT) as client:
+        others = (await client.get(f"https://flask.test/down/{steps - 1}")).json() if steps else []
+    return JSONResponse([os.getpid(), *others])
+
+
+async def starlette_stream(request: Request) -> Any:
+    """Pass on what the other streams."""
+
+    async def lines() -> Any:
+        async with httpx.AsyncClient() as client, client.stream("GET", "http://flask.test/stream") as response:
+            async for piece in response.aiter_raw():
+                yield piece
+
+    return StreamingResponse(lines())
+
+
+async def starlette_pass(request: Request) -> Any:
+    """Pass on what was asked, its body piece by piece."""
+    async with httpx.AsyncClient(timeout=LIMIT) as client:
+        url = f"http://flask.test/{request.path_params['path']}"
+        response = await client.request(request.method, url, content=request.stream())
+    return PlainTextResponse(response.text, response.status_code)
+
+
+starlette_app = Starlette(
+    routes=[
+        Route("/down/{steps:int}", starlette_down),
+        Route("/stream", starlette_stream),
+        Route("/pass/{path:path}", starlette_pass, methods=["GET", "POST"]),
+    ]
+)
+
+FLASK, STARLETTE = f"{HERE}:flask_app", f"{HERE}:starlette_app"
+PLACES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "processes": (
+        lambda: IpcProcess(FLASK, start_method="fork"),
+        lambda: IpcProcess(STARLETTE, start_method="fork"),
+    ),
+    "thread, process": (lambda: IpcThread(flask_app), lambda: IpcProcess(STARLETTE, start_method="fork")),
+    "process, thread": (lambda: IpcProcess(FLASK, start_method="fork"), lambda: IpcThread(starlette_app)),
+    "threads": (lambda: IpcThread(flask_app), lambda: IpcThread(starlette_app)),
+}
+
+
+@pytest.fixture(params=PLACES)
+def switched(request: Any) -> Iterator[Any]:
+    left.clear()
+    make_flask, make_starlette = PLACES[request.param]
+    with nothing_leaks(), make_flask() as of_flask, make_starlette() as of_starlette:
+        apps = {"flask.test": of_flask, "starlette.test": of_starlette}
+        with switch_to_ipc_connection(apps, others="refuse") as switch:
+            yield switch
+
+
+def test_there_and_back(switched: Any) -> None:
+    """An app asks another, which asks the first, and so on: nobody waits for who waits for him."""
+    found = httpx.get("http://starlette.test/down/6", timeout=LIMIT).json()
+    pids = [getattr(switched.workers[f"{name}.test"], "pid", os.getpid()) for name in ("starlette", "flask")]
+    assert found == [*pids, *pids, *pids, pids[0]]
+
+
+def test_streams(switched: Any) -> None:
+    """A streamed response comes through, however long it is; when the client leaves, both apps are told."""
+    with httpx.stream("GET", "http://starlette.test/stream", timeout=LIMIT) as response:
+        lines = response.iter_lines()
+        assert [next(lines) for _ in range(3)] == ["0", "1", "2"]
+    deadline = time.monotonic() + LIMIT
+    while not (found := switched.workers["flask.test"].run(lambda: left)) and time.monotonic() < deadline:
+        # An async generator that was dropped has left its response when its worker has something to do again.
+        assert httpx.get("http://starlette.test/down/1", timeout=LIMIT).status_code == 200
+    assert found == ["flask"]
+
+
+def test_streamed_request(switched: Any) -> None:
+    """So does a streamed request."""
+    pieces = (b"x" * 100_000 for _ in range(20))
+    assert httpx.post("http://starlette.test/pass/size", content=pieces, timeout=LIMIT).text == "2000000"
+
+
+def test_exceptions(switched: Any) -> None:
+    """What the other app raises is raised where it was asked, and so in the test."""
+    with pytest.raises(LookupError, match="in Flask"):
+        httpx.get("http://starlette.test/pass/raise", timeout=LIMIT)
+    with pytest.raises(UnknownHost, match=r"no app has the host nowhere\.test:80"):
+        httpx.get("http://flask.test/ask?way=httpx&url=http://nowhere.test/", timeout=LIMIT)
+    assert httpx.get("http://flask.test/down/1", timeout=LIMIT).status_code == 200
+
+
+def test_every_library() -> None:
+    """Every client library in a process reaches the apps of the switch, here a fake in the tests' own process."""
+    fake = FakeApp(lambda request: httpx.Response(200, text=request.url.host))
+    apps = {"flask.test": IpcProcess(FLASK, start_method="fork"), "fake.test": fake}
+    with nothing_leaks(), apps["flask.test"], switch_to_ipc_connection(apps, others="refuse"):  # type: ignore[arg-type]
+        urls = {way: f"http://flask.test/ask?way={quote(way)}&url=https://fake.test/" for way in WAYS}
+        assert {way: httpx.get(url, timeout=LIMIT).text for way, url in urls.items()} == dict.fromkeys(
+            WAYS, "fake.test"
+        )
+    assert len(fake.requests) == len(WAYS)
+
+
+def test_large_fake_answers_and_errors() -> None:
+    """Large bodies cross; an assertion of a fake fails the test; what cannot be pickled arrives as its text."""
+
+    class Local(Exception):
+        def __reduce__(self) -> Any:
+            raise TypeError("no")
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            raise Local("cannot cross")
+        assert request.url.path != "/raise", "nobody shall ask this"
+        return httpx.Response(200, text="x" * 3_000_000)
+
+    starlette = IpcProcess(STARLETTE, start_method="fork")
+    with nothing_leaks(), starlette, switch_to_ipc_connection({"a.test": starlette, "flask.test": FakeApp(handler)}):
+        assert len(httpx.get("http://a.test/pass/large", timeout=LIMIT).text) == 3_000_000
+        with pytest.raises(AssertionError, match="nobody shall ask this"):
+            httpx.get("http://a.test/pass/raise", timeout=LIMIT)
+        with pytest.raises(Exception, match="cannot cross"):
+            httpx.post("http://a.test/pass/size", content=b"", timeout=LIMIT)
+
+
+def is_switched() -> bool:
+    """Return whether the clients of this process are switched."""
+    return active_switch() is not None
+
+
+def test_restarted_and_given_back() -> None:
+    """A process that was started again is switched as well; one that was given is, at the end, as it was."""
+    fork = IpcProcess(FLASK, start_method="fork")
+    with nothing_leaks(), fork as of_flask, IpcThread(starlette_app) as of_starlette:
+        with switch_to_ipc_connection({"flask.test": of_flask, "starlette.test": of_starlette}):
+            assert of_flask.run(is_switched)
+            assert of_flask.pid is not None
+            os.kill(of_flask.pid, signal.SIGKILL)
+            of_flask.renew()
+            assert len(httpx.get("http://flask.test/down/3", timeout=LIMIT).json()) == 4
+        assert not of_flask.run(is_switched)
+
+
+def test_one_app_alone() -> None:
+    """One app that answers all hosts is not switched itself."""
+    with nothing_leaks(), switch_to_ipc_connection(FLASK, start_method="fork") as switch:
+        assert not switch.worker.run(is_switched)
