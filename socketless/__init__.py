@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from socketless.host.process import IpcProcess
-    from socketless.host.processes import IpcProcesses
-    from socketless.host.thread import IpcThread
-    from socketless.httpx.transport import IpcAsyncTransport, IpcTransport
+    from socketless._host.process import IpcProcess
+    from socketless._host.processes import IpcProcesses
+    from socketless._host.thread import IpcThread
+    from socketless._httpx.transport import IpcAsyncTransport, IpcTransport
     from socketless.switch import reset_ipc_state, switch_to_ipc_connection
 
 __version__ = "0.1.0"
@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "IpcAsyncTransport": "socketless.httpx.transport",
-    "IpcProcess": "socketless.host.process",
-    "IpcProcesses": "socketless.host.processes",
-    "IpcThread": "socketless.host.thread",
-    "IpcTransport": "socketless.httpx.transport",
+    "IpcAsyncTransport": "socketless._httpx.transport",
+    "IpcProcess": "socketless._host.process",
+    "IpcProcesses": "socketless._host.processes",
+    "IpcThread": "socketless._host.thread",
+    "IpcTransport": "socketless._httpx.transport",
     "reset_ipc_state": "socketless.switch",
     "switch_to_ipc_connection": "socketless.switch",
 }

@@ -18,7 +18,7 @@ def main() -> None:
         if getattr(sys, name) is None:  # it was closed when Python started
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # for as long as Python runs
     try:
-        from socketless.cli import AfterClick, cli, output
+        from socketless._cli import AfterClick, cli, output
     except KeyboardInterrupt:  # for which click has these words, once it is there
         print("\nAborted!", file=sys.stderr)
         sys.exit(1)

@@ -7,7 +7,7 @@
             Item.objects.create(name="tea")
             assert "tea" in httpx.get(self.live_server_url + "/").text
 
-For pytest-django there is the fixture `socketless_live_server`, of `socketless.pytest.django_fixtures`.
+For pytest-django there is the fixture `socketless_live_server`, of `socketless._pytest.django_fixtures`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from django.test import TransactionTestCase, modify_settings
 from django.test.testcases import _StaticFilesHandler
 from django.utils.functional import classproperty
 
+from socketless._host import app_source
+from socketless._host.process import IpcProcess
+from socketless._host.thread import IpcThread
+from socketless._host.worker import Worker, check_worker_class
+from socketless._switch.apps import renew, start_workers
+from socketless._switch.hosts import ALL, Others
+from socketless._wire.pickling import dumps, loads
+from socketless._worker.app_threads import is_app_thread, is_late_thread
+from socketless._worker.django import DjangoApp, Forked, Prepare, Spawned, Unpickle
+from socketless._worker.django_connections import Connections
 from socketless.errors import TransferError
-from socketless.host import app_source
-from socketless.host.process import IpcProcess
-from socketless.host.thread import IpcThread
-from socketless.host.worker import Worker, check_worker_class
 from socketless.switch import switch_to_ipc_connection
-from socketless.switch.apps import renew, start_workers
-from socketless.switch.hosts import ALL, Others
-from socketless.wire.pickling import dumps, loads
-from socketless.worker.app_threads import is_app_thread, is_late_thread
-from socketless.worker.django import DjangoApp, Forked, Prepare, Spawned, Unpickle
-from socketless.worker.django_connections import Connections
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

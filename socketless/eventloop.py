@@ -15,8 +15,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Literal
 
-from socketless.genuine import os
-from socketless.import_watch import Watch
+from socketless._genuine import os
+from socketless._import_watch import Watch
 
 __all__ = ["install", "is_installed", "uninstall"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from socketless.host.process import IpcProcess
-from socketless.httpx.transport import IpcAsyncTransport, IpcTransport
+from socketless._host.process import IpcProcess
+from socketless._httpx.transport import IpcAsyncTransport, IpcTransport
 
 __all__ = ["IpcAsyncTransport", "IpcProcess", "IpcTransport"]

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socketless.pytest import rescue
+from socketless._pytest import rescue
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from socketless.host.worker import Worker
+    from socketless._host.worker import Worker
     from socketless.switch import Switch
     from socketless.testclient import TestClient
 
@@ -93,7 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if "socketless_run" in getattr(config, "workerinput", {}):
         config.stash[run_arguments] = config.workerinput["socketless_run"]  # type: ignore[attr-defined]
     if run_arguments in config.stash or _app_of(config):
-        config.pluginmanager.import_plugin("socketless.pytest.switched")
+        config.pluginmanager.import_plugin("socketless._pytest.switched")
     if run_arguments not in config.stash:
         _check_settings(config)
     _offer_live_server(config)
@@ -108,7 +108,7 @@ def _check_settings(config: pytest.Config) -> None:
     if others not in ("", "pass", "refuse"):
         raise pytest.UsageError(f"socketless_others must be pass or refuse, not {others!r}")
     if app and (isinstance(app, dict) or isinstance(hook, dict)):
-        from socketless.switch.apps import check
+        from socketless._switch.apps import check
 
         try:
             check(app, base_url, others or None, hook or None)
@@ -161,8 +161,8 @@ def _clients_go(app: Any) -> str:
 
 
 def pytest_runtest_logstart() -> None:
-    if "socketless.loopback.real" in sys.modules:
-        from socketless.pytest import refusals
+    if "socketless._loopback.real" in sys.modules:
+        from socketless._pytest import refusals
 
         refusals.forget()
 
@@ -173,7 +173,7 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, ob
     outcome: Any = yield
     report = outcome.get_result()
     if report.failed and call.excinfo is not None:
-        from socketless.pytest import refusals
+        from socketless._pytest import refusals
 
         hint = refusals.explain(call.excinfo.value)
         if hint is not None:
@@ -203,13 +203,13 @@ def _close_workers(config: pytest.Config) -> None:
     before = config.stash[_workers_before]  # of a pytest around this one, for example
     left = [worker for worker in _live_workers() if worker not in before]
     if left:
-        from socketless.host.worker import close_all
+        from socketless._host.worker import close_all
 
         config.stash.setdefault(_errors_at_close, []).extend(close_all(left))
 
 
 def _live_workers() -> list[Worker]:
-    module = sys.modules.get("socketless.host.worker")
+    module = sys.modules.get("socketless._host.worker")
     return [] if module is None else module.live_workers()
 
 
@@ -224,7 +224,7 @@ def _hook_of(config: pytest.Config) -> str | dict[str, str]:
 def _read(name: str, lines: list[str]) -> str | dict[str, str]:
     if not lines:
         return ""
-    from socketless.host.app_source import read_by_host
+    from socketless._host.app_source import read_by_host
 
     try:
         return read_by_host(lines)
@@ -268,8 +268,8 @@ def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     again. Of several workers, it is the one that `socketless_base_url` names.
     """
     from socketless import IpcProcess, IpcThread
+    from socketless._switch.apps import hooks_of, worker_of
     from socketless.switch import active_switch
-    from socketless.switch.apps import hooks_of, worker_of
 
     switch = active_switch()
     if switch is not None and run_arguments in request.config.stash:
@@ -299,8 +299,8 @@ def socketless_workers(request: pytest.FixtureRequest) -> Iterator[Mapping[str, 
 
     Before each test that has it among its fixtures, they are reset as `socketless_worker` is.
     """
+    from socketless._switch.apps import hooks_of, start_workers
     from socketless.switch import active_switch
-    from socketless.switch.apps import hooks_of, start_workers
 
     switch = active_switch()
     if switch is not None and run_arguments in request.config.stash:
@@ -336,7 +336,7 @@ def renew_workers(request: pytest.FixtureRequest) -> None:
                 "make a fixture for each with ipc_connection_fixture()",
                 pytrace=False,
             )
-    from socketless.switch.apps import renew
+    from socketless._switch.apps import renew
 
     renew(request.getfixturevalue("socketless_workers"))
 
@@ -410,7 +410,7 @@ def _offer_live_server(config: pytest.Config) -> None:
     if wanted not in _LIVE_SERVER:
         raise pytest.UsageError(f"socketless_live_server must be thread, spawn or fork, not {wanted!r}")
     if _has_plugin(config, "pytest_django.plugin"):
-        from socketless.pytest import django_fixtures
+        from socketless._pytest import django_fixtures
 
         config.pluginmanager.register(django_fixtures)
     else:
@@ -428,7 +428,7 @@ def _offer_page(config: pytest.Config) -> None:
     if not _has_plugin(config, "pytest_playwright.pytest_playwright"):
         config.pluginmanager.register(_WithoutPlaywright())
         return
-    config.pluginmanager.import_plugin("socketless.pytest.playwright_fixtures")
+    config.pluginmanager.import_plugin("socketless._pytest.playwright_fixtures")
     if _app_of(config) and not (config.getoption("base_url", None) or config.getini("base_url")):
         config.option.base_url = config.getini("socketless_base_url")  # what a page's relative URLs are relative to
 

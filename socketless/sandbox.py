@@ -20,7 +20,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from socketless.forking import fork
+from socketless._forking import fork
 
 __all__ = ["Check", "examine", "is_fatal", "loopback_refusals", "product", "refusals", "wakeup_refusal"]
 

@@ -6,9 +6,9 @@ import unittest
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
-from socketless.host.process import IpcProcess
-from socketless.host.thread import IpcThread
-from socketless.host.worker import Worker, check_worker_class
+from socketless._host.process import IpcProcess
+from socketless._host.thread import IpcThread
+from socketless._host.worker import Worker, check_worker_class
 from socketless.testclient import TestClient
 
 __all__ = ["SocketlessTestCase"]
@@ -70,8 +70,8 @@ class SocketlessTestCase(unittest.TestCase):
         cls.addClassCleanup(cls.worker.close)
         cls.workers = {"*": cls.worker}
         if cls.apps or cls.others is not None:
+            from socketless._switch.apps import origin_of
             from socketless.switch import switch_to_ipc_connection  # it imports client libraries
-            from socketless.switch.apps import origin_of
 
             apps = {origin_of(cls.base_url): cls.worker, **cls.apps}
             switch = switch_to_ipc_connection(apps, base_url=cls.base_url, others=cls.others)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from socketless.httpx.transport import IpcAsyncTransport, IpcTransport
+from socketless._httpx.transport import IpcAsyncTransport, IpcTransport
 
 __all__ = ["IpcAsyncTransport", "IpcTransport"]

@@ -13,14 +13,14 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from socketless.forking import close_in_forks
-from socketless.genuine import fcntl, os
-from socketless.host.arguments import check_worker
-from socketless.host.worker import Worker
-from socketless.http11.service import Service
-from socketless.wire.drivers import deadline_after, poll, remaining
-from socketless.wire.pipes import PipeEnd, make_pipe
-from socketless.wire.steps import Wait
+from socketless._forking import close_in_forks
+from socketless._genuine import fcntl, os
+from socketless._host.arguments import check_worker
+from socketless._host.worker import Worker
+from socketless._http11.service import Service
+from socketless._wire.drivers import deadline_after, poll, remaining
+from socketless._wire.pipes import PipeEnd, make_pipe
+from socketless._wire.steps import Wait
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,7 +43,7 @@ class UnixServer:
         path: of the socket, at most about 100 bytes.
         on_error: gets what has ended a connection and does not concern its client.
         backlog: how many clients may wait to be accepted; the system may allow fewer.
-        options: of `socketless.http11.service.Service`, such as `head_timeout`, and of `Bridge`.
+        options: of `socketless._http11.service.Service`, such as `head_timeout`, and of `Bridge`.
 
     Raises:
         TypeError: `worker` is not a Worker.

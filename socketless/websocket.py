@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import httpx
 
+from socketless._host.failures import exception_of
+from socketless._host.limits import Timeouts
+from socketless._host.trace import logger
+from socketless._wire.drivers import run_async, run_blocking
+from socketless._wire.messages import Cancel, Chunk, Event, Failed, Message, RawHeaders, Request, Response, port_of
+from socketless._wire.steps import PullingSteps
 from socketless.errors import StateError, WebSocketDisconnect
-from socketless.host.failures import exception_of
-from socketless.host.limits import Timeouts
-from socketless.host.trace import logger
-from socketless.wire.drivers import run_async, run_blocking
-from socketless.wire.messages import Cancel, Chunk, Event, Failed, Message, RawHeaders, Request, Response, port_of
-from socketless.wire.steps import PullingSteps
 
 if TYPE_CHECKING:
-    from socketless.clients.response import Exchanging
-    from socketless.host.worker import Worker
+    from socketless._clients.response import Exchanging
+    from socketless._host.worker import Worker
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

@@ -16,8 +16,8 @@ import aiohttp
 import httpx
 from yarl import URL
 
+from socketless._host.worker import Worker
 from socketless.aiohttp import ASGIApplicationConnector
-from socketless.host.worker import Worker
 from support import LIMIT
 
 BASE_URL = "http://testserver"

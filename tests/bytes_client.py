@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from socketless.lowlevel import Connection, ConnectionPool, connection_pool
 from support import LIMIT
 

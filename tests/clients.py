@@ -25,7 +25,7 @@ from anyio.from_thread import start_blocking_portal
 import aiohttp_client
 from aiohttp_client import AiohttpClient
 from socketless import IpcAsyncTransport, IpcTransport, errors, switch_to_ipc_connection
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from socketless.lowlevel import Connection, ConnectionPool, connection_pool
 from socketless.requests import Session
 from support import LIMIT

@@ -16,12 +16,12 @@ from werkzeug.wsgi import ClosingIterator
 
 import socketless.requests
 from socketless import IpcThread, IpcTransport
-from socketless.clients.response import Body
-from socketless.host.limits import Timeouts
+from socketless._clients.response import Body
+from socketless._host.limits import Timeouts
+from socketless._wire.drivers import poll, run_blocking
+from socketless._wire.messages import Request
+from socketless._wire.steps import Steps, Wait
 from socketless.testclient import TestClient
-from socketless.wire.drivers import poll, run_blocking
-from socketless.wire.messages import Request
-from socketless.wire.steps import Steps, Wait
 from support import LIMIT
 
 

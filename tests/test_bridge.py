@@ -1,4 +1,4 @@
-"""`socketless.http11.bridge` as a client's bytes see it: two pipes, with a `Service` at their other ends.
+"""`socketless._http11.bridge` as a client's bytes see it: two pipes, with a `Service` at their other ends.
 
 What is expected of good bytes is what h11 reads as a client of them.
 """
@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from wsproto import events
 
 from socketless import IpcProcess, IpcThread
+from socketless._host.worker import Worker
+from socketless._http11.service import Service
 from socketless.errors import AppProtocolError, ClientDisconnected, IncompleteResponse
-from socketless.host.worker import Worker
-from socketless.http11.service import Service
 from support import LIMIT, nothing_leaks
 
 KINDS = {

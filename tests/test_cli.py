@@ -25,7 +25,7 @@ from commands import (
     without_colours,
 )
 from socketless import __version__
-from socketless.cli import cli
+from socketless._cli import cli
 from support import without_path
 
 APP = "apps.cli_app:app"
@@ -146,7 +146,7 @@ def test_help_imports_no_command() -> None:
     """The list of the commands is there before what they need."""
     program = (
         "import atexit, sys; sys.argv[1:] = ['--help']\n"
-        "atexit.register(lambda: print({'asyncio', 'httpx', 'socketless.host'} & set(sys.modules)))\n"
+        "atexit.register(lambda: print({'asyncio', 'httpx', 'socketless._host'} & set(sys.modules)))\n"
         "from socketless.__main__ import main; main()"
     )
     code, stdout, stderr = run([sys.executable, "-c", program])

@@ -180,8 +180,8 @@ def test_sandbox_that_kills() -> None:
 def limited(limit: str, *args: str) -> list[str]:
     # The limit comes after the imports, which need files.
     program = (
-        "import resource, sys, socketless.__main__, socketless.cli.doctor;"
-        "import socketless.host.process, socketless.httpx.transport;"
+        "import resource, sys, socketless.__main__, socketless._cli.doctor;"
+        "import socketless._host.process, socketless._httpx.transport;"
         f"resource.setrlimit({limit}); sys.argv[1:] = ['doctor', *{list(args)}];"
         "from socketless.__main__ import main; main()"
     )

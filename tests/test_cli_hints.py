@@ -7,7 +7,7 @@ import shlex
 import pytest
 from click.testing import CliRunner
 
-from socketless.cli import cli
+from socketless._cli import cli
 
 
 def said(command: str) -> list[str]:

@@ -28,9 +28,10 @@ import wsproto.events
 
 from commands import LIMIT, MODULE, TESTS, environment, run
 from projects import under
-from socketless import IpcProcess, IpcThread, genuine, sandbox
+from socketless import IpcProcess, IpcThread, sandbox
+from socketless import _genuine as genuine
+from socketless._forking import fork
 from socketless.errors import WorkerDied
-from socketless.forking import fork
 from socketless.requests import Session
 from socketless.unix_server import UnixServer
 from support import nothing_leaks, without_path

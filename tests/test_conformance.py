@@ -14,8 +14,8 @@ import conformance
 from aiohttp_client import AiohttpClient
 from clients import CLIENTS, FOR_ALL, Client, can, in_pairs
 from socketless import IpcProcess, IpcThread
-from socketless.aiohttp import connector
-from socketless.host.worker import Worker
+from socketless._aiohttp import connector
+from socketless._host.worker import Worker
 
 APPS = ("wsgi", "asgi", "outer")
 

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import socketless
-from socketless.extras import DISTRIBUTION, install_hint
+from socketless._extras import DISTRIBUTION, install_hint
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(socketless.__file__).parent
@@ -52,7 +52,7 @@ def extras_asked_for() -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("install_hint", "require"):
                 extra = node.args[-1]
-                if place != "socketless/extras.py":
+                if place != "socketless/_extras.py":
                     assert isinstance(extra, ast.Constant), f"{place}: {ast.unparse(node)}"
                     yield place, extra.value
 
@@ -91,7 +91,7 @@ def test_hint(hint: Hint) -> None:
 
 def test_hints_are_found() -> None:
     """The hints of README, and those of modules that need something else, are among them."""
-    expected = {("README.rst", "."), ("README.rst", ".[test]"), ("socketless/worker/runners.py", "trio")}
+    expected = {("README.rst", "."), ("README.rst", ".[test]"), ("socketless/_worker/runners.py", "trio")}
     assert expected <= {*HINTS}
 
 

@@ -211,7 +211,7 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
 
 
         def test():
-            names = {"socketless.django", "socketless.host.worker", "django.db", "httpx"}
+            names = {"socketless.django", "socketless._host.worker", "django.db", "httpx"}
             assert set(sys.modules) & names == set()
         """,
     )

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from socketless import errors
-from socketless.aiohttp import connector as aiohttp
-from socketless.clients.error_mixins import as_theirs
-from socketless.httpx import families
-from socketless.requests import errors as requests
-from socketless.switch import http_client
+from socketless._aiohttp import connector as aiohttp
+from socketless._clients.error_mixins import as_theirs
+from socketless._httpx import families
+from socketless._requests import errors as requests
+from socketless._switch import http_client
 
 # For each library its table, and the errors that it has no name for.
 TABLES: dict[str, tuple[Any, set[type[Exception]]]] = {

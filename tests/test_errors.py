@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from socketless import errors
-from socketless.clients import error_mixins
-from socketless.httpx import families
+from socketless._clients import error_mixins
+from socketless._httpx import families
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from socketless import eventloop, genuine
-from socketless.forking import fork
+from socketless import _genuine as genuine
+from socketless import eventloop
+from socketless._forking import fork
 from support import LIMIT, nothing_leaks, sockets_are_refused
 
 

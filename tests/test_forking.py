@@ -1,4 +1,4 @@
-"""`socketless.forking`: a fork that does not warn of itself."""
+"""`socketless._forking`: a fork that does not warn of itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from socketless.forking import fork
+from socketless._forking import fork
 from support import LIMIT
 
 

@@ -15,12 +15,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from socketless import IpcAsyncTransport, IpcThread, IpcTransport
+from socketless._host.worker import Worker
+from socketless._wire import heads
+from socketless._wire.messages import Request
 from socketless.errors import InvalidRequest
-from socketless.host.worker import Worker
 from socketless.requests import Session
 from socketless.testclient import TestClient
-from socketless.wire import heads
-from socketless.wire.messages import Request
 
 URL = "http://testserver/seen"
 BYTES = st.binary(max_size=6) | st.sampled_from([b"x-one", b"content-length", b"Transfer-Encoding", b"5", b"chunked"])

@@ -19,8 +19,8 @@ import pytest
 import urllib3
 
 from socketless import IpcThread, switch_to_ipc_connection
+from socketless._http11.worker_socket import WorkerSocket
 from socketless.errors import ReadTimeout, WorkerDied
-from socketless.http11.worker_socket import WorkerSocket
 from support import LIMIT, nothing_leaks, sockets_are_refused
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from socketless.import_watch import Watch
+from socketless._import_watch import Watch
 
 
 @pytest.fixture

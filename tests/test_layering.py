@@ -21,92 +21,104 @@ MODULES = {
 # The parts of the package, and which other parts each may import. `socketless` itself is for everybody.
 MAY_IMPORT = {
     "errors": set[str](),
-    "genuine": set[str](),
-    "locks": set[str](),
-    "import_watch": set[str](),
-    "extras": set[str](),
-    "forking": {"genuine"},
-    "eventloop": {"genuine", "import_watch"},
-    "loopback": {"genuine", "import_watch"},
-    "wire": {"errors", "forking", "genuine"},
-    "worker": {"wire", "eventloop", "errors", "genuine", "locks"},
-    "host": {"forking", "wire", "errors", "genuine", "locks"},
-    "clients": {"extras", "host", "wire", "errors", "locks"},
-    "http11": {"clients", "extras", "forking", "host", "wire", "errors", "genuine", "locks"},
-    "inloop": {"host", "wire", "worker", "errors"},  # the worker is in the loop, too
-    "websocket": {"clients", "host", "wire", "errors"},
-    "httpx": {"clients", "http11.upgrade", "host", "wire", "errors"},
-    "unix_server": {"forking", "host", "http11", "wire", "genuine"},
-    "requests": {"clients", "extras", "host", "unix_server", "wire", "errors", "genuine"},
-    "lowlevel": {"clients", "http11", "host", "errors"},
-    "aiohttp": {"clients", "extras", "host", "http11", "inloop", "wire", "worker.loading", "errors"},
-    "playwright": {"clients", "extras", "host", "switch", "wire", "errors"},
-    "testclient": {
-        "host",
-        "httpx",
-        "inloop",
+    "_genuine": set[str](),
+    "_locks": set[str](),
+    "_import_watch": set[str](),
+    "_extras": set[str](),
+    "_forking": {"_genuine"},
+    "eventloop": {"_genuine", "_import_watch"},
+    "_loopback": {"_genuine", "_import_watch"},
+    "_wire": {"errors", "_forking", "_genuine"},
+    "_worker": {"_wire", "eventloop", "errors", "_genuine", "_locks"},
+    "_host": {"_forking", "_wire", "errors", "_genuine", "_locks"},
+    "_clients": {"_extras", "_host", "_wire", "errors", "_locks"},
+    "_http11": {"_clients", "_extras", "_forking", "_host", "_wire", "errors", "_genuine", "_locks"},
+    "_inloop": {"_host", "_wire", "_worker", "errors"},  # the worker is in the loop, too
+    "websocket": {"_clients", "_host", "_wire", "errors"},
+    "_httpx": {"_clients", "_http11.upgrade", "_host", "_wire", "errors"},
+    "unix_server": {"_forking", "_host", "_http11", "_wire", "_genuine"},
+    "_requests": {"_clients", "_extras", "_host", "unix_server", "_wire", "errors", "_genuine"},
+    "_lowlevel": {"_clients", "_http11", "_host", "errors"},
+    "_aiohttp": {"_clients", "_extras", "_host", "_http11", "_inloop", "_wire", "_worker.loading", "errors"},
+    "_playwright": {"_clients", "_extras", "_host", "_switch", "_wire", "errors"},
+    "_testclient": {
+        "_host",
+        "_httpx",
+        "_inloop",
         "websocket",
-        "wire",
-        "worker.lifespan",
-        "worker.loading",
+        "_wire",
+        "_worker.lifespan",
+        "_worker.loading",
         "errors",
-        "locks",
+        "_locks",
     },
-    "switch": {
-        "aiohttp",
-        "clients",
+    "_switch": {
+        "_aiohttp",
+        "_clients",
         "errors",
-        "genuine",
-        "host",
-        "http11",
-        "httpx",
-        "import_watch",
-        "requests",
+        "_genuine",
+        "_host",
+        "_http11",
+        "_httpx",
+        "_import_watch",
+        "_requests",
+        "_testclient",
         "testclient",
         "websocket",
-        "wire",
+        "_wire",
     },
-    "sandbox": {"errors", "forking"},
+    "sandbox": {"errors", "_forking"},
     "advice": {"sandbox"},
-    "pytest_plugin": {"errors", "host", "pytest", "switch", "testclient"},
-    "pytest": {"django", "eventloop", "loopback", "playwright", "pytest_plugin", "sandbox", "switch"},
+    "pytest_plugin": {"errors", "_host", "_pytest", "_switch", "switch", "testclient"},
+    "_pytest": {"django", "eventloop", "loopback", "playwright", "pytest_plugin", "sandbox", "switch"},
     "fakes": set[str](),
-    "testcase": {"host", "switch", "testclient"},
+    "testcase": {"_host", "_switch", "switch", "testclient"},
     "django": {
-        "host",
+        "_host",
+        "_switch",
         "switch",
-        "wire.pickling",
-        "worker.app_threads",  # which threads of this process are a worker's
-        "worker.django",  # what is sent to a worker, to run beside the app
-        "worker.django_connections",  # which this process needs as well
+        "_wire.pickling",
+        "_worker.app_threads",  # which threads of this process are a worker's
+        "_worker.django",  # what is sent to a worker, to run beside the app
+        "_worker.django_connections",  # which this process needs as well
         "errors",
     },
-    "ipc": {"host", "httpx"},
-    "transport": {"httpx"},
+    "ipc": {"_host", "_httpx"},
+    "transport": {"_httpx"},
     "docs": set[str](),
-    "cli": {
+    "_cli": {
         "advice",
-        "clients",
+        "_clients",
         "eventloop",
-        "host",
-        "http11",
-        "httpx",
+        "_host",
+        "_http11",
+        "_httpx",
         "loopback",
         "sandbox",
         "unix_server",
+        "_switch",
         "switch",
-        "extras",
-        "wire",
+        "_extras",
+        "_wire",
         "errors",
     },
-    "__main__": {"cli"},
+    "__main__": {"_cli"},
+    # What is public of a folder beside it.
+    "aiohttp": {"_aiohttp", "_extras"},
+    "loopback": {"_loopback"},
+    "lowlevel": {"_lowlevel", "errors"},
+    "playwright": {"_playwright", "_switch"},
+    "requests": {"_extras", "_genuine", "_requests"},
+    "switch": {"_switch"},
+    "testclient": {"_testclient", "websocket"},
 }
 
 EXCEPTIONS = {
-    ("socketless.host.fork", "worker.main"),  # the entry point of a worker process
-    ("socketless.host.guard", "worker.descendants"),  # a program that ends a worker from outside
-    ("socketless.host.thread_run", "worker.thread"),  # that of a thread worker
-    ("socketless.host.worker", "websocket"),  # Worker.websocket_connect(), which imports it when it is called
+    ("socketless._host.fork", "_worker.main"),  # the entry point of a worker process
+    ("socketless._host.guard", "_worker.descendants"),  # a program that ends a worker from outside
+    ("socketless._host.thread_run", "_worker.thread"),  # that of a thread worker
+    ("socketless._loopback.site.sitecustomize", "loopback"),  # the start of a process that is to have it
+    ("socketless._host.worker", "websocket"),  # Worker.websocket_connect(), which imports it when it is called
 }
 
 
@@ -159,10 +171,10 @@ def test_no_cycle() -> None:
     ("program", "absent"),
     [
         ("import socketless", {"httpx", "werkzeug", "asgiref", "cloudpickle", "multiprocessing", "asyncio"}),
-        ("import socketless.worker.main", {"httpx", "httpx2", "werkzeug", "asgiref", "click", "http.client"}),
-        ("import socketless.worker.wsgi, socketless.worker.main", {"asgiref"}),
-        ("import socketless.worker.asgi", {"httpx", "httpx2", "werkzeug", "click"}),
-        ("import socketless.host.process", {"httpx", "httpx2", "werkzeug", "asgiref", "click"}),
+        ("import socketless._worker.main", {"httpx", "httpx2", "werkzeug", "asgiref", "click", "http.client"}),
+        ("import socketless._worker.wsgi, socketless._worker.main", {"asgiref"}),
+        ("import socketless._worker.asgi", {"httpx", "httpx2", "werkzeug", "click"}),
+        ("import socketless._host.process", {"httpx", "httpx2", "werkzeug", "asgiref", "click"}),
         ("from socketless import IpcTransport", {"httpx2", "werkzeug", "asgiref", "trio"}),
         ("from socketless import IpcThread", {"httpx", "httpx2", "werkzeug", "asgiref", "trio"}),
         ("import socketless.switch", {"aiohttp"}),
@@ -197,13 +209,13 @@ def test_public_names() -> None:
 
 # What opens a socket, or has asyncio open one. `socketless docs cli` says the same.
 OPENS_SOCKETS = {
-    "loopback.processes",  # virtual ones
-    "loopback.real",  # for what is not on loopback
-    "loopback.socket_module",
-    "lowlevel.streams",
-    "requests.unix",
+    "_loopback.processes",  # virtual ones
+    "_loopback.real",  # for what is not on loopback
+    "_loopback.socket_module",
+    "_lowlevel.streams",
+    "_requests.unix",
     "sandbox",
-    "switch.websockets",  # a client that asks for a UNIX socket gets one, as without the switch
+    "_switch.websockets",  # a client that asks for a UNIX socket gets one, as without the switch
     "unix_server",
 }
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from socketless import locks
-from socketless.locks import make_lock
+from socketless import _locks as locks
+from socketless._locks import make_lock
 
 
 class Interrupt(Exception):

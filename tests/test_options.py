@@ -13,7 +13,7 @@ import pytest
 
 from commands import MODULE, run
 from socketless import IpcProcess, IpcThread, IpcTransport, switch_to_ipc_connection
-from socketless.cli import cli
+from socketless._cli import cli
 from socketless.errors import WorkerStartError
 from socketless.testcase import SocketlessTestCase
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from socketless import IpcThread
-from socketless.http11.pipe_socket import PipeSocket
-from socketless.wire.drivers import poll
-from socketless.wire.pipes import PipeEnd
-from socketless.wire.steps import Wait, Woken
+from socketless._http11.pipe_socket import PipeSocket
+from socketless._wire.drivers import poll
+from socketless._wire.pipes import PipeEnd
+from socketless._wire.steps import Wait, Woken
 from support import LIMIT, nothing_leaks
 
 POLL = ("7", "73")  # as the kernel numbers it: on x86-64 poll, on arm64 ppoll

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from socketless import IpcThread
+from socketless._playwright.fetching import Broken, fetch, request_of
+from socketless._playwright.uploads import Uploads
+from socketless._playwright.websockets import origin_of
 from socketless.errors import TransferError
 from socketless.playwright import Serving, serve
-from socketless.playwright.fetching import Broken, fetch, request_of
-from socketless.playwright.uploads import Uploads
-from socketless.playwright.websockets import origin_of
 from support import nothing_leaks
 
 SHOWN = {"method": "GET", "url": "http://api.test/a%20b?x=1", "headers": {"Accept": "*/*", "X-Own": "caf\xe9"}}

@@ -27,7 +27,7 @@ from apps import files_app
 from clients import CLIENTS
 from projects import SHOP_INI, Project
 from socketless import IpcThread, IpcTransport, errors, eventloop
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from socketless.requests import Session
 from socketless.requests.testutils import UnixSocketServerThread
 from support import LIMIT, nothing_leaks, unix_sockets_are_refused
@@ -139,7 +139,7 @@ def test_installed_in_it() -> None:
     with Patcher():
         eventloop.install()
     added = [each for each in sys.meta_path if each not in before]
-    assert {type(each).__module__ for each in added} == {"socketless.import_watch"}
+    assert {type(each).__module__ for each in added} == {"socketless._import_watch"}
 
 
 def test_module_that_was_looked_up() -> None:

@@ -21,9 +21,9 @@ import requests
 import urllib3.util
 
 from socketless import IpcProcess, IpcThread, errors
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
+from socketless._requests.errors import NAMES, body_error, head_error
 from socketless.requests import IpcAdapter, Session
-from socketless.requests.errors import NAMES, body_error, head_error
 from support import LIMIT, nothing_leaks
 
 APP = "apps.conformance_app:wsgi"

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Mount, Route
 
 from socketless import IpcThread, IpcTransport, switch_to_ipc_connection
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from socketless.testclient import TestClient
 
 wsgi = flask.Flask(__name__)

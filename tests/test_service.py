@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from test_cli_serve import linux_only, needs_unix_sockets, served
 
-from socketless import IpcThread, genuine
-from socketless.http11.service import Service
+from socketless import IpcThread
+from socketless import _genuine as genuine
+from socketless._http11.service import Service
 from socketless.unix_server import UnixServer
 from support import LIMIT, nothing_leaks
 

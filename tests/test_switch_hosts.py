@@ -16,8 +16,8 @@ import urllib3
 from asking import WAYS, WEBSOCKETS
 
 from socketless import IpcProcess, IpcThread, reset_ipc_state, switch_to_ipc_connection
+from socketless._switch.hosts import Hosts, parse_host
 from socketless.errors import StateError, UnknownHost, WorkerStartError
-from socketless.switch.hosts import Hosts, parse_host
 from support import LIMIT, nothing_leaks
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of websockets, of its older clients

@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, errors
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from support import LIMIT, nothing_leaks
 
 CHANNELS = 16

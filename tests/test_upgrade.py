@@ -31,8 +31,8 @@ from wsproto.frame_protocol import CloseReason
 
 from apps import websocket_app, websocket_fastapi  # noqa: F401  # for forked workers, too
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors, switch_to_ipc_connection
-from socketless.http11 import upgrade
-from socketless.wire import drivers
+from socketless._http11 import upgrade
+from socketless._wire import drivers
 from support import LIMIT, nothing_leaks, traceback_of
 
 APP = websocket_app.app  # imported here, so that a forked worker has it at once

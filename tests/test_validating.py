@@ -49,7 +49,7 @@ def test_in_loop():
 
 
 OURS = """
-from socketless.worker.asgi_http import HttpExchange
+from socketless._worker.asgi_http import HttpExchange
 
 scope = HttpExchange._scope
 HttpExchange._scope = lambda self: {**scope(self), "path": b"/"}

@@ -31,9 +31,9 @@ from starlette.websockets import WebSocketDisconnect as StarlettesDisconnect
 
 from apps import websocket_app, websocket_fastapi  # noqa: F401  # so that a forked worker has FastAPI at once
 from socketless import IpcProcess, IpcThread, IpcTransport, errors
+from socketless._host.exchange_states import Sending
+from socketless._host.worker import Worker
 from socketless.errors import WebSocketDisconnect
-from socketless.host.exchange_states import Sending
-from socketless.host.worker import Worker
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession
 from support import LIMIT, nothing_leaks, traceback_of
 

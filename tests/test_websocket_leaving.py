@@ -15,9 +15,9 @@ from starlette.testclient import TestClient as StarlettesClient
 
 from apps import leaving_app
 from socketless import IpcProcess, IpcThread, IpcTransport, switch_to_ipc_connection
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
+from socketless._worker import asgi_websocket
 from socketless.testclient import TestClient
-from socketless.worker import asgi_websocket
 from support import LIMIT
 
 APP = "apps.leaving_app:app"

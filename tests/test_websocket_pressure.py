@@ -26,14 +26,14 @@ from starlette.testclient import TestClient as StarlettesClient
 
 from apps import holding_app
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, switch_to_ipc_connection
+from socketless._host.websocket_exchange import WebSocketExchange
+from socketless._host.worker import Worker
+from socketless._http11.worker_socket import WorkerSocket
+from socketless._inloop.exchange import LoopExchange
+from socketless._wire.messages import MOST_AHEAD
 from socketless.aiohttp import ASGIApplicationConnector
 from socketless.errors import WorkerDied, WriteTimeout
-from socketless.host.websocket_exchange import WebSocketExchange
-from socketless.host.worker import Worker
-from socketless.http11.worker_socket import WorkerSocket
-from socketless.inloop.exchange import LoopExchange
 from socketless.testclient import TestClient
-from socketless.wire.messages import MOST_AHEAD
 from support import LIMIT
 
 APP = "apps.holding_app:app"

@@ -16,7 +16,7 @@ import wsproto
 from wsproto import events
 
 from socketless import IpcProcess, IpcThread, errors
-from socketless.http11.worker_socket import WorkerSocket, end_connections
+from socketless._http11.worker_socket import WorkerSocket, end_connections
 from support import LIMIT, nothing_leaks
 
 GET = b"GET %s HTTP/1.1\r\nHost: shop.example\r\n\r\n"
@@ -202,7 +202,7 @@ def test_pool_timeout() -> None:
 
 def test_responses_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client without a time limit that holds all channels itself is told so, instead of waiting for ever."""
-    monkeypatch.setattr("socketless.http11.worker_socket._POOL_SECONDS", 0.1)
+    monkeypatch.setattr("socketless._http11.worker_socket._POOL_SECONDS", 0.1)
     with nothing_leaks(), IpcProcess("apps.conformance_app:wsgi", max_connections=1) as worker:
         with WorkerSocket(worker, None) as first, WorkerSocket(worker, None) as second:
             first.sendall(GET % b"/stream/endless?size=1000000&token=unread")
@@ -346,7 +346,7 @@ def test_error_after_the_last_byte() -> None:
 
 def test_app_that_lingers(monkeypatch: pytest.MonkeyPatch) -> None:
     """An app that does not return after its last byte is told that the client has gone; the connection goes on."""
-    monkeypatch.setattr("socketless.http11.worker_socket._PATIENCE", 0.05)
+    monkeypatch.setattr("socketless._http11.worker_socket._PATIENCE", 0.05)
     ended = threading.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

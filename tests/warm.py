@@ -29,17 +29,17 @@ import nosock
 
 # What a worker needs that is forked.
 WORKER = [
-    f"socketless.worker.{name}" for name in ("asgi_http", "asgi_websocket", "lifespan", "main", "runners", "wsgi")
+    f"socketless._worker.{name}" for name in ("asgi_http", "asgi_websocket", "lifespan", "main", "runners", "wsgi")
 ]
 
 # What is imported before, by what it is for.
 MODULES = {
     "the command line": [
         *WORKER,
-        *(f"socketless.cli.{name}" for name in ("doctor", "request", "run", "serve")),
+        *(f"socketless._cli.{name}" for name in ("doctor", "request", "run", "serve")),
         *(
-            "socketless.host.process",
-            "socketless.httpx.transport",
+            "socketless._host.process",
+            "socketless._httpx.transport",
             "socketless.unix_server",
             "rich.console",
             "rich.syntax",
@@ -48,11 +48,11 @@ MODULES = {
     "tests": [
         *WORKER,
         *("pytest", "unittest", "asyncio", "httpx", "fastapi", "flask", "starlette.testclient"),
-        *("socketless.testclient", "socketless.switch", "socketless.host.process"),
+        *("socketless.testclient", "socketless.switch", "socketless._host.process"),
     ],
     "tests of Django": [
         *WORKER,
-        *("pytest", "asyncio", "httpx", "socketless.django", "socketless.host.process", "socketless.host.thread"),
+        *("pytest", "asyncio", "httpx", "socketless.django", "socketless._host.process", "socketless._host.thread"),
         *("django.core.management.commands.test", "django.test.runner", "django.db.backends.sqlite3.base"),
         *("django.core.handlers.asgi", "django.contrib.staticfiles.handlers"),
     ],

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from socketless.extras import require
+from socketless._extras import require
 
 if TYPE_CHECKING:
-    from socketless.requests.adapter import IpcAdapter
-    from socketless.requests.api import delete, get, head, monkeypatch, options, patch, post, put, request
-    from socketless.requests.session import Session
-    from socketless.requests.unix import DEFAULT_SCHEME, UnixAdapter
+    from socketless._requests.adapter import IpcAdapter
+    from socketless._requests.api import delete, get, head, monkeypatch, options, patch, post, put, request
+    from socketless._requests.session import Session
+    from socketless._requests.unix import DEFAULT_SCHEME, UnixAdapter
 
 __all__ = [
     "DEFAULT_SCHEME",
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     require("requests", "requests", by=__name__)
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)
+    value = globals()[name] = getattr(import_module(f"socketless._requests.{_HOMES.get(name, 'api')}"), name)
     return value
 
 

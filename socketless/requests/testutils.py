@@ -11,9 +11,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from socketless.genuine import os
-from socketless.host.thread import IpcThread
-from socketless.host.worker import Worker
+from socketless._genuine import os
+from socketless._host.thread import IpcThread
+from socketless._host.worker import Worker
 from socketless.unix_server import UnixServer
 
 if TYPE_CHECKING:

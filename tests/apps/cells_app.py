@@ -17,7 +17,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 from urllib.parse import parse_qsl
 
-from socketless.wire.channel import Channel
+from socketless._wire.channel import Channel
 
 PIECE = 5  # bytes of a request's body that are read before "upload"
 

@@ -15,7 +15,7 @@ import anyio.lowlevel
 from validators import valid_asgi
 
 from apps.lifespan import live
-from socketless.worker import asgi_exchange
+from socketless._worker import asgi_exchange
 
 
 def set_grace(seconds: float) -> float:

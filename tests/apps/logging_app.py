@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from socketless.forking import fork
+from socketless._forking import fork
 
 logger = logging.getLogger("apps.web")
 quiet = logging.getLogger("apps.quiet")

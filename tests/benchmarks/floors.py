@@ -19,11 +19,11 @@ from contestants import BASE_URL, Action, Contestant, Send, client_of
 from requests.adapters import BaseAdapter
 from werkzeug.test import create_environ
 
-from socketless.wire.channel import Channel, make_channel
-from socketless.wire.drivers import run_blocking
-from socketless.wire.messages import Request, Response
-from socketless.wire.pipes import PipeEnd
-from socketless.wire.steps import finish
+from socketless._wire.channel import Channel, make_channel
+from socketless._wire.drivers import run_blocking
+from socketless._wire.messages import Request, Response
+from socketless._wire.pipes import PipeEnd
+from socketless._wire.steps import finish
 
 PIPE, MESSAGES, CLIENT, APP = "floor: the pipes", "floor: the messages", "floor: the client", "floor: the app"
 BODY = json.dumps({"hello": "world"}).encode()

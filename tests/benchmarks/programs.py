@@ -19,7 +19,7 @@ from contestants import BASELINE, OURS
 from rounds import Turn
 
 from socketless import IpcProcess
-from socketless.wire.messages import Request
+from socketless._wire.messages import Request
 
 HERE = Path(__file__).resolve().parent
 NOSOCK = HERE.parent / "nosock.py"

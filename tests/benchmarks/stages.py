@@ -22,7 +22,7 @@ import httpx
 
 import socketless
 from socketless import IpcProcess, IpcTransport
-from socketless.wire.frames import Incoming, Outgoing
+from socketless._wire.frames import Incoming, Outgoing
 
 PACKAGE = str(Path(socketless.__file__).parent)
 _MARKS = "_marks_of_benchmark"  # of this process, or of the worker: in `sys`, which both have

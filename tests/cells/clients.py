@@ -18,8 +18,8 @@ import trio
 
 from clients import CLIENTS, Client, Stream, SyncClient
 from socketless import IpcTransport, switch_to_ipc_connection
+from socketless._host.worker import Worker
 from socketless.aiohttp import ASGIApplicationConnector
-from socketless.host.worker import Worker
 from socketless.testclient import TestClient
 from support import LIMIT
 

@@ -24,7 +24,7 @@ from cells.clients import Asking
 from cells.table import CHANNELS, IN_FLIGHT, OF_THE_APP, WHILE_CONNECTED, Expected
 from clients import RequestsErrors
 from socketless import IpcProcess, IpcTransport, errors
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from support import LIMIT
 
 BODY = [b"12345", b"67890"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from apps.cells_app import Asked, AskedAndHeld
 from socketless import IpcProcess, IpcThread, errors
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 
 APP = "apps.cells_app"
 CHANNELS = 2

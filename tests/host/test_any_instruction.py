@@ -21,9 +21,9 @@ import pytest
 
 import socketless
 from socketless import IpcProcess, IpcThread, IpcTransport
-from socketless.host import directions
-from socketless.host.worker import Worker
-from socketless.worker import asgi_websocket
+from socketless._host import directions
+from socketless._host.worker import Worker
+from socketless._worker import asgi_websocket
 from support import LIMIT, nothing_leaks
 
 PACKAGE = str(Path(socketless.__file__).parent)
@@ -54,7 +54,7 @@ class Interrupter:
     def _look(self, frame: FrameType, event: str, arg: Any) -> None:
         if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
             return
-        if event == "c_return" and arg.__name__ == "__enter__":  # of a lock, by `with`: see socketless.locks
+        if event == "c_return" and arg.__name__ == "__enter__":  # of a lock, by `with`: see socketless._locks
             return
         if not is_finalizing(frame):
             self._left -= 1

@@ -15,7 +15,7 @@ from cells import table
 from cells.clients import ALL_CLIENTS, IN_BYTES, MESSAGES
 from cells.running import a_folder, deadline, one_cell, state, threads_end, use_all_channels
 from cells.table import EXPECTED, EXPECTED_OF_WEBSOCKETS, FATAL, KINDS, Expected, cells, expected
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from support import nothing_leaks
 
 

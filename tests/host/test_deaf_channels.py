@@ -17,12 +17,12 @@ import trio.testing
 
 from apps.cells_app import channel_of
 from socketless import IpcProcess, IpcThread
+from socketless._host.exchange import Exchange
+from socketless._host.limits import NO_LIMITS
+from socketless._host.worker import Worker
+from socketless._wire.drivers import run_async, run_blocking
+from socketless._wire.messages import Event, Request
 from socketless.errors import ChannelClosed
-from socketless.host.exchange import Exchange
-from socketless.host.limits import NO_LIMITS
-from socketless.host.worker import Worker
-from socketless.wire.drivers import run_async, run_blocking
-from socketless.wire.messages import Event, Request
 from support import LIMIT, nothing_leaks
 
 _told = threading.Event()  # that the client has gone

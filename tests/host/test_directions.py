@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from socketless.host.directions import Directions
-from socketless.host.exchange_states import Fate, Receiving, Sending
-from socketless.wire.channel import Channel, make_channel
-from socketless.wire.messages import Chunk, Done, Event
+from socketless._host.directions import Directions
+from socketless._host.exchange_states import Fate, Receiving, Sending
+from socketless._wire.channel import Channel, make_channel
+from socketless._wire.messages import Chunk, Done, Event
 
 Both = tuple[Directions, Channel]
 SENDER, RECEIVER = "who sends", "who receives"

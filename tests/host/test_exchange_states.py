@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from socketless.host.exchange_states import (
+from socketless._host.exchange_states import (
     RECEIVING,
     SENDING,
     Fate,

@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 from socketless import IpcProcess, IpcTransport, errors
-from socketless.forking import fork
-from socketless.host.exchange import Exchange
-from socketless.host.limits import NO_LIMITS, Timeouts
-from socketless.wire.drivers import poll, run_blocking
-from socketless.wire.messages import Event, Failed, Reset
-from socketless.wire.steps import Wait, Woken
+from socketless._forking import fork
+from socketless._host.exchange import Exchange
+from socketless._host.limits import NO_LIMITS, Timeouts
+from socketless._wire.drivers import poll, run_blocking
+from socketless._wire.messages import Event, Failed, Reset
+from socketless._wire.steps import Wait, Woken
 from support import LIMIT, nothing_leaks
 
 

@@ -23,9 +23,9 @@ import pytest
 import aiohttp_client
 from clients import CLIENTS, Client, in_pairs
 from socketless import IpcProcess, IpcTransport, errors
-from socketless.forking import fork
-from socketless.wire.drivers import run_blocking
-from socketless.wire.messages import Response
+from socketless._forking import fork
+from socketless._wire.drivers import run_blocking
+from socketless._wire.messages import Response
 from support import LIMIT, nothing_leaks
 
 # Each client, each app and each start method meets some of the others.

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from socketless import IpcProcess, IpcTransport, genuine
-from socketless.host import files
+from socketless import IpcProcess, IpcTransport
+from socketless import _genuine as genuine
+from socketless._host import files
 from support import nothing_leaks
 
 MIB = 1024 * 1024

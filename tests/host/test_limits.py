@@ -19,9 +19,10 @@ import httpx
 import pytest
 import trio
 
-from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, genuine
+from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport
+from socketless import _genuine as genuine
+from socketless._host.worker import Worker
 from socketless.errors import WorkerStartError
-from socketless.host.worker import Worker
 from support import LIMIT, nothing_leaks, open_fds, unix_sockets_are_refused
 
 RELEASE = threading.Event()
@@ -206,7 +207,7 @@ def test_waitid_refused(start_method: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_no_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no shell for its guard, a worker starts, works and ends as ever."""
-    monkeypatch.setattr("socketless.host.guard.SHELL", "/nowhere/sh")
+    monkeypatch.setattr("socketless._host.guard.SHELL", "/nowhere/sh")
     with nothing_leaks(), IpcProcess(f"{__name__}:app") as worker, client(worker) as one:
         assert one.get("/").status_code == 200
 

@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 
 EXCHANGES = 100
 SOAKED = int(os.environ.get("SOCKETLESS_SOAK_EXCHANGES", "200000"))

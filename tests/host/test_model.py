@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from apps import model_app
 from cells.running import deadline, settle, wait_until_ended
 from socketless import IpcProcess, IpcThread, IpcTransport, errors
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from support import LIMIT, nothing_leaks
 
 APP = "apps.model_app"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from socketless.host.pool import ChannelPool, Lease
-from socketless.wire.channel import Channel, make_channel
-from socketless.wire.drivers import run_blocking
-from socketless.wire.pipes import make_pipe
-from socketless.wire.steps import Steps
+from socketless._host.pool import ChannelPool, Lease
+from socketless._wire.channel import Channel, make_channel
+from socketless._wire.drivers import run_blocking
+from socketless._wire.pipes import make_pipe
+from socketless._wire.steps import Steps
 from support import LIMIT, nothing_leaks
 
 Pool = ChannelPool[str]

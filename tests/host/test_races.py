@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors
-from socketless.forking import fork
+from socketless._forking import fork
 from support import LIMIT, nothing_leaks
 
 APP = "apps.conformance_app:wsgi"

@@ -14,7 +14,7 @@ import pytest
 
 from apps import run_app
 from socketless import IpcProcess, IpcThread, IpcTransport, errors
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 
 KINDS: dict[str, Callable[..., Worker]] = {
     "spawn": IpcProcess,

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, errors
-from socketless.forking import fork
+from socketless._forking import fork
 from support import LIMIT, nothing_leaks, traceback_of
 
 variable = contextvars.ContextVar("variable", default="not set")

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from socketless import IpcProcess, IpcThread
+from socketless._host.exchange_states import RECEIVING, SENDING, Moves, State
+from socketless._host.worker import Worker
+from socketless._wire.drivers import run_blocking
+from socketless._wire.local import LocalChannel
+from socketless._wire.messages import Event, Request
+from socketless._wire.steps import Pull
 from socketless.errors import StateError, WorkerDied
-from socketless.host.exchange_states import RECEIVING, SENDING, Moves, State
-from socketless.host.worker import Worker
-from socketless.wire.drivers import run_blocking
-from socketless.wire.local import LocalChannel
-from socketless.wire.messages import Event, Request
-from socketless.wire.steps import Pull
 from support import nothing_leaks
 
 LARGE = 1 << 20  # bytes; no pipe takes as many

@@ -8,7 +8,7 @@ import pytest
 
 from bytes_client import app
 from socketless import IpcThread
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from support import nothing_leaks
 
 

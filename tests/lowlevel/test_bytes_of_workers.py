@@ -13,7 +13,7 @@ import wsproto.events
 
 from bytes_client import ask, get, may_go, receive, run, word
 from socketless import IpcProcess, IpcThread, errors
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from socketless.lowlevel import ConnectionPool, connection_pool
 from support import traceback_of
 

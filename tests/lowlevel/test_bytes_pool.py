@@ -11,7 +11,7 @@ import pytest
 
 from bytes_client import ask, get, receive, run
 from socketless import errors
-from socketless.host.worker import Worker
+from socketless._host.worker import Worker
 from socketless.lowlevel import Connection, ConnectionPool, connection_pool
 
 

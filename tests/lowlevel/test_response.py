@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from socketless._lowlevel.response import MAX_HEAD, Cursor, Parsing
 from socketless.errors import RemoteProtocolError
-from socketless.lowlevel.response import MAX_HEAD, Cursor, Parsing
 
 
 class Reading(NamedTuple):

@@ -75,10 +75,10 @@ def _of_wsgi(module: Any) -> None:
 
 
 _CHANGES = {
-    "socketless.worker.asgi_http": _of_http,
-    "socketless.worker.asgi_websocket": _of_websockets,
-    "socketless.worker.lifespan": _of_lifespan,
-    "socketless.worker.wsgi": _of_wsgi,
+    "socketless._worker.asgi_http": _of_http,
+    "socketless._worker.asgi_websocket": _of_websockets,
+    "socketless._worker.lifespan": _of_lifespan,
+    "socketless._worker.wsgi": _of_wsgi,
 }
 
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from socketless._wire import codec
+from socketless._wire.channel import ChannelEnds, make_channel
+from socketless._wire.drivers import deadline_after, poll, run_blocking
+from socketless._wire.messages import Chunk, Message, Request, Reset, Response, Start, Stop
+from socketless._wire.pipes import make_pipe
+from socketless._wire.steps import Wait, Woken, finish
 from socketless.errors import TransferError
-from socketless.wire import codec
-from socketless.wire.channel import ChannelEnds, make_channel
-from socketless.wire.drivers import deadline_after, poll, run_blocking
-from socketless.wire.messages import Chunk, Message, Request, Reset, Response, Start, Stop
-from socketless.wire.pipes import make_pipe
-from socketless.wire.steps import Wait, Woken, finish
 from support import LIMIT, nothing_leaks
 
 

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from socketless.wire.drivers import run_async, until_readable
-from socketless.wire.pipes import make_pipe
+from socketless._wire.drivers import run_async, until_readable
+from socketless._wire.pipes import make_pipe
 
 
 def test_half_imported_trio(monkeypatch: pytest.MonkeyPatch) -> None:

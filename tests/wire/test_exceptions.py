@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from socketless._host.failures import exception_of
+from socketless._wire.exceptions import pack, unpack
+from socketless._wire.messages import Failed
 from socketless.errors import AppError
-from socketless.host.failures import exception_of
-from socketless.wire.exceptions import pack, unpack
-from socketless.wire.messages import Failed
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup  # comes with pytest

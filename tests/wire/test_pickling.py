@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from socketless.wire.pickling import dumps, dumps_object, loads
+from socketless._wire.pickling import dumps, dumps_object, loads
 
 # Of a script, which goes by value.
 SCRIPT = """

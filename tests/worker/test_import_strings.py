@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from socketless.wire.import_strings import LoadError, load_path, parse_path
+from socketless._wire.import_strings import LoadError, load_path, parse_path
 from support import without_path
 
 FORMS = "'package.module:attribute' or 'package.module:factory()'"

@@ -17,13 +17,13 @@ import httpx
 import pytest
 
 from socketless import IpcProcess, IpcThread, IpcTransport, errors
-from socketless.host.failures import exception_of
-from socketless.host.worker import Worker
-from socketless.wire import codec
-from socketless.wire.channel import make_channel
-from socketless.wire.messages import Done, Failed, Message, Response, Result
-from socketless.wire.steps import finish
-from socketless.worker.failures import failed, last_frame, last_message
+from socketless._host.failures import exception_of
+from socketless._host.worker import Worker
+from socketless._wire import codec
+from socketless._wire.channel import make_channel
+from socketless._wire.messages import Done, Failed, Message, Response, Result
+from socketless._wire.steps import finish
+from socketless._worker.failures import failed, last_frame, last_message
 from support import LIMIT, nothing_leaks
 
 ENDS = [asyncio.CancelledError, SystemExit, KeyboardInterrupt, MemoryError, RecursionError, StopIteration, RuntimeError]

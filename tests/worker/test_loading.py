@@ -14,10 +14,10 @@ from fastapi import FastAPI
 from flask import Flask
 from starlette.endpoints import HTTPEndpoint
 
-from socketless.host.app_source import find_import_path
-from socketless.wire.import_strings import LoadError, load_path, parse_path
-from socketless.wire.messages import InheritedSource
-from socketless.worker.loading import app_kind, load_app
+from socketless._host.app_source import find_import_path
+from socketless._wire.import_strings import LoadError, load_path, parse_path
+from socketless._wire.messages import InheritedSource
+from socketless._worker.loading import app_kind, load_app
 
 
 def wsgi_function(environ: Any, start_response: Any) -> Any: ...

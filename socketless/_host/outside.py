@@ -1,0 +1,144 @@
+"""What stands, in a worker process, for the workers of its host that the app asks: see `socketless._host.upstreams`."""
+
+from __future__ import annotations
+
+import select
+import time
+
+from socketless._genuine import monotonic, os
+from socketless._host.lifetime import Run
+from socketless._host.sentinel import Sentinel
+from socketless._host.worker import Worker
+from socketless._wire.channel import Channel
+from socketless._wire.fifos import offered_channel
+from socketless._wire.messages import InheritedSource, Start
+from socketless._wire.steps import Steps
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+_SECONDS = 10.0  # for the host to open a channel, which takes it milliseconds
+_LOOK_SECONDS = 0.002  # how often it is looked for, where a FIFO without a writer cannot be waited for
+
+
+class OutsideWorker(Worker):
+    """Answers requests by what the host sends them to.
+
+    Args:
+        path: of the FIFO on which the host listens.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        source = InheritedSource(None, "the apps of the switch")
+        super().__init__(
+            Start(source, "asgi", None, []),
+            startup_timeout=None,
+            shutdown_timeout=0.0,
+            max_connections=None,
+            max_restarts=0,
+            debug=False,
+        )
+
+    def _launch(self) -> Run:
+        return _OutsideRun(self._path)
+
+    def _describe(self, run: Run | None) -> str:
+        return "in other workers"
+
+
+class _NoOutput:
+    def forward(self, *, quietly: bool = False) -> None:
+        """Do nothing: the host shows what its workers print."""
+
+    def tail(self) -> str:
+        """Return nothing, for the same reason."""
+        return ""
+
+
+class _OutsideRun:
+    """The `Run` of one life of this process."""
+
+    pid = exitcode = error = None
+    levels = None  # the host's other workers are none of this process's business
+    has_ended = False
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._sentinel = Sentinel()
+        self.output = _NoOutput()
+        self.channels: list[Channel] = []  # they are made as needed
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that is never readable: the end of the host is that of this process."""
+        return self._sentinel.fd
+
+    def open_channel(self, number: int) -> Channel:
+        """Make a channel, and wait until the host has opened it.
+
+        Raises:
+            OSError: it has not.
+        """
+        with offered_channel(number) as (channel, requests, responses):
+            try:
+                fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+                try:
+                    os.write(fd, f"{number}\t{requests}\t{responses}\n".encode())  # as a whole, as it is that short
+                finally:
+                    os.close(fd)
+                _await_greeting(channel.read_fd)
+            except BaseException:
+                channel.close()
+                raise
+        return channel
+
+    def another_channel(self) -> Steps[Channel | None]:
+        """Return `None`: they are made as needed."""
+        yield from ()
+        return None
+
+    def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
+        """Return that there are WebSockets or not: there are none."""
+        yield from ()
+        return "wsgi"
+
+    def share_levels(self, levels: dict[str, int], timeout: float | None) -> Steps[None]:
+        """Do nothing."""
+        yield from ()
+
+    def stack_of(self, channel: Channel) -> Steps[str]:
+        """Return nothing: the app is in another process."""
+        yield from ()
+        return ""
+
+    def kill(self, number: int) -> None:
+        """Do nothing: there is no process of its own."""
+
+    def end_channel(self, channel: Channel) -> Steps[bool]:
+        """Return that the host goes on: the switch is over, perhaps."""
+        yield from ()
+        return True
+
+    def wait_for_end(self) -> Steps[None]:
+        """Do nothing."""
+        yield from ()
+
+    def stop(self, timeout: float | None) -> None:
+        """Let nobody wait any more."""
+        self._sentinel.writer.close()
+        self._sentinel.close()
+
+
+def _await_greeting(fd: int) -> None:
+    deadline = monotonic() + _SECONDS
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    while monotonic() < deadline:
+        poller.poll(_SECONDS * 1000)
+        try:
+            if os.read(fd, 1):
+                return
+        except BlockingIOError:
+            continue
+        time.sleep(_LOOK_SECONDS)
+    raise TimeoutError("the host has not opened a channel")

@@ -1,0 +1,187 @@
+"""`IpcThread`: an app in a worker of threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+from socketless._host.app_source import local_source_of
+from socketless._host.arguments import (
+    AppKind,
+    Backend,
+    LifespanMode,
+    argv_of_host,
+    check_common,
+    lifespan_mode,
+    newer_name,
+)
+from socketless._host.exchange import Exchange
+from socketless._host.lifetime import Run
+from socketless._host.thread_run import ThreadRun
+from socketless._host.worker import Worker
+from socketless._locks import make_lock
+from socketless._wire.messages import Call, Message, Request, Reset, Result, Start
+from socketless.errors import StateError, WorkerStartError
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+__all__ = ["IpcThread"]
+
+
+class IpcThread(Worker):
+    """An app in a worker on threads of this process, reached over pipes. It is started at once and a context manager.
+
+    It shares the app object with the test: closures, monkeypatches, `dependency_overrides`, a database in memory; and
+    what the app raises, prints and logs is seen without more. Requests run in the context (`contextvars`) of who sends
+    them. Any thread may use it, and any number of clients may share it. It calls `socketless.eventloop.install()`.
+
+    Args:
+        app: an app object, a callable that takes no argument and returns one, or an import string.
+        reset_hook: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
+            awaited.
+        app_kind: ``"auto"``, ``"wsgi"`` (PEP 3333) or ``"asgi"`` (ASGI 2 and 3).
+        startup_timeout: seconds until the app must be loaded and its lifespan started; `None`: for ever. A thread that
+            hangs then cannot be killed, and stays.
+        max_connections: how many exchanges there can be at the same time; `None`: as many as are needed.
+        shutdown_timeout: seconds that `close()` waits for the app, which goes on after that if it hangs; `None`: for
+            ever.
+        max_restarts: how often threads that have ended are replaced: an app may stop its own event loop.
+        max_body_bytes: see `IpcProcess`.
+        lifespan: see `IpcProcess`.
+        state: the state of the lifespan, of which the scope of every request has a copy; `None`: a new one.
+        backend, backend_options: see `IpcProcess`.
+        debug: write what happens to `sys.stderr`.
+        reset_hook_path: the older name of `reset_hook`.
+
+    Raises:
+        WorkerStartError: the app cannot be imported, is not an app, its lifespan failed, or it took too long.
+        TypeError, ValueError: an argument has a value that it cannot have.
+    """
+
+    def __init__(
+        self,
+        app: str | Callable[..., Any],
+        *,
+        reset_hook: str | Callable[[], Any] | None = None,
+        app_kind: AppKind = "auto",
+        startup_timeout: float | None = 30.0,
+        max_connections: int | None = None,
+        shutdown_timeout: float | None = 5.0,
+        max_restarts: int = 1,
+        max_body_bytes: int | None = None,
+        lifespan: bool | LifespanMode = True,
+        state: dict[str, Any] | None = None,
+        backend: Backend = "asyncio",
+        backend_options: Mapping[str, Any] | None = None,
+        debug: bool = False,
+        reset_hook_path: str | Callable[[], Any] | None = None,
+    ) -> None:
+        check_common(
+            app_kind=app_kind,
+            backend=backend,
+            backend_options=backend_options,
+            max_connections=max_connections,
+            max_restarts=max_restarts,
+            max_body_bytes=max_body_bytes,
+        )
+        reset_hook = newer_name("reset_hook", reset_hook, "reset_hook_path", reset_hook_path)
+        start = Start(
+            local_source_of(app, what="app"),
+            app_kind,
+            None if reset_hook is None else local_source_of(reset_hook, what="reset hook"),
+            argv_of_host(),
+            max_body_bytes,
+            lifespan=lifespan_mode(lifespan),
+            state=state,
+            backend=backend,
+            backend_options=dict(backend_options or {}),
+            debug=debug,
+        )
+        self._open_lock = make_lock()
+        self._open: WeakSet[Exchange] = WeakSet()  # guarded by _open_lock; exchanges that were not over at their answer
+        super().__init__(
+            start,
+            startup_timeout=startup_timeout,
+            shutdown_timeout=shutdown_timeout,
+            max_connections=max_connections,
+            max_restarts=max_restarts,
+            debug=debug,
+        )
+
+    @property
+    def app(self) -> Any:
+        """The app itself.
+
+        Raises:
+            StateError: the worker is closed.
+        """
+        run = self._run
+        if not isinstance(run, ThreadRun):
+            raise StateError("the worker has been closed")
+        return run.app
+
+    def _launch(self) -> Run:
+        try:
+            return ThreadRun(self._start_message)
+        except (OSError, RuntimeError) as error:  # no descriptor, or no thread, is to be had
+            raise WorkerStartError(f"the worker's thread could not be started: {error}") from error
+
+    def _describe(self, run: Run | None) -> str:
+        return "threads"
+
+    def _stop(self, run: Run, timeout: float | None) -> None:
+        assert isinstance(run, ThreadRun)
+        run.give_up()
+        self._pool.retire()  # which ends the threads of the worker that wait for a request
+        with self._open_lock:
+            exchanges = list(self._open)
+        for exchange in exchanges:  # and these, those that wait for a client that does not read
+            exchange.lose()
+        super()._stop(run, timeout)
+
+    def _have(self, exchange: Exchange) -> None:
+        if not exchange.is_over:
+            with self._open_lock:
+                self._open.add(exchange)
+            if self._closed:  # just now
+                exchange.lose()
+
+    def _check_thread(self) -> None:
+        if isinstance(self._run, ThreadRun) and self._run.is_here:
+            raise StateError(
+                "a coroutine of the app waits for its own event loop: use an async client in it, or a thread, as by "
+                "asyncio.to_thread()"
+            )
+
+    def _prepare(self, message: Message) -> Message:
+        if isinstance(message, (Request, Reset, Call)):
+            # As dataclasses.replace(), which takes twice as long.
+            return type(message)(**vars(message) | {"context": _copy_context()})
+        return message
+
+    def _work(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Callable[[], Any] | bytes:
+        return partial(function, *args, **kwargs)
+
+    def _result(self, result: Result) -> Any:
+        return result.value
+
+    def __del__(self) -> None:
+        # Without close(), which waits: the threads end as nobody has the run any more.
+        if not self._closed and os.getpid() == self._owner_pid:
+            self._warn_unclosed()
+
+
+def _copy_context() -> Context:
+    # Without what it says of the event loop that the test itself may run on: the app runs on another.
+    context = copy_context()
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, None)
+    return context

@@ -1,0 +1,142 @@
+"""A connection of a client over two descriptors, answered in the calling thread: a pipe each, or a socket for both."""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from socketless._forking import close_in_forks
+from socketless._genuine import os
+from socketless._host.worker import Worker
+from socketless._http11.bridge import Bridge, Refused
+from socketless._wire.drivers import deadline_after, milliseconds_until, remaining, run_blocking
+from socketless._wire.pipes import make_pipe
+from socketless.errors import BodyTooLarge, ClientDisconnected, SocketlessError
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+HEAD_TIMEOUT = 10.0  # seconds
+_READ_SIZE = 64 * 1024
+
+
+class Service:
+    """One connection. `run()` answers what a client writes, in the calling thread; other threads may call the rest.
+
+    Args:
+        worker: what answers.
+        read_fd, write_fd: where the client's bytes come from, and where it reads. They are left open.
+        head_timeout: seconds from the first byte of a request's head to its last; more is a 408. `None`: for ever.
+        options: of `Bridge`.
+    """
+
+    def __init__(
+        self, worker: Worker, read_fd: int, write_fd: int, *, head_timeout: float | None = HEAD_TIMEOUT, **options: Any
+    ) -> None:
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._head_timeout = head_timeout
+        self._bridge = Bridge(worker, self._pieces(), self._write, is_strict=True, **options)
+        self._is_leaving = False
+        self._end_fd = -1  # of a pipe whose other end is closed once run() is to return
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it waits for a request, of which nothing has come, or is a WebSocket."""
+        return self._bridge.is_idle or self._bridge.upgraded is not None
+
+    def leave(self) -> None:
+        """Answer what has begun, and nothing after it.
+
+        A connection that `may_end` ends only when its reading side is shut down, too; the caller does that.
+        """
+        self._is_leaving = True
+        if self._bridge.upgraded is not None:
+            self._bridge.upgraded.code_of_end = 1012  # as uvicorn says it
+
+    def let_through(self) -> None:
+        """The client is about to leave: what it has written of a WebSocket waits for the app no more."""
+        self._bridge.let_through()
+
+    def run(self) -> None:
+        """Answer until the client writes no more, or one of both ends the connection.
+
+        A request that the worker cannot answer gets a 502, if no response to it has begun.
+
+        Raises:
+            Exception: what `Bridge.next_output()` raises.
+        """
+        end_reader, end_writer = make_pipe()
+        for end in (end_reader, end_writer):
+            close_in_forks(end)  # or the pump would wait for a fork, too
+        self._end_fd = end_reader.fileno()
+        pump: threading.Thread | None = None
+        try:
+            while (output := run_blocking(self._bridge.next_output(), self._write_fd)) is not None:
+                try:
+                    self._write(output)
+                except ClientDisconnected:
+                    break
+                if pump is None and self._bridge.upgraded is not None:
+                    pump = threading.Thread(target=self._pump, name="socketless-pump", daemon=True)
+                    pump.start()
+        except BodyTooLarge as error:
+            with suppress(ClientDisconnected):
+                self._write(self._bridge.refuse(502 if self._bridge.app_has_failed else 413, str(error)) or b"")
+        except SocketlessError as error:
+            reason = str(error).partition("\n")[0].rstrip(":")
+            with suppress(ClientDisconnected):
+                self._write(self._bridge.refuse(502, reason) or b"")
+            raise
+        finally:
+            self._bridge.hang_up()
+            end_writer.close()
+            if pump is not None:
+                pump.join()  # the descriptors may be another client's next
+            end_reader.close()
+
+    def _pump(self) -> None:
+        # Runs in the thread socketless-pump, until the client of a WebSocket writes no more, or run() returns.
+        with suppress(Exception):  # the WebSocket is closed, which next_output() tells
+            run_blocking(self._bridge.pump(), self._end_fd)
+
+    def _pieces(self) -> Iterator[bytes]:
+        poller = select.poll()
+        poller.register(self._read_fd, select.POLLIN)
+        poller.register(self._end_fd, 0)
+        deadline: float | None = None
+        with suppress(ConnectionResetError):
+            while not (self._is_leaving and self._bridge.is_idle):
+                if not self._bridge.is_in_head:
+                    deadline = None
+                elif deadline is None:
+                    deadline = deadline_after(self._head_timeout)
+                ready = poller.poll(milliseconds_until(deadline))
+                if remaining(deadline) == 0.0 and not ready:
+                    raise Refused("the head of the request did not come in time", 408)
+                if any(fd == self._end_fd for fd, _ in ready):
+                    break
+                if not ready:
+                    continue
+                try:
+                    piece = os.read(self._read_fd, _READ_SIZE)
+                except BlockingIOError:  # another process has it, too
+                    continue
+                if not piece:
+                    break
+                yield piece
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                try:
+                    view = view[os.write(self._write_fd, view) :]
+                except BlockingIOError:
+                    poller = select.poll()
+                    poller.register(self._write_fd, select.POLLOUT)
+                    poller.poll()
+        except (BrokenPipeError, ConnectionResetError):
+            raise ClientDisconnected("the client has gone") from None

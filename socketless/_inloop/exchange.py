@@ -1,0 +1,290 @@
+"""An exchange with an app on the event loop of the client, asyncio's or trio's.
+
+    client's task                              the app's task
+    LoopExchange.send() ── Request, Chunk ───▶ HttpExchange, WebSocketExchange: the worker's own code
+    LoopExchange.receive() ◀── Mailbox ──────  Response, Chunk, Event, Failed
+
+Nothing crosses a pipe: host and worker are on one loop, so an app and its test share what is bound to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from anyio import move_on_after
+
+from socketless._host.limits import Timeouts
+from socketless._host.trace import logger
+from socketless._host.upload import Upload
+from socketless._wire.messages import MOST_AHEAD, Cancel, Echo, Event, Failed, Message, WantBody, is_last, room_of
+from socketless._wire.steps import Pull, PullingSteps
+from socketless._worker import stacks
+from socketless._worker.asgi_http import HttpExchange
+from socketless._worker.asgi_websocket import WebSocketExchange
+from socketless.errors import ReadTimeout, SocketlessError, StateError
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+LEAVE_SECONDS = 5.0  # that an app has to end its requests, as those of a worker have
+_MOST = 1  # messages that wait to be taken, before the app has to wait as well
+
+
+class LoopExchange:
+    """An exchange that has begun; see `socketless._host.exchange.Exchange`, whose interface it has."""
+
+    answer: Message
+    failed: Failed | None = None
+
+    def __init__(
+        self,
+        label: str,
+        theirs: HttpExchange | WebSocketExchange,
+        mailbox: Mailbox,
+        timeouts: Timeouts,
+        upload: Upload,
+        on_end: Callable[[LoopExchange], object],
+    ) -> None:
+        self.label = label
+        self._theirs = theirs
+        self._mailbox = mailbox
+        self._timeouts = timeouts
+        self._upload = upload
+        self._is_cancelled = False
+        self._is_over = False
+        mailbox.on_last = self._end
+        self._on_end = on_end
+        self._loop: asyncio.AbstractEventLoop = theirs.aio.get_running_loop()
+        self.ended: asyncio.Event = theirs.aio.Event()  # the app has sent its last message
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can be sent or received."""
+        return self._is_over or self._is_cancelled
+
+    def keep_open(self) -> None:
+        """A `receive()` that is given up does no harm here."""
+
+    def send(self, message: Message, timeouts: Timeouts | None = None) -> PullingSteps[None]:
+        """Give the app a message, as soon as there is room for it.
+
+        Raises:
+            StateError: the exchange is over.
+        """
+        self._check_usable()
+        theirs = self._theirs
+        if isinstance(theirs, WebSocketInLoop) and isinstance(message, Event) and (room := room_of(message.event)):
+            yield Pull(_Turn(theirs.room.wait))  # type: ignore[arg-type]
+            self._check_usable()
+            theirs.take_up(room)
+        if isinstance(message, Echo):
+            self._mailbox.put(message)
+        else:
+            self._theirs.take(message)
+
+    def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
+        """Return the next message; those that ask for the request's body are answered.
+
+        Raises:
+            ReadTimeout: it did not come in time.
+            BodyTooLarge, TransferError: of the request's body.
+            StateError: the exchange is over.
+            Exception: what the source of the body raises; the exchange is cancelled.
+        """
+        timeout = (timeouts or self._timeouts).read
+        while True:
+            self._check_usable()
+            message: Any = yield Pull(_Next(self._mailbox, timeout))  # type: ignore[arg-type]  # of messages
+            if message is None:
+                raise self._late(timeout)
+            if not isinstance(message, WantBody):
+                break
+            try:
+                chunk = yield from self._upload.next_chunk()
+            except BaseException:
+                self.cancel()
+                raise
+            self._theirs.take(chunk)
+        if isinstance(message, Failed):
+            self.failed = message
+        self._is_over = is_last(message)
+        answer: Message = message
+        return answer
+
+    def receive_or_end(self, timeouts: Timeouts | None = None) -> PullingSteps[Message | None]:
+        """Return the next message as `receive()` does, or `None` after the last one."""
+        try:
+            return (yield from self.receive(timeouts))
+        except StateError:
+            return None
+
+    def _late(self, timeout: float | None) -> SocketlessError:
+        what = "go on with its answer" if hasattr(self, "answer") else "answer"
+        stack = stacks.of_coroutine(self._theirs.task.get_coro(), threading.current_thread())
+        self.cancel()
+        return ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
+
+    def _check_usable(self) -> None:
+        if self.is_over:
+            raise StateError(f"{self.label}: the exchange is over")
+
+    def let_through(self) -> None:
+        """Let nothing wait for room any more: the client is about to leave."""
+        if isinstance(self._theirs, WebSocketInLoop):
+            self._theirs.let_through()
+
+    def cancel(self) -> None:
+        """Tell the app that nobody wants the answer any more. May be called twice."""
+        if not self.is_over:
+            self._is_cancelled = True
+            self.let_through()
+            self._mailbox.close()
+            self._theirs.take(Cancel())
+
+    def abandon(self) -> None:
+        """Cancel it from a finalizer: perhaps the loop is closed, or another thread's."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.cancel)
+
+    def let_go(self) -> PullingSteps[None]:
+        """Wait until nothing is left of the app, which has been told that its client has gone."""
+        yield Pull(_Turn(partial(self.close, LEAVE_SECONDS)))  # type: ignore[arg-type]
+
+    async def close(self, timeout: float | None) -> None:
+        """Wait until nothing is left of the app, for which it has `timeout` seconds."""
+        with move_on_after(timeout):
+            await self.ended.wait()
+        if self.ended.is_set():
+            await self._theirs.aio.wait([self._theirs.task])
+        else:
+            logger.error("%s: the app did not let go", self.label)
+
+    def _end(self, message: Message) -> None:
+        # Called with the app's last message, before it is taken.
+        self.ended.set()
+        self._on_end(self)
+        self.let_through()
+        if self._is_cancelled and isinstance(message, Failed):
+            logger.error("%s: the app raised after its client had gone:\n%s", self.label, message.traceback.rstrip())
+
+
+class Mailbox:
+    """The messages of one app, in order."""
+
+    on_last: Callable[[Message], None]
+
+    def __init__(self, aio: Any) -> None:
+        self._messages: deque[Message] = deque()
+        self._news: asyncio.Event = aio.Event()
+        self._room: asyncio.Event = aio.Event()
+        self._room.set()
+        self._is_closed = False
+
+    async def write(self, message: Message) -> None:
+        """Put a message there, and wait until there is room for another."""
+        self.put(message)
+        if is_last(message):
+            self.on_last(message)
+        else:
+            await self._room.wait()
+
+    end = write  # no message is made ready here, so there is nothing that could fail
+
+    def put(self, message: Message) -> None:
+        """Put a message there."""
+        if self._is_closed:
+            return
+        self._messages.append(message)
+        self._news.set()
+        if len(self._messages) >= _MOST:
+            self._room.clear()
+
+    async def take(self) -> Message:
+        """Wait for a message and take it.
+
+        Raises:
+            StateError: the mailbox has been closed.
+        """
+        while not self._messages:
+            if self._is_closed:
+                raise StateError("the exchange is over")
+            self._news.clear()
+            await self._news.wait()
+        message = self._messages.popleft()
+        if len(self._messages) < _MOST:
+            self._room.set()
+        return message
+
+    def close(self) -> None:
+        """Throw away what is there and what is to come."""
+        self._is_closed = True
+        self._messages.clear()
+        self._room.set()
+        self._news.set()
+
+
+class _Turn:
+    """What is to be awaited, as an async iterator of nothing."""
+
+    def __init__(self, wait: Callable[[], Awaitable[Any]]) -> None:
+        self._wait = wait
+
+    async def __anext__(self) -> bytes:
+        await self._wait()
+        raise StopAsyncIteration
+
+
+class _Next:
+    """The next message of a mailbox, as an async iterator that ends when that takes too long."""
+
+    def __init__(self, mailbox: Mailbox, timeout: float | None) -> None:
+        self._mailbox = mailbox
+        self._timeout = timeout
+
+    async def __anext__(self) -> Message:
+        if self._timeout is None:
+            return await self._mailbox.take()
+        with move_on_after(self._timeout):
+            return await self._mailbox.take()
+        raise StopAsyncIteration
+
+
+class _WithoutThread:
+    async def wait_for_thread(self) -> None:
+        """There is no thread that the next exchange needs."""
+
+
+class HttpInLoop(_WithoutThread, HttpExchange):
+    """The app's side of an HTTP exchange."""
+
+
+class WebSocketInLoop(_WithoutThread, WebSocketExchange):
+    """The app's side of a WebSocket."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.room: asyncio.Event = self.aio.Event()  # set while there is some for what the client sends
+        self.room.set()
+        self._ahead = 0  # of `MOST_AHEAD`
+        self._is_unlimited = False
+
+    def take_up(self, room: int) -> None:
+        """Take up room."""
+        self._ahead += room
+        if self._ahead >= MOST_AHEAD and not self._is_unlimited:
+            self.room.clear()
+
+    def acknowledge(self, room: int) -> None:
+        self._ahead -= room
+        if self._ahead < MOST_AHEAD:
+            self.room.set()
+
+    def let_through(self) -> None:
+        """Let there be room for everything from now on."""
+        self._is_unlimited = True
+        self.room.set()

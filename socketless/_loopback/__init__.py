@@ -1,0 +1,1 @@
+"""Virtual sockets: `socketless.loopback` says how they work."""

@@ -1,0 +1,302 @@
+"""A connection: a pipe for each direction.
+
+Most of what TCP does, the kernel does for pipes: an end, a full buffer, a process that is killed. What it does not:
+
+what a socket does                              how it is told here
+─────────────────────────────────────────────  ─────────────────────────────────────────────────────────────────────────
+to close with something unread is a reset       who comes to the end of his pipe, while nobody reads the other one any
+                                                more and what he has written lies in it, has been reset (FIONREAD)
+SO_LINGER (1, 0): to close is a reset           a byte is put into the pipe that nobody will read
+the first bytes for a peer that has closed go   as here; EPIPE comes with the second write. UNIX sockets say it at once
+nowhere, and only their answer is an error
+shutdown(SHUT_RD) wakes who reads               a byte is put into the pipe, and nothing is read from it any more
+shutdown(SHUT_WR) ends one direction            the number goes on to stand for a pipe that nobody reads: another thread
+                                                may be about to use it; an eventfd wakes who waits for it
+the same, where other processes have it, too:   a last byte in the pipe, whose mode says that it is that, see pipes.py
+their ends of the pipe stay open
+"""
+
+from __future__ import annotations
+
+import errno
+from _socket import AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR
+from collections.abc import Sequence
+from contextlib import suppress
+from select import POLLERR, POLLHUP, POLLIN, POLLRDHUP
+from threading import RLock
+from typing import Any
+
+from socketless._loopback import pipes
+from socketless._loopback.handover import Unaccepted
+from socketless._loopback.pipes import MARK, READABLE, failure
+from socketless._loopback.places import Bound
+from socketless._loopback.state import Buffer, Message, State
+from socketless._loopback.system import os
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+_sendfile = os.sendfile  # socket_module.py puts another one in its place
+not_forking = RLock()  # held while an end of a pipe is given up, and by who forks: a child would have it still
+_IOV_MAX = 1024  # <limits.h>; sysconf() is refused in some sandboxes
+
+
+class Stream(State):
+    """A connected stream socket.
+
+    Args:
+        family: of the socket.
+        write_fd: the writing end of one pipe. The reading end of the other one is the socket's number.
+        local, peer: the names of both sides.
+        unaccepted: what tells whether somebody has accepted it; `None`: that is done.
+    """
+
+    refusals = {"connect": errno.EISCONN, "accept": errno.EINVAL}
+    refusals_of_unix = {**refusals, "sendto": errno.EISCONN}
+    tcp_state = 1  # TCP_ESTABLISHED
+
+    def __init__(
+        self, family: int, write_fd: int, local: Any, peer: Any, unaccepted: Unaccepted | None = None, peer_pid: int = 0
+    ) -> None:
+        super().__init__(family)
+        self.write_fd = write_fd
+        self.local, self.peer, self.peer_pid = local, peer, peer_pid
+        self._unaccepted = unaccepted
+        self._port: Bound | None = None  # which an accepted connection keeps in use
+        self._reads_no_more = self._writes_no_more = False
+        self._shut_event: list[int] = []  # an eventfd, once somebody has waited for room: its writing has been shut
+        self._has_byte = False  # one of ours is in the pipe that we read, see `shutdown`
+        self._has_ended = False  # and whoever reads has been told
+        self._has_written_to_nobody = False
+        self._has_waited = False  # for room, since it last wrote
+        self._error = 0  # that nobody has been told of
+        self._is_reset = False  # and whoever has called has been told
+        self.size: int | None = None  # of the pipe that we write into, if somebody has said it
+
+    def keep_port(self, bound: Bound) -> None:
+        """Let nobody else have the port before this has been closed."""
+        bound.hold(self)
+        self._port = bound
+
+    def sockname(self) -> Any:
+        return self.local
+
+    def peername(self) -> Any:
+        if self.family != AF_UNIX and self._is_over():
+            raise failure(errno.ENOTCONN)
+        return self.peer
+
+    def _is_over(self) -> bool:
+        if self._is_reset or self._has_written_to_nobody or (self._writes_no_more and self._has_ended):
+            return True
+        return self._unaccepted is None and self._was_reset()
+
+    def take_error(self) -> int:
+        """Return what SO_ERROR says: what the next call would fail with, which then does not."""
+        error, self._error = self._error, 0
+        if not error and not self._is_reset and self._unaccepted is None and self._was_reset():
+            self._is_reset, error = True, errno.ECONNRESET
+        return error
+
+    def hung_up(self) -> int:
+        ended = POLLIN | POLLRDHUP
+        if self._error or (not self._is_reset and self._unaccepted is None and self._was_reset()):
+            return ended | POLLHUP | POLLERR
+        is_over = self._is_over() or self._writes_no_more
+        if self.family == AF_UNIX and not is_over:
+            is_over = not pipes.has_other_end(self.write_fd)
+        return ended | POLLHUP if is_over else ended
+
+    # Reading
+
+    def read(self, fd: int, size: int) -> bytes:
+        if self._reads_no_more:
+            return self._read_rest(fd, size)
+        data = os.read(fd, size)
+        if data:
+            return data if data[-1] != MARK else self._before_mark(fd, data)
+        return data if not size or self._is_at_end() else self.read(fd, size)
+
+    def read_into(self, fd: int, view: memoryview) -> int:
+        if self._reads_no_more:
+            rest = self._read_rest(fd, view.nbytes)
+            view[: len(rest)] = rest
+            return len(rest)
+        count = os.readv(fd, [view])
+        if count:
+            return count if view[count - 1] != MARK else len(self._before_mark(fd, view[:count]))
+        return count if not view or self._is_at_end() else self.read_into(fd, view)
+
+    def _read_rest(self, fd: int, size: int) -> bytes:
+        """Read what came before the end that shutdown() has made."""
+        if self._has_byte or not pipes.unread(fd):
+            return b""
+        data = os.read(fd, size)
+        self._stop_reading(fd)
+        return data
+
+    def _before_mark(self, fd: int, data: Any) -> Any:
+        """Return what has been read, without the byte that ends a pipe, if that is what it ends with."""
+        if pipes.unread(fd) or not pipes.is_marked(fd):
+            return data
+        self._stop_reading(fd)
+        return data[:-1]
+
+    def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
+        if not peek:
+            return Message(self.read(fd, size))
+        if self._reads_no_more:
+            return Message(b"")
+        data = pipes.peek(fd, size)
+        if data and data[-1] == MARK and pipes.unread(fd) == len(data) and pipes.is_marked(fd):
+            data = data[:-1]
+        elif not data and size and not self._is_at_end():
+            return self.receive(fd, size, peek=True)
+        return Message(data)
+
+    def _is_at_end(self) -> bool:
+        """Return whether a read of nothing was the end; otherwise, try again.
+
+        Raises:
+            BlockingIOError: nobody has accepted the connection yet.
+            ConnectionResetError: the other side has closed it with something unread. It is told once.
+        """
+        if self._unaccepted is not None:
+            if not self._settle():
+                raise failure(errno.EAGAIN)
+            return False
+        if not self._is_reset and self._was_reset():
+            self._is_reset = True
+            raise failure(errno.ECONNRESET)
+        self._has_ended = True
+        return True
+
+    def _was_reset(self) -> bool:
+        return not self._writes_no_more and bool(pipes.unread(self.write_fd)) and not pipes.has_other_end(self.write_fd)
+
+    def _settle(self) -> bool:
+        """Return whether somebody has accepted the connection, or never will: then it is a reset."""
+        unaccepted = self._unaccepted
+        if unaccepted is None or not unaccepted.is_over():
+            return unaccepted is None
+        self._unaccepted = None
+        if unaccepted.was_hopeless:
+            self._is_reset = True
+            raise failure(errno.ECONNRESET)
+        return True
+
+    # Writing
+
+    def write_all_of(self, buffers: Sequence[Buffer]) -> int:
+        self._check_writing()
+        has_waited, self._has_waited = self._has_waited, False
+        try:
+            return self._write(buffers)
+        except BlockingIOError:
+            if not self.grow():
+                raise
+            return self._write(buffers)
+        except BrokenPipeError:
+            if has_waited and self.take_error():
+                raise failure(errno.ECONNRESET) from None
+            return self._write_to_nobody(sum(memoryview(data).nbytes for data in buffers))
+
+    def _check_writing(self) -> None:
+        if self._writes_no_more or (self.is_shared and pipes.is_marked(self.write_fd)):
+            raise failure(errno.EPIPE)
+        if self.family == AF_UNIX and pipes.is_refused(self.write_fd):
+            raise failure(errno.EPIPE)
+        if self._unaccepted is not None:
+            self._settle()
+
+    def send_file(self, fd: int, offset: int | None, count: int) -> int:
+        self._check_writing()
+        return _sendfile(self.write_fd, fd, offset, count)
+
+    def _write(self, buffers: Sequence[Buffer]) -> int:
+        if len(buffers) == 1:
+            return os.write(self.write_fd, buffers[0])
+        return os.writev(self.write_fd, buffers[:_IOV_MAX])
+
+    def grow(self) -> bool:
+        # Once: a pipe that has been full is that of somebody who sends much.
+        if self.size is not None:
+            return False
+        self.size = 0
+        return pipes.resize(self.write_fd)
+
+    def _write_to_nobody(self, size: int) -> int:
+        if self.family == AF_UNIX or self._has_written_to_nobody or self._is_reset:
+            self._error = 0
+            raise failure(errno.EPIPE)
+        if not self._is_reset and self._was_reset():
+            self._is_reset = self._has_written_to_nobody = True
+            raise failure(errno.ECONNRESET)
+        self._has_written_to_nobody, self._error = True, errno.EPIPE
+        return size
+
+    def write_to(self, data: Buffer, address: Any) -> int:
+        if self.family == AF_UNIX:
+            self.refuse("sendto")
+        return self.write(data)  # TCP does not look at the address
+
+    # The end
+
+    def shutdown(self, fd: int, how: int) -> None:
+        if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
+            raise failure(errno.EINVAL)
+        if self.family != AF_UNIX and (self._is_reset or self._has_written_to_nobody):
+            raise failure(errno.ENOTCONN)
+        if how != SHUT_RD and not self._writes_no_more:
+            self._writes_no_more = True
+            self._stop_writing()
+        if how != SHUT_WR and not self._reads_no_more:
+            self._stop_reading(fd)
+
+    def _stop_reading(self, fd: int) -> None:
+        if self.family == AF_UNIX:
+            pipes.refuse(fd)  # TCP goes on to send, and nobody is told
+        self._has_byte = not pipes.unread(fd)  # said before it is there: other threads may wait for it
+        self._reads_no_more = True
+        if self._has_byte:
+            pipes.mark(fd)  # they may even be about to read it
+
+    def _stop_writing(self) -> None:
+        reader, writer = pipes.make_pipe()
+        os.close(reader)
+        with not_forking:
+            if self.is_shared:
+                pipes.mark(self.write_fd)
+            pipes.move(writer, self.write_fd)
+        for event in self._shut_event:
+            os.eventfd_write(event, 1)
+
+    def watches(self, fd: int, events: int) -> list[tuple[int, int]]:
+        watches = [(fd, events)] if events == READABLE else self._watches_for_room(events)
+        if self._unaccepted is not None and not self._settle():
+            watches.append(self._unaccepted.watch())
+        return watches
+
+    def _watches_for_room(self, events: int) -> list[tuple[int, int]]:
+        self._has_waited = True
+        if not self._shut_event:
+            self._shut_event.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            if self._writes_no_more:
+                os.eventfd_write(self._shut_event[-1], 1)  # it has been shut just now
+        return [(self.write_fd, events), (self._shut_event[0], READABLE)]
+
+    def before_close(self, fd: int, *, resets: bool) -> None:
+        if self._unaccepted is not None:
+            self._unaccepted.close()
+        if self._has_byte and pipes.unread(fd) == 1:
+            with suppress(OSError):
+                os.read(fd, 1)  # ours: for the other side, it would be something unread
+        if resets and self.family != AF_UNIX:
+            pipes.add_byte(fd)
+
+    def close(self) -> None:
+        write_fd, self.write_fd = self.write_fd, -1
+        pipes.close_all(write_fd, *self._shut_event)
+        self._shut_event.clear()
+        port, self._port = self._port, None
+        if port is not None:
+            port.release(self)

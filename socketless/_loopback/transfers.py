@@ -1,0 +1,180 @@
+"""What a socket object sends and receives while it is virtual."""
+
+from __future__ import annotations
+
+import errno
+from _socket import AF_UNIX, MSG_DONTWAIT, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SOCK_STREAM
+from operator import index
+from time import sleep
+from typing import Any
+
+from socketless._loopback import arguments, places
+from socketless._loopback.addresses import Place, check_shape
+from socketless._loopback.datagram import Datagram
+from socketless._loopback.pipes import READABLE, WRITABLE, failure
+from socketless._loopback.state import Buffer, Message
+from socketless._loopback.waiting import Waiting
+
+__tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+# A pipe has room again as soon as a page of it has been read. A thread that has much to send would be woken for each
+# page, and take turns with the reader; so it lets the reader take some more.
+_MUCH = 1 << 16  # bytes
+_PAUSE = 50e-6  # seconds
+_SPECIAL = MSG_DONTWAIT | MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_WAITALL  # the flags that change what a call does
+
+
+class Transfers(Waiting):
+    """The methods of `_socket.socket` that send and receive."""
+
+    __slots__ = ()
+
+    def destination(self, call: str, address: Any) -> Place:
+        """Return the place that an address of a datagram means; the socket is bound after this."""
+        raise NotImplementedError
+
+    # Receiving
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recv")
+        if flags & _SPECIAL:
+            return self._receive(bufsize, flags).data
+        try:
+            return self.file.state.read(self.number, bufsize) if bufsize else b""
+        except BlockingIOError:
+            if not self.waits(flags):
+                raise
+        return self.again(lambda state, number: state.read(number, bufsize), READABLE)
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        # What `makefile()` reads into is as it should be; and it reads often.
+        is_plain = type(buffer) is memoryview and buffer.format == "B" and buffer.c_contiguous and not buffer.readonly
+        view = buffer if is_plain and not nbytes else arguments.writable(buffer, nbytes, "recv_into")
+        if flags & _SPECIAL:
+            return arguments.fill(view, self._receive(view.nbytes, flags), flags)
+        try:
+            return self.file.state.read_into(self.number, view) if view.nbytes else 0
+        except BlockingIOError:
+            if not self.waits(flags):
+                raise
+        return self.again(lambda state, number: state.read_into(number, view), READABLE)
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recvfrom")
+        message = self._receive(bufsize, flags)
+        return message.data, message.address
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        view = arguments.writable(buffer, nbytes, "recvfrom_into", "nbytes is greater than the length of the buffer")
+        message = self._receive(view.nbytes, flags)
+        return arguments.fill(view, message, flags), message.address
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
+        if bufsize < 0:
+            raise ValueError("negative buffer size in recvmsg()")
+        arguments.check_room(ancbufsize)
+        message = self._receive(bufsize, flags)
+        return message.data, [], message.flags, message.address
+
+    def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> tuple[int, list[Any], int, Any]:
+        views = [
+            arguments.writable(buffer, 0, "recvmsg_into") for buffer in arguments.iterable(buffers, "recvmsg_into", 1)
+        ]
+        arguments.check_room(ancbufsize)
+        message = self._receive(sum(view.nbytes for view in views), flags)
+        left = memoryview(message.data)
+        for view in views:
+            count = min(len(left), view.nbytes)
+            view[:count], left = left[:count], left[count:]
+        return arguments.count(message, flags), [], message.flags, message.address
+
+    def _receive(self, size: int, flags: int) -> Message:
+        if index(flags) & MSG_OOB:
+            raise failure(errno.EINVAL)
+        is_peek = bool(flags & MSG_PEEK)
+        message = self.patiently(lambda state, number: state.receive(number, size, peek=is_peek), READABLE, flags)
+        if flags & MSG_WAITALL and not is_peek and self.file.kind == SOCK_STREAM:
+            return self._receive_rest(message, size, flags)
+        return message
+
+    def _receive_rest(self, message: Message, size: int, flags: int) -> Message:
+        data, piece = bytearray(message.data), message.data
+        while piece and len(data) < size:
+            left = size - len(data)
+            piece = self.patiently(lambda state, number: state.read(number, left), READABLE, flags)  # noqa: B023
+            data += piece
+        return message._replace(data=bytes(data))
+
+    # Sending
+
+    def send(self, data: Buffer, flags: int = 0, /) -> int:
+        try:
+            sent = self.file.state.write(data)
+        except BlockingIOError:
+            if not self.waits(flags):
+                raise
+            sent = self.again(lambda state, _: state.write(data), WRITABLE)
+        return sent if self.timeout is not None else self._send_rest([data], sent, flags)
+
+    def _send_rest(self, buffers: list[Any], sent: int, flags: int) -> int:
+        """Send what is left after a part has gone: a call that waits does so until all has."""
+        left = sum(memoryview(buffer).nbytes for buffer in buffers) - sent
+        if not left or not self.waits(flags):
+            return sent
+        rest = memoryview(b"".join(buffers))[sent:]
+        try:
+            while rest:
+                rest = rest[self.patiently(lambda state, _: state.write(rest), WRITABLE) :]  # noqa: B023
+        except OSError:
+            pass  # as the kernel does: it is said of the next call
+        return sent + left - len(rest)
+
+    def sendall(self, data: Buffer, flags: int = 0, /) -> None:
+        view = arguments.readable(data).cast("B")
+        file, number = self.file, self.number
+        deadline = self.deadline(WRITABLE)
+        while True:
+            try:
+                view = view[file.state.write(view) :]
+                if not view:
+                    return
+                if file.state.grow() or not self.waits(flags):
+                    continue
+            except BlockingIOError:
+                if not self.waits(flags):
+                    raise
+            file, number = self.wait(file, number, WRITABLE, deadline)
+            if len(view) > _MUCH:
+                sleep(_PAUSE)
+
+    def sendto(self, data: Buffer, *args: Any) -> int:
+        if not 1 <= len(args) <= 2:
+            raise TypeError(f"sendto() takes 2 or 3 arguments ({1 + len(args)} given)")
+        flags = args[0] if len(args) == 2 else 0
+        return self._send_to(arguments.readable(data), args[-1], index(flags))
+
+    def _send_to(self, data: Buffer, address: Any, flags: int) -> int:
+        self.check_open()
+        datagram = self.file.state
+        if not isinstance(datagram, Datagram):
+            check_shape("sendto", self.file.family, address)  # or else, nobody looks at it
+            return self.patiently(lambda state, _: state.write_to(data, address), WRITABLE, flags)
+        place = self.destination("sendto", address)
+        if self.file.family == AF_UNIX:
+            place = places.locate_path(place)
+        return self.patiently(lambda _, __: datagram.send_to(data, place), WRITABLE, flags)
+
+    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
+        pieces = [arguments.readable(piece) for piece in arguments.iterable(buffers, "sendmsg", 1)]
+        messages = [arguments.control(item) for item in arguments.iterable(ancdata, "sendmsg", 2)]
+        index(flags)
+        if messages and self.file.family == AF_UNIX:
+            raise OSError(errno.EOPNOTSUPP, "a virtual socket carries no descriptors (SCM_RIGHTS) or other messages")
+        if address is not None:
+            return self._send_to(b"".join(bytes(piece) for piece in pieces), address, flags)
+        if not pieces:
+            return 0
+        sent = self.patiently(lambda state, _: state.write_all_of(pieces), WRITABLE, flags)
+        return sent if self.timeout is not None else self._send_rest(pieces, sent, flags)

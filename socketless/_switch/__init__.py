@@ -1,0 +1,1 @@
+"""What replaces client libraries' classes: `socketless.switch` has what is public of it."""

@@ -1,4 +1,0 @@
-"""What runs beside the app. May import: `socketless.wire`, `socketless.eventloop`, `socketless.errors`.
-
-`wsgi` imports werkzeug and `asgi` imports asgiref; each only when an app of its kind is served.
-"""
