@@ -14,10 +14,7 @@ import socketless
 from api_page import INTERNAL, MODULES, PATH, entries, members, parameters_of, render
 
 PACKAGE = Path(socketless.__file__).parent
-# Modules of the package, beside those that are folders, whose names are not for users.
-PRIVATE = {"__main__", "extras", "forking", "genuine", "import_watch", "locks"}
 ELSEWHERE = {"switch", "transport"}  # their names are those of `socketless`
-PRIVATE_FOLDERS = {"cli", "clients", "docs", "host", "http11", "httpx", "inloop", "pytest", "wire", "worker"}
 
 NAMES = [(module, name, value) for module in MODULES for name, value in entries(module)]
 MEMBERS = [
@@ -37,11 +34,10 @@ def test_is_up_to_date() -> None:
 
 
 def test_modules() -> None:
-    """Each module of the package is on the page, or known to be private."""
-    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
+    """Each module of the package is on the page, or says by an underscore that it is private."""
+    modules = {path.stem for path in [*PACKAGE.glob("*.py"), *(path.parent for path in PACKAGE.glob("*/__init__.py"))]}
     public = {module.split(".")[1] for module in MODULES if "." in module}
-    assert files - PRIVATE - ELSEWHERE | folders - PRIVATE_FOLDERS - ELSEWHERE == public
+    assert {name for name in modules if not name.startswith("_")} - ELSEWHERE == public
     assert set(socketless.__all__) >= {
         name for module in ELSEWHERE for name in importlib.import_module(f"socketless.{module}").__all__
     } - {"Switch", "active_switch"}

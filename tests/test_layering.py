@@ -108,7 +108,7 @@ MAY_IMPORT = {
     "loopback": {"_loopback"},
     "lowlevel": {"_lowlevel", "errors"},
     "playwright": {"_playwright", "_switch"},
-    "requests": {"_extras", "_genuine", "_requests"},
+    "requests": {"_extras", "_genuine", "_host", "_requests", "unix_server"},
     "switch": {"_switch"},
     "testclient": {"_testclient", "websocket"},
 }
