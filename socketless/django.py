@@ -143,7 +143,8 @@ class LiveApp:
     @contextmanager
     def switched(self) -> Iterator[None]:
         """Send the clients of this process to the workers, for a test or several."""
-        with self._serving(), switch_to_ipc_connection(self.workers, base_url=self.url, others=self._others):
+        apps = self.worker if list(self.workers) == [ALL] else self.workers
+        with self._serving(), switch_to_ipc_connection(apps, base_url=self.url, others=self._others):
             yield
 
     @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -218,3 +219,15 @@ def test_one_app_alone() -> None:
     """One app that answers all hosts is not switched itself."""
     with nothing_leaks(), switch_to_ipc_connection(FLASK, start_method="fork") as switch:
         assert not switch.worker.run(is_switched)
+
+
+def test_no_folder(monkeypatch: Any, caplog: Any) -> None:
+    """Where there is no folder for FIFOs, the switch is on all the same, and says what that does not reach."""
+    with nothing_leaks(), IpcProcess(FLASK, start_method="fork") as of_flask:
+        monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+        with switch_to_ipc_connection({"flask.test": of_flask}):
+            assert httpx.get("http://flask.test/down/0", timeout=LIMIT).status_code == 200
+            assert not of_flask.run(is_switched)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "what apps in worker processes ask others for does not reach the other apps"
+    ]

@@ -59,7 +59,7 @@ class Directions:
         if self._fate is Fate.KEPT:
             if self.is_left:
                 self._cancel(channel)
-            if self._writer is None and self._reader is None:
+            if self.is_at_rest:
                 has_unsent = channel.has_unsent
                 self._fate = fate_of(self.sending, self.receiving, is_left=self.is_left, has_unsent=has_unsent)
         return self._fate
@@ -78,13 +78,7 @@ class Directions:
         return True
 
     def end_writing(self, channel: Channel) -> bool:
-        """Take notice that the outbox has been flushed; return false if more has been put there meanwhile.
-
-        Raises:
-            BrokenPipeError: the channel has been lost meanwhile.
-        """
-        if self.sending is Sending.LOST:
-            raise BrokenPipeError
+        """Take notice that the outbox has been flushed; return false if more has been put there meanwhile."""
         if channel.has_unsent:
             return False
         self.sending = SENDING[Step.LEAVE][self.sending]
@@ -119,8 +113,7 @@ class Directions:
 
     def have_cancelled(self) -> None:
         """Take notice that the helper has sent the rest, and `Cancel`."""
-        if self.sending is not Sending.LOST:  # meanwhile
-            self.sending = SENDING[Step.CANCEL][self.sending]
+        self.sending = SENDING[Step.CANCEL][self.sending]
         self._writer = None
 
     def reserve(self, room: int) -> bool:
@@ -153,13 +146,9 @@ class Directions:
             self._turns.remove(turn)
 
     def end_reading(self, message: Message, channel: Channel) -> bool:
-        """Take a message; return false if nobody wants it, and there will be another one.
-
-        Raises:
-            EOFError: the channel has been lost meanwhile, and the message is not the last one.
-        """
+        """Take a message; return false if nobody wants it, and there will be another one."""
         self._take(message, channel)
-        if (self.is_left or isinstance(message, Received)) and not is_last(message):
+        if (self.is_left or isinstance(message, Received)) and self.receiving is not Receiving.DONE:
             self.receiving = RECEIVING[Step.BEGIN][self.receiving]
             self.wake()
             return False
@@ -167,17 +156,14 @@ class Directions:
         return True
 
     def keep(self, message: Message, channel: Channel) -> None:
-        """Take a message for who receives next: it has come to who waits for room. It raises as `end_reading()`."""
+        """Take a message for who receives next: it has come to who waits for room."""
         self._take(message, channel)
         if not isinstance(message, Received):
             self.inbox.append(message)
         self._let_others_read()
 
     def _take(self, message: Message, channel: Channel) -> None:
-        if self.receiving is not Receiving.LOST:
-            self.receiving = RECEIVING[Step.LAST if is_last(message) else Step.LEAVE][self.receiving]
-        elif not is_last(message):
-            raise EOFError
+        self.receiving = RECEIVING[Step.LAST if is_last(message) else Step.LEAVE][self.receiving]
         channel.accept()
         if isinstance(message, Received):
             self._ahead -= message.room
@@ -188,8 +174,7 @@ class Directions:
             turn.come()
 
     def _let_others_read(self) -> None:
-        if self._turns:
-            self.wake()
+        self.wake()
         self._reader = None  # the last: who is interrupted here does it all once more
 
     # Both

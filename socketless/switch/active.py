@@ -25,6 +25,7 @@ from socketless.genuine import is_green
 from socketless.host.arguments import AppKind, Backend, LifespanMode, StartMethod
 from socketless.host.outside import OutsideWorker
 from socketless.host.process import IpcProcess
+from socketless.host.trace import logger
 from socketless.host.upstreams import Upstreams
 from socketless.host.worker import Worker
 from socketless.http11.pipe_socket import end_pipe_sockets
@@ -294,7 +295,11 @@ def _switch_processes(
     processes = [each for each in dict.fromkeys(hosts.workers.values()) if isinstance(each, IpcProcess)]
     if not processes or is_green():
         return
-    upstreams = Upstreams(hosts.find)
+    try:
+        upstreams = Upstreams(hosts.find)
+    except OSError as error:
+        logger.warning("what apps in worker processes ask others for does not reach the other apps: %s", error)
+        return
     stack.callback(upstreams.close)
     for process in processes:
         process._enter(partial(switch_worker_process, upstreams.path, tuple(hosts.workers), others, options))

@@ -44,8 +44,10 @@ def real_port(real_app: Replying) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def both(browser_type: Any, browser_type_launch_args: dict[str, Any], real_port: int) -> Iterator[Any]:
-    """A browser for which each host is the real server, unless it is served."""
-    args = [*browser_type_launch_args["args"], f"--host-resolver-rules=MAP * 127.0.0.1:{real_port}"]
+    """A browser for which the hosts of the cells are the real server, unless they are served."""
+    address = f"127.0.0.1:{real_port}"  # not for all hosts: Chromium itself asks for updates
+    rules = f"--host-resolver-rules=MAP *.test {address}, MAP localhost {address}, MAP * ~NOTFOUND"
+    args = [*browser_type_launch_args["args"], rules]
     browser = browser_type.launch(**{**browser_type_launch_args, "args": args})
     yield browser
     browser.close()

@@ -11,6 +11,7 @@ import importlib.abc
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -24,15 +25,19 @@ def _note(text: str) -> None:
         file.write(f"{text}\n")
 
 
+_loading = threading.Lock()  # or another thread would have a part of it
+
+
 def _load_validators() -> Any:
-    if "_validators" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("_validators", _TESTS / "validators.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules["_validators"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        module.on_break = _note  # type: ignore[attr-defined]
-    return sys.modules["_validators"]
+    with _loading:
+        if "_validators" not in sys.modules:
+            spec = importlib.util.spec_from_file_location("_validators", _TESTS / "validators.py")
+            assert spec is not None
+            assert spec.loader is not None
+            module = sys.modules["_validators"] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            module.on_break = _note  # type: ignore[attr-defined]
+        return sys.modules["_validators"]
 
 
 def _with_app(owner: Any) -> None:
