@@ -13,6 +13,7 @@ AppKind = Literal["auto", "wsgi", "asgi"]
 Backend = Literal["asyncio", "trio"]
 StartMethod = Literal["spawn", "fork"]
 LifespanMode = Literal["auto", "on", "off"]
+ENTERED: Any = "entered"  # a mode for the block of a test client: "on", unless the app says that it knows no lifespan
 Env = Mapping[str, "str | None"]  # `None` takes a variable away
 
 
@@ -77,7 +78,7 @@ def lifespan_mode(lifespan: bool | LifespanMode) -> LifespanMode:
     """
     if isinstance(lifespan, bool):
         return "auto" if lifespan else "off"
-    if lifespan not in LIFESPANS:
+    if lifespan not in (*LIFESPANS, ENTERED):
         raise ValueError(f"lifespan must be True, False, 'auto', 'on' or 'off', not {lifespan!r}")
     return lifespan
 

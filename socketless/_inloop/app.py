@@ -30,7 +30,7 @@ class InLoop:
         app: the app.
         kind: ``"asgi"`` or ``"asgi2"``.
         state: what the lifespan fills, and each request has a copy of; `None`: a dict of its own, if it is supported.
-        needs_lifespan: whether an app that raises at its lifespan has failed.
+        needs_lifespan: whether an app that raises at its lifespan has failed, unless it refuses that by name.
     """
 
     app_kind = "asgi"
@@ -67,7 +67,9 @@ class InLoop:
         if self._lifespan is not None:
             raise StateError("the lifespan of the app has started already")
         aio = _aio()
-        lifespan = Lifespan(self._app, self._state, is_required=self._needs_lifespan, aio=aio)
+        lifespan = Lifespan(
+            self._app, self._state, is_required=self._needs_lifespan, may_refuse=self._needs_lifespan, aio=aio
+        )
         try:
             await lifespan.start_up()
         except BaseException:

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import ref
 
 from socketless._host.app_source import described, local_source_of
+from socketless._host.arguments import ENTERED
 from socketless._host.exchange import Exchange
 from socketless._host.limits import Timeouts
 from socketless._host.process import IpcProcess
@@ -92,7 +93,7 @@ class _Process(Source):
             return self._worker
 
     def enter(self) -> None:
-        self.get(lifespan="on")
+        self.get(lifespan=ENTERED)
 
     def close(self) -> None:
         with self._lock:
@@ -150,7 +151,7 @@ class _Threads(Source):
                 self._outer = None
 
     def enter(self) -> None:
-        worker = owned(self._start(lifespan="on"))  # without the lock: the app's lifespan may ask its own client
+        worker = owned(self._start(lifespan=ENTERED))  # without the lock: the app's lifespan may ask its own client
         with self._lock:
             if self._inner is None:
                 self._inner = worker

@@ -276,7 +276,7 @@ class Start:
     reset_hook: AppSource | None
     argv: list[str]  # what apps see in-process, too: some ask whether "test" is in it
     max_body_bytes: int | None = None  # of a response
-    lifespan: str = "auto"  # "on": an ASGI app must have one; "off": it is not run
+    lifespan: str = "auto"  # "on": an ASGI app must have one; "entered": or say it has none; "off": not run
     state: dict[str, Any] | None = None  # the lifespan's; the test's own dictionary, between threads
     backend: str = "asyncio"  # what an ASGI app runs on, or "trio"
     backend_options: Mapping[str, Any] = field(default_factory=dict)

@@ -68,7 +68,9 @@ class AsgiRunner:
         self._is_stopped = False  # guarded by _lock
         self._failure: BaseException | None = None  # what else has ended that the app runs on
         self._stopped = asyncio.Event()
-        self._lifespan = Lifespan(app, start.state, is_required=start.lifespan == "on")
+        mode = start.lifespan
+        is_required, may_refuse = mode in ("on", "entered"), mode == "entered"
+        self._lifespan = Lifespan(app, start.state, is_required=is_required, may_refuse=may_refuse)
         self._runs_lifespan = start.lifespan != "off"
         self._own_tasks: set[asyncio.Task[Any] | None] = set()  # asyncio itself holds them weakly
         self._channel_threads: WeakSet[AppThread] = WeakSet()

@@ -31,15 +31,23 @@ class Lifespan:
     """The lifespan task: `start_up()` before the first request, `shut_down()` after the last.
 
     An app that raises instead of an answer, or returns, knows no lifespan, and is served without, as the specification
-    says: many look at the type of the scope late, or never. With `is_required`, what it raises is an error, unless it
-    refuses that type by name: Django, Channels and strawberry do. `aio` is asyncio, or has names of that module.
+    says: many look at the type of the scope late, or never. With `is_required`, what it raises is an error; but
+    with `may_refuse`, it may refuse that type by name, as Django, Channels and strawberry do. `aio` is asyncio, or has
+    names of that module.
     """
 
     def __init__(
-        self, app: App, state: dict[str, Any] | None = None, *, is_required: bool = False, aio: Any = asyncio
+        self,
+        app: App,
+        state: dict[str, Any] | None = None,
+        *,
+        is_required: bool = False,
+        may_refuse: bool = False,
+        aio: Any = asyncio,
     ) -> None:
         self._app = app
         self._is_required = is_required
+        self._may_refuse = may_refuse
         self._aio = aio
         self._events: asyncio.Queue[Event] = aio.Queue()
         self._answers: asyncio.Queue[Event | None] = aio.Queue()
@@ -71,7 +79,7 @@ class Lifespan:
         self._is_supported = answer is not None
         if self._error is None:
             return
-        is_failure = self._is_supported or (self._is_required and not self._is_refused)
+        is_failure = self._is_supported or (self._is_required and not (self._may_refuse and self._is_refused))
         if is_failure or not isinstance(self._error, Exception):
             raise LifespanError(f"the app's lifespan raised {self._error!r}") from self._error
         logger.info("the ASGI app raised at its lifespan, so it goes on without", exc_info=self._error)
