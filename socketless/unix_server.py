@@ -106,7 +106,7 @@ class UnixServer:
         self._wake_writer.close()
         self._thread.join()
         deadline = deadline_after(timeout)
-        self._acceptor.leave()
+        self._acceptor.stop()
         self._acceptor.join(deadline)
         self._acceptor.cut_off()
         self._acceptor.join(None)
@@ -172,11 +172,11 @@ class _Acceptor:
         self._listener.close()  # after that: who starts now would find the file stale, and replace it
         self._wake_reader.close()
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """Begin no more requests, and end the connections that wait for one."""
         with self._lock:
             for connection, service in self._connections.values():
-                service.leave()
+                service.stop()
                 if service.may_end:
                     _shut_down(connection, socket.SHUT_RD)  # it reads, and hears that there is nothing more
 

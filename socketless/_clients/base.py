@@ -48,15 +48,15 @@ class Carrier:
         with self._lock:
             return list(self._open)
 
-    def _leave_all(self) -> None:
+    def _close_all(self) -> None:
         with ExitStack() as stack:  # closes all, whatever one of them raises
             for body in self._open_bodies():
-                stack.callback(leave, body)
+                stack.callback(close_body, body)
 
 
-def leave(body: Coming) -> None:
+def close_body(body: Coming) -> None:
     """End a response that may still be coming: its app is told that the client has gone."""
-    run_blocking(body.hang_up())
+    run_blocking(body.cancel())
     run_blocking(body.finish())
 
 

@@ -42,7 +42,7 @@ class Coming(Protocol):
     """A response that may still be coming: a `Body`, or a WebSocket's bytes."""
 
     def next_chunk(self) -> PullingSteps[bytes | None]: ...
-    def hang_up(self) -> PullingSteps[None]: ...
+    def cancel(self) -> PullingSteps[None]: ...
     def finish(self) -> PullingSteps[None]: ...
 
 
@@ -190,7 +190,7 @@ class Body:
             self.extensions[name] = [*self.extensions.get(name, []), *value] if isinstance(value, list) else value
         return message
 
-    def hang_up(self) -> PullingSteps[None]:
+    def cancel(self) -> PullingSteps[None]:
         """Tell the app, if it is still there, that its client has gone."""
         self._exchange.cancel()
         yield from ()

@@ -147,7 +147,7 @@ class BridgeTransport(asyncio.Transport):
                     return
         except BaseException as error:
             self._has_ended = True
-            self.bridge.hang_up()
+            self.bridge.cancel()
             if not self._is_closing:
                 self._is_closing = self.bridge.upgraded is None  # aiohttp, for one, says goodbye to a WebSocket
                 self._protocol.fail(error, is_answered=is_answered)
@@ -192,7 +192,7 @@ class BridgeTransport(asyncio.Transport):
     def _cancel(self) -> None:
         for task in self.tasks:
             task.cancel()
-        self.bridge.hang_up()
+        self.bridge.cancel()
 
     def _lose(self) -> None:
         self._written.end()

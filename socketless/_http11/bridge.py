@@ -146,7 +146,7 @@ class Bridge:
             raise
         except BaseException as error:
             self._is_closed = True
-            self.hang_up()
+            self.cancel()
             if isinstance(error, ClientDisconnected) and not self.app_has_failed:
                 return None
             raise
@@ -299,7 +299,7 @@ class Bridge:
             if self._raise_app_exceptions:
                 raise broken from None
             self._on_failure(str(broken))
-            self.hang_up()
+            self.cancel()
             self._body, response = None, INTERNAL_SERVER_ERROR
             head = _h11_head(response)
         self._is_bodiless = is_bodiless(self._method, response.status)
@@ -320,13 +320,13 @@ class Bridge:
     def _end_of_message(self, extensions: Mapping[str, Any]) -> bytes:
         self._body, self._has_answered = None, True
         if not self._waits_for_app:
-            self.hang_up()
+            self.cancel()
         trailers = extensions.get("http.response.trailers", []) if self._is_chunked else []
         return self._send(h11.EndOfMessage(headers=trailers))
 
     def let_go(self) -> bytes:
         """End a response that `is_sent`: its app, which goes on, is told that the client has gone."""
-        self.hang_up()
+        self.cancel()
         return self._end_of_message({})
 
     def _send(self, event: Any) -> bytes:
@@ -351,7 +351,7 @@ class Bridge:
 
     def refuse(self, status: int, reason: str, headers: Iterable[tuple[str, str]] = ()) -> bytes | None:
         """End the connection, with a response of our own if none has begun; `None`: it is too late for that."""
-        self.hang_up()
+        self.cancel()
         self._is_closed = True
         _, has_gone = self._connection.trailing_data
         if has_gone or self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -375,7 +375,7 @@ class Bridge:
             if not data:
                 data = yield self._pull
             if not data:
-                yield from self.upgraded.hang_up()
+                yield from self.upgraded.cancel()
                 return
             yield from self.upgraded.write(data, None)
             data = None
@@ -385,7 +385,7 @@ class Bridge:
         if self.upgraded is not None:
             self.upgraded.let_through()
 
-    def hang_up(self) -> None:
+    def cancel(self) -> None:
         """Tell the app, if it is still there, that its client has gone."""
         if self._exchange is not None:
             self._exchange.cancel()

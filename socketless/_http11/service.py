@@ -39,7 +39,7 @@ class Service:
         self._write_fd = write_fd
         self._head_timeout = head_timeout
         self._bridge = Bridge(worker, self._pieces(), self._write, is_strict=True, **options)
-        self._is_leaving = False
+        self._is_stopping = False
         self._end_fd = -1  # of a pipe whose other end is closed once run() is to return
 
     @property
@@ -47,12 +47,12 @@ class Service:
         """Whether it waits for a request, of which nothing has come, or is a WebSocket."""
         return self._bridge.is_idle or self._bridge.upgraded is not None
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """Answer what has begun, and nothing after it.
 
         A connection that `may_end` ends only when its reading side is shut down, too; the caller does that.
         """
-        self._is_leaving = True
+        self._is_stopping = True
         if self._bridge.upgraded is not None:
             self._bridge.upgraded.code_of_end = 1012  # as uvicorn says it
 
@@ -91,7 +91,7 @@ class Service:
                 self._write(self._bridge.refuse(502, reason) or b"")
             raise
         finally:
-            self._bridge.hang_up()
+            self._bridge.cancel()
             end_writer.close()
             if pump is not None:
                 pump.join()  # the descriptors may be another client's next
@@ -108,7 +108,7 @@ class Service:
         poller.register(self._end_fd, 0)
         deadline: float | None = None
         with suppress(ConnectionResetError):
-            while not (self._is_leaving and self._bridge.is_idle):
+            while not (self._is_stopping and self._bridge.is_idle):
                 if not self._bridge.is_in_head:
                     deadline = None
                 elif deadline is None:

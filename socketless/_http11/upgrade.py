@@ -83,7 +83,7 @@ class Upgraded:
         self._parts: list[Any] = []  # guarded by _lock; of a message whose frames have not all come
         self._unread = bytearray()
         self._close_reply = b""  # what the client is to read when the app has heard that it closes
-        self._is_hung_up = False
+        self._is_cancelled = False
         # What the client is told when its app returns without closing; None: the connection breaks off, as before
         # uvicorn, which is no normal closure.
         self.code_of_end: int | None = None
@@ -164,7 +164,7 @@ class Upgraded:
             httpcore.WriteError: the WebSocket is closed, or the app has returned.
         """
         with self._lock:
-            if self._is_hung_up or self.is_closed:
+            if self._is_cancelled or self.is_closed:
                 raise self._as_network_error(StateError("the WebSocket has been closed"), "WriteError")
             self._connection.receive_data(frames)
             messages = [message for event in self._connection.events() for message in self._messages_of(event)]
@@ -205,11 +205,11 @@ class Upgraded:
         """Let nothing of what the client has written wait for the app any more: the client is about to leave."""
         self._exchange.let_through()
 
-    def hang_up(self) -> PullingSteps[None]:
+    def cancel(self) -> PullingSteps[None]:
         """Tell the app, if it is still there, that its client has gone."""
         self.let_through()
-        if not self._is_hung_up:
-            self._is_hung_up = True
+        if not self._is_cancelled:
+            self._is_cancelled = True
             try:
                 yield from self._exchange.send(Cancel())
             except SocketlessError:
@@ -221,7 +221,7 @@ class Upgraded:
         return None
 
     def finish(self) -> PullingSteps[None]:
-        """Wait until the app has returned, and raise what it has raised. `hang_up()` must have been called."""
+        """Wait until the app has returned, and raise what it has raised. `cancel()` must have been called."""
         try:
             while (message := (yield from self._exchange.receive_or_end())) is not None:
                 self._frames_of(message)
@@ -253,7 +253,7 @@ class NetworkStream:
 
     def close(self) -> None:
         """Tell the app that its client has gone."""
-        run_blocking(self._upgraded.hang_up())
+        run_blocking(self._upgraded.cancel())
 
     def get_extra_info(self, info: str) -> Any:
         """Return `None`: there is no socket, and nothing to be said of one."""
@@ -276,7 +276,7 @@ class AsyncNetworkStream:
 
     async def aclose(self) -> None:
         """Tell the app that its client has gone."""
-        await run_async(self._upgraded.hang_up())
+        await run_async(self._upgraded.cancel())
 
     def get_extra_info(self, info: str) -> Any:
         """Return `None`: there is no socket, and nothing to be said of one."""

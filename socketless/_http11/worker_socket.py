@@ -353,7 +353,7 @@ class WorkerSocket:
     def _give_up(self) -> None:
         with suppress(SocketlessError):
             self._answering.throw(ClientDisconnected("the client has gone"))
-        self._bridge.hang_up()
+        self._bridge.cancel()
         self._has_ended = True
 
     def __enter__(self) -> Self:

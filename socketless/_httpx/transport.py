@@ -16,7 +16,7 @@ import httpx
 from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
-from socketless._clients.base import Carrier, RequestBody, chunks_of, leave
+from socketless._clients.base import Carrier, RequestBody, chunks_of, close_body
 from socketless._clients.response import INTERNAL_SERVER_ERROR, Body, Coming, response_of
 from socketless._host.arguments import no_attribute
 from socketless._host.exchange import Exchange
@@ -140,7 +140,7 @@ class _Transport(Carrier):
 
 
 async def _aclose(body: Coming) -> None:
-    await run_async(body.hang_up())
+    await run_async(body.cancel())
     await run_async(body.finish())
 
 
@@ -162,7 +162,7 @@ class _SyncStream:
 
     def close(self) -> None:
         try:
-            leave(self._body)
+            close_body(self._body)
         finally:
             if self._upload is not None:
                 self._upload.close()
@@ -254,7 +254,7 @@ class IpcTransport(_Transport, _SyncBase):
 
     def close(self) -> None:
         """End the responses that are still open: their apps are told that the client has gone."""
-        self._leave_all()
+        self._close_all()
 
 
 class IpcAsyncTransport(_Transport, _AsyncBase):

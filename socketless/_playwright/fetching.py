@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from socketless._clients.base import leave
+from socketless._clients.base import close_body
 from socketless._clients.response import Body, reason_of, response_of
 from socketless._host.failures import exception_of
 from socketless._host.trace import logger
@@ -87,7 +87,7 @@ async def _read(body: Body) -> bytes:
         while (chunk := await run_async(body.next_chunk())) is not None:
             chunks.append(chunk)
     finally:
-        leave(body)
+        close_body(body)
     return b"".join(chunks)
 
 

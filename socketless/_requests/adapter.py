@@ -17,7 +17,7 @@ from requests.utils import check_header_validity, select_proxy
 from urllib3 import Timeout
 from urllib3._collections import HTTPHeaderDict
 
-from socketless._clients.base import Carrier, RequestBody, chunks_of, leave
+from socketless._clients.base import Carrier, RequestBody, chunks_of, close_body
 from socketless._clients.response import Body, reason_of, response_of
 from socketless._host.exchange import Exchange
 from socketless._host.limits import Timeouts
@@ -137,7 +137,7 @@ class IpcAdapter(Carrier, BaseAdapter):
         if answer.more_body:
             as_theirs = partial(body_error, request=request)
             body = Body(exchange, message.method, answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions)
-            on_close.callback(leave, body)
+            on_close.callback(close_body, body)
             on_drop.callback(body.abandon)
         return _raw_response(request, message, answer, body, close=on_close, drop=on_drop)
 
