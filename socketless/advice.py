@@ -98,7 +98,7 @@ or in pytest's ini file: socketless_app = package.module:app""",
         "tcp_client",
         "clients of other servers on this machine: drivers of databases",
         {"inet_socket": FAILS, "loopback": FAILS},
-        "for a database: one that is a file; for the rest: httpx.MockTransport",
+        "a database in a file; for the rest, fakes: socketless docs systems",
     ),
     _Way(
         "host_name",

@@ -158,8 +158,9 @@ WAYS_OUT = [
     (
         "tcp_client",
         "strict",
-        "import httpx\nwith httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200))) as client:\n"
-        "    client.get('http://db/')",
+        "import httpx\nfrom socketless import switch_to_ipc_connection\n"
+        "from socketless.fakes import FakeApp\nfake = FakeApp(lambda _: httpx.Response(200))\n"
+        "with switch_to_ipc_connection({'db': fake}): assert httpx.get('http://db/').status_code == 200",
     ),
     (
         "host_name",

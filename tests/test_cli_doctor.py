@@ -92,7 +92,7 @@ fails  servers of the tests at UNIX sockets
 
 fails  clients of other servers on this machine: drivers of databases
        needs socket(AF_INET)
-       > for a database: one that is a file; for the rest: httpx.MockTransport
+       > a database in a file; for the rest, fakes: socketless docs systems
 
 {MULTIPROCESSING_FAILS if FORKSERVER else ""}\
 fails  multiprocessing's Manager, and its start method forkserver, the default
