@@ -109,7 +109,9 @@ def test_conformance_without_a_worker(
     function: Callable[[Client], None], name: str, thread_worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """aiohttp's connector sees the same of an app that it was given itself."""
-    monkeypatch.setattr(connector, "LEAVE_SECONDS", 0.5)  # where the app waits for what comes after leaving it
+    # Where the app waits for what comes after leaving it.
+    monkeypatch.setattr(connector, "LEAVE_SECONDS", 0.5)
+    monkeypatch.setattr(connector, "IpcThread", partial(IpcThread, shutdown_timeout=0.5))
     client = AiohttpClient(thread_worker, in_process=True)
     function(client)
     conformance.all_channels_work(client)

@@ -167,7 +167,10 @@ def test_next(socketless_live_server):
 """
 
 
-@pytest.mark.parametrize("databases", [IN_MEMORY, IN_FILES], ids=["memory", "files"])
+@pytest.mark.parametrize(
+    "databases",
+    [pytest.param(IN_MEMORY, id="memory"), pytest.param(IN_FILES, id="files", marks=pytest.mark.slow)],
+)
 def test_late_with_the_fixture(databases: dict[str, object], tmp_path: Path) -> None:
     """So is the next test of the fixture for pytest-django."""
     library = Library(tmp_path, databases)

@@ -26,7 +26,8 @@ from support import LIMIT, nothing_leaks, sockets_are_refused
 
 @pytest.fixture(params=["wsgi", "asgi"])
 def switched(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with nothing_leaks(), switch_to_ipc_connection(f"apps.conformance_app:{request.param}") as switch:
+    app = f"apps.conformance_app:{request.param}"
+    with nothing_leaks(), switch_to_ipc_connection(app, shutdown_timeout=0.5) as switch:
         yield switch
         gc.collect()
 

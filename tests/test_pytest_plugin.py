@@ -583,8 +583,8 @@ def test_nothing_is_imported(project: Project) -> None:
 
         def test_modules():
             ours = {name for name in sys.modules if name.startswith("socketless")}
-            parts = ("eventloop", "forking", "genuine", "import_watch", "pytest", "pytest.rescue")
-            parts += ("pytest_plugin", "sandbox")
+            parts = ("_forking", "_genuine", "_import_watch", "_pytest", "_pytest.rescue")
+            parts += ("eventloop", "pytest_plugin", "sandbox")
             assert ours == {"socketless", *(f"socketless.{part}" for part in parts)}
             heavy = {"httpx", "httpx2", "anyio", "werkzeug", "asgiref", "cloudpickle", "multiprocessing"}
             if sys.version_info < (3, 14):  # from then on, pdb imports it for pytest

@@ -132,7 +132,7 @@ def see(tmp_path_factory: pytest.TempPathFactory) -> See:
         exit_code = warm.start("tests").run(["-m", *COMMANDS[command], *options], None, streams, folder, env, 4 * LIMIT)
         text = (folder / "stdout").read_text()
         text = re.sub(rf'(?<=File "){re.escape(str(folder))}/', "", text).replace(str(folder), "FOLDER")
-        text = re.sub(r"<\w+\.testclient\.TestClient object at 0x\w+>", "<TestClient>", text)
+        text = re.sub(r"<[\w.]+\.TestClient object at 0x\w+>", "<TestClient>", text)
         return Seen(text, exit_code)
 
     return see

@@ -15,6 +15,7 @@ from cells import table
 from cells.clients import ALL_CLIENTS, IN_BYTES, MESSAGES
 from cells.running import a_folder, deadline, one_cell, state, threads_end, use_all_channels
 from cells.table import EXPECTED, EXPECTED_OF_WEBSOCKETS, FATAL, KINDS, Expected, cells, expected
+from socketless._aiohttp import connector
 from socketless._host.worker import Worker
 from support import nothing_leaks
 
@@ -38,6 +39,11 @@ def warm() -> Iterator[Callable[[str], Worker]]:
 Warm = Callable[[str], Worker]
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connector, "LEAVE_SECONDS", 0.5)  # for apps that wait for ever
+
+
 def check(
     make_client: Callable[[Worker], Any], place: tuple[str, str, str], wanted: Expected, warm: Warm, folder: Path
 ) -> None:
@@ -54,7 +60,7 @@ def check(
             assert worker.run(state) == before
 
 
-@pytest.mark.one_in(15, "kind", "moment", "failure", "name")
+@pytest.mark.one_in(25, "kind", "moment", "failure", "name")
 @pytest.mark.parametrize(("kind", "moment", "failure", "name"), list(cells(EXPECTED, KINDS, ALL_CLIENTS)))
 def test_cell(kind: str, moment: str, failure: str, name: str, warm: Warm, tmp_path: Path) -> None:
     """Whatever fails, whenever: the client gets the error in full, others are unharmed, and nothing is left."""
@@ -66,7 +72,7 @@ def test_cell(kind: str, moment: str, failure: str, name: str, warm: Warm, tmp_p
 KINDS_WITH_WEBSOCKETS = [kind for kind in KINDS if kind.endswith("asgi")]
 
 
-@pytest.mark.one_in(9, "kind", "moment", "failure", "name")
+@pytest.mark.one_in(15, "kind", "moment", "failure", "name")
 @pytest.mark.parametrize(
     ("kind", "moment", "failure", "name"), list(cells(EXPECTED_OF_WEBSOCKETS, KINDS_WITH_WEBSOCKETS, MESSAGES))
 )

@@ -212,7 +212,7 @@ def test_cancelled_restart_is_not_counted() -> None:
                 await restarting
             return (await waiting).status_code
 
-    with nothing_leaks(), IpcProcess(APP, max_restarts=1) as worker:
+    with nothing_leaks(), IpcProcess(APP, max_restarts=1, shutdown_timeout=0.5) as worker:
         assert worker.pid is not None
         pid = worker.pid
         os.kill(pid, signal.SIGKILL)
