@@ -36,7 +36,7 @@ _MOST = 1  # messages that wait to be taken, before the app has to wait as well
 
 
 class LoopExchange:
-    """An exchange that has begun; see `socketless._host.exchange.Exchange`, whose interface it has."""
+    """An exchange that its app's side is to begin; see `socketless._host.exchange.Exchange`, whose interface it has."""
 
     answer: Message
     failed: Failed | None = None
