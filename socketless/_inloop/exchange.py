@@ -113,6 +113,8 @@ class LoopExchange:
         if isinstance(message, Failed):
             self.failed = message
         self._is_over = is_last(message)
+        if self._is_over:
+            self._mailbox.close()  # so that nobody else waits there
         answer: Message = message
         return answer
 
