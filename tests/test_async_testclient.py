@@ -283,6 +283,18 @@ async def test_websocket(client: AsyncTestClient, shop: Shop) -> None:
     assert shop.notes == ["up", 4002]
 
 
+async def test_time_limit_of_receive(client: AsyncTestClient) -> None:
+    """A `receive()` that was too late can be tried again."""
+    async with client.websocket_connect("/upper", timeout=LIMIT) as session:
+        exchange: Any = session._exchange
+        exchange._timeouts.read = 0.01
+        with pytest.raises(ReadTimeout, match="did not go on with its answer within 0.01 s"):
+            await session.receive()
+        exchange._timeouts.read = LIMIT
+        await session.send_text("one")
+        assert await session.receive_json() == {"text": "ONE"}
+
+
 async def test_leaving_while_another_receives(client: AsyncTestClient) -> None:
     """A session can be left while tasks wait in `receive()`: one has the app's end, and all hear of it."""
     ends = []
