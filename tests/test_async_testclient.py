@@ -30,7 +30,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from socketless import IpcProcess
-from socketless.errors import ReadTimeout, StateError
+from socketless._wire.messages import MOST_AHEAD
+from socketless.errors import ReadTimeout, StateError, WriteTimeout
 from socketless.testclient import AsyncTestClient, WebSocketDenialResponse
 from support import LIMIT, nothing_leaks
 
@@ -131,6 +132,12 @@ class Shop:
         except WebSocketDisconnect as end:
             self.notes.append(end.code)
 
+    async def slow(self, socket: WebSocket) -> None:
+        await socket.accept()
+        await self.opened.wait()
+        async for data in socket.iter_bytes():
+            await socket.send_json(len(data))
+
     async def denied(self, socket: WebSocket) -> None:
         await socket.send_denial_response(JSONResponse({"who": "you"}, 401))
 
@@ -140,7 +147,7 @@ class Shop:
 
 
 HTTP = ("where", "thread", "wait", "open", "broken", "halfway", "echo", "away", "hour")
-WEBSOCKETS = ("upper", "denied", "crash")
+WEBSOCKETS = ("upper", "slow", "denied", "crash")
 
 
 @pytest.fixture
@@ -293,6 +300,42 @@ async def test_time_limit_of_receive(client: AsyncTestClient) -> None:
         exchange._timeouts.read = LIMIT
         await session.send_text("one")
         assert await session.receive_json() == {"text": "ONE"}
+
+
+async def test_time_limit_of_send(client: AsyncTestClient, shop: Shop) -> None:
+    """A `send()` for which the app has no room in time says so, and can be tried again."""
+    async with client.websocket_connect("/slow", timeout=LIMIT) as session:
+        exchange: Any = session._exchange
+        await session.send_bytes(bytes(MOST_AHEAD))
+        exchange._timeouts.write = 0.01
+        with pytest.raises(WriteTimeout) as caught, anyio.fail_after(LIMIT):
+            await session.send_bytes(b"more")
+        assert str(caught.value) == "WebSocket /slow: the app did not receive what was sent to it within 0.01 s"
+        exchange._timeouts.write = LIMIT
+        shop.opened.set()
+        await session.send_bytes(b"more")
+        assert [await session.receive_json() for _ in range(2)] == [MOST_AHEAD, len(b"more")]
+
+
+async def test_senders_wait_in_turn(client: AsyncTestClient, shop: Shop) -> None:
+    """Several tasks that wait for room do not take up the same."""
+    sent = []
+
+    async def send() -> None:
+        await session.send_bytes(bytes(MOST_AHEAD))
+        sent.append(exchange._theirs._ahead)
+
+    async with client.websocket_connect("/slow") as session:
+        exchange: Any = session._exchange
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(send)
+                await anyio.wait_all_tasks_blocked()
+                shop.opened.set()
+                assert [await session.receive_json() for _ in range(3)] == [MOST_AHEAD] * 3
+    assert len(sent) == 3
+    assert max(sent) < 2 * MOST_AHEAD
 
 
 async def test_leaving_while_another_receives(client: AsyncTestClient) -> None:

@@ -27,7 +27,7 @@ from socketless._wire.steps import Pull, PullingSteps
 from socketless._worker import stacks
 from socketless._worker.asgi_http import HttpExchange
 from socketless._worker.asgi_websocket import WebSocketExchange
-from socketless.errors import ReadTimeout, SocketlessError, StateError
+from socketless.errors import ReadTimeout, SocketlessError, StateError, WriteTimeout
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -69,19 +69,24 @@ class LoopExchange:
         return self._is_over or self._is_cancelled
 
     def keep_open(self) -> None:
-        """From now on, a `receive()` that is late does not end the exchange; the next one goes on with it."""
+        """From now on, a `receive()` or `send()` that is too late does not end the exchange; it may be tried again."""
         self._keeps_open = True
 
     def send(self, message: Message, timeouts: Timeouts | None = None) -> PullingSteps[None]:
         """Give the app a message, as soon as there is room for it.
 
         Raises:
+            WriteTimeout: the app did not receive what was sent before, in time. It may be tried again after
+                `keep_open()`; before that, the exchange is cancelled.
             StateError: the exchange is over.
         """
         self._check_usable()
         theirs = self._theirs
         if isinstance(theirs, WebSocketInLoop) and isinstance(message, Event) and (room := room_of(message.event)):
-            yield Pull(_Turn(theirs.room.wait))  # type: ignore[arg-type]
+            timeout = (timeouts or self._timeouts).write
+            has_room = yield Pull(_Awaited(theirs.wait_for_room, timeout))  # type: ignore[arg-type]  # of booleans
+            if not has_room:
+                raise self._full(timeout)
             self._check_usable()
             theirs.take_up(room)
         if isinstance(message, Echo):
@@ -101,7 +106,7 @@ class LoopExchange:
         timeout = (timeouts or self._timeouts).read
         while True:
             self._check_usable()
-            message: Any = yield Pull(_Next(self._mailbox, timeout))  # type: ignore[arg-type]  # of messages
+            message: Any = yield Pull(_Awaited(self._mailbox.take, timeout))  # type: ignore[arg-type]  # of messages
             if message is None:
                 raise self._late(timeout)
             if not isinstance(message, WantBody):
@@ -130,9 +135,16 @@ class LoopExchange:
     def _late(self, timeout: float | None) -> SocketlessError:
         what = "go on with its answer" if hasattr(self, "answer") else "answer"
         stack = stacks.of_coroutine(self._theirs.task.get_coro(), threading.current_thread())
+        self._give_up()
+        return ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
+
+    def _full(self, timeout: float | None) -> SocketlessError:
+        self._give_up()
+        return WriteTimeout(f"{self.label}: the app did not receive what was sent to it within {timeout:g} s")
+
+    def _give_up(self) -> None:
         if not self._keeps_open:
             self.cancel()
-        return ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
 
     def _check_usable(self) -> None:
         if self.is_over:
@@ -158,7 +170,7 @@ class LoopExchange:
 
     def let_go(self) -> PullingSteps[None]:
         """Wait until nothing is left of the app, which has been told that its client has gone."""
-        yield Pull(_Turn(partial(self.close, LEAVE_SECONDS)))  # type: ignore[arg-type]
+        yield Pull(_Awaited(partial(self.close, LEAVE_SECONDS)))  # type: ignore[arg-type]
 
     async def close(self, timeout: float | None) -> None:
         """Wait until nothing is left of the app, for which it has `timeout` seconds."""
@@ -233,29 +245,18 @@ class Mailbox:
         self._news.set()
 
 
-class _Turn:
-    """What is to be awaited, as an async iterator of nothing."""
+class _Awaited:
+    """What is awaited, as an async iterator: of the result, or of nothing when that takes too long."""
 
-    def __init__(self, wait: Callable[[], Awaitable[Any]]) -> None:
-        self._wait = wait
-
-    async def __anext__(self) -> bytes:
-        await self._wait()
-        raise StopAsyncIteration
-
-
-class _Next:
-    """The next message of a mailbox, as an async iterator that ends when that takes too long."""
-
-    def __init__(self, mailbox: Mailbox, timeout: float | None) -> None:
-        self._mailbox = mailbox
+    def __init__(self, function: Callable[[], Awaitable[Any]], timeout: float | None = None) -> None:
+        self._function = function
         self._timeout = timeout
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> Any:
         if self._timeout is None:
-            return await self._mailbox.take()
+            return await self._function()
         with move_on_after(self._timeout):
-            return await self._mailbox.take()
+            return await self._function()
         raise StopAsyncIteration
 
 
@@ -277,6 +278,13 @@ class WebSocketInLoop(_WithoutThread, WebSocketExchange):
         self.room.set()
         self._ahead = 0  # of `MOST_AHEAD`
         self._is_unlimited = False
+
+    async def wait_for_room(self) -> bool:
+        """Return `True`, as soon as there is some."""
+        await self.room.wait()
+        while not self.room.is_set():  # who was woken before may have taken it up
+            await self.room.wait()
+        return True
 
     def take_up(self, room: int) -> None:
         """Take up room."""
