@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from socketless import IpcProcess, IpcThread, switch_to_ipc_connection
+from socketless import IpcProcess, IpcProcesses, IpcThread, switch_to_ipc_connection
 from socketless.errors import UnknownHost
 from socketless.fakes import FakeApp
 from socketless.switch import active_switch
@@ -107,6 +107,8 @@ starlette_app = Starlette(
     ]
 )
 
+fake = FakeApp(lambda request: httpx.Response(200, text=request.url.host))
+
 FLASK, STARLETTE = f"{HERE}:flask_app", f"{HERE}:starlette_app"
 PLACES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "processes": (
@@ -165,9 +167,9 @@ def test_exceptions(switched: Any) -> None:
 
 def test_every_library() -> None:
     """Every client library in a process reaches the apps of the switch, here a fake in the tests' own process."""
-    fake = FakeApp(lambda request: httpx.Response(200, text=request.url.host))
-    apps = {"flask.test": IpcProcess(FLASK, start_method="fork"), "fake.test": fake}
-    with nothing_leaks(), apps["flask.test"], switch_to_ipc_connection(apps, others="refuse"):  # type: ignore[arg-type]
+    fake.requests.clear()
+    apps: Any = {"flask.test": IpcProcess(FLASK, start_method="fork"), "fake.test": fake}
+    with nothing_leaks(), apps["flask.test"], switch_to_ipc_connection(apps, others="refuse"):
         urls = {way: f"http://flask.test/ask?way={quote(way)}&url=https://fake.test/" for way in WAYS}
         assert {way: httpx.get(url, timeout=LIMIT).text for way, url in urls.items()} == dict.fromkeys(
             WAYS, "fake.test"
@@ -212,6 +214,37 @@ def test_restarted_and_given_back() -> None:
             os.kill(of_flask.pid, signal.SIGKILL)
             of_flask.renew()
             assert len(httpx.get("http://flask.test/down/3", timeout=LIMIT).json()) == 4
+        assert not of_flask.run(is_switched)
+
+
+def test_several_processes_of_an_app() -> None:
+    """Each process of an app in several is switched, and given back; so is one that was started again."""
+    with nothing_leaks(), IpcProcesses(FLASK, processes=2, start_method="fork") as of_flask, IpcThread(fake) as of_fake:
+        with switch_to_ipc_connection({"flask.test": of_flask, "fake.test": of_fake}, others="refuse"):
+            assert of_flask.run(is_switched) == [True, True]
+            url = "http://flask.test/ask?way=httpx&url=http://fake.test/"
+            assert httpx.get(url, timeout=LIMIT).text == "fake.test"
+            for pid in filter(None, of_flask.pids):
+                os.kill(pid, signal.SIGKILL)
+            of_flask.renew()
+            assert httpx.get(url, timeout=LIMIT).text == "fake.test"
+        assert of_flask.run(is_switched) == [False, False]
+
+
+def test_switch_that_fails(monkeypatch: Any) -> None:
+    """Where a process that was given cannot be switched, the switch raises, and leaves it as it was."""
+
+    def fail(function: Any) -> None:
+        raise LookupError
+
+    with nothing_leaks(), IpcProcess(FLASK, start_method="fork") as of_flask:
+        with monkeypatch.context() as patches:
+            patches.setattr(of_flask, "run", fail)
+            with pytest.raises(LookupError):
+                switch_to_ipc_connection({"flask.test": of_flask})
+        assert of_flask.pid is not None
+        os.kill(of_flask.pid, signal.SIGKILL)
+        of_flask.renew()
         assert not of_flask.run(is_switched)
 
 

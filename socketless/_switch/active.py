@@ -24,6 +24,7 @@ from socketless._genuine import is_green
 from socketless._host.arguments import AppKind, Backend, LifespanMode, StartMethod
 from socketless._host.outside import OutsideWorker
 from socketless._host.process import IpcProcess
+from socketless._host.processes import IpcProcesses
 from socketless._host.trace import logger
 from socketless._host.upstreams import Upstreams
 from socketless._host.worker import Worker
@@ -292,7 +293,7 @@ def _switch_processes(
 
     Then those that are not the switch's `own`, which end with it, are as they were.
     """
-    processes = [each for each in dict.fromkeys(hosts.workers.values()) if isinstance(each, IpcProcess)]
+    processes = [each for each in dict.fromkeys(hosts.workers.values()) if isinstance(each, (IpcProcess, IpcProcesses))]
     if not processes or is_green():
         return
     try:
@@ -302,9 +303,9 @@ def _switch_processes(
         return
     stack.callback(upstreams.close)
     for process in processes:
-        process._enter(partial(switch_worker_process, upstreams.path, tuple(hosts.workers), others, options))
         if process not in own:
-            stack.callback(process._leave, leave_worker_process)
+            stack.callback(process._leave, leave_worker_process)  # also if it is interrupted while it enters
+        process._enter(partial(switch_worker_process, upstreams.path, tuple(hosts.workers), others, options))
 
 
 def switch_worker_process(path: str, patterns: Iterable[str], others: Others, options: Mapping[str, Any]) -> None:
