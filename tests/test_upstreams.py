@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +24,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 from socketless import IpcProcess, IpcProcesses, IpcThread, switch_to_ipc_connection
-from socketless.errors import UnknownHost
+from socketless._host.upstreams import GREETING, Upstreams
+from socketless._wire import messages as wire
+from socketless._wire.drivers import deadline_after, poll, run_blocking
+from socketless._wire.fifos import offered_channel
+from socketless._wire.steps import Wait, Woken
+from socketless.errors import ClientDisconnected, UnknownHost
 from socketless.fakes import FakeApp
 from socketless.switch import active_switch
 from support import LIMIT, nothing_leaks
@@ -70,6 +78,38 @@ def size() -> Any:
 def fail() -> Any:
     """Raise."""
     raise LookupError("in Flask")
+
+
+class OnlyInWorkers(Exception):
+    """What the tests' own process cannot rebuild."""
+
+    def __reduce__(self) -> Any:
+        return rebuild, ()
+
+
+TESTS_PID = os.getpid()
+
+
+def rebuild() -> OnlyInWorkers:
+    """Do so, in any other process."""
+    if os.getpid() == TESTS_PID:
+        raise ImportError
+    return OnlyInWorkers()
+
+
+@flask_app.get("/raise/only-in-workers")
+def fail_far() -> Any:
+    """Raise that."""
+    raise OnlyInWorkers
+
+
+@flask_app.get("/caught")
+def caught() -> str:
+    """Return what kind of exception the other app has raised."""
+    try:
+        return httpx.get("http://other.test/raise/only-in-workers", timeout=LIMIT).text
+    except Exception as error:
+        return type(error).__name__
 
 
 async def starlette_down(request: Request) -> Any:
@@ -165,6 +205,18 @@ def test_exceptions(switched: Any) -> None:
     assert httpx.get("http://flask.test/down/1", timeout=LIMIT).status_code == 200
 
 
+def test_exception_that_only_workers_can_rebuild() -> None:
+    """What one worker raises arrives in another as it is, whether or not the process in between knows its class."""
+    fork = partial(IpcProcess, FLASK, start_method="fork")
+    with (
+        nothing_leaks(),
+        fork() as of_flask,
+        fork() as other,
+        switch_to_ipc_connection({"flask.test": of_flask, "other.test": other}),
+    ):
+        assert httpx.get("http://flask.test/caught", timeout=LIMIT).text == "OnlyInWorkers"
+
+
 def test_every_library() -> None:
     """Every client library in a process reaches the apps of the switch, here a fake in the tests' own process."""
     fake.requests.clear()
@@ -246,6 +298,52 @@ def test_switch_that_fails(monkeypatch: Any) -> None:
         os.kill(of_flask.pid, signal.SIGKILL)
         of_flask.renew()
         assert not of_flask.run(is_switched)
+
+
+def test_request_and_cancel_at_once() -> None:
+    """A client that has gone before its request is read is heard of all the same."""
+    heard: list[type] = []
+
+    class Endless:
+        def exchange(self, *arguments: Any) -> Any:
+            try:
+                yield Wait(never)
+            except ClientDisconnected as error:
+                heard.append(type(error))
+                raise
+
+    with nothing_leaks(), offered_channel(1) as (channel, requests, responses):
+        never, writer = os.pipe()
+        upstreams = Upstreams(lambda host, port: Endless())
+        for message in (wire.Request("GET", "http", ("b.test", 80), b"/", []), wire.Cancel()):
+            channel.put(channel.frame_of(message))
+        assert channel.write() is None
+        with open(upstreams.path, "w") as fifo:
+            fifo.write(f"1\t{requests}\t{responses}\n")
+        deadline = deadline_after(LIMIT)
+        assert poll(Wait(channel.read_fd, deadline=deadline)) is Woken.READY
+        assert os.read(channel.read_fd, 1) == GREETING
+        assert poll(Wait(channel.read_fd, deadline=deadline)) is Woken.READY
+        assert heard == [ClientDisconnected]
+        assert isinstance(run_blocking(channel.receive()), wire.Done)
+        channel.close()
+        upstreams.close()
+        os.close(never)
+        os.close(writer)
+
+
+AT_EXIT = """
+from socketless import switch_to_ipc_connection
+
+switch_to_ipc_connection({"a.test": "wsgiref.simple_server:demo_app"}, start_method="fork")
+"""
+
+
+def test_never_called_back(tmp_path: Any) -> None:
+    """A process that never calls its switch back leaves no folder when it ends."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", AT_EXIT], env=environment, check=True, timeout=LIMIT)
+    assert os.listdir(tmp_path) == []
 
 
 def test_one_app_alone() -> None:
