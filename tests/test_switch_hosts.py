@@ -16,6 +16,7 @@ import urllib3
 from asking import WAYS, WEBSOCKETS
 
 from socketless import IpcProcess, IpcThread, reset_ipc_state, switch_to_ipc_connection
+from socketless._switch import starlette
 from socketless._switch.hosts import Hosts, parse_host
 from socketless.errors import StateError, UnknownHost, WorkerStartError
 from support import LIMIT, nothing_leaks
@@ -212,6 +213,25 @@ def test_closing_a_client_ends_the_streams_of_all() -> None:
         assert len(responses) == 2
         assert all(worker.wait_idle(LIMIT) for worker in switch.workers.values())
         assert sorted(left) == ["a.test", "b.test"]
+
+
+def test_patch_that_fails(monkeypatch: Any) -> None:
+    """If something cannot be replaced, what was is put back, and the workers are stopped."""
+
+    def bit_length(self: int) -> int:
+        return 0
+
+    def replacements(*arguments: Any) -> Iterator[Any]:
+        yield int, bit_length  # which int refuses
+
+    before = httpx.HTTPTransport.handle_request
+    monkeypatch.setattr(starlette, "replacements", replacements)  # the last to be replaced
+    with nothing_leaks(), pytest.raises(TypeError):
+        switch_to_ipc_connection({"a.test": red})
+    assert httpx.HTTPTransport.handle_request is before
+    monkeypatch.undo()
+    with switch_to_ipc_connection({"a.test": red}):
+        assert httpx.get("http://a.test/").text == "red for a.test"
 
 
 PATTERNS = {

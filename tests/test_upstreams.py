@@ -352,6 +352,9 @@ def test_one_app_alone() -> None:
         assert not switch.worker.run(is_switched)
 
 
+UNREACHED = "what apps in worker processes ask others for does not reach the other apps"
+
+
 def test_no_folder(monkeypatch: Any, caplog: Any) -> None:
     """Where there is no folder for FIFOs, the switch is on all the same, and says what that does not reach."""
     with nothing_leaks(), IpcProcess(FLASK, start_method="fork") as of_flask:
@@ -359,6 +362,15 @@ def test_no_folder(monkeypatch: Any, caplog: Any) -> None:
         with switch_to_ipc_connection({"flask.test": of_flask}):
             assert httpx.get("http://flask.test/down/0", timeout=LIMIT).status_code == 200
             assert not of_flask.run(is_switched)
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "what apps in worker processes ask others for does not reach the other apps"
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [UNREACHED]
+
+
+def test_green_process(monkeypatch: Any, caplog: Any) -> None:
+    """So it is where greenlets have taken the place of threads."""
+    monkeypatch.setattr("socketless._host.upstreams.is_green", lambda: True)
+    with nothing_leaks(), IpcProcess(FLASK, start_method="fork") as of_flask:
+        with switch_to_ipc_connection({"flask.test": of_flask}):
+            assert not of_flask.run(is_switched)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{UNREACHED}: gevent or eventlet has patched this process"
     ]

@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from socketless._forking import close_in_forks
-from socketless._genuine import os
+from socketless._genuine import is_green, os
 from socketless._host.limits import NO_LIMITS
 from socketless._host.sentinel import Sentinel
 from socketless._host.trace import logger
@@ -52,10 +52,12 @@ class Upstreams:
         find: returns what answers a host: a worker or what stands for one.
 
     Raises:
-        OSError: there is no folder where FIFOs can be made.
+        OSError: there is no folder where FIFOs can be made, or there are no threads, as they are greenlets.
     """
 
     def __init__(self, find: Find) -> None:
+        if is_green():
+            raise OSError("gevent or eventlet has patched this process")
         self._find = find
         self._lock = make_lock()
         self._threads: set[threading.Thread] = set()  # guarded by _lock

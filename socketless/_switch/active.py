@@ -20,7 +20,6 @@ from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from socketless._genuine import is_green
 from socketless._host.arguments import AppKind, Backend, LifespanMode, StartMethod
 from socketless._host.outside import OutsideWorker
 from socketless._host.process import IpcProcess
@@ -64,7 +63,7 @@ class Switch:
     ) -> None:
         self._hosts = hosts
         self.arguments = arguments  # of `switch_to_ipc_connection`, for another process that shall have the same
-        self._patches: list[Patch] = []  # guarded by _lock; those that are applied
+        self._patches: list[Patch] = []  # guarded by _lock; those that are applied, or being so
         self._watches: list[Watch] = []
         self._end_workers = end_workers
         self._undone = False
@@ -127,8 +126,8 @@ class Switch:
     def apply(self, patches: Iterable[Patch]) -> None:
         """Replace methods. Must be called with _lock held."""
         for patch in patches:
+            self._patches.append(patch)  # first, as it may fail half-way
             patch.apply()
-            self._patches.append(patch)
 
     def apply_on_import(self, name: str, make_patches: Callable[[], Iterable[Patch]]) -> None:
         """Replace methods of a library now, if it is imported, and whenever it is."""
@@ -269,12 +268,12 @@ def _apply(
     for worker in hosts.workers.values():
         stack.callback(end_connections, worker)
         stack.callback(end_pipe_sockets, worker)
-    with _lock:
-        switch = Switch(hosts, arguments, stack.pop_all().close)
-        switch.apply(patches)
-        _active = switch
     with ExitStack() as on_error:
+        switch = Switch(hosts, arguments, stack.pop_all().close)
         on_error.callback(switch)
+        with _lock:
+            switch.apply(patches)
+            _active = switch
         switch.apply_on_import("requests", partial(_requests_patches, hosts, base_url, options))
         for name in httpcore.MODULES:
             switch.apply_on_import(name, partial(_patches_of, httpcore.replacements, name, hosts, options))
@@ -294,7 +293,7 @@ def _switch_processes(
     Then those that are not the switch's `own`, which end with it, are as they were.
     """
     processes = [each for each in dict.fromkeys(hosts.workers.values()) if isinstance(each, (IpcProcess, IpcProcesses))]
-    if not processes or is_green():
+    if not processes:
         return
     try:
         upstreams = Upstreams(hosts.find)
