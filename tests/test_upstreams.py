@@ -23,13 +23,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from socketless import IpcProcess, IpcProcesses, IpcThread, switch_to_ipc_connection
+from socketless import IpcProcess, IpcProcesses, IpcThread, IpcTransport, switch_to_ipc_connection
+from socketless._host.outside import OutsideWorker
 from socketless._host.upstreams import GREETING, Upstreams
 from socketless._wire import messages as wire
 from socketless._wire.drivers import deadline_after, poll, run_blocking
 from socketless._wire.fifos import offered_channel
 from socketless._wire.steps import Wait, Woken
-from socketless.errors import ClientDisconnected, UnknownHost
+from socketless.errors import ClientDisconnected, UnknownHost, WorkerStartError
 from socketless.fakes import FakeApp
 from socketless.switch import active_switch
 from support import LIMIT, nothing_leaks
@@ -363,6 +364,20 @@ def test_no_folder(monkeypatch: Any, caplog: Any) -> None:
             assert httpx.get("http://flask.test/down/0", timeout=LIMIT).status_code == 200
             assert not of_flask.run(is_switched)
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [UNREACHED]
+
+
+def test_switch_that_is_over(tmp_path: Any) -> None:
+    """Once the process of the switch listens no more, clients cannot connect, and are told why."""
+    with nothing_leaks(), OutsideWorker(str(tmp_path / "channels")) as worker:
+        with (
+            httpx.Client(transport=IpcTransport(worker)) as client,
+            pytest.raises(httpx.ConnectError, match="the other apps of the switch cannot be reached") as caught,
+        ):
+            client.get("http://flask.test/", timeout=None)
+        assert isinstance(caught.value, WorkerStartError)
+        os.mkfifo(worker._path)  # which nobody reads
+        with pytest.raises(WorkerStartError, match="the other apps of the switch cannot be reached"):
+            worker.exchange_blocking(wire.Reset())
 
 
 def test_green_process(monkeypatch: Any, caplog: Any) -> None:
