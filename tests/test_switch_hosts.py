@@ -247,6 +247,9 @@ PATTERNS = {
     "*": ("*", None),
     "*:8000": ("*", 8000),
     "bücher.test": ("xn--bcher-kva.test", None),
+    "*.BÜCHER.test": ("*.xn--bcher-kva.test", None),
+    "straße.test": ("xn--strae-oqa.test", None),
+    "my_shop.bücher.test": ("my_shop.xn--bcher-kva.test", None),
 }
 
 
@@ -275,6 +278,18 @@ def test_most_particular_pattern() -> None:
     asked = [("a.test", 81), ("A.TEST.", 80), (b"x.y.a.test", 81), ("b.test", 81), ("b.test", 80), ("c", 81), ("c", 80)]
     found = [hosts.find(*each) for each in asked]
     assert found == ["a.test:81", "a.test", "*.a.test", "*.test:81", "*.test", "*:81", None]
+
+
+def test_names_and_ports_of_clients() -> None:
+    """Names mean what they mean to clients; one that cannot be written has no app of its own; port 0 is a port."""
+    hosts = Hosts({"straße.test:80": "straße", "*.test:80": "others"}, "pass")
+    found = [hosts.find_url(httpx.URL(f"http://{name}.test/")) for name in ("straße", "strasse")]
+    assert found == ["straße", "others"]
+    assert hosts.find_url(httpx.URL("http://straße.test:0/")) is None
+    assert (hosts.find("ü" * 70, 80), hosts.find_any("ü" * 70)) == (None, None)
+    assert Hosts({"*": "all", "a.test": "one"}, "pass").find("ü" * 70, 80) == "all"
+    with pytest.raises(ValueError, match="^'ü+' names no host: Label too long"):
+        parse_host("ü" * 70)
 
 
 @pytest.mark.parametrize(
