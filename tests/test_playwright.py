@@ -152,6 +152,22 @@ def test_upload() -> None:
     assert asyncio.run(main()) == head + b"first\r\n" + head + b"second\r\n--x--\r\n"
 
 
+def test_upload_of_a_file_that_cannot_be_read() -> None:
+    """A file that the page cannot read is an error, not an empty file; one that is empty is."""
+    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
+    request = {"method": "POST", "url": "http://api.test/", "postDataEntries": [encoded(head), {}]}
+
+    async def body(url: str) -> bytes:
+        uploads = Uploads()
+        uploads._on_file(None, "f", "a.txt", 0, None)
+        uploads._on_file(None, "f", "a.txt", 0, url)
+        return await uploads.body_of(request)
+
+    assert asyncio.run(body("data:")) == head
+    with pytest.raises(TransferError, match="^POST http://api.test/: Chromium does not show the whole body"):
+        asyncio.run(body(""))
+
+
 def test_origin() -> None:
     """The origin of a WebSocket is that of the page of the same host, else of the first page."""
     pages = ["about:blank", "https://one.test/a", "http://two.test:81/b"]
