@@ -90,6 +90,9 @@ class Connection:
             self._note(error)
             await self._close(_ABNORMAL, "")
             return False
+        except asyncio.CancelledError:  # the test is over
+            await self._close(_ABNORMAL, "")
+            raise
         answer = exchange.answer
         if isinstance(answer, Event) and answer.event["type"] == "websocket.accept":
             exchange.keep_open()
