@@ -16,6 +16,7 @@ import urllib3
 from asking import WAYS, WEBSOCKETS
 
 from socketless import IpcProcess, IpcThread, reset_ipc_state, switch_to_ipc_connection
+from socketless._switch import starlette
 from socketless._switch.hosts import Hosts, parse_host
 from socketless.errors import StateError, UnknownHost, WorkerStartError
 from support import LIMIT, nothing_leaks
@@ -214,6 +215,25 @@ def test_closing_a_client_ends_the_streams_of_all() -> None:
         assert sorted(left) == ["a.test", "b.test"]
 
 
+def test_patch_that_fails(monkeypatch: Any) -> None:
+    """If something cannot be replaced, what was is put back, and the workers are stopped."""
+
+    def bit_length(self: int) -> int:
+        return 0
+
+    def replacements(*arguments: Any) -> Iterator[Any]:
+        yield int, bit_length  # which int refuses
+
+    before = httpx.HTTPTransport.handle_request
+    monkeypatch.setattr(starlette, "replacements", replacements)  # the last to be replaced
+    with nothing_leaks(), pytest.raises(TypeError):
+        switch_to_ipc_connection({"a.test": red})
+    assert httpx.HTTPTransport.handle_request is before
+    monkeypatch.undo()
+    with switch_to_ipc_connection({"a.test": red}):
+        assert httpx.get("http://a.test/").text == "red for a.test"
+
+
 PATTERNS = {
     "api.test": ("api.test", None),
     "API.test.": ("api.test", None),
@@ -227,6 +247,9 @@ PATTERNS = {
     "*": ("*", None),
     "*:8000": ("*", 8000),
     "bücher.test": ("xn--bcher-kva.test", None),
+    "*.BÜCHER.test": ("*.xn--bcher-kva.test", None),
+    "straße.test": ("xn--strae-oqa.test", None),
+    "my_shop.bücher.test": ("my_shop.xn--bcher-kva.test", None),
 }
 
 
@@ -255,6 +278,18 @@ def test_most_particular_pattern() -> None:
     asked = [("a.test", 81), ("A.TEST.", 80), (b"x.y.a.test", 81), ("b.test", 81), ("b.test", 80), ("c", 81), ("c", 80)]
     found = [hosts.find(*each) for each in asked]
     assert found == ["a.test:81", "a.test", "*.a.test", "*.test:81", "*.test", "*:81", None]
+
+
+def test_names_and_ports_of_clients() -> None:
+    """Names mean what they mean to clients; one that cannot be written has no app of its own; port 0 is a port."""
+    hosts = Hosts({"straße.test:80": "straße", "*.test:80": "others"}, "pass")
+    found = [hosts.find_url(httpx.URL(f"http://{name}.test/")) for name in ("straße", "strasse")]
+    assert found == ["straße", "others"]
+    assert hosts.find_url(httpx.URL("http://straße.test:0/")) is None
+    assert (hosts.find("ü" * 70, 80), hosts.find_any("ü" * 70)) == (None, None)
+    assert Hosts({"*": "all", "a.test": "one"}, "pass").find("ü" * 70, 80) == "all"
+    with pytest.raises(ValueError, match="^'ü+' names no host: Label too long"):
+        parse_host("ü" * 70)
 
 
 @pytest.mark.parametrize(

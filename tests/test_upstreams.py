@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -20,8 +23,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from socketless import IpcProcess, IpcThread, switch_to_ipc_connection
-from socketless.errors import UnknownHost
+from socketless import IpcProcess, IpcProcesses, IpcThread, IpcTransport, switch_to_ipc_connection
+from socketless._host.outside import OutsideWorker
+from socketless._host.upstreams import GREETING, Upstreams
+from socketless._wire import messages as wire
+from socketless._wire.drivers import deadline_after, poll, run_blocking
+from socketless._wire.fifos import offered_channel
+from socketless._wire.steps import Wait, Woken
+from socketless.errors import ClientDisconnected, UnknownHost, WorkerStartError
 from socketless.fakes import FakeApp
 from socketless.switch import active_switch
 from support import LIMIT, nothing_leaks
@@ -72,6 +81,38 @@ def fail() -> Any:
     raise LookupError("in Flask")
 
 
+class OnlyInWorkers(Exception):
+    """What the tests' own process cannot rebuild."""
+
+    def __reduce__(self) -> Any:
+        return rebuild, ()
+
+
+TESTS_PID = os.getpid()
+
+
+def rebuild() -> OnlyInWorkers:
+    """Do so, in any other process."""
+    if os.getpid() == TESTS_PID:
+        raise ImportError
+    return OnlyInWorkers()
+
+
+@flask_app.get("/raise/only-in-workers")
+def fail_far() -> Any:
+    """Raise that."""
+    raise OnlyInWorkers
+
+
+@flask_app.get("/caught")
+def caught() -> str:
+    """Return what kind of exception the other app has raised."""
+    try:
+        return httpx.get("http://other.test/raise/only-in-workers", timeout=LIMIT).text
+    except Exception as error:
+        return type(error).__name__
+
+
 async def starlette_down(request: Request) -> Any:
     """Do as Flask's does."""
     steps = request.path_params["steps"]
@@ -106,6 +147,8 @@ starlette_app = Starlette(
         Route("/pass/{path:path}", starlette_pass, methods=["GET", "POST"]),
     ]
 )
+
+fake = FakeApp(lambda request: httpx.Response(200, text=request.url.host))
 
 FLASK, STARLETTE = f"{HERE}:flask_app", f"{HERE}:starlette_app"
 PLACES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
@@ -163,11 +206,23 @@ def test_exceptions(switched: Any) -> None:
     assert httpx.get("http://flask.test/down/1", timeout=LIMIT).status_code == 200
 
 
+def test_exception_that_only_workers_can_rebuild() -> None:
+    """What one worker raises arrives in another as it is, whether or not the process in between knows its class."""
+    fork = partial(IpcProcess, FLASK, start_method="fork")
+    with (
+        nothing_leaks(),
+        fork() as of_flask,
+        fork() as other,
+        switch_to_ipc_connection({"flask.test": of_flask, "other.test": other}),
+    ):
+        assert httpx.get("http://flask.test/caught", timeout=LIMIT).text == "OnlyInWorkers"
+
+
 def test_every_library() -> None:
     """Every client library in a process reaches the apps of the switch, here a fake in the tests' own process."""
-    fake = FakeApp(lambda request: httpx.Response(200, text=request.url.host))
-    apps = {"flask.test": IpcProcess(FLASK, start_method="fork"), "fake.test": fake}
-    with nothing_leaks(), apps["flask.test"], switch_to_ipc_connection(apps, others="refuse"):  # type: ignore[arg-type]
+    fake.requests.clear()
+    apps: Any = {"flask.test": IpcProcess(FLASK, start_method="fork"), "fake.test": fake}
+    with nothing_leaks(), apps["flask.test"], switch_to_ipc_connection(apps, others="refuse"):
         urls = {way: f"http://flask.test/ask?way={quote(way)}&url=https://fake.test/" for way in WAYS}
         assert {way: httpx.get(url, timeout=LIMIT).text for way, url in urls.items()} == dict.fromkeys(
             WAYS, "fake.test"
@@ -215,10 +270,90 @@ def test_restarted_and_given_back() -> None:
         assert not of_flask.run(is_switched)
 
 
+def test_several_processes_of_an_app() -> None:
+    """Each process of an app in several is switched, and given back; so is one that was started again."""
+    with nothing_leaks(), IpcProcesses(FLASK, processes=2, start_method="fork") as of_flask, IpcThread(fake) as of_fake:
+        with switch_to_ipc_connection({"flask.test": of_flask, "fake.test": of_fake}, others="refuse"):
+            assert of_flask.run(is_switched) == [True, True]
+            url = "http://flask.test/ask?way=httpx&url=http://fake.test/"
+            assert httpx.get(url, timeout=LIMIT).text == "fake.test"
+            for pid in filter(None, of_flask.pids):
+                os.kill(pid, signal.SIGKILL)
+            of_flask.renew()
+            assert httpx.get(url, timeout=LIMIT).text == "fake.test"
+        assert of_flask.run(is_switched) == [False, False]
+
+
+def test_switch_that_fails(monkeypatch: Any) -> None:
+    """Where a process that was given cannot be switched, the switch raises, and leaves it as it was."""
+
+    def fail(function: Any) -> None:
+        raise LookupError
+
+    with nothing_leaks(), IpcProcess(FLASK, start_method="fork") as of_flask:
+        with monkeypatch.context() as patches:
+            patches.setattr(of_flask, "run", fail)
+            with pytest.raises(LookupError):
+                switch_to_ipc_connection({"flask.test": of_flask})
+        assert of_flask.pid is not None
+        os.kill(of_flask.pid, signal.SIGKILL)
+        of_flask.renew()
+        assert not of_flask.run(is_switched)
+
+
+def test_request_and_cancel_at_once() -> None:
+    """A client that has gone before its request is read is heard of all the same."""
+    heard: list[type] = []
+
+    class Endless:
+        def exchange(self, *arguments: Any) -> Any:
+            try:
+                yield Wait(never)
+            except ClientDisconnected as error:
+                heard.append(type(error))
+                raise
+
+    with nothing_leaks(), offered_channel(1) as (channel, requests, responses):
+        never, writer = os.pipe()
+        upstreams = Upstreams(lambda host, port: Endless())
+        for message in (wire.Request("GET", "http", ("b.test", 80), b"/", []), wire.Cancel()):
+            channel.put(channel.frame_of(message))
+        assert channel.write() is None
+        with open(upstreams.path, "w") as fifo:
+            fifo.write(f"1\t{requests}\t{responses}\n")
+        deadline = deadline_after(LIMIT)
+        assert poll(Wait(channel.read_fd, deadline=deadline)) is Woken.READY
+        assert os.read(channel.read_fd, 1) == GREETING
+        assert poll(Wait(channel.read_fd, deadline=deadline)) is Woken.READY
+        assert heard == [ClientDisconnected]
+        assert isinstance(run_blocking(channel.receive()), wire.Done)
+        channel.close()
+        upstreams.close()
+        os.close(never)
+        os.close(writer)
+
+
+AT_EXIT = """
+from socketless import switch_to_ipc_connection
+
+switch_to_ipc_connection({"a.test": "wsgiref.simple_server:demo_app"}, start_method="fork")
+"""
+
+
+def test_never_called_back(tmp_path: Any) -> None:
+    """A process that never calls its switch back leaves no folder when it ends."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", AT_EXIT], env=environment, check=True, timeout=LIMIT)
+    assert os.listdir(tmp_path) == []
+
+
 def test_one_app_alone() -> None:
     """One app that answers all hosts is not switched itself."""
     with nothing_leaks(), switch_to_ipc_connection(FLASK, start_method="fork") as switch:
         assert not switch.worker.run(is_switched)
+
+
+UNREACHED = "what apps in worker processes ask others for does not reach the other apps"
 
 
 def test_no_folder(monkeypatch: Any, caplog: Any) -> None:
@@ -228,6 +363,29 @@ def test_no_folder(monkeypatch: Any, caplog: Any) -> None:
         with switch_to_ipc_connection({"flask.test": of_flask}):
             assert httpx.get("http://flask.test/down/0", timeout=LIMIT).status_code == 200
             assert not of_flask.run(is_switched)
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "what apps in worker processes ask others for does not reach the other apps"
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [UNREACHED]
+
+
+def test_switch_that_is_over(tmp_path: Any) -> None:
+    """Once the process of the switch listens no more, clients cannot connect, and are told why."""
+    with nothing_leaks(), OutsideWorker(str(tmp_path / "channels")) as worker:
+        with (
+            httpx.Client(transport=IpcTransport(worker)) as client,
+            pytest.raises(httpx.ConnectError, match="the other apps of the switch cannot be reached") as caught,
+        ):
+            client.get("http://flask.test/", timeout=None)
+        assert isinstance(caught.value, WorkerStartError)
+        os.mkfifo(worker._path)  # which nobody reads
+        with pytest.raises(WorkerStartError, match="the other apps of the switch cannot be reached"):
+            worker.exchange_blocking(wire.Reset())
+
+
+def test_green_process(monkeypatch: Any, caplog: Any) -> None:
+    """So it is where greenlets have taken the place of threads."""
+    monkeypatch.setattr("socketless._host.upstreams.is_green", lambda: True)
+    with nothing_leaks(), IpcProcess(FLASK, start_method="fork") as of_flask:
+        with switch_to_ipc_connection({"flask.test": of_flask}):
+            assert not of_flask.run(is_switched)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{UNREACHED}: gevent or eventlet has patched this process"
     ]

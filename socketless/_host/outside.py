@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import select
 import time
+from contextlib import suppress
 
-from socketless._genuine import monotonic, os
+from socketless._genuine import os
 from socketless._host.lifetime import Run
 from socketless._host.sentinel import Sentinel
 from socketless._host.worker import Worker
 from socketless._wire.channel import Channel
+from socketless._wire.drivers import deadline_after, poll
 from socketless._wire.fifos import offered_channel
 from socketless._wire.messages import InheritedSource, Start
-from socketless._wire.steps import Steps
+from socketless._wire.steps import Steps, Wait, Woken
+from socketless.errors import WorkerStartError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -74,23 +76,32 @@ class _OutsideRun:
         return self._sentinel.fd
 
     def open_channel(self, number: int) -> Channel:
-        """Make a channel, and wait until the host has opened it.
+        """Make a channel, and wait until the process of the switch has opened it.
 
         Raises:
-            OSError: it has not.
+            WorkerStartError: it has not.
+            OSError: no descriptors are to be had.
         """
         with offered_channel(number) as (channel, requests, responses):
             try:
-                fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
-                try:
-                    os.write(fd, f"{number}\t{requests}\t{responses}\n".encode())  # as a whole, as it is that short
-                finally:
-                    os.close(fd)
+                self._announce(f"{number}\t{requests}\t{responses}\n")
                 _await_greeting(channel.read_fd)
+            except OSError as error:
+                channel.close()
+                raise WorkerStartError(
+                    f"the other apps of the switch cannot be reached, perhaps because it is over: {error}"
+                ) from error
             except BaseException:
                 channel.close()
                 raise
         return channel
+
+    def _announce(self, line: str) -> None:
+        fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(fd, line.encode())  # as a whole, as it is that short
+        finally:
+            os.close(fd)
 
     def another_channel(self) -> Steps[Channel | None]:
         """Return `None`: they are made as needed."""
@@ -130,15 +141,10 @@ class _OutsideRun:
 
 
 def _await_greeting(fd: int) -> None:
-    deadline = monotonic() + _SECONDS
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    while monotonic() < deadline:
-        poller.poll(_SECONDS * 1000)
-        try:
+    wait = Wait(fd, deadline=deadline_after(_SECONDS))
+    while poll(wait) is Woken.READY:
+        with suppress(BlockingIOError):
             if os.read(fd, 1):
                 return
-        except BlockingIOError:
-            continue
-        time.sleep(_LOOK_SECONDS)
-    raise TimeoutError("the host has not opened a channel")
+            time.sleep(_LOOK_SECONDS)
+    raise TimeoutError("nobody has opened the channel")

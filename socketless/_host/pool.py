@@ -56,7 +56,7 @@ class Lease(Generic[Owner]):
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.since = 0.0  # when it got one, as a time.monotonic() value
+        self.since: float = 0.0  # when it got one, as a time.monotonic() value
         self.got: tuple[Owner, Channel] | None = None
         self.turn: Turn | None = None  # while it waits
         self.is_over = False  # the channel may be another one's since
@@ -132,7 +132,8 @@ class ChannelPool(Generic[Owner]):
         Whatever it raises, the lease may have got a channel by then: it is to be given back.
 
         Raises:
-            OSError, RuntimeError: no descriptors or threads are to be had for the first channel.
+            OSError, RuntimeError: no descriptors or threads are to be had for the first channel, or it has nobody at
+                its other end.
         """
         if self.abandoned:
             self._cancel_abandoned()
@@ -352,7 +353,7 @@ class ChannelPool(Generic[Owner]):
         if self._open_channel is None or (self._limit is not None and len(self._all) >= self._limit):
             return False
         self._opened += 1
-        channel = self._open_channel(self._opened)  # which waits for nobody
+        channel = self._open_channel(self._opened)  # which waits for nobody who might want the lock
         lease.got = self._owner, channel
         self._busy[channel] = lease
         self._all.add(channel)
@@ -363,8 +364,9 @@ class ChannelPool(Generic[Owner]):
         try:
             while self._waiters and self._hand_over(self._waiters[0]):
                 self._wake(self._waiters.popleft())
-        except (OSError, RuntimeError):
-            pass  # no descriptors or threads are to be had: it has to wait for another one
+        except (OSError, RuntimeError):  # no descriptors or threads are to be had: it has to wait for another one
+            while self._waiters and not self._all:  # there is none: each is to try by itself, and to hear why not
+                self._wake(self._waiters.popleft())
         if self._lost and self._waiters and self._open_channel is None:
             self._wake(self._waiters.popleft())  # to have one replaced
 

@@ -134,6 +134,12 @@ class IpcProcesses(Worker):
             for worker in self._workers:
                 stack.callback(worker.close)
 
+    def _enter(self, function: Callable[[], object]) -> None:
+        self._in_all(lambda worker: worker._enter(function))
+
+    def _leave(self, function: Callable[[], object]) -> None:
+        self._in_all(lambda worker: worker._leave(function))
+
     def _in_all(self, do: Callable[[IpcProcess], T]) -> list[T]:
         results, errors = [], []
         for worker in self._workers:

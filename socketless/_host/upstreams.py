@@ -11,6 +11,7 @@ Each channel has a thread here, so A may ask B, which asks A: nobody waits for w
 
 from __future__ import annotations
 
+import atexit
 import select
 import shutil
 import tempfile
@@ -20,8 +21,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from socketless._forking import close_in_forks
-from socketless._genuine import os
-from socketless._host.failures import exception_of
+from socketless._genuine import is_green, os
 from socketless._host.limits import NO_LIMITS
 from socketless._host.sentinel import Sentinel
 from socketless._host.trace import logger
@@ -52,10 +52,12 @@ class Upstreams:
         find: returns what answers a host: a worker or what stands for one.
 
     Raises:
-        OSError: there is no folder where FIFOs can be made.
+        OSError: there is no folder where FIFOs can be made, or there are no threads, as they are greenlets.
     """
 
     def __init__(self, find: Find) -> None:
+        if is_green():
+            raise OSError("gevent or eventlet has patched this process")
         self._find = find
         self._lock = make_lock()
         self._threads: set[threading.Thread] = set()  # guarded by _lock
@@ -74,6 +76,7 @@ class Upstreams:
         close_in_forks(self._sentinel)
         self._listener = threading.Thread(target=self._listen, name="socketless-upstreams", daemon=True)
         self._listener.start()
+        atexit.register(self.close)  # who calls no switch back leaves no folder either
 
     def _listen(self) -> None:
         # Runs in the thread socketless-upstreams, until an empty line comes, from close().
@@ -166,8 +169,6 @@ class Upstreams:
         return message
 
     def _send(self, channel: Channel, message: Message) -> None:
-        if isinstance(message, Failed):
-            message = replace(message, error=exception_of(message))
         try:
             steps = channel.send(message)
         except TransferError as error:
@@ -201,6 +202,8 @@ class Upstreams:
         for fd in (wait.sentinel, self._sentinel.fd, None if channel is None else channel.read_fd):
             if fd is not None:
                 poller.register(fd, select.POLLIN)
+        if channel is not None and channel.has_rest:  # a Cancel has been read with what came before it
+            raise ClientDisconnected("the client has gone")
         while True:
             ready = dict(poller.poll(milliseconds_until(wait.deadline)))
             if channel is not None and channel.read_fd in ready:
@@ -219,6 +222,7 @@ class Upstreams:
         if self._is_closed or os.getpid() != self._owner_pid:
             return
         self._is_closed = True
+        atexit.unregister(self.close)
         self._sentinel.writer.close()
         os.write(self._fifo.fileno(), b"\n\n")  # the first ends what somebody has written half
         self._listener.join()

@@ -20,10 +20,10 @@ from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from socketless._genuine import is_green
 from socketless._host.arguments import AppKind, Backend, LifespanMode, StartMethod
 from socketless._host.outside import OutsideWorker
 from socketless._host.process import IpcProcess
+from socketless._host.processes import IpcProcesses
 from socketless._host.trace import logger
 from socketless._host.upstreams import Upstreams
 from socketless._host.worker import Worker
@@ -63,10 +63,11 @@ class Switch:
     ) -> None:
         self._hosts = hosts
         self.arguments = arguments  # of `switch_to_ipc_connection`, for another process that shall have the same
-        self._patches: list[Patch] = []  # guarded by _lock; those that are applied
+        self._patches: list[Patch] = []  # guarded by _lock; those that are applied, or being so
         self._watches: list[Watch] = []
         self._end_workers = end_workers
         self._undone = False
+        self._owner_pid = os.getpid()
 
     @property
     def workers(self) -> Mapping[str, Worker]:
@@ -121,13 +122,14 @@ class Switch:
             for patch in reversed(self._patches):
                 patch.undo()
             _active = None
-        self._end_workers()
+        if os.getpid() == self._owner_pid:  # else forked: they are the parent's, and its locks may be locked for ever
+            self._end_workers()
 
     def apply(self, patches: Iterable[Patch]) -> None:
         """Replace methods. Must be called with _lock held."""
         for patch in patches:
+            self._patches.append(patch)  # first, as it may fail half-way
             patch.apply()
-            self._patches.append(patch)
 
     def apply_on_import(self, name: str, make_patches: Callable[[], Iterable[Patch]]) -> None:
         """Replace methods of a library now, if it is imported, and whenever it is."""
@@ -268,12 +270,12 @@ def _apply(
     for worker in hosts.workers.values():
         stack.callback(end_connections, worker)
         stack.callback(end_pipe_sockets, worker)
-    with _lock:
-        switch = Switch(hosts, arguments, stack.pop_all().close)
-        switch.apply(patches)
-        _active = switch
     with ExitStack() as on_error:
+        switch = Switch(hosts, arguments, stack.pop_all().close)
         on_error.callback(switch)
+        with _lock:
+            switch.apply(patches)
+            _active = switch
         switch.apply_on_import("requests", partial(_requests_patches, hosts, base_url, options))
         for name in httpcore.MODULES:
             switch.apply_on_import(name, partial(_patches_of, httpcore.replacements, name, hosts, options))
@@ -292,8 +294,8 @@ def _switch_processes(
 
     Then those that are not the switch's `own`, which end with it, are as they were.
     """
-    processes = [each for each in dict.fromkeys(hosts.workers.values()) if isinstance(each, IpcProcess)]
-    if not processes or is_green():
+    processes = [each for each in dict.fromkeys(hosts.workers.values()) if isinstance(each, (IpcProcess, IpcProcesses))]
+    if not processes:
         return
     try:
         upstreams = Upstreams(hosts.find)
@@ -302,9 +304,9 @@ def _switch_processes(
         return
     stack.callback(upstreams.close)
     for process in processes:
-        process._enter(partial(switch_worker_process, upstreams.path, tuple(hosts.workers), others, options))
         if process not in own:
-            stack.callback(process._leave, leave_worker_process)
+            stack.callback(process._leave, leave_worker_process)  # also if it is interrupted while it enters
+        process._enter(partial(switch_worker_process, upstreams.path, tuple(hosts.workers), others, options))
 
 
 def switch_worker_process(path: str, patterns: Iterable[str], others: Others, options: Mapping[str, Any]) -> None:

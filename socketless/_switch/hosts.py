@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import idna
+
 from socketless._host.limits import NO_LIMITS, Timeouts
 from socketless._wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Request, port_of
 from socketless._wire.steps import Pull, PullingSteps
@@ -46,7 +48,7 @@ class Hosts:
     """
 
     def __init__(self, workers: Mapping[str, Any], others: Others) -> None:
-        self.workers = dict(workers)
+        self.workers: dict[str, Any] = dict(workers)
         self._table: dict[tuple[str, int | None], Any] = {}
         for pattern, worker in workers.items():
             key = parse_host(pattern)
@@ -86,7 +88,7 @@ class Hosts:
         scheme = WEBSOCKET_SCHEMES.get(url.scheme, url.scheme)
         if scheme not in DEFAULT_PORTS:
             return self._for_all
-        return self.find(url.raw_host, url.port or DEFAULT_PORTS[scheme])
+        return self.find(url.raw_host, port_of(url.port, scheme))
 
 
 def parse_host(pattern: str) -> tuple[str, int | None]:
@@ -103,12 +105,19 @@ def parse_host(pattern: str) -> tuple[str, int | None]:
     scheme, name, port, _ = found.groups()
     if port is None and scheme is not None:
         port = DEFAULT_PORTS[WEBSOCKET_SCHEMES.get(scheme.lower(), scheme.lower())]
-    return _normal(name), None if port is None else int(port)
+    try:
+        return _normal(name), None if port is None else int(port)
+    except UnicodeError as error:
+        raise ValueError(f"{pattern!r} names no host: {error}") from error
 
 
 def _names_of(host: Any) -> Iterator[str]:
     """Yield the names by which a table may have a host, the most particular one first."""
-    name = _normal(host)
+    try:
+        name = _normal(host)
+    except UnicodeError:  # no pattern can be it
+        yield ALL
+        return
     yield name
     while "." in name:
         name = name.partition(".")[2]
@@ -117,9 +126,14 @@ def _names_of(host: Any) -> Iterator[str]:
 
 
 def _normal(host: Any) -> str:
+    # Raises UnicodeError: it is no name. As the clients do, by IDNA 2008; the codec "idna" is that of 2003.
     name = host.decode("latin-1") if isinstance(host, bytes) else str(host)
     name = name.strip("[]").rstrip(".").lower()
-    return name if name.isascii() else name.encode("idna").decode()
+    if name.isascii():
+        return name
+    return ".".join(
+        label if label.isascii() else idna.encode(label, uts46=True).decode() for label in name.split(".")
+    )
 
 
 class Refusal:

@@ -9,9 +9,10 @@ import pytest
 
 from socketless._host.pool import ChannelPool, Lease
 from socketless._wire.channel import Channel, make_channel
-from socketless._wire.drivers import run_blocking
+from socketless._wire.drivers import deadline_after, poll, run_blocking
 from socketless._wire.pipes import make_pipe
-from socketless._wire.steps import Steps
+from socketless._wire.steps import Steps, Woken
+from socketless.errors import WorkerStartError
 from support import LIMIT, nothing_leaks
 
 Pool = ChannelPool[str]
@@ -72,3 +73,30 @@ def test_end_of_a_lease_that_is_over(end: Callable[[Pool], Callable[[], None]], 
     pool.give_back(other)
     with pytest.raises(OSError, match="closed"):
         channel.fileno()
+
+
+def test_waiting_for_what_cannot_be_opened() -> None:
+    """Who waits for a channel is woken when the last one has ended and none can be opened, and is told why."""
+
+    def open_channel(number: int) -> Channel:
+        if number > 1:
+            raise WorkerStartError("there is nobody")
+        return ends.host
+
+    with nothing_leaks():
+        pool, ends = Pool(), make_channel(1)
+        pool.expect()
+        pool.fill("the worker", [], open_channel)
+        first, _ = leased(pool, "first")
+        second: Lease[str] = Lease("second")
+        steps = pool.check_out(second, deadline=None)
+        wait = next(steps)
+        pool.discard(first)
+        woken = poll(wait._replace(deadline=deadline_after(LIMIT)))
+        assert woken is Woken.READY
+        with pytest.raises(StopIteration):
+            steps.send(woken)
+        with pytest.raises(WorkerStartError, match="there is nobody"):
+            pool.take(second)
+        pool.drain()
+        ends.worker.close()
