@@ -108,7 +108,7 @@ class LiveApp:
                 Unpickle(dumps(static_handler)) if start_method == "spawn" else lambda: static_handler,
                 raises,
             )
-            self.worker = worker_class(factory, **worker_options)
+            self.worker: IpcThread | IpcProcess = worker_class(factory, **worker_options)
         with ExitStack() as on_error:
             on_error.callback(self.close)
             self.workers: dict[str, Worker] = {ALL if others is None else url: self.worker}

@@ -204,7 +204,7 @@ class WebSocketDisconnect(SocketlessError):
     def __init__(self, code: int = 1000, reason: str | None = None) -> None:
         Exception.__init__(self, code, reason)
         self.code = code
-        self.reason = reason or ""
+        self.reason: str = reason or ""
 
     def __reduce__(self) -> tuple[type[WebSocketDisconnect], tuple[int, str]]:
         return WebSocketDisconnect, (self.code, self.reason)  # also where it is Starlette's, too

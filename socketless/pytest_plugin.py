@@ -32,7 +32,7 @@ __all__ = ["ipc_connection_fixture", "reset_between_tests_fixture"]
 
 _LIVE_SERVER = ("thread", "spawn", "fork")
 
-run_arguments = pytest.StashKey[Mapping[str, Any]]()  # of the switch that `socketless run` has made
+run_arguments: pytest.StashKey[Mapping[str, Any]] = pytest.StashKey()  # of the switch that `socketless run` has made
 _workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
 _app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
 

@@ -64,7 +64,7 @@ class UnixServer:
         **options: Any,
     ) -> None:
         check_worker(worker, "UnixServer({}, ...)")
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         if "\0" in self.path:
             raise ValueError(f"{self.path!r} is not the path of a file: an abstract socket would let every user in")
         self._owner_pid = os.getpid()

@@ -32,7 +32,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from socketless import IpcProcess
 from socketless.errors import ReadTimeout, StateError
 from socketless.testclient import AsyncTestClient, WebSocketDenialResponse
-from support import nothing_leaks
+from support import LIMIT, nothing_leaks
 
 pytestmark = pytest.mark.anyio
 
@@ -281,6 +281,33 @@ async def test_websocket(client: AsyncTestClient, shop: Shop) -> None:
     async with client.websocket_connect("/upper") as session:
         await session.close(4002)
     assert shop.notes == ["up", 4002]
+
+
+async def test_time_limit_of_receive(client: AsyncTestClient) -> None:
+    """A `receive()` that was too late can be tried again."""
+    async with client.websocket_connect("/upper", timeout=LIMIT) as session:
+        exchange: Any = session._exchange
+        exchange._timeouts.read = 0.01
+        with pytest.raises(ReadTimeout, match="did not go on with its answer within 0.01 s"):
+            await session.receive()
+        exchange._timeouts.read = LIMIT
+        await session.send_text("one")
+        assert await session.receive_json() == {"text": "ONE"}
+
+
+async def test_leaving_while_another_receives(client: AsyncTestClient) -> None:
+    """A session can be left while tasks wait in `receive()`: one has the app's end, and all hear of it."""
+    ends = []
+
+    async def receive() -> None:
+        ends.append(await session.receive())
+
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as group, client.websocket_connect("/upper") as session:
+            group.start_soon(receive)
+            group.start_soon(receive)
+            await anyio.wait_all_tasks_blocked()
+    assert ends == [{"type": "websocket.close", "code": 1000, "reason": ""}] * 2
 
 
 async def test_websocket_that_fails(client: AsyncTestClient) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,13 +16,15 @@ from typing import Any
 import pytest
 
 from socketless import IpcThread
-from socketless._http11.pipe_socket import PipeSocket
+from socketless import _genuine as genuine
+from socketless._forking import fork
+from socketless._http11.pipe_socket import PipeSocket, end_pipe_sockets
 from socketless._wire.drivers import poll
 from socketless._wire.pipes import PipeEnd
 from socketless._wire.steps import Wait, Woken
 from support import LIMIT, nothing_leaks
 
-POLL = ("7", "73")  # as the kernel numbers it: on x86-64 poll, on arm64 ppoll
+POLL = ("7", "271", "73")  # as the kernel numbers it: on x86-64 poll and ppoll, on arm64 ppoll
 HEAD = b"POST / HTTP/1.1\r\nHost: testserver\r\nContent-Length: 100000000\r\n\r\n"
 PIECE = bytes(64 * 1024)
 
@@ -65,9 +69,13 @@ class Caller(threading.Thread):
             self.outcome.set_result(f"{errno.errorcode[error.errno or 0]}: {error.strerror}")
 
     def begin_waiting(self) -> None:
-        path = Path(f"/proc/self/task/{self.native_id}/syscall")
-        while path.read_text().split()[0] not in POLL:
+        while not is_waiting(self):
             assert not self.outcome.done()
+
+
+def is_waiting(thread: threading.Thread) -> bool:
+    """Return whether a thread waits for descriptors."""
+    return Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()[0] in POLL
 
 
 def reused(end: PipeEnd, close: Callable[[], None], fd: int) -> int:
@@ -136,3 +144,60 @@ def test_closed_while_another_thread_receives(sock: PipeSocket) -> None:
     assert os.read(reader, 100) == b"of somebody else"
     for fd in (number, reader, writer):
         os.close(fd)
+
+
+def test_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread is to be had, nothing of the socket is left, and others can be ended."""
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with nothing_leaks(), IpcThread(app, app_kind="wsgi") as worker:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(RuntimeError, match="^can't start new thread$"):
+                PipeSocket(worker, None, server=("testserver", 80))
+        gc.collect()
+        end_pipe_sockets(worker)
+
+
+def test_no_descriptors(sock: PipeSocket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who receives, and cannot be given the descriptors to wait with, keeps none."""
+
+    def none_left(*args: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    while not is_waiting(sock._served._thread):  # it has made all that it needs
+        pass
+    for name in ("dup", "pipe"):
+        with nothing_leaks(), monkeypatch.context() as patch:
+            patch.setattr(genuine.os, name, none_left)
+            with pytest.raises(OSError, match="Too many open files"):
+                sock.recv(100)
+
+
+def test_fork(sock: PipeSocket) -> None:
+    """A forked child can close its copy, whatever other threads were doing, and keeps no descriptor of it."""
+    is_held, may_go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with sock._lock, sock._served._lock:
+            is_held.set()
+            may_go_on.wait(LIMIT)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert is_held.wait(LIMIT)
+    pid = fork()
+    if pid == 0:
+        signal.alarm(int(LIMIT))
+        try:
+            with nothing_leaks():
+                end_pipe_sockets(sock.worker)
+                sock.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    may_go_on.set()
+    thread.join(LIMIT)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -6,15 +6,17 @@ import asyncio
 import importlib.util
 import logging
 from base64 import b64decode, b64encode
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from socketless import IpcThread
 from socketless._playwright.fetching import Broken, fetch, request_of
 from socketless._playwright.uploads import Uploads
-from socketless._playwright.websockets import origin_of
-from socketless.errors import TransferError
+from socketless._playwright.websockets import Connection, handshake_of, origin_of
+from socketless.errors import TransferError, WorkerDied
 from socketless.playwright import Serving, serve
 from support import nothing_leaks
 
@@ -31,6 +33,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["path"] == "/raises":
         raise LookupError("no such tea")
     headers = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=\xe9")]
+    if scope["path"] == "/unpacked":
+        headers.append((b"content-encoding", b"gzip"))
     await send({"type": "http.response.start", "status": 201, "headers": headers})
     for line in (b"one ", b"two "):
         await send({"type": "http.response.body", "body": line, "more_body": True})
@@ -73,6 +77,16 @@ def test_exception(raises: bool) -> None:
     assert [str(error) for error in noted] == ["in the middle"] * raises
 
 
+@pytest.mark.parametrize("raises", [True, False])
+def test_wrong_encoding(raises: bool) -> None:
+    """A body that is not what its Content-Encoding says is noted like what an app raises; the page gets an error."""
+    told, noted = fetched("/unpacked", raises=raises)
+    assert told is None
+    assert [str(error).rpartition(": Error")[0] for error in noted] == [
+        "GET /unpacked: the body is not what its Content-Encoding says"
+    ] * raises
+
+
 def test_request() -> None:
     """A request is what Chromium shows, and the headers that it adds later."""
     message = request_of({**SHOWN, "method": "POST"}, b"body", "/root", ("127.0.0.1", 123))
@@ -87,6 +101,28 @@ def test_request() -> None:
         (b"accept-language", b"en-US,en;q=0.9"),
         (b"content-length", b"4"),
     ]
+
+
+def test_user_in_a_url() -> None:
+    """A user and a password in a URL are in no Host and no Origin."""
+    url = "ws://user:pw@api.test:81/chat?"
+    request = request_of({**SHOWN, "url": url.replace("ws", "http")}, b"", "", ("127.0.0.1", 123))
+    handshake = handshake_of(SimpleNamespace(url=url), None, [], "", ("127.0.0.1", 123))
+    for message in (request, handshake):
+        assert message.headers[0] == (b"host", b"api.test:81")
+        assert (message.server, message.raw_target) == (("api.test", 81), b"/chat?")
+    assert origin_of(url, ["http://one.test/", "http://other@api.test:81/"]) == "http://api.test:81"
+
+
+def test_sending_to_a_dead_worker() -> None:
+    """What sends ends in silence where the worker has died: who receives tells that."""
+
+    async def main() -> None:
+        connection = Connection(None, None, None, print, raise_app_exceptions=True)  # type: ignore[arg-type]
+        connection._on_message("hello")
+        await connection._send_all(Mock(send=Mock(side_effect=WorkerDied("it has", 1, 0))))
+
+    asyncio.run(main())
 
 
 def encoded(data: bytes) -> dict[str, str]:
@@ -114,6 +150,22 @@ def test_upload() -> None:
         return await body
 
     assert asyncio.run(main()) == head + b"first\r\n" + head + b"second\r\n--x--\r\n"
+
+
+def test_upload_of_a_file_that_cannot_be_read() -> None:
+    """A file that the page cannot read is an error, not an empty file; one that is empty is."""
+    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
+    request = {"method": "POST", "url": "http://api.test/", "postDataEntries": [encoded(head), {}]}
+
+    async def body(url: str) -> bytes:
+        uploads = Uploads()
+        uploads._on_file(None, "f", "a.txt", 0, None)
+        uploads._on_file(None, "f", "a.txt", 0, url)
+        return await uploads.body_of(request)
+
+    assert asyncio.run(body("data:")) == head
+    with pytest.raises(TransferError, match="^POST http://api.test/: Chromium does not show the whole body"):
+        asyncio.run(body(""))
 
 
 def test_origin() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,8 @@ from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_blocking
 
 from socketless import IpcProcess, IpcThread, switch_to_ipc_connection
+from socketless._forking import fork
+from socketless._switch.active import active_switch
 from support import LIMIT, nothing_leaks
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of websockets, of its older clients
@@ -212,6 +216,24 @@ def test_end_of_the_switch(switched: Any) -> None:
         other.recv()
     other.close()
     other.shutdown()  # which close() leaves out where a goodbye has come, and could not be answered
+
+
+def test_end_in_a_fork(switched: Any) -> None:
+    """A forked child that switches back leaves alone what the parent goes on with."""
+    with connect_blocking("ws://chat.example/echo") as session:
+        pid = fork()
+        if pid == 0:
+            signal.alarm(int(LIMIT))
+            try:
+                switched._end_workers = lambda: os._exit(1)
+                switched()
+                assert active_switch() is None
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        session.send("on")
+        assert session.recv(LIMIT) == "ws on"
 
 
 def test_httplib2(switched: Any) -> None:

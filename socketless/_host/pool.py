@@ -56,7 +56,7 @@ class Lease(Generic[Owner]):
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.since = 0.0  # when it got one, as a time.monotonic() value
+        self.since: float = 0.0  # when it got one, as a time.monotonic() value
         self.got: tuple[Owner, Channel] | None = None
         self.turn: Turn | None = None  # while it waits
         self.is_over = False  # the channel may be another one's since

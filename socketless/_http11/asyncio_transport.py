@@ -125,6 +125,7 @@ class BridgeTransport(asyncio.Transport):
         # Runs in a task of its own, from the first byte of a request until it is answered, or the connection ends.
         is_answered = False
         try:
+            await asyncio.sleep(0)  # write() is to return first, where an eager task factory begins here
             while True:
                 output = await run_async(self.bridge.next_output())
                 upgraded = self.bridge.upgraded

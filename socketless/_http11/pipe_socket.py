@@ -145,7 +145,8 @@ class PipeSocket:
                 try:
                     return call(fd)
                 except BlockingIOError:
-                    copy, turn = os.dup(fd), Turn()
+                    turn = Turn()  # first: if one of both is not to be had, it closes itself
+                    copy = os.dup(fd)
                     self._turns.add(turn)
             try:
                 woken = poll(Wait(copy, for_writing, turn.fd, deadline))
@@ -207,7 +208,7 @@ class PipeSocket:
         self._served.log_error()
 
     def __del__(self) -> None:
-        if not getattr(self, "_is_closed", True):
+        if hasattr(self, "_served"):  # nothing was missing for it
             self.close()
 
 
@@ -231,7 +232,11 @@ class _Served:
         self._error: BaseException | None = None  # set before the descriptors are closed
         self._thread = threading.Thread(target=self._serve, name="socketless-connection", daemon=True)
         _serving.add(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no thread is to be had
+            self._end()
+            raise
 
     def _serve(self) -> None:
         # Runs in the thread socketless-connection, until one side ends the connection.
@@ -242,16 +247,20 @@ class _Served:
             if self._is_left:
                 self.log_error()
         finally:
-            with self._lock:
-                self._has_ended = True
-                self._reader.close()
-                self._writer.close()
-            _serving.discard(self)
+            self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._has_ended = True
+            self._reader.close()
+            self._writer.close()
+        _serving.discard(self)
 
     def join(self, timeout: float | None) -> None:
         """Wait until its thread has ended."""
         if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+            with suppress(RuntimeError):  # it is about to be started
+                self._thread.join(timeout)
 
     def log_error(self) -> None:
         """Log what has ended the connection, if it was not raised: a WebSocket's client may go without reading on."""
@@ -272,5 +281,18 @@ class _Served:
             self._service.let_through()
             if not self._has_ended:
                 nobody = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nobody, self._writer.fileno(), inheritable=False)
-                os.close(nobody)
+                try:
+                    os.dup2(nobody, self._writer.fileno(), inheritable=False)
+                finally:
+                    os.close(nobody)
+
+
+def _renew_locks() -> None:
+    # Runs in every forked child: another thread of the parent may have had one.
+    for sock in _open:
+        sock._lock = make_lock()
+    for served in _serving:
+        served._lock = make_lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)

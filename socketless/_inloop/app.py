@@ -134,6 +134,7 @@ class InLoop:
         theirs = kind(self._app, message, state, mailbox, self.max_body_bytes)
         exchange = LoopExchange(message.label, theirs, mailbox, timeouts, upload, self._exchanges.discard)
         self._exchanges.add(exchange)
+        theirs.begin()
         return exchange
 
 

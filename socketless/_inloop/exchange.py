@@ -36,10 +36,11 @@ _MOST = 1  # messages that wait to be taken, before the app has to wait as well
 
 
 class LoopExchange:
-    """An exchange that has begun; see `socketless._host.exchange.Exchange`, whose interface it has."""
+    """An exchange that its app's side is to begin; see `socketless._host.exchange.Exchange`, whose interface it has."""
 
     answer: Message
     failed: Failed | None = None
+    _keeps_open = False
 
     def __init__(
         self,
@@ -68,7 +69,8 @@ class LoopExchange:
         return self._is_over or self._is_cancelled
 
     def keep_open(self) -> None:
-        """A `receive()` that is given up does no harm here."""
+        """From now on, a `receive()` that is late does not end the exchange; the next one goes on with it."""
+        self._keeps_open = True
 
     def send(self, message: Message, timeouts: Timeouts | None = None) -> PullingSteps[None]:
         """Give the app a message, as soon as there is room for it.
@@ -91,7 +93,7 @@ class LoopExchange:
         """Return the next message; those that ask for the request's body are answered.
 
         Raises:
-            ReadTimeout: it did not come in time.
+            ReadTimeout: it did not come in time; the exchange is cancelled, but for `keep_open()`.
             BodyTooLarge, TransferError: of the request's body.
             StateError: the exchange is over.
             Exception: what the source of the body raises; the exchange is cancelled.
@@ -113,6 +115,8 @@ class LoopExchange:
         if isinstance(message, Failed):
             self.failed = message
         self._is_over = is_last(message)
+        if self._is_over:
+            self._mailbox.close()  # so that nobody else waits there
         answer: Message = message
         return answer
 
@@ -126,7 +130,8 @@ class LoopExchange:
     def _late(self, timeout: float | None) -> SocketlessError:
         what = "go on with its answer" if hasattr(self, "answer") else "answer"
         stack = stacks.of_coroutine(self._theirs.task.get_coro(), threading.current_thread())
-        self.cancel()
+        if not self._keeps_open:
+            self.cancel()
         return ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
 
     def _check_usable(self) -> None:

@@ -36,7 +36,7 @@ class Connection:
         self.peer = peer
         self.stream = stream
         self.cursor: Cursor | None = None  # of the last response
-        self.requests = 0  # that have been answered
+        self.requests: int = 0  # that have been answered
         self.expiry: asyncio.TimerHandle | None = None  # while it is idle
         self._is_wanted = True
         self._has_sent = False  # since the last response was complete

@@ -43,13 +43,13 @@ class Cursor:
     """
 
     def __init__(self, unconsumed: bytes = b"", chunk_bytes: int = 64 * 1024) -> None:
-        self.unconsumed = bytearray(unconsumed)
-        self.code = 0
-        self.reason = b""
-        self.version = b""
+        self.unconsumed: bytearray = bytearray(unconsumed)
+        self.code: int = 0
+        self.reason: bytes = b""
+        self.version: bytes = b""
         self.trailers: list[Field] = []
-        self.is_complete = False
-        self.keeps_alive = True
+        self.is_complete: bool = False
+        self.keeps_alive: bool = True
         self._chunk_bytes = chunk_bytes
         self._budget = MAX_HEAD
         self._lengths: list[bytes] = []

@@ -21,13 +21,12 @@ _ALL_URLS = re.compile("")
 class Served:
     """A context that is, or was, served."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self) -> None:
         self.servings: list[Serving] = []  # those that are open, the innermost last
         self.uploads = Uploads()
-        self._context = context
         self._is_prepared = False
 
-    async def prepare(self, api: Api) -> None:
+    async def prepare(self, api: Api, context: Any) -> None:
         """Take over the WebSockets of the context, and learn of the files that are selected in its pages."""
         if self._is_prepared:
             return
@@ -39,17 +38,17 @@ class Served:
                 route.connect_to_server()
 
         # The sync API, too, awaits what this returns; before 1.50 or so it gives it no greenlet to wait in.
-        await api.call(self._context.route_web_socket, _ALL_URLS, on_websocket)
-        await self.uploads.install(api, self._context)
+        await api.call(context.route_web_socket, _ALL_URLS, on_websocket)
+        await self.uploads.install(api, context)
         self._is_prepared = True
 
 
 def served(context: Any) -> Served:
     """Return what is known of a context."""
-    return _served.setdefault(context, Served(context))
+    return _served.setdefault(context, Served())
 
 
-_served: WeakKeyDictionary[Any, Served] = WeakKeyDictionary()
+_served: WeakKeyDictionary[Any, Served] = WeakKeyDictionary()  # no value may hold its context, or that stays for ever
 
 
 class Frames:

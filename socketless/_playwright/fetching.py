@@ -8,7 +8,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -17,8 +16,9 @@ from socketless._clients.response import Body, reason_of, response_of
 from socketless._host.failures import exception_of
 from socketless._host.trace import logger
 from socketless._host.worker import Worker
+from socketless._playwright.messages import message_of
 from socketless._wire.drivers import run_async
-from socketless._wire.messages import Failed, RawHeaders, Request, port_of
+from socketless._wire.messages import Failed, RawHeaders, Request
 from socketless.errors import IncompleteResponse, SocketlessError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -30,23 +30,12 @@ _EVENT_STREAM = b"text/event-stream"
 
 def request_of(shown: Mapping[str, Any], body: bytes, root_path: str, client: tuple[str, int]) -> Request:
     """Return the message for a request that the protocol shows."""
-    url = urlsplit(shown["url"])
-    headers: RawHeaders = [(b"host", url.netloc.rpartition("@")[2].encode())]
-    headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in shown["headers"].items()]
+    headers = [(name.encode(), value.encode("latin-1", "replace")) for name, value in shown["headers"].items()]
     names = {name.lower() for name, _ in headers}
     headers += [(name.encode(), value.encode()) for name, value in _ADDED.items() if name.encode() not in names]
     if body or shown["method"] in ("POST", "PUT", "PATCH"):
         headers.append((b"content-length", b"%d" % len(body)))
-    return Request(
-        method=shown["method"],
-        scheme=url.scheme,
-        server=(url.hostname or "", port_of(url.port, url.scheme)),
-        raw_target=((url.path or "/") + (f"?{url.query}" if "?" in shown["url"] else "")).encode(),
-        headers=headers,
-        body=body,
-        root_path=root_path,
-        client=client,
-    )
+    return message_of(shown["method"], shown["url"], headers, root_path, client, body)
 
 
 class Broken(Exception):
@@ -74,11 +63,12 @@ async def fetch(
                 logger.warning("%s: a page gets events when the response has ended", message.label)
             body = Body(exchange, message.method, response, _as_it_is, raise_app_exceptions=raise_app_exceptions)
             content = await _read(body)
+        content = _decoded(response.headers, content, message.label)
     except Exception as error:  # what the app has raised in the middle, too
-        if raise_app_exceptions or not isinstance(error, IncompleteResponse):
+        if raise_app_exceptions or not isinstance(error, (IncompleteResponse, httpx.DecodingError)):
             note(error)
         raise Broken from error
-    return _fulfilment(response.status, reason_of(response), response.headers, _decoded(response.headers, content))
+    return _fulfilment(response.status, reason_of(response), response.headers, content)
 
 
 async def _read(body: Body) -> bytes:
@@ -99,13 +89,13 @@ def _is_event_stream(headers: RawHeaders) -> bool:
     return any(name.lower() == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in headers)
 
 
-def _decoded(headers: RawHeaders, content: bytes) -> bytes:
+def _decoded(headers: RawHeaders, content: bytes, label: str) -> bytes:
     if not content or not any(name.lower() == b"content-encoding" for name, _ in headers):
         return content
     try:
         return httpx.Response(200, headers=headers, content=content).content
     except httpx.DecodingError as error:
-        raise Broken from error
+        raise httpx.DecodingError(f"{label}: the body is not what its Content-Encoding says: {error}") from error
 
 
 def _fulfilment(status: int, reason: str, headers: RawHeaders, content: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from types import TracebackType
 from typing import Any
 
@@ -54,7 +54,7 @@ class Serving:
         self._root_path = root_path
         self._api = api_of(self._context)
         self._served = served(self._context)
-        self._stack = ExitStack()
+        self._stack = AsyncExitStack()
         self._tasks: dict[asyncio.Task[Any], Mapping[str, Any] | None] = {}  # with the events that they answer
         self.exceptions: list[BaseException] = []
         self.refused: list[str] = []
@@ -107,19 +107,21 @@ class Serving:
     async def _begin(self) -> None:
         call, browser = self._api.call, self._context.browser
         try:
-            workers = start_workers(self._apps, {}, {}, self._stack, objects_on_threads=True)
+            on_end = self._stack.enter_context(ExitStack())
+            workers = start_workers(self._apps, {}, {}, on_end, objects_on_threads=True)
             self._hosts = Hosts(workers, "pass")
             self._cdp = await call(browser.new_browser_cdp_session)
+            self._stack.push_async_callback(self._call_late, self._cdp.detach)  # which disables Fetch, too
             self._frames = Frames(self._api, self._context, self._cdp)
             self._listen(self._cdp, "Fetch.requestPaused", self._on_request)
             self._listen(self._context, "requestfailed", self._on_loss)
             self._listen(self._context, "page", self._on_page)
             for page in self._context.pages:
                 await self._on_page(page)
-            await self._served.prepare(self._api)
+            await self._served.prepare(self._api, self._context)
             await call(self._cdp.send, "Fetch.enable", {"patterns": [{"urlPattern": "*"}]})
         except BaseException:
-            self._stack.close()
+            await self._stack.aclose()
             raise
         self._served.servings.append(self)
 
@@ -129,6 +131,10 @@ class Serving:
         self._stack.callback(emitter.remove_listener, event, listener)
 
     async def _end(self) -> None:
+        async with self._stack:
+            await self._give_up()
+
+    async def _give_up(self) -> None:
         self._served.servings.remove(self)
         events = [each for each in self._tasks.values() if each is not None]
         for task in self._tasks:
@@ -138,8 +144,6 @@ class Serving:
         for event in events:  # or it would go on, to the network
             await self._command("Fetch.failRequest", {"requestId": event["requestId"], "errorReason": "Aborted"})
         await self._command("Fetch.disable", {})
-        await self._call_late(self._cdp.detach)
-        self._stack.close()
 
     def _note(self, error: BaseException) -> None:
         self.exceptions.append(error)
@@ -208,6 +212,8 @@ class Serving:
 
         `lost` is its request, or a frame that is elsewhere now. The browser may be a little later than its page.
         """
+        # There is no event to wait for. The domain Fetch has none for it; Network, which only sessions with pages have,
+        # tells with `loadingFailed` of what a script aborts, but not of what a page leaves behind.
         with suppress(asyncio.CancelledError):
             self._remember(asyncio.current_task(), None)
             suspects = self._waiting()
@@ -243,6 +249,11 @@ class Serving:
 
     async def connect(self, route: Any) -> None:
         """Connect a WebSocket of a page, which Playwright's `route` shows."""
+        with suppress(asyncio.CancelledError):  # the test is over
+            self._remember(asyncio.current_task(), None)
+            await self._connect(route)
+
+    async def _connect(self, route: Any) -> None:
         worker = self._hosts.find_text(route.url)
         if worker is None and self._passes_others:
             route.connect_to_server()

@@ -48,7 +48,8 @@ class Uploads:
     """The files that are selected in the pages of a context."""
 
     def __init__(self) -> None:
-        self._files: dict[tuple[str, str], dict[int, asyncio.Future[bytes]]] = {}  # by field and name, in their order
+        # By field and name, in their order; `None` is a file that the page cannot read.
+        self._files: dict[tuple[str, str], dict[int, asyncio.Future[bytes | None]]] = {}
 
     async def install(self, api: Api, context: Any) -> None:
         """Let the pages of a context, from their next document on, tell about their files."""
@@ -63,7 +64,7 @@ class Uploads:
                 del files[other]
             files[index] = asyncio.get_running_loop().create_future()
         elif index in files and not files[index].done():
-            files[index].set_result(b64decode(url.partition(",")[2]))
+            files[index].set_result(b64decode(url.partition(",")[2]) if url else None)
 
     async def body_of(self, request: Mapping[str, Any]) -> bytes:
         """Return the body of a request that the DevTools protocol shows.
@@ -86,7 +87,10 @@ class Uploads:
         number = used[key] = used.get(key, -1) + 1
         if number >= len(futures):
             raise self._missing(request)
-        return await asyncio.wait_for(asyncio.shield(futures[number]), _PATIENCE)
+        content = await asyncio.wait_for(asyncio.shield(futures[number]), _PATIENCE)
+        if content is None:
+            raise self._missing(request)
+        return content
 
     def _missing(self, request: Mapping[str, Any]) -> TransferError:
         return TransferError(

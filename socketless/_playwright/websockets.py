@@ -13,9 +13,10 @@ from socketless._host.failures import exception_of
 from socketless._host.trace import logger
 from socketless._host.worker import Worker
 from socketless._playwright.apis import Api
+from socketless._playwright.messages import host_of, message_of
 from socketless._wire.drivers import run_async
-from socketless._wire.messages import Cancel, Event, Failed, Message, RawHeaders, Request, Response, port_of
-from socketless.errors import SocketlessError, StateError
+from socketless._wire.messages import Cancel, Event, Failed, Message, RawHeaders, Request, Response
+from socketless.errors import SocketlessError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -32,8 +33,7 @@ def handshake_of(
     route: Any, origin: str | None, cookies: Iterable[Mapping[str, Any]], root_path: str, client: tuple[str, int]
 ) -> Request:
     """Return the message that opens a WebSocket."""
-    url = urlsplit(route.url)
-    headers: RawHeaders = [(b"host", url.netloc.encode()), *_HANDSHAKE]
+    headers: RawHeaders = [*_HANDSHAKE]
     if origin is not None:
         headers.append((b"origin", origin.encode()))
     line = "; ".join(f"{each['name']}={each['value']}" for each in cookies)
@@ -42,23 +42,15 @@ def handshake_of(
     protocols = getattr(route, "protocols", None)  # of Playwright 1.60 or so
     if protocols:
         headers.append((b"sec-websocket-protocol", ", ".join(protocols).encode()))
-    return Request(
-        method="GET",
-        scheme=url.scheme,
-        server=(url.hostname or "", port_of(url.port, url.scheme)),
-        raw_target=((url.path or "/") + (f"?{url.query}" if url.query else "")).encode(),
-        headers=headers,
-        root_path=root_path,
-        client=client,
-    )
+    return message_of("GET", route.url, headers, root_path, client)
 
 
 def origin_of(url: str, page_urls: Iterable[str]) -> str | None:
     """Return the origin of the page that opens a WebSocket, of those that may have: Playwright does not say which."""
     origins = [
-        f"{each.scheme}://{each.netloc}" for each in map(urlsplit, page_urls) if each.scheme in ("http", "https")
+        f"{urlsplit(each).scheme}://{host_of(each)}" for each in page_urls if each.startswith(("http://", "https://"))
     ]
-    own = "http" + url.removeprefix("ws").partition("://")[0] + "://" + urlsplit(url).netloc
+    own = "http" + url.removeprefix("ws").partition("://")[0] + "://" + host_of(url)
     return own if own in origins else next(iter(origins), None)
 
 
@@ -98,6 +90,9 @@ class Connection:
             self._note(error)
             await self._close(_ABNORMAL, "")
             return False
+        except asyncio.CancelledError:  # the test is over
+            await self._close(_ABNORMAL, "")
+            raise
         answer = exchange.answer
         if isinstance(answer, Event) and answer.event["type"] == "websocket.accept":
             exchange.keep_open()
@@ -150,7 +145,7 @@ class Connection:
                 if event["type"] == "websocket.disconnect":
                     await run_async(exchange.send(Cancel()))
                     return
-            except StateError:  # the app has returned
+            except SocketlessError:  # the app has returned, or what carry() hears, too
                 return
 
     def _on_message(self, message: str | bytes) -> None:

@@ -67,6 +67,7 @@ class Switch:
         self._watches: list[Watch] = []
         self._end_workers = end_workers
         self._undone = False
+        self._owner_pid = os.getpid()
 
     @property
     def workers(self) -> Mapping[str, Worker]:
@@ -121,7 +122,8 @@ class Switch:
             for patch in reversed(self._patches):
                 patch.undo()
             _active = None
-        self._end_workers()
+        if os.getpid() == self._owner_pid:  # else forked: they are the parent's, and its locks may be locked for ever
+            self._end_workers()
 
     def apply(self, patches: Iterable[Patch]) -> None:
         """Replace methods. Must be called with _lock held."""

@@ -48,7 +48,7 @@ class Hosts:
     """
 
     def __init__(self, workers: Mapping[str, Any], others: Others) -> None:
-        self.workers = dict(workers)
+        self.workers: dict[str, Any] = dict(workers)
         self._table: dict[tuple[str, int | None], Any] = {}
         for pattern, worker in workers.items():
             key = parse_host(pattern)

@@ -223,7 +223,6 @@ class AsgiRunner:
                     channel.accept()
                     if isinstance(message, (Request, Reset, Call)):
                         exchange = self._begin(message, writer)
-                        exchange.is_muted = self.is_ending
                         self._exchanges[channel.number] = exchange
                     elif exchange is not None:
                         exchange.take(message)
@@ -244,17 +243,21 @@ class AsgiRunner:
         self._own_tasks.discard(task)
 
     def _begin(self, message: Request | Reset | Call, writer: Writer) -> Exchange:
+        exchange = self._make_exchange(message, writer)
+        exchange.is_muted = self.is_ending
         if message.context is None:
-            return self._make_exchange(message, writer)
+            exchange.begin()
+            return exchange
         # In the context of the test, but for where asgiref finds the thread of the channel.
         thread = getattr(AsyncToSync.executors, "current", None)
 
-        def begin() -> Exchange:
+        def begin() -> None:
             if thread is not None:
                 AsyncToSync.executors.current = thread
-            return self._make_exchange(message, writer)
+            exchange.begin()
 
-        return message.context.run(begin)
+        message.context.run(begin)
+        return exchange
 
     def _make_exchange(self, message: Request | Reset | Call, writer: Writer) -> Exchange:
         if self._debug:

@@ -50,7 +50,7 @@ class Writer:
     def __init__(self, channel: Channel, break_off: Callable[[], None]) -> None:
         self._channel = channel
         self.break_off = break_off  # ends the channel
-        self._writing: asyncio.Task[None] | None = None  # writes what the pipe did not take at once
+        self._writing: asyncio.Task[None] | None = None  # the last that writes what the pipe did not take
 
     async def write(self, message: Message) -> None:
         """Write a message, and return when the pipe has taken it.
@@ -83,7 +83,7 @@ class Writer:
     def close(self) -> None:
         """Close the channel, after what is being written."""
         self.break_off()
-        if self._writing is None:
+        if self._writing is None or self._writing.done():
             self._channel.close()
         else:
             self._writing.add_done_callback(lambda _: self._channel.close())
@@ -91,18 +91,12 @@ class Writer:
     def _put(self, frame: Frame) -> asyncio.Task[None] | None:
         # Returns what writes that which the pipe does not take at once.
         self._channel.put(frame)
-        if self._writing is None:
+        if self._writing is None or self._writing.done():
             if self._channel.write() is None:
                 return None
-            self._writing = asyncio.create_task(self._write_all())
+            self._writing = asyncio.create_task(run_async(self._channel.flush()))  # an eager one may be done here
             self._writing.add_done_callback(_look_at)
         return self._writing
-
-    async def _write_all(self) -> None:
-        try:
-            await run_async(self._channel.flush())
-        finally:
-            self._writing = None
 
 
 def _look_at(task: asyncio.Task[None]) -> None:
@@ -112,12 +106,13 @@ def _look_at(task: asyncio.Task[None]) -> None:
 
 
 class Exchange:
-    """One exchange, in a task of its own. A subclass says what to do (`call`) and what a message means (`take`).
+    """One exchange that is to `begin()`. A subclass says what to do (`call`) and what a message means (`take`).
 
     Its event loop is asyncio's; or it is that of `aio`, which has names of that module.
     """
 
     aio: Any = asyncio
+    task: asyncio.Task[None]  # from begin() on
     _timer: Any = None  # what is to cancel the app
 
     def __init__(self, writer: Sink) -> None:
@@ -126,7 +121,13 @@ class Exchange:
         self.is_cancelled = False
         self.is_over = False  # the app has returned
         self.is_muted = False  # nothing more is to be written
-        self.task: asyncio.Task[None] = self.aio.create_task(self._run())  # with a context of its own
+
+    def begin(self) -> None:
+        """Run the app in a task of its own, with a context of its own.
+
+        An eager task factory runs it at once, so all that it uses must be there.
+        """
+        self.task = self.aio.create_task(self._run())
 
     async def call(self) -> Message:
         """Do it, and return the last message."""

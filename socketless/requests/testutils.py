@@ -44,7 +44,7 @@ class UnixSocketServerThread:
         folder = os.path.join(tempfile.gettempdir(), f"socketless-{os.urandom(8).hex()}")
         os.mkdir(folder, 0o700)  # not by tempfile.mkdtemp(): under pyfakefs, no socket can be there
         self._remove_folder = weakref.finalize(self, _remove, folder, os.getpid())
-        self.usock = os.path.join(folder, "sock")
+        self.usock: str = os.path.join(folder, "sock")
         # What is served knows nothing of this object, which ends it when it is dropped.
         self._app = partial(_hello, self.usock) if app is None else app
         self._is_started = False

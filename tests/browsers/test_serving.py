@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from playwright.async_api import async_playwright
 
 from browsers.replying import Replying
 from socketless import IpcProcess, IpcThread
-from socketless.errors import WorkerDied
+from socketless._playwright.contexts import served
+from socketless.errors import TransferError, WorkerDied
 from socketless.playwright import serve
 from support import nothing_leaks
 
@@ -116,6 +119,19 @@ def test_upload_of_files(page: Any, tmp_path: Path) -> None:
         page.goto("http://testserver/login")
         page.set_input_files("[type=file]", {"name": "m.txt", "mimeType": "text/plain", "buffer": b"in memory"})
         assert log_in_with_what_is_there(page) == "Hello Ada m.txt:in memory"
+
+
+def test_upload_of_a_file_that_has_gone(page: Any, tmp_path: Path) -> None:
+    """A file that the page cannot read fails the request, as over TCP."""
+    path = tmp_path / "a.txt"
+    path.write_text("content")
+    with pytest.raises(TransferError, match="^POST http://testserver/login: Chromium does not show the whole body"):
+        with serve(page, make_shop()):
+            page.goto("http://testserver/login")
+            page.set_input_files("[type=file]", path)
+            path.unlink()
+            page.dispatch_event("[type=file]", "input")
+            log_in_with_what_is_there(page)
 
 
 def log_in_with_what_is_there(page: Any) -> str:
@@ -428,6 +444,71 @@ def test_browser_that_closes(browser_type: Any, browser_type_launch_args: dict[s
         page.goto(HOME)
         page.evaluate("void fetch('/hang')")
         browser.close()
+
+
+def test_end_that_fails(page: Any) -> None:
+    """Where the end is cut short, workers end nevertheless, and the page has the network again."""
+
+    async def cut_short(*args: Any) -> None:
+        raise asyncio.CancelledError
+
+    page.goto("about:blank")
+    with nothing_leaks(), pytest.raises(asyncio.CancelledError):
+        with serve(page, "browsers.test_serving:make_shop()") as serving:
+            page.goto("http://testserver/login")
+            serving._command = cut_short  # type: ignore[method-assign]
+    with pytest.raises(Exception, match="ERR_NAME_NOT_RESOLVED"):
+        page.goto(HOME)
+
+
+def test_beginning_that_fails(page: Any) -> None:
+    """Where the beginning fails, its session with the browser ends, too."""
+
+    async def fail(*args: Any) -> None:
+        raise LookupError
+
+    serving = serve(page, Replying())
+    serving._served.prepare = fail  # type: ignore[method-assign]
+    with pytest.raises(LookupError):
+        serving.__enter__()
+    with pytest.raises(Exception, match="closed"):
+        serving._cdp.send("Browser.getVersion")
+
+
+def test_context_that_has_gone(page: Any) -> None:
+    """A context that is closed, and what was uploaded in it, is kept by nothing."""
+    context = page.context.browser.new_context()
+    with serve(context, Replying()):
+        context.new_page().goto(HOME)
+    known = weakref.ref(served(context))
+    context.close()
+    del context
+    page.goto("about:blank")  # what Playwright has to say of the end has come by then
+    gc.collect()
+    assert known() is None
+
+
+def test_websocket_handshake_at_the_end(page: Any) -> None:
+    """A handshake that is under way when the block ends is given up: the app hears it, and so does the page."""
+    events = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            await Replying()(scope, receive, send)
+            return
+        events.append((await receive())["type"])
+        try:
+            events.append((await receive())["type"])
+        except asyncio.CancelledError:
+            events.append("cancelled")
+            raise
+
+    with serve(page, app):
+        page.goto(HOME)
+        page.evaluate("void (self.end = new Promise(ok => { new WebSocket('ws://testserver/').onclose = ok }))")
+        until(page, lambda: events == ["websocket.connect"])
+    assert page.evaluate("end.then(event => event.code)") == 1006
+    assert len(events) == 2
 
 
 def test_refuses(page: Any) -> None:
