@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
+from wsgiref.util import request_uri
 
 import httpx
 from werkzeug.datastructures import EnvironHeaders
@@ -35,7 +36,9 @@ class FakeApp:
 
     Args:
         handler: what `httpx.MockTransport` takes: a function, or the `handler` of a router of respx.
-        requests: those that have come, in their order, with their bodies read; to be cleared by who wants to.
+
+    Attributes:
+        requests: those that have come, in their order, with their bodies read. Clear the list as you like.
     """
 
     def __init__(self, handler: Callable[[httpx.Request], httpx.Response]) -> None:
@@ -73,9 +76,12 @@ class _Body:
 
 
 def _request_of(environ: Mapping[str, Any]) -> httpx.Request:
-    url = f"{environ['wsgi.url_scheme']}://{get_host(dict(environ))}{environ['REQUEST_URI']}"
-    headers = list(EnvironHeaders(dict(environ)))
-    body = get_input_stream(dict(environ)).read()
+    environ = dict(environ)
+    url = request_uri(environ)
+    if "REQUEST_URI" in environ:  # as it was sent; not every server tells that
+        url = f"{environ['wsgi.url_scheme']}://{get_host(environ)}{environ['REQUEST_URI']}"
+    headers = list(EnvironHeaders(environ))
+    body = get_input_stream(environ).read()
     return httpx.Request(environ["REQUEST_METHOD"], url, headers=headers, content=body)
 
 

@@ -63,6 +63,15 @@ def test_every_library(way: str) -> None:
         assert WAYS[way]("http://bank.test/%C3%A4") == "http://bank.test/%C3%A4"
 
 
+def test_another_server() -> None:
+    """A fake app runs as well where nobody tells it the URL as it was sent (PEP 3333)."""
+    fake = FakeApp(lambda request: httpx.Response(200, text=str(request.url)))
+    environ = werkzeug.test.create_environ("/a/\xe4", "https://bank.test", query_string="b=%20")
+    del environ["REQUEST_URI"]
+    response = werkzeug.test.run_wsgi_app(fake, environ)
+    assert b"".join(response[0]) == b"https://bank.test/a/%C3%A4?b=%20"
+
+
 def test_failing_handler() -> None:
     """What a handler raises, an assertion of its own for example, goes through the app that has asked to the test."""
 

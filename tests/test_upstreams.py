@@ -16,19 +16,20 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from asking import WAYS
+from asking import WAYS, WEBSOCKETS
 from flask import Flask, Response, request
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from socketless import IpcProcess, IpcProcesses, IpcThread, IpcTransport, switch_to_ipc_connection
 from socketless._host.outside import OutsideWorker
 from socketless._host.upstreams import GREETING, Upstreams
 from socketless._wire import messages as wire
 from socketless._wire.drivers import deadline_after, poll, run_blocking
-from socketless._wire.fifos import offered_channel
+from socketless._wire.fifos import offered_channel, open_offered
 from socketless._wire.steps import Wait, Woken
 from socketless.errors import ClientDisconnected, UnknownHost, WorkerStartError
 from socketless.fakes import FakeApp
@@ -173,7 +174,7 @@ def switched(request: Any) -> Iterator[Any]:
 
 
 def test_there_and_back(switched: Any) -> None:
-    """An app asks another, which asks the first, and so on: nobody waits for who waits for him."""
+    """An app asks another, which asks the first, and so on: no request blocks another."""
     found = httpx.get("http://starlette.test/down/6", timeout=LIMIT).json()
     pids = [getattr(switched.workers[f"{name}.test"], "pid", os.getpid()) for name in ("starlette", "flask")]
     assert found == [*pids, *pids, *pids, pids[0]]
@@ -228,6 +229,28 @@ def test_every_library() -> None:
             WAYS, "fake.test"
         )
     assert len(fake.requests) == len(WAYS)
+
+
+def connect_by_test_client() -> None:
+    """Open a WebSocket by Starlette's client, which the switch takes."""
+    with TestClient(starlette_app).websocket_connect("ws://starlette.test/"):
+        pass
+
+
+def test_websockets_are_refused() -> None:
+    """A WebSocket out of an app in a process is refused, in words that say so."""
+    flask = IpcProcess(FLASK, start_method="fork")
+    with (
+        nothing_leaks(),
+        flask as of_flask,
+        IpcThread(starlette_app) as of_starlette,
+        switch_to_ipc_connection({"flask.test": of_flask, "starlette.test": of_starlette}),
+    ):
+        for way in WEBSOCKETS:
+            with pytest.raises(ConnectionRefusedError, match="a WebSocket out of an app in a worker process is not"):
+                of_flask.run(WEBSOCKETS[way], "ws://starlette.test/")
+        with pytest.raises(UnknownHost, match="a WebSocket out of an app in a worker process is not"):
+            of_flask.run(connect_by_test_client)
 
 
 def test_large_fake_answers_and_errors() -> None:
@@ -299,6 +322,15 @@ def test_switch_that_fails(monkeypatch: Any) -> None:
         os.kill(of_flask.pid, signal.SIGKILL)
         of_flask.renew()
         assert not of_flask.run(is_switched)
+
+
+def test_channel_that_opens_half(tmp_path: Any) -> None:
+    """If the second pipe of a channel cannot be opened, the first is closed, though the error is kept."""
+    names = [str(tmp_path / name) for name in ("requests", "responses")]
+    os.mkfifo(names[0])
+    with nothing_leaks(), pytest.raises(FileNotFoundError) as caught:
+        open_offered(1, *names)
+    assert caught.value.filename == names[1]
 
 
 def test_request_and_cancel_at_once() -> None:

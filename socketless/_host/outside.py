@@ -1,4 +1,7 @@
-"""What stands, in a worker process, for the workers of its host that the app asks: see `socketless._host.upstreams`."""
+"""What stands, in a worker process, for the other workers of the switch: see `socketless._host.upstreams`.
+
+The *parent* is the process in which the switch is on.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,21 @@ from socketless._host.worker import Worker
 from socketless._wire.channel import Channel
 from socketless._wire.drivers import deadline_after, poll
 from socketless._wire.fifos import offered_channel
-from socketless._wire.messages import InheritedSource, Start
+from socketless._wire.messages import InheritedSource, Message, Request, Start
 from socketless._wire.steps import Steps, Wait, Woken
-from socketless.errors import WorkerStartError
+from socketless.errors import UnknownHost, WorkerStartError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-_SECONDS = 10.0  # for the host to open a channel, which takes it milliseconds
+_SECONDS = 10.0  # for the parent to open a channel, which takes it milliseconds
 _LOOK_SECONDS = 0.002  # how often it is looked for, where a FIFO without a writer cannot be waited for
 
 
 class OutsideWorker(Worker):
-    """Answers requests by what the host sends them to.
+    """Answers requests by handing them to the parent, which sends them to the worker that has their host.
 
     Args:
-        path: of the FIFO on which the host listens.
+        path: of the FIFO on which the parent listens.
     """
 
     def __init__(self, path: str) -> None:
@@ -44,13 +47,25 @@ class OutsideWorker(Worker):
     def _launch(self) -> Run:
         return _OutsideRun(self._path)
 
+    def _prepare(self, message: Message) -> Message:
+        if isinstance(message, Request) and message.is_websocket:
+            raise self.websocket_error(message.label)
+        return message
+
+    def websocket_error(self, what: str) -> UnknownHost:
+        """Return the error for a WebSocket."""
+        return UnknownHost(
+            f"{what}: a WebSocket out of an app in a worker process is not carried to other apps; run that app on "
+            "threads"
+        )
+
     def _describe(self, run: Run | None) -> str:
         return "in other workers"
 
 
 class _NoOutput:
     def forward(self, *, quietly: bool = False) -> None:
-        """Do nothing: the host shows what its workers print."""
+        """Do nothing: the parent shows what its workers print."""
 
     def tail(self) -> str:
         """Return nothing, for the same reason."""
@@ -61,7 +76,7 @@ class _OutsideRun:
     """The `Run` of one life of this process."""
 
     pid = exitcode = error = None
-    levels = None  # the host's other workers are none of this process's business
+    levels = None  # of logging, which the parent shares with its workers itself
     has_ended = False
 
     def __init__(self, path: str) -> None:
@@ -72,11 +87,11 @@ class _OutsideRun:
 
     @property
     def sentinel(self) -> int:
-        """A descriptor that is never readable: the end of the host is that of this process."""
+        """A descriptor that is never readable: when the parent ends, so does this process."""
         return self._sentinel.fd
 
     def open_channel(self, number: int) -> Channel:
-        """Make a channel, and wait until the process of the switch has opened it.
+        """Make a channel, and wait until the parent has opened it.
 
         Raises:
             WorkerStartError: it has not.
@@ -109,9 +124,9 @@ class _OutsideRun:
         return None
 
     def handshake(self, start: Start, timeout: float | None) -> Steps[str]:
-        """Return that there are WebSockets or not: there are none."""
+        """Return the kind of app that is also asked for WebSockets, which are refused in words of their own."""
         yield from ()
-        return "wsgi"
+        return "asgi"
 
     def share_levels(self, levels: dict[str, int], timeout: float | None) -> Steps[None]:
         """Do nothing."""
@@ -126,7 +141,7 @@ class _OutsideRun:
         """Do nothing: there is no process of its own."""
 
     def end_channel(self, channel: Channel) -> Steps[bool]:
-        """Return that the host goes on: the switch is over, perhaps."""
+        """Return that the parent lives on, though its switch may be over."""
         yield from ()
         return True
 

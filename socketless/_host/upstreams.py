@@ -6,7 +6,7 @@
                ◀─ Response ── FIFO ◀──────            ◀─ Response ── pipe ◀─────
 
 A worker process makes a channel when it needs one, of two FIFOs, and says so by a third, on which this process listens.
-Each channel has a thread here, so A may ask B, which asks A: nobody waits for who waits for him.
+Each channel has a thread here, so A may ask B, which asks A in turn: one request never blocks another.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ GREETING = b"\0"  # what a worker process waits for: this process has opened its
 M = TypeVar("M")
 T = TypeVar("T")
 
-Find = Callable[[str, int], Any]  # what answers a host
+Find = Callable[[str, int], Any]  # from the host and port of a URL to what answers it
 
 
 class Upstreams:
     """Carries the requests of worker processes to other workers, until it is closed.
 
     Args:
-        find: returns what answers a host: a worker or what stands for one.
+        find: returns what answers the host and port of a URL: a worker or what stands for one.
 
     Raises:
         OSError: there is no folder where FIFOs can be made, or there are no threads, as they are greenlets.

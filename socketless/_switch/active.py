@@ -310,7 +310,7 @@ def _switch_processes(
 
 
 def switch_worker_process(path: str, patterns: Iterable[str], others: Others, options: Mapping[str, Any]) -> None:
-    """Send the clients of this worker process to the workers of its host, which listens at `path`."""
+    """Send the clients of this worker process to the workers of its parent, which listens at `path`."""
     leave_worker_process()  # what it was forked with
     with ExitStack() as on_error:
         worker = OutsideWorker(path)

@@ -131,9 +131,7 @@ def _normal(host: Any) -> str:
     name = name.strip("[]").rstrip(".").lower()
     if name.isascii():
         return name
-    return ".".join(
-        label if label.isascii() else idna.encode(label, uts46=True).decode() for label in name.split(".")
-    )
+    return ".".join(label if label.isascii() else idna.encode(label, uts46=True).decode() for label in name.split("."))
 
 
 class Refusal:

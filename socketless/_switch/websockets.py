@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from socketless._genuine import os
+from socketless._host.outside import OutsideWorker
 from socketless._host.trace import logger
 from socketless._http11.asyncio_transport import BridgeTransport
 from socketless._http11.pipe_socket import PipeSocket
@@ -61,6 +62,8 @@ def _find(hosts: Hosts, server: tuple[str, int]) -> Any:
     worker = hosts.find(*server)
     if isinstance(worker, Refusal):
         raise as_of_sockets(worker.error("WebSocket", server))
+    if isinstance(worker, OutsideWorker):
+        raise as_of_sockets(worker.websocket_error(f"WebSocket to {server[0]}:{server[1]}"))
     return worker
 
 

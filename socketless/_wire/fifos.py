@@ -31,9 +31,7 @@ def offered_channel(number: int) -> Iterator[tuple[Channel, str, str]]:
             _make(path)
             undo.callback(_unlink, path)
         undo.callback(os.close, _open(requests, os.O_RDONLY))  # without a reader, nobody could open it for writing
-        writer = PipeEnd(above_stdio(_open(requests, os.O_WRONLY)), readable=False)
-        reader = PipeEnd(above_stdio(_open(responses, os.O_RDONLY)), writable=False)
-        channel = Channel(number, reader, writer)
+        channel = _channel(number, responses, requests)
         channel.set_blocking(False)
         yield channel, requests, responses
 
@@ -44,11 +42,19 @@ def open_offered(number: int, requests: str, responses: str) -> Channel:
     Raises:
         OSError: it cannot be opened from here.
     """
-    reader = PipeEnd(above_stdio(_open(requests, os.O_RDONLY)), writable=False)
-    writer = PipeEnd(above_stdio(_open(responses, os.O_WRONLY)), readable=False)
-    channel = Channel(number, reader, writer)
+    channel = _channel(number, requests, responses)
     channel.set_blocking(True)
     return channel
+
+
+def _channel(number: int, to_read: str, to_write: str) -> Channel:
+    reader = PipeEnd(above_stdio(_open(to_read, os.O_RDONLY)), writable=False)
+    try:
+        writer = PipeEnd(above_stdio(_open(to_write, os.O_WRONLY)), readable=False)
+    except OSError:  # or the error would hold the first
+        reader.close()
+        raise
+    return Channel(number, reader, writer)
 
 
 def _make(path: str) -> None:
