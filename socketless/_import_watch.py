@@ -36,11 +36,12 @@ class Watch:  # a MetaPathFinder, whose module takes many others to import
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find nothing itself; of the module, return what the next finder finds."""
-        if fullname != self._name:
+        finders: list[Any] = [*sys.meta_path]
+        if fullname != self._name or self not in finders:
             return None
-        for finder in [*sys.meta_path]:
+        for finder in finders[finders.index(self) + 1 :]:  # another watch of this module may be among them
             find: Any = getattr(finder, "find_spec", None)  # an older finder has none
-            spec: ModuleSpec | None = None if finder is self or find is None else find(fullname, path, target)
+            spec: ModuleSpec | None = None if find is None else find(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None:
                     self._watch(spec.loader)

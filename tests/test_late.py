@@ -44,6 +44,21 @@ def test_imports(folder: Path) -> None:
     assert watch not in sys.meta_path
 
 
+def test_several_watches(folder: Path) -> None:
+    """Each of two that watch the same module notices its import."""
+    seen: list[str] = []
+    (folder / "watched_module.py").write_text("")
+    watches = [Watch("watched_module", lambda name=name: seen.append(name)) for name in ("one", "other")]  # type: ignore[misc]
+    try:
+        module = importlib.import_module("watched_module")
+        assert sorted(seen) == ["one", "other"]
+        assert module.__loader__ is module.__spec__.loader
+        assert "exec_module" not in vars(module.__loader__)
+    finally:
+        for watch in watches:
+            watch.close()
+
+
 def test_import_that_fails(folder: Path) -> None:
     """A module that is not there, or that raises, is not noticed; the next time it may be."""
     seen: list[str] = []
