@@ -167,10 +167,10 @@ def test_receive_timeout(way: str) -> None:
     """aiohttp's time limit for a message holds, and `sock_read` is none for messages."""
 
     async def main() -> None:
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=0.05)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=1)  # the handshake has that time
         async with session_for(way, timeout=timeout) as session, session.ws_connect("/chat/late") as socket:
             with pytest.raises(asyncio.TimeoutError):
-                await socket.receive(timeout=0.2)
+                await socket.receive(timeout=1.2)
             await socket.send_str("still there")
             assert not socket.closed
 

@@ -72,6 +72,12 @@ def run_blocking(steps: PullingSteps[T], client_fd: int | None = None) -> T:
     except StopIteration as stop:
         value: T = stop.value
         return value
+    except BaseException as error:
+        # Interrupted in between, they have not heard of it, and would stay at work for nobody.
+        if getattr(steps, "gi_frame", None) is not None:
+            with suppress(StopIteration):
+                steps.throw(error)
+        raise
 
 
 def poll(wait: Wait, client_fd: int | None = None) -> Woken:

@@ -7,11 +7,13 @@ second, and so on, until an exchange has come to its end without one.
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +25,9 @@ import socketless
 from socketless import IpcProcess, IpcThread, IpcTransport
 from socketless._host import directions
 from socketless._host.worker import Worker
+from socketless._wire.drivers import run_blocking
+from socketless._wire.pipes import make_pipe
+from socketless._wire.steps import Steps, Wait
 from socketless._worker import asgi_websocket
 from support import LIMIT, nothing_leaks
 
@@ -55,6 +60,8 @@ class Interrupter:
         if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
             return
         if event == "c_return" and arg.__name__ == "__enter__":  # of a lock, by `with`: see socketless._locks
+            return
+        if event == "call" and sys.version_info < (3, 11) and frame.f_lasti >= 0:  # a generator that goes on
             return
         if not is_finalizing(frame):
             self._left -= 1
@@ -186,6 +193,28 @@ def test_interrupted(kind: type[IpcProcess], app: str, action: Callable[[httpx.C
         timeout = httpx.Timeout(LIMIT, pool=5)
         client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=timeout)
         interrupt_everywhere(action, client, worker, stride)
+
+
+def test_interrupted_between_steps() -> None:
+    """Steps that are interrupted where they do not hear of it are not left at work."""
+    reader, writer = make_pipe()
+    writer.close()  # so that it is readable
+    number, has_raised = 1, True
+    while has_raised:
+        steps = waiting(reader.fileno())
+        interrupter = Interrupter(number)
+        with suppress(Interrupt), interrupter:
+            run_blocking(steps)
+        has_raised = interrupter.has_raised
+        assert inspect.getgeneratorstate(steps) in (inspect.GEN_CREATED, inspect.GEN_CLOSED), number
+        number += 1
+    reader.close()
+    assert number > 5
+
+
+def waiting(fd: int) -> Steps[None]:
+    yield Wait(fd)
+    yield Wait(fd)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
