@@ -5,14 +5,12 @@ A frame is a head (`!4sQ?`: `MAGIC`, the length of the pickle, whether a body is
 it is told so at once, and does not wait for what will never come.
 
 The pickle is a tuple: which message it is, and its fields (as an object of its class it would take cloudpickle three
-times as long). That of a request or a response is marshal's, which knows plain values only and takes a third of the
-time. A large body is a buffer: pickle protocol 5 leaves it out of the pickle, so it is never copied into one (a 4 MiB
-body crosses three times as fast beside the pickle as inside it).
+times as long). A large body is a buffer: pickle protocol 5 leaves it out of the pickle, so it is never copied into one
+(a 4 MiB body crosses three times as fast beside the pickle as inside it).
 """
 
 from __future__ import annotations
 
-import marshal
 import pickle
 import struct
 from dataclasses import fields, replace
@@ -20,7 +18,7 @@ from typing import Any, get_args
 
 from socketless._wire.debug import crossing_info
 from socketless._wire.exceptions import UNKNOWN, Packed, pack
-from socketless._wire.messages import Chunk, Failed, Message, Request, Response, Result
+from socketless._wire.messages import Chunk, Failed, Message, Response, Result
 from socketless._wire.pickling import dumps, dumps_object, loads
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -30,8 +28,6 @@ MOST = 1 << 40  # bytes in a pickle, or in a body
 
 HEAD = struct.Struct("!4sQ?")
 LENGTH = struct.Struct("!Q")
-
-_BY_MARSHAL = b"\0"  # before what is not a pickle; each of those begins with another byte
 
 _LARGE = 64 * 1024  # bytes; smaller bodies are cheaper inside the pickle
 
@@ -53,20 +49,11 @@ def encode(message: Message) -> list[memoryview]:
     ready = _READY.get(id(message))
     if ready is not None:
         return [memoryview(ready)]
-    is_plain = isinstance(message, (Request, Response, Chunk)) and not getattr(message, "extensions", None)
-    values = vars(message if is_plain else _as_plain_values(message))
+    values = vars(_as_plain_values(message))
     if len(values.get("body", b"")) >= _LARGE:
         return _with_body_beside(message, values)
-    fields = (_CODES[type(message)], *values.values())
-    payload = _payload_of_plain(fields) if is_plain else dumps(fields)
+    payload = dumps((_CODES[type(message)], *values.values()))
     return [memoryview(HEAD.pack(MAGIC, len(payload), False) + payload)]
-
-
-def _payload_of_plain(fields: tuple[Any, ...]) -> bytes:
-    try:
-        return _BY_MARSHAL + marshal.dumps(fields)
-    except ValueError:  # a subclass of str, or the like; which classes there are, only pickle knows
-        return dumps(fields)
 
 
 def _with_body_beside(message: Message, values: dict[str, Any]) -> list[memoryview]:
@@ -132,8 +119,7 @@ def decode(payload: bytes, buffers: list[bytes]) -> Message:
         NotAFrame: it holds none.
     """
     try:
-        fields = marshal.loads(payload[1:]) if payload[:1] == _BY_MARSHAL else loads(payload, buffers=buffers)
-        code, *values = fields
+        code, *values = loads(payload, buffers=buffers)
         message_type, names = _TYPES[code]
         message: Message = object.__new__(message_type)
         vars(message).update(zip(names, values, strict=True))  # as its __init__ would, in a third of the time
