@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from socketless._forking import close_in_forks
@@ -27,7 +28,7 @@ from socketless._host.sentinel import Sentinel
 from socketless._host.trace import logger
 from socketless._locks import make_lock
 from socketless._wire.channel import Channel
-from socketless._wire.drivers import milliseconds_until, remaining
+from socketless._wire.drivers import milliseconds_until, remaining, run_blocking
 from socketless._wire.exceptions import UNKNOWN
 from socketless._wire.fifos import open_offered
 from socketless._wire.messages import Chunk, Done, Failed, Message, Request, Taken, WantBody, is_last
@@ -183,18 +184,7 @@ class Upstreams:
         Raises:
             ClientDisconnected: that is so, or this is being closed; the steps get it, too.
         """
-        try:
-            wait = next(steps)
-            while True:
-                try:
-                    got: Any = next(wait.chunks, None) if isinstance(wait, Pull) else self._wait(wait, channel)  # type: ignore[arg-type]
-                except BaseException as error:
-                    wait = steps.throw(error)
-                else:
-                    wait = steps.send(got)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+        return run_blocking(steps, partial(self._wait, channel=channel))
 
     def _wait(self, wait: Wait, channel: Channel | None) -> Woken:
         poller = select.poll()

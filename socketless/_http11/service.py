@@ -6,13 +6,14 @@ import select
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from socketless._forking import close_in_forks
 from socketless._genuine import os
 from socketless._host.worker import Worker
 from socketless._http11.bridge import Bridge, Refused
-from socketless._wire.drivers import deadline_after, milliseconds_until, remaining, run_blocking
+from socketless._wire.drivers import deadline_after, milliseconds_until, poll, remaining, run_blocking
 from socketless._wire.pipes import make_pipe
 from socketless.errors import BodyTooLarge, ClientDisconnected, SocketlessError
 
@@ -73,8 +74,9 @@ class Service:
             close_in_forks(end)  # or the pump would wait for a fork, too
         self._end_fd = end_reader.fileno()
         pump: threading.Thread | None = None
+        wait_for = partial(poll, client_fd=self._write_fd)
         try:
-            while (output := run_blocking(self._bridge.next_output(), self._write_fd)) is not None:
+            while (output := run_blocking(self._bridge.next_output(), wait_for)) is not None:
                 try:
                     self._write(output)
                 except ClientDisconnected:
@@ -100,7 +102,7 @@ class Service:
     def _pump(self) -> None:
         # Runs in the thread socketless-pump, until the client of a WebSocket writes no more, or run() returns.
         with suppress(Exception):  # the WebSocket is closed, which next_output() tells
-            run_blocking(self._bridge.pump(), self._end_fd)
+            run_blocking(self._bridge.pump(), partial(poll, client_fd=self._end_fd))
 
     def _pieces(self) -> Iterator[bytes]:
         poller = select.poll()

@@ -14,6 +14,7 @@ import socket
 import warnings
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -104,7 +105,7 @@ class WorkerSocket:
             Exception: what the app has raised.
         """
         self._check_open()
-        run_blocking(self.sending(data), self._alarm.fd)
+        run_blocking(self.sending(data), partial(poll, client_fd=self._alarm.fd))
 
     def sending(self, data: Any) -> Steps[None]:
         """Return the steps of `sendall()`."""
@@ -147,7 +148,7 @@ class WorkerSocket:
             Exception: what the app has raised.
         """
         self._check_open()
-        return run_blocking(self.receiving(size), self._alarm.fd)
+        return run_blocking(self.receiving(size), partial(poll, client_fd=self._alarm.fd))
 
     def receiving(self, size: int) -> Steps[bytes]:
         """Return the steps of `recv()`."""
@@ -345,7 +346,7 @@ class WorkerSocket:
         if self._bridge.upgraded is not None:
             self._bridge.let_through()
             with suppress(TimeoutError):
-                run_blocking(self._pump(), self._alarm.fd)  # says goodbye
+                run_blocking(self._pump(), partial(poll, client_fd=self._alarm.fd))  # says goodbye
         self._give_up()
         self._is_gone = True
         self._alarm.close()

@@ -10,7 +10,7 @@ import math
 import select
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,16 +55,17 @@ def until_readable(fd: int, timeout: float | None) -> Steps[bool]:
         os.close(copy)
 
 
-def run_blocking(steps: PullingSteps[T], client_fd: int | None = None) -> T:
+def run_blocking(steps: PullingSteps[T], wait_for: Callable[[Wait], Woken] | None = None) -> T:
     """Drive steps to their end in this thread.
 
-    `client_fd` is where a client reads: if it leaves while the steps wait, they get a `ClientDisconnected`.
+    `wait_for` waits in the place of `poll()`; what it raises, the steps get.
     """
+    wait_for = wait_for or poll
     try:
         wait = next(steps)
         while True:
             try:
-                got = next(wait.chunks, None) if isinstance(wait, Pull) else poll(wait, client_fd)  # type: ignore[arg-type]
+                got = next(wait.chunks, None) if isinstance(wait, Pull) else wait_for(wait)  # type: ignore[arg-type]
             except BaseException as error:  # Ctrl-C
                 wait = steps.throw(error)
             else:
@@ -73,11 +74,15 @@ def run_blocking(steps: PullingSteps[T], client_fd: int | None = None) -> T:
         value: T = stop.value
         return value
     except BaseException as error:
-        # Interrupted in between, they have not heard of it, and would stay at work for nobody.
-        if getattr(steps, "gi_frame", None) is not None:
-            with suppress(StopIteration):
-                steps.throw(error)
+        _tell(steps, error)
         raise
+
+
+def _tell(steps: PullingSteps[Any], error: BaseException) -> None:
+    # Interrupted between two of them, steps have not heard of it, and would stay at work for nobody.
+    if getattr(steps, "gi_frame", None) is not None:
+        with suppress(StopIteration):
+            steps.throw(error)
 
 
 def poll(wait: Wait, client_fd: int | None = None) -> Woken:
@@ -157,6 +162,9 @@ async def run_async(steps: PullingSteps[T]) -> T:
     except StopIteration as stop:
         value: T = stop.value
         return value
+    except BaseException as error:
+        _tell(steps, error)
+        raise
 
 
 def in_trio() -> bool:
