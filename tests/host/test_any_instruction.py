@@ -6,12 +6,13 @@ second, and so on, until an exchange has come to its end without one.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ import socketless
 from socketless import IpcProcess, IpcThread, IpcTransport
 from socketless._host import directions
 from socketless._host.worker import Worker
-from socketless._wire.drivers import run_blocking
+from socketless._wire.drivers import run_async, run_blocking
 from socketless._wire.pipes import make_pipe
 from socketless._wire.steps import Steps, Wait
 from socketless._worker import asgi_websocket
@@ -215,6 +216,36 @@ def test_interrupted_between_steps() -> None:
 def waiting(fd: int) -> Steps[None]:
     yield Wait(fd)
     yield Wait(fd)
+
+
+class Unreached:
+    """Steps that are interrupted each time before they hear that it goes on."""
+
+    def __init__(self, steps: Generator[Any, Any, Any]) -> None:
+        self._steps = steps
+        self.throw = steps.throw
+
+    @property
+    def gi_frame(self) -> Any:
+        return self._steps.gi_frame  # type: ignore[attr-defined]
+
+    def __next__(self) -> Any:
+        return next(self._steps)
+
+    def send(self, value: object) -> None:
+        raise Interrupt
+
+
+@pytest.mark.parametrize("drive", [run_blocking, lambda steps: asyncio.run(run_async(steps))], ids=["sync", "async"])
+def test_steps_hear_of_an_interruption(drive: Callable[[Any], None]) -> None:
+    """So both drivers tell them afterwards what has come between."""
+    reader, writer = make_pipe()
+    writer.close()
+    steps = waiting(reader.fileno())
+    with pytest.raises(Interrupt):
+        drive(Unreached(steps))
+    assert inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED
+    reader.close()
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
