@@ -62,11 +62,6 @@ class Place(NamedTuple):
         return inet_name(self.family, self.host, int(self.port))
 
 
-def transport_of(family: int, kind: int) -> str | None:
-    """Return what a socket of this kind speaks; `None`: it is none of ours."""
-    return _TRANSPORTS.get((family, kind))
-
-
 def inet_name(family: int, host: str, port: int) -> Any:
     """Return a host and a port as `getsockname()` does; in IPv6's way, for an IPv4 host, too."""
     if family == AF_INET6:
