@@ -19,6 +19,7 @@ from statistics import median
 HERE = str(Path(__file__).resolve().parent)
 sys.path.insert(0, HERE)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))  # for the servers
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where it is installed, bytecode is there
 
 import comparing
 import contestants
