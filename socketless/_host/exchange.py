@@ -334,9 +334,9 @@ class Exchange:
         try:
             for do in work:
                 while isinstance(result := do(), Wait):
-                    fd, for_writing, *_ = result
+                    fd, for_writing, _, _, spins = result
                     timeout = timeouts.write if for_writing else timeouts.read
-                    woken = yield Wait(fd, for_writing, self._run.sentinel, deadline_after(timeout))
+                    woken = yield Wait(fd, for_writing, self._run.sentinel, deadline_after(timeout), spins)
                     if woken is LATE:
                         timeout = timeouts.write if for_writing else timeouts.read  # the waiter may have set it
                         assert timeout is not None

@@ -31,6 +31,7 @@ from socketless._host.worker import Worker
 from socketless._wire import apps
 from socketless._wire.messages import Call, ImportSource, Result, Start
 from socketless._wire.pickling import loads
+from socketless._wire.spinning import may_spin
 from socketless.errors import SocketlessError, StateError, TransferError, WorkerStartError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -127,6 +128,7 @@ class IpcProcess(Worker):
             backend=backend,
             backend_options=dict(backend_options or {}),
             debug=debug,
+            spins=may_spin(),
         )
         super().__init__(
             start,

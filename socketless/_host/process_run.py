@@ -73,7 +73,7 @@ class ProcessRun:
 
     open_channel = None  # it takes the worker to open one more
 
-    def __init__(self, max_connections: int) -> None:
+    def __init__(self, max_connections: int, *, spins: bool) -> None:
         with ExitStack() as undo:  # or the error would hold what has been opened
             ends = []
             for number in range(max_connections + 1):
@@ -88,6 +88,9 @@ class ProcessRun:
         self._further: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._worker_ends = [end.worker for end in ends]
         self._control, *self.channels = [end.host for end in ends]
+        self._spins = spins
+        for channel in self.channels:
+            channel.spins = spins
         # Once the worker is ready, the control channel is its pool's: closed by drain(), or by who has checked it out.
         self.control: ChannelPool[Run] = ChannelPool()
         self._is_ready = False
@@ -110,7 +113,7 @@ class ProcessRun:
             OSError: there is no process, or no file descriptor, to be had.
         """
         with _launching:
-            run = cls(max_connections)
+            run = cls(max_connections, spins=start.spins)
             _live.add(run)
             try:
                 start = run._with_logging(start)
@@ -261,6 +264,7 @@ class ProcessRun:
         try:
             with offered_channel(number) as (channel, requests, responses):
                 self._further.add(channel)
+                channel.spins = self._spins
                 message = OpenChannel(number, requests, responses)
                 answer = yield from self._ask("opening a channel", message, _CONTROL_SECONDS)
         except OSError as error:

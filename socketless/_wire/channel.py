@@ -41,6 +41,8 @@ class Channel:
     One thread at a time may write, and one, which may be another, read.
     """
 
+    spins = False  # see `may_spin()`
+
     def __init__(self, number: int, reader: PipeEnd, writer: PipeEnd) -> None:
         self.number = number
         self._reader = reader
@@ -157,7 +159,7 @@ class Channel:
             message = incoming.message()
         elif not (self._blocking or self._has_waited):
             self._has_waited = True  # the other side has yet to think: the first time, do not even try
-            return Wait(fd_of(self._reader, EOFError))
+            return Wait(fd_of(self._reader, EOFError), spins=self.spins)
         while message is None:
             fd = fd_of(self._reader, EOFError)
             try:

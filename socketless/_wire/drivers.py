@@ -12,9 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from socketless._genuine import clock_is_stopped, is_green, monotonic, os
+from socketless._wire.spinning import spin
 from socketless._wire.steps import ENDED, LATE, READY, Pull, PullingSteps, Steps, Wait, Woken
 from socketless.errors import ClientDisconnected
 
@@ -94,19 +96,20 @@ def poll(wait: Wait, client_fd: int | None = None) -> Woken:
     if not is_green():
         return _poll(wait, client_fd)
     with _own(wait.fd) as fd, _own(wait.sentinel) as sentinel, _own(client_fd) as client:
-        return _poll(wait._replace(fd=fd, sentinel=sentinel), client)
+        return _poll(wait._replace(fd=fd, sentinel=sentinel, spins=False), client)
 
 
 def _poll(wait: Wait, client_fd: int | None) -> Woken:
-    fd, for_writing, sentinel, deadline = wait
+    fd, for_writing, sentinel, deadline, spins = wait
     poller = select.poll() if hasattr(select, "poll") else _Select()
     poller.register(fd, select.POLLOUT if for_writing else select.POLLIN)
     if sentinel is not None:
         poller.register(sentinel, select.POLLIN)
     if client_fd is not None:
         poller.register(client_fd, 0)  # only its end
+    ready = spin(partial(poller.poll, 0)) if spins else []
     while True:
-        ready = poller.poll(None if deadline is None else milliseconds_until(deadline))
+        ready = ready or poller.poll(None if deadline is None else milliseconds_until(deadline))
         if ready:
             fds = dict(ready)
             if fd not in fds and client_fd in fds:

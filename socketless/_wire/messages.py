@@ -283,6 +283,7 @@ class Start:
     levels: dict[str, int] = field(default_factory=dict)  # as in `SetLevels`
     has_log_handlers: bool = False  # the host's root logger
     debug: bool = False  # write to stderr what arrives
+    spins: bool = False  # see `may_spin()`
     prepare: Callable[[], object] | None = None  # what a process calls before it loads the app
 
 

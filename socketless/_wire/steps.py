@@ -23,6 +23,7 @@ class Wait(NamedTuple):
     for_writing: bool = False
     sentinel: int | None = None  # a descriptor that is readable once the worker has ended; many may wait for it
     deadline: float | None = None  # a value of genuine.monotonic()
+    spins: bool = False  # `fd` may be ready in a moment: a blocking driver should `spin()` first
 
 
 class Woken(enum.Enum):

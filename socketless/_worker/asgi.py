@@ -32,8 +32,9 @@ from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
 from socketless._locks import make_lock
 from socketless._wire.channel import Channel
+from socketless._wire.drivers import poll
 from socketless._wire.messages import Call, Cancel, Request, Reset, Start
-from socketless._wire.steps import Wait
+from socketless._wire.steps import READY, Wait
 from socketless._wire.trace import describe, say
 from socketless._worker import stacks
 from socketless._worker.app_threads import AppThread
@@ -60,6 +61,7 @@ class AsgiRunner:
         self._hook = hook
         self._max_body_bytes = start.max_body_bytes
         self._debug = start.debug
+        self._spins = start.spins
         self._patience = None if outlives_its_worker else _CANCEL_SECONDS  # with the channels; None: they must end
         self._loop_options = start.backend_options
         self._loop: asyncio.AbstractEventLoop  # from run() on, like _thread
@@ -224,10 +226,19 @@ class AsgiRunner:
                     if isinstance(message, (Request, Reset, Call)):
                         exchange = self._begin(message, writer)
                         self._exchanges[channel.number] = exchange
+                        if self._spins:
+                            exchange.task.add_done_callback(spin)
                     elif exchange is not None:
                         exchange.take(message)
             except Exception:  # the pipe has ended; or holds what is no message, and then it is of no use
                 end()
+
+        def spin(_: object) -> None:
+            # For the next request, while the loop has nothing else to do.
+            if all(each.task.done() for each in self._exchanges.values()) and not ended.done():
+                with suppress(OSError):  # it is closed
+                    if poll(Wait(channel.read_fd, deadline=0.0, spins=True)) is READY:
+                        on_readable()
 
         self._loop.add_reader(channel.read_fd, on_readable)
         if self.is_ending:
