@@ -23,8 +23,9 @@ An exception that the *app* lets through is not in this tree: it is raised in th
         └── ReadTimeout                      the app did not answer
 
 A transport raises them as the client library's own error *as well*: what `IpcTransport` raises for a dead worker is a
-`WorkerDied` and an `httpx.ReadError`. Only `StateError`, `AppError` and the WebSocket's stay as they are. All can be
-pickled. So none of them calls `super().__init__()`: what is next may be the library's, which wants other arguments.
+`WorkerDied` and an `httpx.ReadError`. `StateError`, `AppError` and those of WebSockets stay as they are, and so does an
+error for which the library has no name, as `TransferError` is for requests. All can be pickled. So none of them calls
+`super().__init__()`: what is next may be the library's, which wants other arguments.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The switch: sends the clients of a whole process to one worker.
+"""The switch: sends the clients of a whole process to a worker, or to several by their hosts.
 
-`active` has it; each other module says what it replaces of one client library: classes, and functions for their methods
-of the same name.
+It is in `socketless/_switch/active.py`. The other modules there each say what is replaced in one client library: its
+classes, and functions for their methods of the same name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every client library's way to a worker has: its options, the bodies it sends, the responses that are open."""
+"""What the transports of httpx and the adapter of requests have in common."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 
 class Carrier:
-    """Carries the requests of a client library to a worker."""
+    """The options of `IpcTransport`, `IpcAsyncTransport` and `IpcAdapter`, and the responses that are still open."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from socketless._host.lifetime import Run
 from socketless._host.thread_run import ThreadRun
 from socketless._host.worker import Worker
 from socketless._locks import make_lock
-from socketless._wire.messages import Call, Message, Request, Reset, Result, Start
+from socketless._wire.messages import Message, Opening, Result, Start
 from socketless.errors import StateError, WorkerStartError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -144,7 +144,7 @@ class IpcThread(Worker):
             exchange.lose()
         super()._stop(run, timeout)
 
-    def _have(self, exchange: Exchange) -> None:
+    def _on_answer(self, exchange: Exchange) -> None:
         if not exchange.is_over:
             with self._open_lock:
                 self._open.add(exchange)
@@ -159,7 +159,7 @@ class IpcThread(Worker):
             )
 
     def _prepare(self, message: Message) -> Message:
-        if isinstance(message, (Request, Reset, Call)):
+        if isinstance(message, Opening):
             # As dataclasses.replace(), which takes twice as long.
             return type(message)(**vars(message) | {"context": _copy_context()})
         return message

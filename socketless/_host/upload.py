@@ -6,7 +6,7 @@ from typing import Any
 
 from socketless._host.limits import check_body_size
 from socketless._wire import heads
-from socketless._wire.messages import Chunk
+from socketless._wire.messages import Chunk, Message, Request
 from socketless._wire.steps import Pull, PullingSteps
 from socketless.errors import InvalidRequest, TransferError
 
@@ -54,3 +54,15 @@ class Upload:
 
 
 NO_UPLOAD = Upload("", None, None)
+
+
+def check_message(message: Message, label: str, body: Pull | None, max_body_bytes: int | None) -> Upload:
+    """Check what is about to be sent, to an app in a worker or on the client's loop; return where the chunks come from.
+
+    Raises:
+        InvalidRequest: it is a request that HTTP cannot carry.
+        BodyTooLarge: its body is larger than `max_body_bytes`.
+    """
+    length = heads.check_request(message) if isinstance(message, Request) else None
+    check_body_size(len(getattr(message, "body", b"")), max_body_bytes, label)
+    return NO_UPLOAD if body is None else Upload(label, body, max_body_bytes, length)

@@ -18,14 +18,13 @@ from socketless._host.arguments import check_seconds, no_attribute
 from socketless._host.exchange import Exchange
 from socketless._host.failures import exception_of
 from socketless._host.lifetime import Run
-from socketless._host.limits import NO_LIMITS, Timeouts, check_body_size
+from socketless._host.limits import NO_LIMITS, Timeouts
 from socketless._host.pool import ChannelPool, Lease
 from socketless._host.trace import Trace, logger
-from socketless._host.upload import NO_UPLOAD, Upload
+from socketless._host.upload import check_message
 from socketless._host.websocket_exchange import WebSocketExchange
 from socketless._locks import make_lock
 from socketless._wire.drivers import deadline_after, run_blocking
-from socketless._wire.heads import check_request
 from socketless._wire.messages import Call, Failed, Message, Request, Reset, Result, Start
 from socketless._wire.steps import Pull, PullingSteps, Steps
 from socketless.errors import ExchangeTimeout, StateError, WorkerDied, WorkerStartError, describe_exit
@@ -274,10 +273,7 @@ class Worker:
             StateError: the worker is closed, or belongs to another process.
         """
         label = getattr(message, "label", type(message).__name__)
-        length = check_request(message) if isinstance(message, Request) else None
-        if self._max_body_bytes is not None:
-            check_body_size(len(getattr(message, "body", b"")), self._max_body_bytes, label)
-        upload = NO_UPLOAD if body is None else Upload(label, body, self._max_body_bytes, length)
+        upload = check_message(message, label, body, self._max_body_bytes)
         kind = WebSocketExchange if isinstance(message, Request) and message.is_websocket else Exchange
         deadline = deadline_after(timeouts.pool)
         self._trace.sent(message)
@@ -290,7 +286,7 @@ class Worker:
                 began = yield from exchange.begin(message)
                 if began:
                     self._trace.got(label, exchange.answer)
-                    self._have(exchange)
+                    self._on_answer(exchange)
                     return exchange
             except BaseException as error:
                 try:
@@ -301,8 +297,8 @@ class Worker:
                     self._trace(f"< {label}: {type(error).__name__}")
                 raise
 
-    def _have(self, exchange: Exchange) -> None:
-        """Take notice of an exchange that has its answer."""
+    def _on_answer(self, exchange: Exchange) -> None:
+        """Take notice of an exchange that has its first answer. A hook for subclasses."""
 
     def exchange_blocking(self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None) -> Exchange:
         """Run the steps of `exchange()` in this thread.
@@ -314,10 +310,10 @@ class Worker:
         return run_blocking(self.exchange(message, timeouts, body))
 
     def _check_thread(self) -> None:
-        """Refuse to wait in the thread that is waited for."""
+        """Refuse to wait in the thread that is waited for. A hook for subclasses."""
 
     def _prepare(self, message: Message) -> Message:
-        """Return the message as the worker is to get it."""
+        """Return the message as this kind of worker is to get it. A hook; it replaces this one, without `super()`."""
         return message
 
     def _check_out(self, lease: Lease[Run], deadline: float | None) -> Steps[None]:

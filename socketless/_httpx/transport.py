@@ -102,9 +102,14 @@ class _Transport(Carrier):
         )
 
     def _response(
-        self, request: Any, exchange: Exchange, make_stream: Callable[[Any, Any], Any], network_stream: type
+        self,
+        request: Any,
+        exchange: Exchange,
+        stream_type: Callable[[Any], type],
+        upload: RequestBody | None,
+        network_stream: type,
     ) -> Any:
-        """Make a response of the first answer. What is still to come is its stream's: `make_stream(family, body)`."""
+        """Make a response of the first answer. What is still to come is its stream's: a `stream_type(family)`."""
         family, answer, as_theirs = family_of(request), exchange.answer, partial(client_error, request=request)
         extensions: dict[str, Any] = {"http_version": b"HTTP/1.1"}
         if isinstance(answer, Event) and answer.event["type"] == "websocket.accept":
@@ -114,7 +119,8 @@ class _Transport(Carrier):
             self._keep(upgraded)
             extensions["network_stream"] = network_stream(upgraded)
             headers = upgrade.response_headers(request.headers, answer.event)
-            return family.Response(101, headers=headers, stream=make_stream(family, upgraded), extensions=extensions)
+            stream = stream_type(family)(upgraded, upload)
+            return family.Response(101, headers=headers, stream=stream, extensions=extensions)
         answer = response_of(
             answer, as_theirs, raise_app_exceptions=self.raise_app_exceptions, error_page=self._error_page
         )
@@ -133,7 +139,7 @@ class _Transport(Carrier):
             breaks_off=self._breaks_off,
         )
         self._keep(body)
-        stream = make_stream(family, body)
+        stream = stream_type(family)(body, upload)
         response = family.Response(answer.status, headers=answer.headers, stream=stream, extensions=extensions)
         body.extensions = response.extensions
         return response
@@ -203,14 +209,6 @@ def _async_stream_type(family: Any) -> type:
     return type("IpcAsyncStream", (_AsyncStream, family.AsyncByteStream), {})
 
 
-def _make_sync_stream(upload: RequestBody | None, family: Any, body: Any) -> Any:
-    return _sync_stream_type(family)(body, upload)
-
-
-def _make_async_stream(upload: RequestBody | None, family: Any, body: Any) -> Any:
-    return _async_stream_type(family)(body, upload)
-
-
 class IpcTransport(_Transport, _SyncBase):
     """Sends the requests of an `httpx.Client` or `httpx2.Client` to a worker.
 
@@ -245,7 +243,7 @@ class IpcTransport(_Transport, _SyncBase):
             upload = _request_body(request, iter(request.stream))
         try:
             exchange = self.worker.exchange_blocking(message, _timeouts(request), upload)
-            return self._response(request, exchange, partial(_make_sync_stream, upload), upgrade.NetworkStream)
+            return self._response(request, exchange, _sync_stream_type, upload, upgrade.NetworkStream)
         except SocketlessError as error:
             raise client_error(error, request) from error.__cause__
         finally:
@@ -274,7 +272,7 @@ class IpcAsyncTransport(_Transport, _AsyncBase):
             async with _turn(self.worker, timeouts.pool):
                 timeouts.pool = remaining(deadline)
                 exchange = await run_async(self.worker.exchange(message, timeouts, upload))
-            return self._response(request, exchange, partial(_make_async_stream, upload), upgrade.AsyncNetworkStream)
+            return self._response(request, exchange, _async_stream_type, upload, upgrade.AsyncNetworkStream)
         except SocketlessError as error:
             raise client_error(error, request) from error.__cause__
         finally:

@@ -9,11 +9,10 @@ from typing import Any
 
 from anyio import move_on_after
 
-from socketless._host.limits import NO_LIMITS, Timeouts, check_body_size
-from socketless._host.upload import NO_UPLOAD, Upload
+from socketless._host.limits import NO_LIMITS, Timeouts
+from socketless._host.upload import Upload, check_message
 from socketless._inloop.exchange import HttpInLoop, LoopExchange, Mailbox, WebSocketInLoop
 from socketless._wire.drivers import in_trio
-from socketless._wire.heads import check_request
 from socketless._wire.messages import Request
 from socketless._wire.steps import Pull, PullingSteps
 from socketless._worker.asgi import as_asgi3
@@ -109,9 +108,7 @@ class InLoop:
         self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
     ) -> PullingSteps[LoopExchange]:
         """Call the app, and wait for its first answer; see `Worker.exchange`."""
-        length = check_request(message)
-        check_body_size(len(message.body), self.max_body_bytes, message.label)
-        upload = NO_UPLOAD if body is None else Upload(message.label, body, self.max_body_bytes, length)
+        upload = check_message(message, message.label, body, self.max_body_bytes)
         exchange = self._begin(message, timeouts, upload)
         try:
             exchange.answer = yield from exchange.receive()

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import idna
 
 from socketless._host.limits import NO_LIMITS, Timeouts
+from socketless._wire.drivers import run_blocking
 from socketless._wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Request, port_of
 from socketless._wire.steps import Pull, PullingSteps
 from socketless.errors import UnknownHost
@@ -155,7 +156,7 @@ class Refusal:
 
     def exchange_blocking(self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None) -> Any:
         """Refuse a request, as `exchange()`."""
-        raise self.error(message.label, message.server)
+        return run_blocking(self.exchange(message, timeouts, body))
 
     def error(self, what: str, server: tuple[str, int]) -> UnknownHost:
         """Return the error for a request, or a connection."""

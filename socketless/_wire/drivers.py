@@ -1,4 +1,4 @@
-"""How steps (`socketless._wire.channel.Steps`) wait: a blocking poll, asyncio, or trio.
+"""How steps (`socketless._wire.steps.Steps`) wait: a blocking poll, asyncio, or trio.
 
 The async drivers wait for the pipe itself on the caller's loop. A thread would be shorter to write, but its result
 comes back by a wake-up of the loop, which is what hangs where `send()` is refused; and it costs two thread switches.

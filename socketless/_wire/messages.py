@@ -362,6 +362,8 @@ Message = (
     | EndChannel
 )
 
+Opening = Request | Reset | Call  # begins an exchange
+
 
 def is_last(message: Message) -> bool:
     """Return whether a message of the worker ends its exchange."""

@@ -33,7 +33,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 from socketless._locks import make_lock
 from socketless._wire.channel import Channel
 from socketless._wire.drivers import poll
-from socketless._wire.messages import Call, Cancel, Request, Reset, Start
+from socketless._wire.messages import Call, Cancel, Opening, Request, Reset, Start
 from socketless._wire.steps import READY, Wait
 from socketless._wire.trace import describe, say
 from socketless._worker import stacks
@@ -223,7 +223,7 @@ class AsgiRunner:
             try:
                 while not isinstance(message := channel.read(), Wait):
                     channel.accept()
-                    if isinstance(message, (Request, Reset, Call)):
+                    if isinstance(message, Opening):
                         exchange = self._begin(message, writer)
                         self._exchanges[channel.number] = exchange
                         if self._spins:

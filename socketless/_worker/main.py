@@ -30,16 +30,14 @@ from socketless._wire.channel import Channel
 from socketless._wire.drivers import readable
 from socketless._wire.fifos import open_offered
 from socketless._wire.messages import (
-    Call,
     Done,
     EndChannel,
     Failed,
     GetStack,
     Message,
     OpenChannel,
+    Opening,
     Ready,
-    Request,
-    Reset,
     SetLevels,
     Stack,
     Start,
@@ -287,7 +285,7 @@ class _Control:
 def _refuse(channel: Channel, error: Exception) -> bool:
     """Answer a request that cannot be served; return whether the channel can still be used."""
     try:
-        if isinstance(finish(channel.receive()), (Request, Reset, Call)):
+        if isinstance(finish(channel.receive()), Opening):
             said = failed(AppError(f"the worker has no thread for this request: {error}"))
             channel.put(last_frame(channel, said))
             finish(channel.flush())

@@ -26,6 +26,7 @@ from socketless._wire.messages import (
     Chunk,
     Done,
     Message,
+    Opening,
     RawHeaders,
     Request,
     Reset,
@@ -119,8 +120,8 @@ class WsgiRunner:
                 if channel.spins:
                     poll(Wait(channel.read_fd, deadline=0.0, spins=True))
                 message = run_blocking(channel.receive())
-                if not isinstance(message, (Request, Reset, Call)):
-                    continue
+                if not isinstance(message, Opening):
+                    continue  # a Cancel, for an exchange that was over by then
                 if self._debug:
                     say(f"the worker has received {describe(message)}")
                 exchange = Exchange(channel)

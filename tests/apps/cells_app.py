@@ -1,4 +1,4 @@
-"""Apps of `tests/cells.py`: at one moment of an exchange, they do what the query says.
+"""Apps of `tests/cells`: at one moment of an exchange, they do what the query says.
 
 A query names the `moment`, the `deed`, the `nonce` that the answer repeats, and a `fifo`: who holds says so in the FIFO
 of that name and "-arrived", and goes on after a byte from the one with "-release".
