@@ -290,9 +290,9 @@ def test_upload_that_breaks_off_before_the_view(workers: Workers, topic: str) ->
 # Files
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "file.bin"
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("files") / "file.bin"
     path.write_bytes(b"".join(b"%07d\n" % number for number in range(SIZE // 8)))
     return path
 

@@ -15,6 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from socketless import IpcProcess, IpcTransport
+from socketless._host import process_run
 from socketless.errors import ReadTimeout
 from support import LIMIT
 
@@ -115,8 +116,9 @@ def test_idle_threads_are_left_out(asgi_worker: IpcProcess) -> None:
     assert shown == error.stack.count("# the line of a sync route") >= 1
 
 
-def test_stopped_worker(start_method: str) -> None:
+def test_stopped_worker(start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is stopped cannot say where it is; the timeout comes all the same, and the next one at once."""
+    monkeypatch.setattr(process_run, "_CONTROL_SECONDS", 0.2)
     with IpcProcess(f"{__name__}:api", start_method=start_method) as worker:
         assert worker.pid is not None
         transport = IpcTransport(worker)
