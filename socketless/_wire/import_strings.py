@@ -17,6 +17,7 @@ _FORMS = "'package.module:attribute' or 'package.module:factory()'"
 _AFTER_THE_COLON = ": what follows the colon must be a name, a dotted name, or a call of one with literal arguments"
 _USUAL = ("app", "application", "create_app", "make_app", "api")  # what apps and their factories are called
 _SHOWN = 3  # entries of sys.path
+_NEAR = 0.65  # how much of a name is that of another one, for `get_close_matches()`
 FIRST_ARGUMENTS = ("scope", "environ", "env")  # what the first argument of an app is called
 
 
@@ -193,4 +194,4 @@ def _folders_with(name: str) -> Iterator[str]:
 def _nearest(name: str, names: list[str]) -> str | None:
     from difflib import get_close_matches  # here: few need it
 
-    return next(iter(get_close_matches(name, names, 1)), None)
+    return next(iter(get_close_matches(name, names, 1, _NEAR)), None)

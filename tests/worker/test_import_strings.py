@@ -76,6 +76,7 @@ def test_no_attribute_after_the_colon(path: str, meant: str) -> None:
         ("good:server", "module 'good' has no attribute 'server'"),
         ("god:app", "there is no module 'god' on sys.path. Did you mean: 'good'?"),
         ("nowhere:app", "there is no module 'nowhere' on sys.path"),
+        ("groove:app", "there is no module 'groove' on sys.path"),
         ("pkg.wbe:app", "there is no module 'pkg.wbe'. Did you mean: 'pkg.web'?"),
         ("pkg.nothing:app", "there is no module 'pkg.nothing'"),
         ("good.app:app", "'good' is a module, and no package; did you mean 'good:app'?"),
