@@ -43,38 +43,41 @@ _PATIENCE = Timeouts(1.0, 1.0, 1.0)  # with a worker that may be busy
 
 
 class IpcProcess(Worker):
-    """An app in a worker process, reached over pipes. It is started at once and is a context manager.
+    """An app in a worker process, reached over pipes.
 
-    Any thread may use it, and any number of clients may share it.
+    Creating the object starts the process; as a context manager, it stops it at the end of the block. Any thread may
+    use it, and any number of clients may share it.
 
     Args:
         app: an import string (``"package.module:attribute"``, ``"package.module:create_app()"``), an app object, or a
             callable that takes no argument and returns the app.
-        reset_hook: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
-            awaited.
+        reset_hook: the function that `reset()` calls in the worker, as an import string or a callable. A coroutine
+            function is awaited.
         app_kind: ``"auto"``, ``"wsgi"`` (PEP 3333) or ``"asgi"`` (ASGI 2 and 3).
-        startup_timeout: seconds until the app must be loaded and its lifespan started; `None`: for ever.
-        start_method: ``"spawn"``, a fresh interpreter that imports the app, or ``"fork"``, a copy of this process,
-            which starts faster and takes any app object, but copies the state of this process with it.
-        max_connections: how many exchanges there can be at the same time.
-        max_restarts: how often a worker that died is replaced, over the life of this object.
-        env: environment variables for the worker, added to those of this process; `None` for one takes it away.
-        shutdown_timeout: seconds that the worker may take to shut its lifespan down before it is killed; `None`: for
-            ever.
-        max_body_bytes: how large the body of a request or of a response may be; `None`: any size. More is an error,
-            `BodyTooLarge`.
-        lifespan: `True` or ``"auto"``: run the lifespan of an ASGI app, and go on without if it knows none;
-            ``"on"``: an app that raises there cannot start; `False` or ``"off"``: do not run it.
-        backend: what an ASGI app runs on, ``"asyncio"`` or ``"trio"``.
-        backend_options: what anyio takes for that backend, for example ``{"debug": True}``.
-        debug: write what happens to `sys.stderr`.
+        startup_timeout: seconds that the app may take to load and to start its lifespan; `None`: no limit.
+        start_method: ``"spawn"`` starts a fresh interpreter that imports the app; ``"fork"`` copies this process, with
+            all its state: it starts faster and takes any app object.
+        max_connections: how many exchanges can be in progress at the same time.
+        max_restarts: how many times a worker that died is replaced. The pytest plugin and `SocketlessTestCase` count
+            anew for each test; otherwise, the count is over the life of this object.
+        env: environment variables for the worker, in addition to those of this process; a value of `None` removes the
+            variable.
+        shutdown_timeout: seconds that the worker may take to shut its lifespan down before it is killed; `None`: no
+            limit.
+        max_body_bytes: how many bytes the body of a request or of a response may have; `None`: any number. A larger
+            body is an error, `BodyTooLarge`.
+        lifespan: `True` or ``"auto"`` runs the lifespan of an ASGI app, and goes on without it if the app raises there;
+            with ``"on"``, such an app cannot start; `False` or ``"off"`` does not run it.
+        backend: the async library that an ASGI app runs on, ``"asyncio"`` or ``"trio"``.
+        backend_options: anyio's options for that backend, for example ``{"debug": True}``.
+        debug: whether to write a trace of what happens to `sys.stderr`.
         reset_hook_path: the older name of `reset_hook`.
 
     Raises:
         WorkerStartError: the app cannot be imported, is not an app, its lifespan failed, or it took too long.
-        TransferError: the app object can be neither imported by the worker nor pickled.
-        TypeError, ValueError: an argument has a value that it cannot have.
-        StateError: called at import time by a module that a worker is just importing.
+        TransferError: the worker can neither import the app object nor get it pickled.
+        TypeError, ValueError: an argument has an invalid value.
+        StateError: a module creates the object at import time while a worker is importing that module.
     """
 
     def __init__(
@@ -157,7 +160,7 @@ class IpcProcess(Worker):
 
     @property
     def app(self) -> Any:
-        """What stands for the app as an argument for `run()`, where it arrives as the app itself."""
+        """A stand-in for the app as an argument of `run()`: the function that is called there gets the app itself."""
         return WORKERS_APP
 
     def _enter(self, function: Callable[[], object]) -> None:

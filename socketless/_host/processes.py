@@ -26,22 +26,23 @@ T = TypeVar("T")
 
 
 class IpcProcesses(Worker):
-    """An app in several worker processes, which clients take for one worker. For apps that compute.
+    """An app in several worker processes that clients use like one worker. For apps that compute a lot.
 
         with IpcProcesses("myapp:app", processes=4) as worker, httpx.Client(transport=IpcTransport(worker)) as client:
             ...
 
-    A request goes to the process that has the fewest of them at work, of those to the first: so requests that come one
-    by one all go to the same. Each process has an app, and a lifespan, of its own; what it keeps in memory is there as
-    many times. `reset()`, `run()` and `close()` are for all of them, and a process that dies is replaced by itself.
+    A request goes to the process that has the fewest requests in progress; if several have equally few, to the first of
+    these. So requests sent one after the other all go to the same process. Each process has its own app and lifespan,
+    and its own copy of what the app keeps in memory. `reset()`, `run()` and `close()` apply to all processes; if one
+    dies, only that one is replaced.
 
     Args:
         app: see `IpcProcess`.
-        processes: how many there are, at least 1.
-        options: the other arguments of `IpcProcess`, for each of them: `max_connections=32` is 32 for each.
+        processes: the number of processes, at least 1.
+        options: the other arguments of `IpcProcess`, for each process: `max_connections=32` is 32 for each.
 
     Raises:
-        WorkerStartError: one of them could not start; then none is left.
+        WorkerStartError: a process could not start; none is left running.
         TransferError, TypeError, ValueError, StateError: see `IpcProcess`.
     """
 
@@ -72,7 +73,7 @@ class IpcProcesses(Worker):
 
     @property
     def app(self) -> Any:
-        """What stands for the app as an argument for `run()`, where it arrives as the app itself."""
+        """A stand-in for the app as an argument of `run()`: the function that is called there gets the app itself."""
         return self._workers[0].app
 
     @property
@@ -81,7 +82,7 @@ class IpcProcesses(Worker):
 
     @property
     def max_connections(self) -> int:
-        """How many exchanges there can be at the same time, in all of them together."""
+        """How many exchanges can be in progress at the same time, in all processes together."""
         return sum(worker.max_connections or 0 for worker in self._workers)
 
     @property
@@ -93,17 +94,18 @@ class IpcProcesses(Worker):
         return sum(worker.in_flight for worker in self._workers)
 
     def start(self) -> None:
-        """Start those again that have died; see `IpcProcess.start()`."""
+        """Restart the processes that have died; see `IpcProcess.start()`."""
         self._in_all(lambda worker: worker.start())
 
     def reset(self, timeout: float | None = None) -> None:
-        """Call the reset hook in each of them, one after the other; see `IpcProcess.reset()`.
+        """Call the reset hook in each process, one after the other; see `IpcProcess.reset()`.
 
         Args:
             timeout: seconds that the hook may take in each.
 
         Raises:
-            Exception: see `IpcProcess.reset()`; it has been called in all of them, and the first error counts.
+            Exception: see `IpcProcess.reset()`. The hook is called in all processes, and then the first error is
+                raised.
         """
         self._in_all(lambda worker: worker.reset(timeout))
 
@@ -111,24 +113,25 @@ class IpcProcesses(Worker):
         self._in_all(lambda worker: worker.renew())
 
     def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> list[T]:  # type: ignore[override]
-        """Call a function in each of them, and return the results; see `IpcProcess.run()`.
+        """Call a function in each process, one after the other, and return the results; see `IpcProcess.run()`.
 
         Raises:
-            Exception: see `IpcProcess.run()`; it has been called in all of them, and the first error counts.
+            Exception: see `IpcProcess.run()`. The function is called in all processes, and then the first error is
+                raised.
         """
         return self._in_all(lambda worker: worker.run(function, *args, **kwargs))
 
     def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until none of them has a request at work that was answered or given up; see `IpcProcess`."""
+        """Wait as `IpcProcess.wait_idle()` does, for all processes; `timeout` is for all of them together."""
         deadline = deadline_after(timeout)
         return all(self._in_all(lambda worker: worker.wait_idle(remaining(deadline))))
 
     def end_leftovers(self) -> bool:
-        """End what goes on in each of them, as `IpcProcess` does; return whether one was started again for that."""
+        """Do in each process what `IpcProcess.end_leftovers()` does; return whether one of them was restarted."""
         return any(self._in_all(lambda worker: worker.end_leftovers()))
 
     def close(self) -> None:
-        """Stop all of them; see `IpcProcess.close()`. May be called twice."""
+        """Stop all processes; see `IpcProcess.close()`. May be called twice."""
         self._closed = True
         with ExitStack() as stack:  # closes all of them, whatever one raises
             for worker in self._workers:

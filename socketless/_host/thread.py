@@ -34,33 +34,34 @@ __all__ = ["IpcThread"]
 
 
 class IpcThread(Worker):
-    """An app in a worker on threads of this process, reached over pipes. It is started at once and a context manager.
+    """An app in a worker on threads of this process, reached over pipes.
 
-    It shares the app object with the test: closures, monkeypatches, `dependency_overrides`, a database in memory; and
-    what the app raises, prints and logs is seen without more. Requests run in the context (`contextvars`) of who sends
-    them. Any thread may use it, and any number of clients may share it. It calls `socketless.eventloop.install()`.
+    Creating the object starts the worker; as a context manager, it stops it at the end of the block. The app object is
+    the test's own, so closures, monkeypatches, `dependency_overrides` and a database in memory take effect, and the
+    test sees what the app raises, prints and logs. A request runs in a copy of the context (`contextvars`) of the code
+    that sends it. Any thread may use the worker, and any number of clients may share it. It calls
+    `socketless.eventloop.install()`.
 
     Args:
         app: an app object, a callable that takes no argument and returns one, or an import string.
-        reset_hook: what `reset()` calls in the worker: an import string, or a callable; a coroutine function is
-            awaited.
+        reset_hook: the function that `reset()` calls in the worker, as an import string or a callable. A coroutine
+            function is awaited.
         app_kind: ``"auto"``, ``"wsgi"`` (PEP 3333) or ``"asgi"`` (ASGI 2 and 3).
-        startup_timeout: seconds until the app must be loaded and its lifespan started; `None`: for ever. A thread that
-            hangs then cannot be killed, and stays.
-        max_connections: how many exchanges there can be at the same time; `None`: as many as are needed.
-        shutdown_timeout: seconds that `close()` waits for the app, which goes on after that if it hangs; `None`: for
-            ever.
-        max_restarts: how often threads that have ended are replaced: an app may stop its own event loop.
-        max_body_bytes: see `IpcProcess`.
-        lifespan: see `IpcProcess`.
-        state: the state of the lifespan, of which the scope of every request has a copy; `None`: a new one.
+        startup_timeout: seconds that the app may take to load and to start its lifespan; `None`: no limit. A thread
+            that hangs longer cannot be killed, and stays.
+        max_connections: how many exchanges can be in progress at the same time; `None`: as many as are needed.
+        shutdown_timeout: seconds that `close()` waits for the app; one that hangs goes on after that. `None`: no limit.
+        max_restarts: how many times threads that have ended are replaced (an app may stop its own event loop); counted
+            as for `IpcProcess`.
+        max_body_bytes, lifespan: see `IpcProcess`.
+        state: the lifespan state; the scope of every request gets a copy of it. `None`: a new one.
         backend, backend_options: see `IpcProcess`.
-        debug: write what happens to `sys.stderr`.
+        debug: whether to write a trace of what happens to `sys.stderr`.
         reset_hook_path: the older name of `reset_hook`.
 
     Raises:
         WorkerStartError: the app cannot be imported, is not an app, its lifespan failed, or it took too long.
-        TypeError, ValueError: an argument has a value that it cannot have.
+        TypeError, ValueError: an argument has an invalid value.
     """
 
     def __init__(

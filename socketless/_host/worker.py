@@ -99,7 +99,7 @@ class Worker:
 
     @property
     def description(self) -> str:
-        """What it serves, as text for people: the import string, or "the app object"."""
+        """What the worker serves, in words: the import string, or "the app object"."""
         return self._start_message.app.description
 
     def __repr__(self) -> str:
@@ -128,39 +128,40 @@ class Worker:
 
     @property
     def max_connections(self) -> int | None:
-        """How many exchanges there can be at the same time; `None`: any number."""
+        """How many exchanges can be in progress at the same time; `None`: any number."""
         return self._max_connections
 
     @property
     def max_body_bytes(self) -> int | None:
-        """How large the body of a request or of a response may be; `None`: any size."""
+        """How many bytes the body of a request or of a response may have; `None`: any number."""
         return self._max_body_bytes
 
     @property
     def in_flight(self) -> int:
-        """How many exchanges it has at work, those among them that were given up and still go on."""
+        """How many exchanges are in progress, including those that the client has given up and the app has not."""
         return self._pool.in_flight
 
     def start(self) -> None:
-        """Start the worker again if it has died, whatever `max_restarts` says. Does nothing while it runs or starts.
+        """Restart the worker if it has died, regardless of `max_restarts`. While it runs or starts, do nothing.
 
         Raises:
-            WorkerStartError: it could not start.
-            StateError: it is closed, or belongs to another process.
+            WorkerStartError: the worker could not start.
+            StateError: the worker is closed, or this process is a fork of the one that it belongs to.
         """
         if self._claim_start(None):
             run_blocking(self._start(is_restart=False))
 
     def reset(self, timeout: float | None = None) -> None:
-        """Call the reset hook in the worker and wait for it. Without a hook, does nothing.
+        """Call the reset hook in the worker and wait for it. Without a hook, do nothing.
 
         Args:
-            timeout: seconds that the hook may take; `None`: for ever.
+            timeout: seconds that the hook may take; `None`: no limit.
 
         Raises:
-            Exception: what the hook raised.
-            ReadTimeout: it took longer.
-            WorkerDied, WorkerStartError, StateError: see `exchange`.
+            Exception: the hook raised it.
+            ReadTimeout: the hook took longer than `timeout`.
+            WorkerDied: the worker ended before the hook had returned, or `max_restarts` is used up.
+            WorkerStartError, StateError: see `start()`.
         """
         self._check_usable()
         if self._start_message.reset_hook is None:
@@ -170,13 +171,13 @@ class Worker:
             raise exception_of(answer)
 
     def renew(self) -> None:
-        """Make the worker ready for the next test: start it again if it has died, and call the reset hook.
+        """Make the worker ready for the next test: restart it if it has died, and call the reset hook.
 
-        It is started whatever `max_restarts` says, and restarts are counted from here on: what killed it was no fault
-        of the test that comes next. That holds right after a kill as well.
+        The worker is restarted regardless of `max_restarts`, and the count of restarts begins anew: the next test is
+        not to blame for what killed it. This also works right after a kill.
 
         Raises:
-            Exception: what the hook raised.
+            Exception: the hook raised it.
             WorkerDied: the hook has ended the worker, twice.
             WorkerStartError, StateError: see `start()`.
         """
@@ -198,20 +199,22 @@ class Worker:
             self._restarts = 0
 
     def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """Call a function in the worker and return its result: to set up data there, or to patch.
+        """Call a function in the worker and return its result, for example to set up data or to patch something there.
 
             worker.run(User.objects.create, name="ada")
             worker.run(lambda app: app.dependency_overrides.update({get_user: lambda: "ada"}), worker.app)
 
-        A coroutine function is awaited, on the loop of an ASGI app. In a thread worker, everything is what it is here.
-        To a process the function travels by value, its arguments and the variables it uses as well; but what is an
-        attribute of a module there, such as the app and the functions, classes and objects of its modules, is the
-        worker's own. The result is a copy.
+        A coroutine function is awaited; with an ASGI app, on the app's event loop. In a thread worker, the function,
+        its arguments and its result are the caller's own objects. A worker process gets copies of the function, of its
+        arguments and of the variables that it uses, except for the attributes of modules that the worker can import,
+        such as the app, or the functions, classes and objects of its modules: these are the worker's own. The result is
+        a copy.
 
         Raises:
-            Exception: what the function raised.
+            Exception: the function raised it.
             TransferError: the function, its arguments or its result cannot be pickled.
-            WorkerDied, WorkerStartError, StateError: see `exchange`.
+            WorkerDied: the worker ended before the function had returned, or `max_restarts` is used up.
+            WorkerStartError, StateError: see `start()`.
         """
         name = getattr(function, "__name__", type(function).__name__)
         answer = self.exchange_blocking(Call(self._work(function, args, kwargs), name)).answer
@@ -240,16 +243,18 @@ class Worker:
 
         Args:
             url: a path, or a whole URL with ``ws://`` or ``wss://``.
-            subprotocols: what the client offers; `session.accepted_subprotocol` is what the app has chosen.
+            subprotocols: the subprotocols that the client offers; the app's choice is `session.accepted_subprotocol`.
             headers, params, cookies: see `httpx.Client`.
             root_path, client: see `IpcTransport`.
-            timeout: seconds for each time that the session waits for the app; `None`: for ever.
+            timeout: seconds that each wait of the session for the app may take; `None`: no limit.
 
         Raises on entering:
-            WebSocketDisconnect: the app has closed it instead of accepting it.
-            WebSocketDenialResponse: it has answered with an HTTP response.
-            Exception: what the app has raised.
-            PoolTimeout, ReadTimeout, WorkerDied, StateError: see `exchange`.
+            WebSocketDisconnect: the app closed the WebSocket instead of accepting it.
+            WebSocketDenialResponse: the app answered with an HTTP response.
+            Exception: the app raised it.
+            PoolTimeout, WriteTimeout, ReadTimeout: the wait took longer than `timeout`.
+            WorkerDied: the worker ended before the app had answered, or `max_restarts` is used up.
+            WorkerStartError, StateError: see `start()`.
         """
         from socketless.websocket import connect  # it needs httpx
 
@@ -260,16 +265,16 @@ class Worker:
     ) -> PullingSteps[Exchange]:
         """Send a message to the worker and wait for its first answer; a driver of `socketless._wire.drivers` runs this.
 
-        A worker that has died is started again first. What the worker printed until the answer is printed here before
+        A worker that has died is restarted first. What the worker printed until the answer is printed here before
         it is returned. `body` is where the chunks come from, if the message is a request that says `more_body`.
 
         Raises:
             PoolTimeout, WriteTimeout, ReadTimeout: one of the time limits has passed.
             WorkerDied: the worker ended before it had answered, or too often. The message is not sent again.
-            WorkerStartError: it could not be started again.
+            WorkerStartError: it could not be restarted.
             TransferError: the message cannot be pickled; nothing was sent.
             BodyTooLarge: the body is larger than `max_body_bytes`.
-            InvalidRequest: the request is none that HTTP can carry.
+            InvalidRequest: HTTP cannot carry the request.
             StateError: the worker is closed, or belongs to another process.
         """
         label = getattr(message, "label", type(message).__name__)
@@ -413,20 +418,24 @@ class Worker:
                 self._pool.drain()
 
     def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until the app does no more for requests that were answered or given up; at most `timeout` seconds.
+        """Wait until the app has finished all work for requests that are answered or were given up by the client.
+
+        Args:
+            timeout: seconds to wait at most; `None`: no limit.
 
         Returns:
-            Whether that is so.
+            Whether the app has finished.
         """
         return self._pool.join_parked(deadline_after(timeout))
 
     def end_leftovers(self) -> bool:
-        """Wait as `wait_idle()` does, as long as `close()` would; what still goes on then ends with the worker.
+        """Wait as `wait_idle()` does, for `shutdown_timeout` seconds; if work still goes on then, restart the worker.
 
-        That is started again at once. Threads cannot be ended: theirs go on, without the worker.
+        The restart ends what a worker process was doing. Threads cannot be ended: those of a thread worker go on, and
+        the new worker does not use them.
 
         Returns:
-            Whether it was started again.
+            Whether the worker was restarted.
 
         Raises:
             WorkerStartError, StateError: see `start()`.
@@ -443,13 +452,13 @@ class Worker:
         return True
 
     def close(self) -> None:
-        """Stop the worker: it shuts its lifespan down, for which it has `shutdown_timeout` seconds.
+        """Stop the worker. It has `shutdown_timeout` seconds to shut its lifespan down.
 
         No process, thread or file descriptor is left, except a thread of an app that hangs. Requests in flight get
         `WorkerDied`. May be called twice.
 
         Raises:
-            Exception: what the app has raised while it was shut down.
+            Exception: the app raised it while it was shut down.
         """
         if os.getpid() != self._owner_pid:
             self._closed = True  # forked: the worker is the parent's, and the lock may be locked for ever
