@@ -1,32 +1,34 @@
-"""Every error that socketless raises by itself.
+"""All errors that socketless itself raises.
 
-An exception that the *app* lets through is not in this tree: it is raised in the test as its own type.
+An exception that the *app* lets through is not in this tree: the test gets it with its own type.
 
     SocketlessError
     ├── WorkerStartError      RuntimeError   the worker could not start: import, lifespan, time
-    ├── WorkerDied            RuntimeError   the worker exited, or was killed, while it was needed
-    ├── ChannelClosed         RuntimeError   the worker closed the channel of one request, and lives on
+    ├── WorkerDied            RuntimeError   the worker exited, or was killed, while a request needed it
+    ├── ChannelClosed         RuntimeError   the worker closed the channel of one request, but still runs
     ├── StateError            RuntimeError   used after close(), in a forked child, two switches at once
     ├── UnknownHost           RuntimeError   no app of the switch has the host, and others="refuse"; nothing was sent
-    ├── TransferError         TypeError      something cannot cross to the worker; nothing was sent
-    ├── AppError              RuntimeError   the app raised something that cannot cross; its traceback as text
+    ├── TransferError         TypeError      an object cannot be pickled for the worker; nothing was sent
+    ├── AppError              RuntimeError   the app's exception cannot be pickled; its traceback as text
     ├── AppProtocolError      RuntimeError, AssertionError  the app broke PEP 3333 or the ASGI specification
-    ├── InvalidRequest        ValueError     the request's head is not one that HTTP can carry; nothing was sent
-    ├── BodyTooLarge          ValueError     a body is over the worker's max_body_bytes
+    ├── InvalidRequest        ValueError     HTTP cannot carry the request's head, or its body has the wrong length
+    ├── BodyTooLarge          ValueError     a body is larger than the worker's max_body_bytes
     ├── IncompleteResponse    RuntimeError   the app raised in the middle of its response (raise_app_exceptions=False)
-    ├── ClientDisconnected    ConnectionError  what the *app* gets when its client has gone
-    ├── RemoteProtocolError   ConnectionError  `socketless.lowlevel`: what came is not a response of HTTP/1.1
+    ├── ClientDisconnected    ConnectionError  raised in the *app* when its client has gone
+    ├── RemoteProtocolError   ConnectionError  `socketless.lowlevel`: the peer did not send an HTTP/1.1 response
     ├── WebSocketDisconnect                  the app closed the WebSocket
     └── ExchangeTimeout       TimeoutError
         ├── PoolTimeout                      every channel stayed busy
         ├── WriteTimeout                     the worker did not take the request
         └── ReadTimeout                      the app did not answer
 
-A transport raises them as the client library's own error *as well*: what `IpcTransport` raises for a dead worker is a
-`WorkerDied` and an `httpx.ReadError`. `StateError`, `AppError` and those of WebSockets stay as they are, and so does an
-error for which the library has no name, as `TransferError` is for requests. All can be pickled. So none of them calls
-`super().__init__()`: what is next may be the library's, which wants other arguments.
+When a client raises one of them, it is one of the client library's own errors *as well*: for a dead worker,
+`IpcTransport` raises an error that is both a `WorkerDied` and an `httpx.ReadError`. `StateError`, `AppError` and the
+errors of WebSockets stay as they are, and so do errors that the library has no counterpart for, such as `TransferError`
+with requests. All of them can be pickled.
 """
+
+# None of them calls `super().__init__()`: the next class may be the library's, which takes other arguments.
 
 from __future__ import annotations
 
@@ -61,10 +63,10 @@ class SocketlessError(Exception):
 
 
 class WorkerStartError(SocketlessError, RuntimeError):
-    """The worker could not start. No process and no file descriptor is left, except a thread of an app that hangs.
+    """The worker could not start. No process, thread or file descriptor is left, except a thread of an app that hangs.
 
-    The text holds the app's own traceback, or the stack that the start is stuck in, and what the worker printed.
-    Where the app's exception could cross, it is the `__cause__`.
+    The text has the app's own traceback, or the stack at which the start hangs, and the worker's output. The
+    `__cause__` is the app's exception, if that could be pickled.
     """
 
 
@@ -74,11 +76,12 @@ class WorkerDied(SocketlessError, RuntimeError):
     The next request starts a new worker, as long as `max_restarts` allows.
 
     Args:
-        what: what was under way, for example ``"GET /users"``.
-        pid: the process id of the worker; `None` if it was one of threads.
-        exitcode: its exit code; minus the signal's number if a signal killed it (as in `subprocess`);
-            `None` if that is not known.
-        stderr: the last lines of the worker's standard error; of threads, the traceback of what has ended them.
+        what: the request, for example ``"GET /users"``, or another call that was in progress.
+        pid: the process id of the worker; `None` for a thread worker.
+        exitcode: the exit code; minus the signal's number if a signal killed the worker (as in `subprocess`); `None` if
+            it is not known.
+        stderr: the last lines of the worker's standard error; for a thread worker, the traceback of the exception that
+            ended it.
     """
 
     def __init__(self, what: str, pid: int | None, exitcode: int | None, stderr: str = "") -> None:
@@ -98,14 +101,14 @@ class WorkerDied(SocketlessError, RuntimeError):
 
 
 class ChannelClosed(SocketlessError, RuntimeError):
-    """The worker closed the channel of one request before it had answered, and goes on to serve the others.
+    """The worker closed the channel of one request before it had answered, and goes on serving the others.
 
-    Perhaps the app has closed descriptors that are not its own, or has written to them.
+    Perhaps the app has closed file descriptors that are not its own, or has written to them.
 
     Args:
         what: the request.
-        pid: of the worker; `None` where it is threads.
-        why: what came instead of an answer; empty if nothing did.
+        pid: the process id of the worker; `None` for a thread worker.
+        why: what is wrong with the bytes that came instead of an answer; empty if none came.
     """
 
     def __init__(self, what: str, pid: int | None = None, why: str = "") -> None:
@@ -115,11 +118,11 @@ class ChannelClosed(SocketlessError, RuntimeError):
     def __str__(self) -> str:
         what, pid, why = self.args
         worker = "the worker" if pid is None else f"the worker (pid {pid})"
-        return f"{what}: {worker} has closed the channel of this request, and lives on" + (f": {why}" if why else "")
+        return f"{what}: {worker} closed the channel of this request, but still runs" + (f": {why}" if why else "")
 
 
 class StateError(SocketlessError, RuntimeError):
-    """The call does not fit the state that the object is in. Nothing was changed."""
+    """The call is not possible in the state that the object is in. Nothing was changed."""
 
 
 class TransferError(SocketlessError, TypeError):
@@ -127,17 +130,17 @@ class TransferError(SocketlessError, TypeError):
 
 
 class UnknownHost(SocketlessError, RuntimeError):
-    """A request is for a host that no app of the switch has, and the switch refuses those: ``others="refuse"``.
+    """No app of the switch has the host that a request is for, and the switch has ``others="refuse"``.
 
-    Name the host in the switch, or let such requests go to the network: ``others="pass"``.
+    Name the host in the switch, or let such requests go to the network with ``others="pass"``.
     """
 
 
 class AppError(SocketlessError, RuntimeError):
-    """The app raised an exception that cannot be pickled, or not be rebuilt here.
+    """The app raised an exception that cannot be pickled, or that cannot be rebuilt here.
 
     Args:
-        summary: the exception's type and text, as the last line of a traceback.
+        summary: the exception's type and text, like the last line of a traceback.
         traceback: the worker's traceback.
     """
 
@@ -155,40 +158,40 @@ class AppError(SocketlessError, RuntimeError):
 class AppProtocolError(SocketlessError, RuntimeError, AssertionError):
     """The app broke a rule of PEP 3333 or of the ASGI specification; the text names the rule.
 
-    It is an `AssertionError` because in-process clients, Starlette's and those of httpx, assert these rules.
+    It is also an `AssertionError`, because in-process clients (Starlette's and httpx's) assert these rules.
     """
 
 
 class InvalidRequest(SocketlessError, ValueError):
-    """HTTP/1.1 cannot carry the head of the request (RFC 9110), or its body has another length than it says.
+    """HTTP/1.1 cannot carry the head of the request (RFC 9110), or its body is not as long as the head says.
 
-    The text says what is wrong. Over TCP, the client library would not write it, or no server take it.
+    The text says what is wrong. Over TCP, the client library would refuse to send it, or a server to read it.
     """
 
 
 class BodyTooLarge(SocketlessError, ValueError):
-    """The body of a request or of a response is larger than the worker's `max_body_bytes`; it was not cut off silently.
+    """The body of a request or of a response is larger than the worker's `max_body_bytes`.
 
-    Raise `max_body_bytes`, or leave it out: then there is no limit.
+    Raise `max_body_bytes`, or leave it out for no limit.
     """
 
 
 class IncompleteResponse(SocketlessError, RuntimeError):
     """The app raised after it had sent a part of its response, and `raise_app_exceptions` is false.
 
-    What was sent until then has been delivered. A client over TCP would see the connection close in the same place.
+    The client has received that part. Over TCP, it would see the connection close at the same place.
     """
 
 
 class ClientDisconnected(SocketlessError, ConnectionError):
-    """Raised in the app when it writes to a client that has gone, or reads the body that it did not send to its end.
+    """Raised in the app when it writes to a client that has gone, or reads a body that the client has not sent in full.
 
-    It is the `OSError` that the ASGI specification wants of `send()` (HTTP 2.4). An app may let it through.
+    It is the `OSError` that `send()` raises according to the ASGI specification (HTTP 2.4). The app may let it through.
     """
 
 
 class RemoteProtocolError(SocketlessError, ConnectionError):
-    """What came over a connection of `socketless.lowlevel` is not a response of HTTP/1.1 (RFC 9112), or ends too early.
+    """The peer of a `socketless.lowlevel` connection did not send a complete response of HTTP/1.1 (RFC 9112).
 
     The text says why. The connection cannot be used any more.
     """
@@ -198,8 +201,8 @@ class WebSocketDisconnect(SocketlessError):
     """The app closed the WebSocket, or did not accept it.
 
     Args:
-        code: the status code (RFC 6455, section 7.4); 1000 is a normal end.
-        reason: the app's words for it.
+        code: the status code (RFC 6455, section 7.4); 1000 means a normal end.
+        reason: the reason that the app gave.
     """
 
     def __init__(self, code: int = 1000, reason: str | None = None) -> None:
@@ -215,29 +218,29 @@ class WebSocketDisconnect(SocketlessError):
 
 
 class ExchangeTimeout(SocketlessError, TimeoutError):
-    """Base of the time limits of one exchange."""
+    """Base of the errors for the time limits of one exchange."""
 
 
 class PoolTimeout(ExchangeTimeout):
-    """Every channel stayed busy for the whole pool timeout; the text says with what.
+    """Every channel stayed busy for the whole pool timeout; the text names the requests that use them.
 
     Raise `max_connections`, or close the responses that are no longer needed.
     """
 
 
 class WriteTimeout(ExchangeTimeout):
-    """The worker did not take the request, or a piece of its body, in time; it may be stopped."""
+    """The worker did not take the request, or a piece of its body, in time; perhaps its process is stopped."""
 
 
 class ReadTimeout(ExchangeTimeout):
     """The app did not answer, or did not go on with its answer, in time.
 
-    The app is told that its client has gone. Its channel is set aside until it lets go; the others stay usable.
+    The app learns that its client has gone. Its channel is set aside until the app returns; the others stay usable.
 
     Args:
         text: what took too long.
-        stack: where the app was then, as in a traceback; empty if the worker did not say. It is shown as a note of the
-            exception (PEP 678), and before Python 3.11 in its text.
+        stack: where the app was at that moment, as in a traceback; empty if the worker did not tell. It is shown as a
+            note of the exception (PEP 678); before Python 3.11, in its text.
     """
 
     def __init__(self, text: str, stack: str = "") -> None:

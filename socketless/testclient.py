@@ -1,13 +1,13 @@
-"""`TestClient`: a drop-in for Starlette's, with the app in a worker, and for WSGI apps as well.
+"""`TestClient`: a drop-in for Starlette's that runs the app in a worker, and takes WSGI apps as well.
 
     from socketless.testclient import AsyncTestClient, TestClient
 
     client = TestClient(app)              # a worker on threads of this process, which shares the app object
     client = TestClient("myapp:app")      # a worker process
-    client = TestClient(worker)           # an IpcProcess or IpcThread of one's own
+    client = TestClient(worker)           # an IpcProcess or IpcThread of your own
     client = AsyncTestClient(app)         # the app on the test's own event loop
 
-They are clients of httpx2 where that is installed, else of httpx, as Starlette's is. They need no Starlette.
+Like Starlette's, they are clients of httpx2 if that is installed, and otherwise of httpx. They do not need Starlette.
 """
 
 from __future__ import annotations

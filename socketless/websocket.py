@@ -32,7 +32,7 @@ __all__ = ["AsyncWebSocketSession", "WebSocketDenialResponse", "WebSocketSession
 
 
 class WebSocketDenialResponse(httpx.Response, WebSocketDisconnect):  # type: ignore[misc]
-    """The app has answered the opening handshake with an HTTP response: an `httpx.Response` that is raised."""
+    """The app answered the opening handshake with an HTTP response. The exception is that `httpx.Response` itself."""
 
     def __init__(self, **options: Any) -> None:
         WebSocketDisconnect.__init__(self)
@@ -91,7 +91,7 @@ class _Session:
     def _check_new(self) -> None:
         if self._exchange is not None:
             raise RuntimeError(
-                f"a {type(self).__name__} can be entered once; call websocket_connect() again for another"
+                f"a {type(self).__name__} can be entered only once; call websocket_connect() again for another"
             )
 
     def _connected(self) -> Exchanging:
@@ -205,9 +205,9 @@ def _json_event(data: Any, mode: Literal["text", "binary"]) -> dict[str, Any]:
 
 
 class WebSocketSession(_Session):
-    """A WebSocket of an ASGI app. It is connected by entering it as a context manager, and closed by leaving it.
+    """A WebSocket of an ASGI app. As a context manager, it connects on entering, and closes on leaving.
 
-    Several threads may use it. What the app raises is raised by `receive()`, or on leaving.
+    Several threads may use it. `receive()` raises what the app raises, or else leaving the block does.
     """
 
     _how = "with worker.websocket_connect(...)"
@@ -225,10 +225,10 @@ class WebSocketSession(_Session):
     def send(self, message: Mapping[str, Any]) -> None:
         """Send an event of the ASGI specification, "websocket.receive" or "websocket.disconnect".
 
-        Nothing happens if the app has returned, since the client cannot know that in time.
+        If the app has returned already, the event is dropped silently: the client cannot know that in time.
 
         Raises:
-            WriteTimeout: the worker did not take it in time.
+            WriteTimeout: the worker did not take the event in time.
             WorkerDied: the worker has ended.
         """
         run_blocking(self._post(Event(dict(message))))
@@ -242,7 +242,7 @@ class WebSocketSession(_Session):
         self.send(_bytes_event(data))
 
     def send_json(self, data: Any, mode: Literal["text", "binary"] = "text") -> None:
-        """Send data as JSON, in a text message or a binary one."""
+        """Send data as JSON, in a text or a binary message."""
         self.send(_json_event(data, mode))
 
     def close(self, code: int = 1000, reason: str | None = None) -> None:
@@ -253,35 +253,35 @@ class WebSocketSession(_Session):
         """Return the app's next event of the ASGI specification, "websocket.send" or "websocket.close".
 
         Raises:
-            Exception: what the app has raised.
-            ReadTimeout: there was none in time. It may be tried again.
+            Exception: the app raised it.
+            ReadTimeout: no event came in time. You may call `receive()` again.
             WorkerDied: the worker has ended.
         """
         return run_blocking(self._receive())
 
     def receive_text(self) -> str:
-        """Return the next message, which must be a text.
+        """Return the next message, which must be a text message.
 
         Raises:
-            WebSocketDisconnect: the app has closed the WebSocket.
+            WebSocketDisconnect: the app closed the WebSocket.
             KeyError: the message is binary.
             Exception, ReadTimeout, WorkerDied: see `receive()`.
         """
         return cast(str, run_blocking(self._receive_data("text")))
 
     def receive_bytes(self) -> bytes:
-        """Return the next message, which must be binary; it raises as `receive_text()` does."""
+        """Return the next message, which must be binary; raises the same errors as `receive_text()`."""
         return cast(bytes, run_blocking(self._receive_data("bytes")))
 
     def receive_json(self, mode: Literal["text", "binary"] = "text") -> Any:
-        """Return the data of the next message, which must be JSON; it raises as `receive_text()` does."""
+        """Return the data of the next message, which must be JSON; raises the same errors as `receive_text()`."""
         return json.loads(self.receive_text() if mode == "text" else self.receive_bytes())
 
 
 class AsyncWebSocketSession(_Session):
-    """A `WebSocketSession` whose methods are coroutines. `AsyncTestClient.websocket_connect()` connects it.
+    """A `WebSocketSession` whose methods are coroutines. `AsyncTestClient.websocket_connect()` yields it.
 
-    Under asyncio or trio, on the loop that it was connected on; a call of `receive()` that is cancelled loses nothing.
+    It works under asyncio or trio, on the loop that it was connected on. Cancelling `receive()` loses no message.
     """
 
     _how = "async with client.websocket_connect(...)"
@@ -310,7 +310,7 @@ class AsyncWebSocketSession(_Session):
         await self.send(_bytes_event(data))
 
     async def send_json(self, data: Any, mode: Literal["text", "binary"] = "text") -> None:
-        """Send data as JSON, in a text message or a binary one."""
+        """Send data as JSON, in a text or a binary message."""
         await self.send(_json_event(data, mode))
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
@@ -322,15 +322,15 @@ class AsyncWebSocketSession(_Session):
         return await run_async(self._receive())
 
     async def receive_text(self) -> str:
-        """Return the next message, which must be a text; see `WebSocketSession.receive_text()`."""
+        """Return the next message, which must be a text message; see `WebSocketSession.receive_text()`."""
         return cast(str, await run_async(self._receive_data("text")))
 
     async def receive_bytes(self) -> bytes:
-        """Return the next message, which must be binary; it raises as `receive_text()` does."""
+        """Return the next message, which must be binary; raises the same errors as `receive_text()`."""
         return cast(bytes, await run_async(self._receive_data("bytes")))
 
     async def receive_json(self, mode: Literal["text", "binary"] = "text") -> Any:
-        """Return the data of the next message, which must be JSON; it raises as `receive_text()` does."""
+        """Return the data of the next message, which must be JSON; raises the same errors as `receive_text()`."""
         return json.loads(await (self.receive_text() if mode == "text" else self.receive_bytes()))
 
 

@@ -51,7 +51,7 @@ def test_worker_that_is_given(kind: Any) -> None:
             reset_ipc_state()
         with httpx.Client(transport=IpcTransport(worker), base_url="http://testserver") as client:
             assert client.get("/seen").status_code == 200
-        with pytest.raises(ValueError, match="^reset_hook, start_method: this is for a worker that is started here"):
+        with pytest.raises(ValueError, match="^reset_hook, start_method: only for workers that the switch starts"):
             switch_to_ipc_connection(worker, reset_hook="apps.conformance_app:reset", start_method="fork")
         worker.run(int)
 

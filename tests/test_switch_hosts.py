@@ -320,7 +320,7 @@ def test_options_of_given_workers() -> None:
     """Options, and hooks, of workers that are there already are the workers' own."""
     with IpcThread(red) as worker:
         for options in ({"max_body_bytes": 5}, {"reset_hook": {"a.test": reset}}):
-            with pytest.raises(ValueError, match=f"^{next(iter(options))}: this is for a worker that is started here"):
+            with pytest.raises(ValueError, match=f"^{next(iter(options))}: only for workers that the switch starts"):
                 switch_to_ipc_connection({"a.test": worker}, **options)  # type: ignore[arg-type]
 
 

@@ -217,25 +217,26 @@ class IpcTransport(_Transport, _SyncBase):
         ) as client:
             client.get("/")
 
-    Any thread may use it. Closing the client leaves the worker as it is: others may share it.
+    Any thread may use it. Closing the client leaves the worker running, as other clients may share it.
 
     Args:
-        worker: where to send them.
-        raise_app_exceptions: raise what the app raises, as its own type; else answer 500.
+        worker: the worker that answers the requests.
+        raise_app_exceptions: whether the client raises the app's exceptions, as their own types; otherwise, it gets a
+            500.
         root_path: the path that the app is mounted at: `SCRIPT_NAME` (PEP 3333) or `root_path` (ASGI).
-        client: the address that the app sees as the client's.
+        client: the client's address and port, as the app sees them.
     """
 
     def handle_request(self, request: Any) -> Any:
         """Carry a request to the worker and return the app's response.
 
-        The request's `timeout` extension counts: `pool`, `write` and `read`.
+        The time limits are those of the request's `timeout` extension: `pool`, `write` and `read`.
 
         Raises:
-            Exception: what the app raised.
-            AppError: what the app raised cannot cross.
-            httpx.TransportError: the other errors of `socketless.errors`, as that and as the error that httpx has for
-                it, for example `WorkerDied` and `httpx.ReadError`.
+            Exception: the app raised it.
+            AppError: the app raised an exception that cannot be pickled.
+            httpx.TransportError: another error of `socketless.errors`, which is the matching error of httpx as well: a
+                `WorkerDied`, for example, is also an `httpx.ReadError`.
             StateError: the worker is closed.
         """
         message, upload, exchange = self._message(request), None, None
@@ -251,14 +252,14 @@ class IpcTransport(_Transport, _SyncBase):
                 upload.close()
 
     def close(self) -> None:
-        """End the responses that are still open: their apps are told that the client has gone."""
+        """End the responses that are still open; the app learns that the client has gone."""
         self._close_all()
 
 
 class IpcAsyncTransport(_Transport, _AsyncBase):
     """Sends the requests of an `httpx.AsyncClient` or `httpx2.AsyncClient` to a worker, under asyncio or trio.
 
-    It takes the arguments of `IpcTransport`. It waits for the pipe on the loop that is running, without a thread.
+    It takes the arguments of `IpcTransport`. It waits for the worker on the running event loop, without a thread.
     """
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -280,7 +281,7 @@ class IpcAsyncTransport(_Transport, _AsyncBase):
                 await upload.aclose()
 
     async def aclose(self) -> None:
-        """End the responses that are still open: their apps are told that the client has gone."""
+        """End the responses that are still open; the app learns that the client has gone."""
         async with AsyncExitStack() as stack:  # closes all, whatever one of them raises
             for body in self._open_bodies():
                 stack.push_async_callback(_aclose, body)

@@ -71,15 +71,15 @@ class Switch:
 
     @property
     def workers(self) -> Mapping[str, Worker]:
-        """The workers by the hosts that they answer, as these were given; one app alone has the host ``"*"``."""
+        """The workers, by the hosts that they answer, written as in the call; a single app has the host ``"*"``."""
         return MappingProxyType(self._hosts.workers)
 
     @property
     def worker(self) -> Worker:
-        """The worker that answers relative URLs, those of `base_url`.
+        """The worker that answers relative URLs: the one with the host of `base_url`.
 
         Raises:
-            StateError: there are several, and none does.
+            StateError: there are several workers, and none has that host.
         """
         found: Worker | None = worker_of(self.workers, self.arguments["base_url"])
         if found is not None:
@@ -91,27 +91,27 @@ class Switch:
 
     @property
     def description(self) -> str:
-        """What the workers serve, as text for people."""
+        """What the workers serve, in words."""
         return ", ".join(dict.fromkeys(worker.description for worker in self.workers.values()))
 
     def reset(self) -> None:
-        """Call the reset hooks, each in its worker; all of them, whatever one raises.
+        """Call the reset hook of each app in its worker, all of them even if one raises.
 
         Raises:
-            Exception: what a hook has raised.
+            Exception: a hook raised it.
         """
         reset(self.workers)
 
     def renew(self) -> None:
-        """Make all workers ready for the next test: see `Worker.renew`.
+        """Make all workers ready for the next test: restart those that have died, and call the reset hooks.
 
         Raises:
-            Exception: as `reset()`, or what keeps a worker from starting.
+            Exception: a hook raised it, or a worker could not start.
         """
         renew(self.workers)
 
     def __call__(self) -> None:
-        """Restore the client libraries and stop the workers that were not given. May be called twice."""
+        """Restore the client libraries and stop the workers that the switch has started. May be called twice."""
         global _active
         with _lock:
             if self._undone:
@@ -179,36 +179,39 @@ def switch_to_ipc_connection(
     backend: Backend = "asyncio",
     backend_options: Mapping[str, Any] | None = None,
 ) -> Switch:
-    """Start a worker for an app, or for each of several, and send the HTTP clients of this process there.
+    """Start a worker for an app, or for each of several, and send the requests of this process's HTTP clients there.
 
     `httpx.Client`, `httpx.AsyncClient`, `requests.Session`, `httpx.get()` and the like reach the app, whatever host
-    they name; the app sees that host. So do the sessions of aiohttp, connections of `http.client` and urllib3, and
-    the `TestClient` of Starlette and FastAPI, whatever app it was given. Other transports, adapters and connectors than
-    the libraries' own for the network keep working as they are.
+    they name; the app sees that host. So do the sessions of aiohttp, the connections of `http.client` and urllib3, and
+    the `TestClient` of Starlette and FastAPI, whatever app it was given. A client with a transport, adapter or
+    connector other than its library's own for the network keeps using that.
 
     Args:
         app_import: ``"package.module:attribute"``, ``"package.module:factory()"``, an app object, a callable that
-            returns one, or a worker that is there already: it keeps its own options, and is left running at the end.
-            Or several of these, by the hosts that they answer: ``{"api.test": "shop:app", "http://localhost:9000":
-            worker, "*.s3.test": app}``. Then an app object runs on threads, unless `start_method` is ``"fork"``.
-        reset_hook: what `reset_ipc_state()` calls in the worker: an import string or a callable. Of several apps, by
-            the same hosts.
-        base_url: what a relative URL is relative to, for clients that have no `base_url` of their own; so it picks one
-            of several apps.
-        others: what becomes of requests to hosts that no app has: ``"pass"``, they go on as without the switch, or
-            ``"refuse"``, they raise `UnknownHost`, which is a connection error of the client library. `None`: one app
-            answers all hosts; with several, ``"pass"``. One app has the host of `base_url` if others are named.
+            returns one, or an existing worker, which keeps its own options and is left running at the end.
+            Or a dict of several of these, by the hosts that they answer: ``{"api.test": "shop:app",
+            "http://localhost:9000": worker, "*.s3.test": app}``. An app object in such a dict runs on threads, unless
+            `start_method` is ``"fork"``.
+        reset_hook: the function that `reset_ipc_state()` calls in the worker, as an import string or a callable. For
+            several apps, a dict by the same hosts.
+        base_url: the base of relative URLs, for clients that have no `base_url` of their own. Of several apps, the one
+            with this host answers them.
+        others: what happens to requests to hosts that no app has. With ``"pass"``, they are sent as without the switch;
+            with ``"refuse"``, they raise `UnknownHost`, which is a connection error of the client library as well. With
+            `None`, a single app answers all hosts; with several apps, `None` means ``"pass"``. If a single app is given
+            together with `others`, it answers the host of `base_url` only.
         startup_timeout, app_kind, debug, start_method, max_connections, max_restarts, max_body_bytes, env,
             shutdown_timeout, lifespan, backend, backend_options: see `IpcProcess`.
-        raise_app_exceptions, root_path: see `IpcTransport`; a `TestClient` goes by its own.
+        raise_app_exceptions, root_path: see `IpcTransport`; a `TestClient` uses its own settings.
 
     Returns:
-        A callable that switches back and stops the worker; it is a context manager as well.
+        The switch: call it to switch back and to stop the workers that it has started, or use it as a context manager.
 
     Raises:
-        StateError: there is a switch already.
+        StateError: the process is switched already.
         WorkerStartError, TransferError, ValueError: see `IpcProcess`. Nothing was switched.
-        ValueError: also if only workers are given, and options for others; or a host or a hook is wrong.
+        ValueError: also if a host or a hook is wrong, or if there are options for workers and all of these exist
+            already.
     """
     global _switching
     with _lock:
@@ -342,7 +345,7 @@ def _refuse_options(apps: Mapping[str, App], hooks: Mapping[str, ResetHook], opt
     if all(isinstance(app, Worker) for app in apps.values()):
         given += [name for name, value in options.items() if value != defaults[name]]
     if given:
-        raise ValueError(f"{', '.join(given)}: this is for a worker that is started here; give it to the worker itself")
+        raise ValueError(f"{', '.join(given)}: only for workers that the switch starts; give it to the worker itself")
 
 
 def active_switch() -> Switch | None:
@@ -351,10 +354,10 @@ def active_switch() -> Switch | None:
 
 
 def reset_ipc_state() -> None:
-    """Call the reset hooks of the switch, each in its worker. Without a switch, or without a hook, does nothing.
+    """Call the reset hook of each app of the switch, in its worker. Without a switch or a hook, do nothing.
 
     Raises:
-        Exception: what the hook raised.
+        Exception: the hook raised it.
     """
     active = _active
     if active is not None:

@@ -32,29 +32,30 @@ class AsyncTestClient(httpx.AsyncClient):
     """A client for the app of an async test, under asyncio or trio.
 
     An ASGI app object runs on the event loop of the test, in a copy of the context (`contextvars`) of the task that
-    sends the request: the test shares with it what is bound to the loop, as pools of connections are. What the app
-    raises is raised in the test. Its lifespan runs from the entry of an `async with` block to its end; without a block
-    there is none. When the block is left, nothing of the app runs any more.
+    sends the request, so test and app can share objects that are bound to the loop, such as connection pools. The test
+    raises what the app raises. The app's lifespan runs from the entry of an `async with` block to its end; without a
+    block, it does not run. After the block, nothing of the app runs any more.
 
-    A WSGI app runs on threads, an import string in a worker process, and a worker where it is, as with `TestClient`.
+    As with `TestClient`, a WSGI app object runs in a thread worker, and the app of an import string in a worker
+    process; a worker that is given is used as it is.
 
     Args:
         app: an ASGI or WSGI app, or a callable that returns one, which is called now; an import string
             (``"package.module:attribute"``, ``"package.module:factory()"``); or a worker.
-        base_url: what URLs are relative to.
-        raise_server_exceptions: raise what the app raises, as its own type; else answer 500.
+        base_url: the base of relative URLs.
+        raise_server_exceptions: whether the client raises the app's exceptions, as their own types; otherwise, it gets
+            a 500.
         root_path: the path that the app is mounted at.
-        backend, backend_options: of the worker process of an import string; see `TestClient`.
+        backend, backend_options: for the worker process of an import string; see `TestClient`.
         cookies, headers, follow_redirects: see `httpx.AsyncClient`; redirects are followed by default.
-        client: the address that the app sees as the client's.
-        timeout: see `httpx.AsyncClient`; seconds. There is none at first; one that is given, here or with a request,
-            holds.
-        app_kind: ``"wsgi"`` or ``"asgi"``, where it cannot be told by the app's signature.
+        client: the client's address and port, as the app sees them.
+        timeout: seconds, or an `httpx.Timeout`, for requests that give none; there is no limit by default.
+        app_kind: ``"wsgi"`` or ``"asgi"``, if the app's signature does not tell.
 
     Raises:
-        TypeError: `app` is neither; or `backend` is given for an app that runs on the loop of the test.
+        TypeError: `app` is none of these; or `backend` is given for an app that runs on the loop of the test.
         ValueError: there is no such backend, or kind of app.
-        WorkerStartError: `app` is a string, and no import string.
+        WorkerStartError: `app` is a string, but not an import string.
     """
 
     __test__ = False  # pytest would collect it
@@ -96,20 +97,20 @@ class AsyncTestClient(httpx.AsyncClient):
 
     @property
     def worker(self) -> Worker:
-        """The worker, for `run()` and `reset()`; it is started if need be.
+        """The worker, for `run()` and `reset()`; it is started if it does not run yet.
 
         Raises:
-            StateError: there is none, since the app runs on the event loop of the test.
+            StateError: there is no worker, since the app runs on the event loop of the test.
         """
         return self._source.worker
 
     @property
     def app(self) -> Any:
-        """The app; for a process, what stands for it in `worker.run()`."""
+        """The app; with a worker process, a stand-in for it as an argument of `worker.run()`."""
         return self._source.app
 
     async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        """Send a request, as httpx does; with `stream`, the app goes no further than its response is read."""
+        """Send a request, as httpx does; with `stream`, the app waits until each piece of its response is read."""
         if stream:
             be_paced(request)
         return await super().send(request, stream=stream, **options)
@@ -117,7 +118,7 @@ class AsyncTestClient(httpx.AsyncClient):
     def websocket_connect(
         self, url: str, subprotocols: Sequence[str] | None = None, **options: Any
     ) -> AbstractAsyncContextManager[AsyncWebSocketSession]:
-        """Return a context manager: entering it connects to a WebSocket of the app, and gives the session.
+        """Return a context manager that connects to a WebSocket of the app on entering, and yields the session.
 
             async with client.websocket_connect("/chat") as session:
                 await session.send_text("hello")
@@ -125,12 +126,12 @@ class AsyncTestClient(httpx.AsyncClient):
 
         Args:
             url: a path, or a whole URL with ``ws://`` or ``wss://``.
-            subprotocols: what the client offers; `session.accepted_subprotocol` is what the app has chosen.
-            options: those of `request()`. `timeout` holds for each time that the session waits for the app.
+            subprotocols: the subprotocols that the client offers; the app's choice is `session.accepted_subprotocol`.
+            options: those of `request()`. `timeout` applies to each wait of the session for the app.
 
         Raises on entering:
-            WebSocketDisconnect: the app has closed it instead of accepting it.
-            WebSocketDenialResponse: it has answered with an HTTP response.
+            WebSocketDisconnect: the app closed the WebSocket instead of accepting it.
+            WebSocketDenialResponse: the app answered with an HTTP response.
         """
         return self._session(url, websocket_request(url, subprotocols, options))
 

@@ -24,29 +24,31 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 
 class TestClient(httpx.Client):
-    """A client for the app of a test.
+    """A client for the app of a test; a drop-in for Starlette's `TestClient`.
 
-    The worker is started with the first request, or by `with`, and goes with the client: it need not be closed. The
-    lifespan of an ASGI app runs from the entry of a `with` block to its end; in a worker process, for as long as that
-    runs. What an app or a middleware raises there, `with` raises. Any thread may use it.
+    The first request, or `with`, starts the worker; it ends with the client, which need not be closed. The lifespan of
+    an ASGI app runs from the entry of a `with` block to its end; in a worker process, for as long as that runs. `with`
+    raises what the app or a middleware raises in the lifespan. Any thread may use the client.
 
     Args:
         app: a WSGI or ASGI app, or a callable that returns one, for a thread worker; an import string
             (``"package.module:attribute"``, ``"package.module:factory()"``) for a worker process; or a worker.
-        base_url: what URLs are relative to.
-        raise_server_exceptions: raise what the app raises, as its own type; else answer 500.
+        base_url: the base of relative URLs.
+        raise_server_exceptions: whether the client raises the app's exceptions, as their own types; otherwise, it gets
+            a 500.
         root_path: the path that the app is mounted at.
-        backend: what an ASGI app runs on, ``"asyncio"`` or ``"trio"``; of a worker that is given, it is the worker's.
-        backend_options: what anyio takes for that backend, for example ``{"debug": True}``.
+        backend: the async library that an ASGI app runs on, ``"asyncio"`` or ``"trio"``. A worker that is given uses
+            its own.
+        backend_options: anyio's options for that backend, for example ``{"debug": True}``.
         cookies, headers, follow_redirects: see `httpx.Client`; redirects are followed by default.
-        client: the address that the app sees as the client's.
-        timeout: see `httpx.Client`; seconds. There is none at first; one that is given, here or with a request, holds.
-        app_kind: ``"wsgi"`` or ``"asgi"``, where it cannot be told by the app's signature.
+        client: the client's address and port, as the app sees them.
+        timeout: seconds, or an `httpx.Timeout`, for requests that give none; there is no limit by default.
+        app_kind: ``"wsgi"`` or ``"asgi"``, if the app's signature does not tell.
 
     Raises:
-        TypeError: `app` is neither.
+        TypeError: `app` is none of these.
         ValueError: there is no such backend, or kind of app.
-        WorkerStartError: `app` is a string, and no import string.
+        WorkerStartError: `app` is a string, but not an import string.
     """
 
     __test__ = False  # pytest would collect it
@@ -89,16 +91,16 @@ class TestClient(httpx.Client):
 
     @property
     def worker(self) -> Worker:
-        """The worker, for `run()` and `reset()`; it is started if need be."""
+        """The worker, for `run()` and `reset()`; it is started if it does not run yet."""
         return self._source.get()
 
     @property
     def app(self) -> Any:
-        """The app, see `worker.app`: for a process, what stands for it in `worker.run()`."""
+        """The app; with a worker process, a stand-in for it as an argument of `worker.run()`."""
         return self._source.app
 
     def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        """Send a request, as httpx does; with `stream`, the app goes no further than its response is read."""
+        """Send a request, as httpx does; with `stream`, the app waits until each piece of its response is read."""
         if stream:
             be_paced(request)
         return super().send(request, stream=stream, **options)
@@ -110,12 +112,12 @@ class TestClient(httpx.Client):
 
         Args:
             url: a path, or a whole URL with ``ws://`` or ``wss://``.
-            subprotocols: what the client offers; `session.accepted_subprotocol` is what the app has chosen.
-            options: those of `request()`. `timeout` holds for each time that the session waits for the app.
+            subprotocols: the subprotocols that the client offers; the app's choice is `session.accepted_subprotocol`.
+            options: those of `request()`. `timeout` applies to each wait of the session for the app.
 
         Raises on entering:
-            WebSocketDisconnect: the app has closed it instead of accepting it.
-            WebSocketDenialResponse: it has answered with an HTTP response.
+            WebSocketDisconnect: the app closed the WebSocket instead of accepting it.
+            WebSocketDenialResponse: the app answered with an HTTP response.
         """
         try:
             self.request("GET", **websocket_request(url, subprotocols, options))
@@ -145,7 +147,7 @@ class TestClient(httpx.Client):
             self._transport.close()  # ends the responses that are open
 
     def close(self) -> None:
-        """Close the client and end its worker, unless that was given."""
+        """Close the client and end its worker, unless the worker was given."""
         with ExitStack() as stack:
             stack.callback(self._source.close)
             super().close()

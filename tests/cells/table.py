@@ -44,7 +44,7 @@ class Expected:
 
 
 _died = partial(Expected, errors.WorkerDied, theirs="ReadError", others=errors.WorkerDied)
-_closed = "{label}: {worker} has closed the channel of this request, and lives on"
+_closed = "{label}: {worker} closed the channel of this request, but still runs"
 _rubbish = ": 74 68 69 73 20 69 73 20 6e 6f 20 6d 65 is not the beginning of a message"
 _late = Expected(
     errors.ReadTimeout, r"{label}: the app did not (answer|go on with its answer) within 0\.1 s(?s:.*)", "ReadTimeout"

@@ -146,7 +146,7 @@ def test_receiving_when_sending_finds_it_ended(talk: Callable[[Exchange], list[s
         pid = getattr(worker, "pid", None)
         said = talk(deaf_exchange(worker))
         whose = "the worker" if pid is None else f"the worker (pid {pid})"
-        lost = f"WebSocket /: {whose} has closed the channel of this request, and lives on"
+        lost = f"WebSocket /: {whose} closed the channel of this request, but still runs"
         assert said == [f"{lost}: [Errno 32] Broken pipe", lost]
         assert worker.run(was_told)
         assert getattr(worker, "pid", None) == pid
