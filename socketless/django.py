@@ -1,4 +1,4 @@
-"""Django's live server test cases without a socket: the app runs in a worker, which uses the databases of the tests.
+"""Django's live server test cases without a socket: the app runs in a worker that uses the databases of the tests.
 
     from socketless.django import StaticLiveServerTestCase
 
@@ -7,7 +7,7 @@
             Item.objects.create(name="tea")
             assert "tea" in httpx.get(self.live_server_url + "/").text
 
-For pytest-django there is the fixture `socketless_live_server`, of `socketless._pytest.django_fixtures`.
+For pytest-django, there is the fixture `socketless_live_server`.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _refuse_memory(in_memory: Iterator[Any]) -> None:
         alias, name = connection.alias, connection.settings_dict["TEST"]["NAME"]
         if name and not connection.creation.is_in_memory_db(name):
             way_out = (
-                "Of its file, --parallel has made that, as it does where multiprocessing does not fork. Call "
+                "--parallel has copied it there from its file, as it does where multiprocessing does not fork. Call "
                 'multiprocessing.set_start_method("fork") in manage.py, or leave out --parallel'
             )
         else:
@@ -187,8 +187,8 @@ def _preparation(start_method: str | None, databases: Collection[str], where: st
             dumps(value)
         except TransferError as error:
             raise ImproperlyConfigured(
-                f"the setting {name} cannot go to a spawned worker: {error}. Let it be forked, worker_options = "
-                '{"start_method": "fork"}, or run on threads, worker_class = IpcThread'
+                f"the setting {name} cannot be sent to a spawned worker: {error}. Fork the worker, worker_options = "
+                '{"start_method": "fork"}, or run it on threads, worker_class = IpcThread'
             ) from None
     return Spawned(settings_module, dumps(dict(connections.settings)), dumps(changes), databases, where)
 
@@ -229,33 +229,33 @@ def _survives_pickling(value: Any) -> bool:
 
 
 class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
-    """A drop-in for `django.test.LiveServerTestCase`: the import is all that changes.
+    """A drop-in for `django.test.LiveServerTestCase`; only the import changes.
 
-    While the tests of the class run, every client in this process that the switch takes goes
-    to the app (see `socketless.switch`); `self.client` stays Django's own. As with Django's, the tests are not
-    wrapped in transactions, since the app has connections of its own: what they have committed is flushed after each.
+    While the tests of the class run, the clients of this process reach the app (see `switch_to_ipc_connection`), except
+    `self.client`, which stays Django's own. As with Django's class, the tests are not wrapped in transactions, since
+    the app has database connections of its own: the databases are flushed after each test.
 
     Attributes:
-        worker_class: `IpcThread`, which shares everything with the tests, SQLite in memory too; or `IpcProcess`, which
-            uses the same test databases, so these must be files, or on a server.
-        worker_options: more arguments for it, as `{"start_method": "fork"}`.
-        app: an app of the project's own, WSGI or ASGI, or its import string (``"mysite.asgi:application"``). It serves
-            static files if it does so itself. `None`: Django's WSGI app, with static and media files.
-        static_handler, host: see Django's.
-        port: 0, or the port that the URL names; nothing listens there.
-        raise_request_exception: raise what a view raises in the request, as `self.client` does. If false, the response
-            is 500, as with Django's `LiveServerTestCase`.
-        apps: other apps, by the hosts that they answer, as in ``{"payments.test": "fakes:payments"}``; see
+        worker_class: `IpcThread`, which shares everything with the tests, even SQLite in memory; or `IpcProcess`, which
+            uses the same test databases, so that these must be files or on a server.
+        worker_options: further arguments of that class, for example `{"start_method": "fork"}`.
+        app: an app of the project, WSGI or ASGI, or its import string (``"mysite.asgi:application"``); it has to serve
+            static files itself. `None`: Django's WSGI app, with static and media files.
+        static_handler, host: see Django's class.
+        port: the port in the URL, or 0 for none; nothing listens there.
+        raise_request_exception: whether the client raises the exceptions of views, as `self.client` does; otherwise, it
+            gets a 500, as with Django's `LiveServerTestCase`.
+        apps: further apps, by their hosts, for example ``{"payments.test": "fakes:payments"}``; see
             `switch_to_ipc_connection`. They run while the tests of the class do.
-        others: what becomes of requests to hosts that neither they nor `live_server_url` have, ``"pass"`` or
+        others: what happens to requests to hosts that neither `apps` nor `live_server_url` name, ``"pass"`` or
             ``"refuse"``; `None`: Django answers them.
-        live_server_url: the URL of the app, ``http://localhost``.
-        worker: the worker, from `setUpClass()` on.
+        live_server_url: the URL of the app, by default ``http://localhost``.
+        worker: the worker of the app, from `setUpClass()` on.
 
     Raises, in `setUpClass()`:
         ImproperlyConfigured: `worker_class` is a process, and a database is in memory or a setting cannot be pickled.
         StateError: this process is switched to another worker already.
-        WorkerStartError: the app could not be started.
+        WorkerStartError: the app could not start.
     """
 
     host = "localhost"
@@ -310,7 +310,7 @@ class LiveServerTestCase(TransactionTestCase):  # type: ignore[misc]
 class StaticLiveServerTestCase(LiveServerTestCase):
     """A drop-in for `django.contrib.staticfiles.testing.StaticLiveServerTestCase`.
 
-    It serves the static files of the apps, which need not be collected.
+    It serves the static files of the installed apps; ``collectstatic`` is not needed.
     """
 
     static_handler = StaticFilesHandler

@@ -1,4 +1,4 @@
-"""Browser tests without a port: what a page of Playwright asks for goes to a worker.
+"""Browser tests without a port: a worker answers the requests of Playwright's pages.
 
     from socketless.playwright import serve
 
@@ -7,9 +7,9 @@
             page.goto("http://testserver/")
             expect(page.get_by_role("heading")).to_have_text("Tea")
 
-It needs Chromium, or a browser made of it: its DevTools protocol shows each request before that goes to the network,
-those after a redirect and the preflights of CORS as well, which Playwright's own routes leave out. Redirects, cookies
-and CORS are the browser's own.
+It needs Chromium, or a browser based on it: Chromium's DevTools protocol shows each request before it goes to the
+network, including those after a redirect and CORS preflights, which Playwright's own routes leave out. Redirects,
+cookies and CORS are handled by the browser itself.
 """
 
 from __future__ import annotations
@@ -35,21 +35,22 @@ def serve(
     raise_app_exceptions: bool = True,
     root_path: str = "",
 ) -> Serving:
-    """Send what a browser context asks for to a worker, or to several by their hosts.
+    """Send the requests of a browser context to a worker, or to several by their hosts.
 
         with serve(page, {"shop.test": "shop:app", "http://localhost:9000": worker}):
 
     All pages of the context are served, with their frames, popups, workers and WebSockets; other contexts of the
-    browser are not. What the test has routed itself, by `page.route()`, comes first.
+    browser are not. The test's own routes, set by `page.route()`, take precedence.
 
     Args:
         target: a context, or a page of it.
         apps: ``"package.module:attribute"``, which runs in an `IpcProcess`; an app object, which runs in an
-            `IpcThread`; a worker that is there already, and is left running; or these by their hosts.
-        base_url: where the page finds the one app. An ``https://`` needs no certificate.
-        others: what becomes of requests to other hosts: ``"refuse"``, they fail as those that an extension of the
-            browser has blocked; ``"pass"``, they go to the network.
-        raise_app_exceptions: raise at the end of the block what an app has raised. The page gets a 500 either way.
+            `IpcThread`; an existing worker, which is left running; or a dict of these by their hosts.
+        base_url: the URL of a single app. ``https://`` needs no certificate.
+        others: what happens to requests to other hosts: with ``"refuse"``, they fail as if an extension of the browser
+            had blocked them; with ``"pass"``, they go to the network.
+        raise_app_exceptions: whether the end of the block raises an exception of an app. The page gets a 500 either
+            way.
         root_path: the path that the apps are mounted at: `SCRIPT_NAME` (PEP 3333) or `root_path` (ASGI).
 
     Returns:
@@ -57,10 +58,10 @@ def serve(
 
     Raises:
         TypeError: `target` is neither a page nor a context.
-        ValueError: it is not Chromium's; or a host, `base_url` or `others` is not what it can be.
+        ValueError: the context is not Chromium's; or a host, `base_url` or `others` is invalid.
         ModuleNotFoundError: Playwright is not installed.
         WorkerStartError, TransferError: on entering; see `IpcProcess`.
-        Exception: on leaving, what an app has raised, and `WorkerDied` and the like.
+        Exception: on leaving, an exception that an app has raised, or an error such as `WorkerDied`.
     """
     return Serving(
         target,

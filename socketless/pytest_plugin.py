@@ -1,4 +1,4 @@
-"""The pytest plugin, which pytest finds by itself where socketless is installed.
+"""The pytest plugin; pytest loads it by itself if socketless is installed.
 
 pytest loads it in every project of the environment, so it imports what it needs when that is used, and does nothing to
 tests that do not ask for it.
@@ -48,34 +48,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--socketless-app",
         metavar="[HOST=]APP",
         action="append",
-        help="run 'package.module:app' or 'package.module:factory()' in a worker process, and send all clients of the "
-        "tests to it; with a host, those that ask it. May be given several times",
+        help="run 'package.module:app' or 'package.module:factory()' in a worker process, and send all requests of the "
+        "tests' clients to it; with a host, only requests to that host. May be given several times",
     )
-    parser.addini("socketless_app", "as --socketless-app; several in as many lines, as 'api.test = package.module:app'")
+    parser.addini(
+        "socketless_app", "the app, as with --socketless-app; several on a line each: 'api.test = package.module:app'"
+    )
     parser.addini(
         "socketless_reset_hook",
-        "what is called in the worker before each test, as 'package.module:function'; of several apps, in as many "
-        "lines, with the app's host: 'api.test = package.module:function'",
+        "the function to call in the worker before each test: 'package.module:function'; for several apps, on a line "
+        "each, with the app's host: 'api.test = package.module:function'",
     )
     parser.addini(
         "socketless_others",
-        "what becomes of requests to hosts that no app has: pass (they are as without the switch) or refuse",
+        "what happens to requests to hosts that no app has: pass (they are sent as without the switch) or refuse",
     )
-    parser.addini("socketless_base_url", "what the clients' relative URLs are relative to", default="http://testserver")
+    parser.addini("socketless_base_url", "the base of the clients' relative URLs", default="http://testserver")
     parser.addini(
         "socketless_eventloop",
-        "let the event loops of the tests wake by a pipe: auto (where this sandbox refuses sockets), on, off",
+        "make event loops wake by a pipe instead of a socket: auto (if this sandbox refuses sockets), on or off",
         default="auto",
     )
     parser.addini(
         "socketless_loopback",
-        "let servers and clients of the tests meet on loopback, and at UNIX sockets, without a socket: auto (those "
-        "that this sandbox refuses), on, off",
+        "let the tests' servers and clients on loopback, and at UNIX sockets, do without real sockets: auto (for the "
+        "kinds that this sandbox refuses), on or off",
         default="auto",
     )
     parser.addini(
         "socketless_live_server",
-        "where the app of the fixture of that name runs, with pytest-django: thread, spawn (a process) or fork",
+        "where the fixture socketless_live_server (pytest-django) runs the app: thread, spawn (a process) or fork",
         default="thread",
     )
 
@@ -125,8 +127,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not session.items or any(_has_app(item) for item in session.items):
         return
     text = (
-        "socketless_reset_hook is set, and no test has a worker that it could reset: write "
-        "socketless_app = package.module:app beside it"
+        "socketless_reset_hook is set, but no test has a worker to reset: write "
+        "socketless_app = package.module:app as well"
     )
     try:
         warnings.warn(pytest.PytestConfigWarning(text), stacklevel=1)
@@ -248,7 +250,7 @@ def _begin(config: pytest.Config) -> None:
 def socketless_app(pytestconfig: pytest.Config) -> Any:
     """The app of `socketless_worker`: `--socketless-app`, or `socketless_app` of the ini file. May be overridden.
 
-    Of several apps, it is a dict of them by the hosts that they answer.
+    If there are several apps, the value is a dict of them by their hosts.
     """
     app = _app_of(pytestconfig)
     if not app:
@@ -264,8 +266,8 @@ def socketless_app(pytestconfig: pytest.Config) -> Any:
 def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     """The worker that runs `socketless_app`: a process for an import string, threads for an app object.
 
-    Before each test that has it, or `socketless_client`, among its fixtures, it is reset; if it has died, it is started
-    again. Of several workers, it is the one that `socketless_base_url` names.
+    Before each test that uses this fixture or `socketless_client`, the worker is reset; if it has died, it is
+    restarted. If there are several workers, the value is the one with the host of `socketless_base_url`.
     """
     from socketless import IpcProcess, IpcThread
     from socketless._switch.apps import hooks_of, worker_of
@@ -281,8 +283,8 @@ def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
         worker = worker_of(workers, base_url)
         if worker is None:
             pytest.fail(
-                f"there are several apps, and none has the host of socketless_base_url = {base_url}: name one there, "
-                "or take a worker of the fixture socketless_workers by its host",
+                f"there are several apps, and none has the host of socketless_base_url = {base_url}: set that to the "
+                "host of one, or take a worker from the fixture socketless_workers by its host",
                 pytrace=False,
             )
         yield worker
@@ -295,9 +297,9 @@ def socketless_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
 
 @pytest.fixture(scope="session")
 def socketless_workers(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Worker]]:
-    """The workers that run the apps of `socketless_app`, by their hosts; one app alone has the host ``"*"``.
+    """The workers that run the apps of `socketless_app`, by their hosts; a single app has the host ``"*"``.
 
-    Before each test that has it among its fixtures, they are reset as `socketless_worker` is.
+    Before each test that uses this fixture, they are reset as `socketless_worker` is.
     """
     from socketless._switch.apps import hooks_of, start_workers
     from socketless.switch import active_switch
@@ -360,10 +362,10 @@ def ipc_connection_fixture(
     autouse: bool = False,
     **options: Any,
 ) -> Any:
-    """Return a fixture that sends clients to a worker for an app, or for each of several: the switch as a fixture.
+    """Return a fixture that holds the switch: it sends clients to a worker for an app, or for each of several.
 
-    Assign it to a name in a ``conftest.py`` or a test module. Its value is the `Switch`, with its `worker` and its
-    `workers`.
+    Assign it to a name in a ``conftest.py`` or a test module. The value of the fixture is the `Switch`, which has the
+    attributes `worker` and `workers`.
 
     Args:
         app_import, reset_hook, base_url, options: see `switch_to_ipc_connection`.
@@ -379,8 +381,8 @@ def ipc_connection_fixture(
             switch = switch_to_ipc_connection(app_import, reset_hook=reset_hook, base_url=base_url, **options)
         except StateError as error:
             raise StateError(
-                f"{error}. A fixture of ipc_connection_fixture() holds its switch until its scope ends, here "
-                f"{scope!r}; give those of several apps the scope 'module', or 'package' in folders with an __init__.py"
+                f"{error}. A fixture of ipc_connection_fixture() keeps its switch until its scope ends, here "
+                f"{scope!r}; for several apps, use the scope 'module', or 'package' in folders with an __init__.py"
             ) from None
         with switch:
             yield switch
@@ -389,9 +391,9 @@ def ipc_connection_fixture(
 
 
 def reset_between_tests_fixture(*, autouse: bool = True) -> Any:
-    """Return a fixture that makes the switch's workers ready for each test: it calls reset hooks, as `Worker.renew`.
+    """Return a fixture that, before each test, restarts workers of the switch that have died, and calls reset hooks.
 
-    Without a switch it does nothing. Assign it to a name in a ``conftest.py`` or a test module.
+    Without a switch, it does nothing. Assign it to a name in a ``conftest.py`` or a test module.
     """
 
     @pytest.fixture(autouse=autouse)
@@ -420,7 +422,7 @@ def _offer_live_server(config: pytest.Config) -> None:
 class _WithoutDjango:
     @pytest.fixture
     def socketless_live_server(self) -> None:
-        """Send the clients of a test to the Django project, in a worker; it needs pytest-django."""
+        """Send the clients of a test to the Django project, which runs in a worker; this needs pytest-django."""
         pytest.fail("the fixture socketless_live_server needs pytest-django: pip install pytest-django", pytrace=False)
 
 
@@ -436,7 +438,7 @@ def _offer_page(config: pytest.Config) -> None:
 class _WithoutPlaywright:
     @pytest.fixture
     def socketless_page(self) -> None:
-        """A page of Playwright that is served by `socketless_worker`; it needs pytest-playwright."""
+        """A page of Playwright whose requests `socketless_worker` answers; this needs pytest-playwright."""
         pytest.fail("the fixture socketless_page needs pytest-playwright: pip install pytest-playwright", pytrace=False)
 
 

@@ -17,27 +17,29 @@ __all__ = ["SocketlessTestCase"]
 class SocketlessTestCase(unittest.TestCase):
     """Tests of one app. A worker runs it from the first test of the class to the last, and is reset before each.
 
-    A class that has a `setUpClass` or `setUp` of its own calls that of `super()` first. It goes together with
-    `unittest.IsolatedAsyncioTestCase`, as a second base class.
+    A `setUpClass` or `setUp` of your own must first call that of `super()`. For async tests, add
+    `unittest.IsolatedAsyncioTestCase` as a second base class.
 
     Attributes:
         app: ``"package.module:app"`` or ``"package.module:factory()"``, or an app object.
         worker_class: `IpcProcess` or `IpcThread`; `None`: a process for a string, threads for an object, as with
             `TestClient`.
-        worker_options: further arguments for it.
-        reset_hook: what is called in the worker before each test: an import string or a callable; `None`: nothing.
-        base_url: what the URLs of the client are relative to.
-        apps: other apps, by the hosts that they answer: what `app` asks them for, and the test, goes there. See
-            `switch_to_ipc_connection`, which is on from the first test of the class to the last, if there are any.
-        others: what becomes of requests to other hosts then, ``"pass"`` or ``"refuse"``; `None`: ``"pass"``.
-        workers: the workers of `app` and `apps`, by their hosts; that of `app` alone has the host ``"*"``.
-        worker: the worker, while the tests of the class run.
-        client: a `socketless.testclient.TestClient` for it, a new one for each test.
+        worker_options: further arguments of that class.
+        reset_hook: the function to call in the worker before each test, as an import string or a callable; `None`: no
+            function.
+        base_url: the base of the client's relative URLs.
+        apps: further apps, by their hosts. `app` and the test reach them at these hosts: if there are any, the switch
+            is on from the first test of the class to the last (see `switch_to_ipc_connection`).
+        others: what happens to requests to other hosts, ``"pass"`` or ``"refuse"``, while the switch is on. Setting it
+            turns the switch on without `apps`, too. `None` with `apps`: ``"pass"``.
+        workers: the workers of `app` and `apps`, by their hosts; without a switch, that of `app` has the host ``"*"``.
+        worker: the worker of `app`, while the tests of the class run.
+        client: a `socketless.testclient.TestClient` for `worker`, a new one for each test.
 
     Raises:
-        TypeError: there is no `app`, `worker_class` is not a worker's class, or a class has not called `super()`.
+        TypeError: there is no `app`, `worker_class` is not a worker class, or a class has not called `super()`.
         WorkerStartError: in `setUpClass`, the app could not start; no test of the class is run.
-        Exception: in `setUp`, what the reset hook raised.
+        Exception: in `setUp`, the reset hook raised it.
     """
 
     app: ClassVar[str | Callable[..., Any]]

@@ -219,7 +219,8 @@ def test_parallel_without_fork(library: Library) -> None:
     done = library.run(*MANAGE, "--parallel", "2")
     assert (
         "django.core.exceptions.ImproperlyConfigured: the test database of 'default' is SQLite in memory, which no "
-        "other process can use. Of its file, --parallel has made that, as it does where multiprocessing does not fork. "
+        "other process can use. --parallel has copied it there from its file, as it does where multiprocessing does "
+        "not fork. "
         'Call multiprocessing.set_start_method("fork") in manage.py, or leave out --parallel, '
         "or let the app run on threads of this process: worker_class = IpcThread "
         "(pytest-django: socketless_live_server = thread)\n"

@@ -99,9 +99,9 @@ def test_setting_that_cannot_be_pickled(library: Library) -> None:
     done = library.run(*MANAGE)
     assert done.exit_code == 1
     assert (
-        "ImproperlyConfigured: the setting GREETING cannot go to a spawned worker: cannot pickle lock object: "
+        "ImproperlyConfigured: the setting GREETING cannot be sent to a spawned worker: cannot pickle lock object: "
         "cannot pickle '_thread.lock' object. "
-        'Let it be forked, worker_options = {"start_method": "fork"}, or run on threads, '
+        'Fork the worker, worker_options = {"start_method": "fork"}, or run it on threads, '
         "worker_class = IpcThread\n"
     ) in done.text
     assert library.leftovers == set()

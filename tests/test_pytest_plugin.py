@@ -160,8 +160,8 @@ def test_wrong_settings(project: Project, setting: str, error: str) -> None:
 def test_reset_hook_without_an_app(project: Project) -> None:
     """A reset hook of the ini file that no worker has is warned of, in one's own words where warnings are errors."""
     text = (
-        "socketless_reset_hook is set, and no test has a worker that it could reset: write socketless_app = "
-        "package.module:app beside it"
+        "socketless_reset_hook is set, but no test has a worker to reset: write socketless_app = package.module:app "
+        "as well"
     )
     project.write("pytest.ini", "[pytest]\nsocketless_reset_hook = shop:reset\n")
     project.write("test_shop.py", "def test_nothing():\n    pass\n")
@@ -476,8 +476,8 @@ def test_two_factories_at_once(project: Project) -> None:
     seen = project.run()
     assert (seen.end, seen.exit_code) == ("1 passed, 1 error", 1)
     assert (
-        "A fixture of ipc_connection_fixture() holds its switch until its scope ends, here 'session'; give those of "
-        "several apps the scope 'module', or 'package' in folders with an __init__.py\n"
+        "A fixture of ipc_connection_fixture() keeps its switch until its scope ends, here 'session'; for several "
+        "apps, use the scope 'module', or 'package' in folders with an __init__.py\n"
     ) in seen.part("ERRORS")
 
 

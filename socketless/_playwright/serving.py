@@ -27,12 +27,12 @@ _ATTEMPTS, _PAUSE = 30, 0.02  # seconds, and a little more before each
 
 
 class Serving:
-    """What `serve()` returns: a context manager, by `with` for the sync API and by `async with` for the async one.
+    """The context manager that `serve()` returns: for `with` in the sync API, for `async with` in the async one.
 
     Attributes:
-        exceptions: what apps have raised, in order; the first of them is raised at the end. A test that expects one
-            takes it out: ``serving.exceptions.clear()``.
-        refused: the URLs of other hosts that were asked for.
+        exceptions: the exceptions that apps have raised, in order; the end of the block raises the first of them. A
+            test that expects one removes it: ``serving.exceptions.clear()``.
+        refused: the URLs of refused requests to other hosts.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Serving:
         return self._api
 
     def raise_exceptions(self, error_of_test: BaseException | None = None) -> None:
-        """Raise the first of `exceptions`, log the others, and forget them all. Does nothing if there is none.
+        """Raise the first of `exceptions`, log the others, and clear the list. If it is empty, do nothing.
 
         Args:
-            error_of_test: what the test has raised. That may well be because of what the app has, which is raised in
-                its place; but no skipped test and no Ctrl-C is replaced.
+            error_of_test: the exception that the test has raised. As the app's exception may well be its cause, that is
+                raised in its place; but a skipped test or a Ctrl-C is not replaced.
         """
         exceptions, self.exceptions[:] = self.exceptions[:], []
         is_raised = exceptions and (error_of_test is None or isinstance(error_of_test, Exception))

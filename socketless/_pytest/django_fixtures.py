@@ -21,7 +21,7 @@ __all__ = ["LiveServer", "socketless_live_apps", "socketless_live_server"]
 
 
 class LiveServer:
-    """What the fixture is: the app's URL, also as `str()` and before a `+`; and the worker."""
+    """The value of the fixture: `url`, the app's URL, and `worker`. `str()` and `+` use the URL."""
 
     def __init__(self, live: LiveApp) -> None:
         self.url = live.url
@@ -39,7 +39,7 @@ class LiveServer:
 
 @pytest.fixture(scope="session")
 def socketless_live_apps() -> Mapping[str, Any]:
-    """Other apps beside that of `socketless_live_server`, by the hosts that they answer: none. May be overridden."""
+    """Further apps beside that of `socketless_live_server`, by their hosts. None by default; may be overridden."""
     return {}
 
 
@@ -94,11 +94,11 @@ def _databases_of(items: Collection[pytest.Item]) -> Collection[str]:
 
 @pytest.fixture
 def socketless_live_server(transactional_db: None, _socketless_live_app: LiveApp) -> Iterator[LiveServer]:
-    """Send the clients of a test to the Django project, in a worker that uses the test databases.
+    """Send the clients of a test to the Django project, which runs in a worker that uses the test databases.
 
-    It is as pytest-django's `live_server`, without a socket: the worker serves all tests of the session, and those that
-    ask for it have a `transactional_db`. The ini option `socketless_live_server` says what the worker is: ``thread``
-    (the default), or a process, ``spawn`` or ``fork``, for which no database may be in memory.
+    This is pytest-django's `live_server` without a socket: one worker serves all tests of the session, and a test that
+    uses the fixture gets a `transactional_db`. The ini option `socketless_live_server` chooses the worker: ``thread``
+    (the default), or a process by ``spawn`` or ``fork``; with a process, no database may be in memory.
     """
     with _socketless_live_app.switched():
         _socketless_live_app.renew()

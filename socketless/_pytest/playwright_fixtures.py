@@ -27,10 +27,10 @@ _serving = pytest.StashKey["Serving"]()
 
 @pytest.fixture
 def socketless_serving(request: pytest.FixtureRequest, context: BrowserContext) -> Iterator[Serving]:
-    """Send what the `context` of pytest-playwright asks for to `socketless_workers`; it is a `Serving`.
+    """Send the requests of pytest-playwright's `context` to `socketless_workers`; the value is the `Serving`.
 
-    In a test that has `socketless_live_server` as well, it goes to that one's worker. What the app has raised fails the
-    test. One app has the host of pytest-playwright's `base_url`, else that of `socketless_base_url`.
+    In a test that uses `socketless_live_server` as well, they go to its worker. An exception of the app fails the test.
+    A single app answers the host of pytest-playwright's `base_url`, or else of `socketless_base_url`.
     """
     from socketless.playwright import serve
 
