@@ -1,4 +1,4 @@
-"""What hangs or fails because of what a sandbox refuses, and what to write so that it works."""
+"""Says which ways of testing hang or fail because of what a sandbox refuses, and what to write so that they work."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ WORKS, HANGS, FAILS = "works", "hangs", "fails"
 
 @dataclass(frozen=True)
 class Advice:
-    """How one way of testing goes here.
+    """Whether one way of testing works here, and what to do if not.
 
     Args:
-        way: what it is called; names are stable.
-        what: what belongs to it.
+        way: its name; names are stable.
+        what: the libraries and calls that it stands for.
         outcome: ``"works"``, ``"hangs"`` or ``"fails"``.
-        because: the name of the `Check` that has failed; `None` where it works.
-        write: what to do about it, in lines of at most 71 characters; `None` where it works.
+        because: the name of the `Check` that failed; `None` if the way works.
+        write: what to do about it, in lines of at most 71 characters; `None` if the way works.
     """
 
     way: str
@@ -155,10 +155,10 @@ Run these tests outside of this sandbox, or ask the app for its pages:
 
 
 def advise(checks: Collection[Check]) -> list[Advice]:
-    """Say for each well-known way of testing how it goes where this is refused.
+    """Return, for each well-known way of testing, whether it works, given the results of checks.
 
     Args:
-        checks: what `socketless.sandbox.examine()` has found.
+        checks: the result of `socketless.sandbox.examine()`.
     """
     refused = {check.name for check in checks if not check.works}
     return [_advice(way, refused) for way in _WAYS]

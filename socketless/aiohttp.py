@@ -1,4 +1,4 @@
-"""A connector for aiohttp's `ClientSession`, whose requests go to an app instead of the network.
+"""A connector for aiohttp's `ClientSession` that sends the requests to an app instead of the network.
 
     from socketless.aiohttp import ASGIApplicationConnector
 
@@ -6,7 +6,7 @@
         async with ClientSession("http://testserver", connector=connector) as session:
             response = await session.get("/")
 
-aiohttp's own pool, timeouts, parser and writer are at work; only the connections are others.
+aiohttp's own pool, timeouts, parser and writer stay in use; only the connections are replaced.
 """
 
 from __future__ import annotations

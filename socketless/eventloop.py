@@ -101,8 +101,8 @@ _PLACES: list[tuple[str, str, str, Callable[[Any], None]]] = [
 def install() -> None:
     """Make every asyncio selector loop that is created from now on, and every run of trio, wake by a pipe.
 
-    Loops of subclasses count, however they are made: `asyncio.run`, `new_event_loop`, pytest-asyncio, anyio's portals.
-    Loops that exist already, and uvloop's, stay as they are. Calling it again does nothing.
+    This includes subclasses, however the loops are made: `asyncio.run`, `new_event_loop`, pytest-asyncio, anyio's
+    portals. Existing loops, and those of uvloop, stay as they are. Calling it again does nothing.
     """
     wake_by_pipe("always")
 
@@ -113,7 +113,7 @@ def is_installed() -> bool:
 
 
 def uninstall() -> None:
-    """Give new loops the sockets of asyncio and trio again. Without `install()` before it, does nothing."""
+    """Let new loops use the sockets of asyncio and trio again. Without `install()` before, do nothing."""
     wake_by_pipe("never")
 
 

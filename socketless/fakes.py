@@ -1,4 +1,4 @@
-"""Fakes of the services that an app asks: apps for the switch, made of what tests have for `httpx.MockTransport`.
+"""Fakes of the services that an app calls: turns handlers for `httpx.MockTransport` into apps for the switch.
 
     def handler(request):
         return httpx.Response(200, json={"paid": True})
@@ -8,7 +8,7 @@
         httpx.post("http://shop.test/buy")
         assert [request.url.path for request in payments.requests] == ["/v1/charges"]
 
-Any client library reaches it, not httpx alone. Other fakes are apps by themselves: those of pytest-httpserver
+Clients of every library reach it, not only httpx's. Many fakes are apps already: those of pytest-httpserver
 (`HTTPServer.application`), moto, httpbin, and every WSGI or ASGI app.
 """
 
@@ -29,16 +29,16 @@ _OF_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade"
 
 
 class FakeApp:
-    """A WSGI app of a function from a request of httpx to a response of httpx. Any thread may call it.
+    """A WSGI app made from a function that takes an `httpx.Request` and returns an `httpx.Response`.
 
-    What the function raises is raised where the request was sent; it may assert. A response with a generator as its
-    content is streamed.
+    Any thread may call it. An exception of the function is raised where the request was sent, so the function may use
+    `assert`. A response with a generator as its content is streamed.
 
     Args:
-        handler: what `httpx.MockTransport` takes: a function, or the `handler` of a router of respx.
+        handler: a handler as for `httpx.MockTransport`: a function, or the `handler` of a respx router.
 
     Attributes:
-        requests: those that have come, in their order, with their bodies read. Clear the list as you like.
+        requests: the requests received so far, in order, with their bodies read. You may clear the list.
     """
 
     def __init__(self, handler: Callable[[httpx.Request], httpx.Response]) -> None:

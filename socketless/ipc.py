@@ -1,4 +1,4 @@
-"""The names that the package socketless-http has in its module `ipc`, at home elsewhere in this package."""
+"""The names that the package socketless-http has in its module `ipc`, for code that imports them from there."""
 
 from __future__ import annotations
 

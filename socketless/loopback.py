@@ -1,8 +1,8 @@
 """Servers and clients on loopback without a socket: TCP, UDP and UNIX sockets made of pipes.
 
-`install()` makes the sockets of this process, and of the Python processes that it starts, virtual, as far as both sides
-are on loopback. Whoever uses them need not know: they are objects of the same classes, their numbers can be waited for,
-and what they do and how they fail is what real ones do. For everything else, there are real sockets as before.
+`install()` makes sockets virtual if both sides are on loopback, in this process and in the Python processes that it
+starts. Code that uses them need not know: they are objects of the same classes, their file descriptors can be waited
+for, and they work and fail as real ones do. Everything else uses real sockets as before.
 
     socket.socket ─▶ methods.py ─▶ virtual.py ─▶ openfile.py ─▶ idle / listening / stream / datagram.py ─▶ pipes.py
     one object                     its number,   what several   what it is at the moment                   the kernel
@@ -42,18 +42,18 @@ _is_installed = False  # guarded by _lock; the patches outlast it while a virtua
 
 
 def install(families: Collection[str] | None = None, *, alone: bool = False) -> None:
-    """Make sockets virtual where both sides are on loopback, in this process and in the Python processes it starts.
+    """Make sockets virtual if both sides are on loopback, in this process and in the Python processes it starts.
 
-    Those that exist already stay as they are. Calling it again does nothing.
+    Existing sockets stay as they are. Calling it again does nothing.
 
     Args:
-        families: which sockets: ``"inet"`` (TCP and UDP over IPv4 and IPv6), ``"unix"``. `None` is all, or in a process
-            that has this from the one that has started it, the same as there.
-        alone: nothing tries a real socket, since a sandbox would kill that process. Connections to elsewhere are then
-            refused here, with EPERM.
+        families: the kinds of sockets: ``"inet"`` (TCP and UDP over IPv4 and IPv6) and ``"unix"``. `None`: all; but if
+            the parent process has virtual sockets already, the same kinds as there.
+        alone: whether never to try a real socket, because the sandbox would kill the process for it. Connections to
+            elsewhere then fail with EPERM.
 
     Raises:
-        OSError: the folder in which processes meet cannot be made; or this is not Linux; or somebody (gevent,
+        OSError: the folder that the processes share cannot be made; or this is not Linux; or another package (gevent,
             pytest-socket) has replaced `socket.socket`.
         ValueError: there is no such family.
     """
@@ -79,7 +79,7 @@ def _check_platform() -> None:
 
 
 def prepare_children(*, alone: bool = False) -> None:
-    """Make the sockets of the Python processes that this one starts from now on virtual, and not those of this one.
+    """Make sockets virtual in the Python processes that this one starts from now on, but not in this one.
 
     Args:
         alone: see `install()`.
@@ -99,9 +99,9 @@ def is_installed() -> bool:
 
 
 def uninstall() -> None:
-    """Make new sockets real again. Virtual ones that are still open go on to work. May be called twice.
+    """Make new sockets real again. Virtual ones that are still open go on working. May be called twice.
 
-    While there are any, such as those of a thread that was never stopped, what knows of them stays.
+    While any are open, such as those of a thread that was never stopped, the patches that they need stay in place.
     """
     global _is_installed
     with _lock:

@@ -9,11 +9,11 @@
             ...
 
 A connection goes to a worker, without a socket; to a UNIX socket; or to a TCP port, with TLS or, by an explicit choice,
-without. URLs, names, redirects, cookies, encodings and retries are the caller's.
+without. URLs, host names, redirects, cookies, encodings and retries are up to the caller.
 
-What goes wrong is a `TimeoutError`, a `ConnectionError` (or another `OSError` where the connection is made), or, if
-what came is not HTTP, a `socketless.errors.RemoteProtocolError`, which is a `ConnectionError`, too. Of a worker come
-the errors of `socketless.errors`, and what its app raises.
+The errors are `TimeoutError`, `ConnectionError` (or another `OSError` when a connection is made), and
+`socketless.errors.RemoteProtocolError` if the peer does not send HTTP, which is a `ConnectionError`, too. With a
+worker, there are also the other errors of `socketless.errors`, and the exceptions of its app.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ def connection_pool(
     max_wait_send_recv_seconds: float | None = 10.0,
     chunk_bytes: int = 64 * 1024,
 ) -> ConnectionPool:
-    """Return a pool of connections, for one event loop. It is an async context manager; else, await its `aclose()`.
+    """Return a pool of connections, for one event loop. It is an async context manager; otherwise, await `aclose()`.
 
     Args:
-        max: how many connections there may be at once, in use and idle, to all peers together. To make room, the one
-            is closed that has been idle for longest.
-        max_wait_connection_seconds: how long a block waits for its connection: until one is free, is made, and TLS has
-            agreed; and, of a worker, how long a request waits for a free channel. `None`: for ever.
-        max_requests_per_connection: after so many responses, a connection is closed when its block ends. `None`: never.
-        max_idle_seconds: how long an idle connection is kept. 0: not at all, `None`: until the peer ends it.
-        max_wait_send_recv_seconds: how long it may take, each time, until the peer takes what is sent or there is
-            something to receive. The time of a worker's app counts from its request on, also while nothing receives.
-            `None`: for ever.
-        chunk_bytes: how large a piece of a body may be, and how much is received at once.
+        max: the number of connections, in use and idle, to all peers together. To make room, the pool closes the
+            connection that has been idle for longest.
+        max_wait_connection_seconds: how long a block waits for its connection: for a free place in the pool, for the
+            connection itself, and for the TLS handshake; also, how long a request waits for a free channel of a worker.
+            `None`: no limit.
+        max_requests_per_connection: after this number of responses, a connection is closed when its block ends. `None`:
+            no limit.
+        max_idle_seconds: how long an idle connection is kept. 0: not at all; `None`: until the peer closes it.
+        max_wait_send_recv_seconds: how long each wait for the peer to take data, or to send some, may last. For a
+            worker's app, the time counts from the request, even while the caller receives nothing. `None`: no limit.
+        chunk_bytes: the largest size of a piece of a body, and of what is received at once.
 
     Raises:
-        ValueError: a limit is too small to do anything.
+        ValueError: `max` or `chunk_bytes` is less than 1.
     """
     if max < 1 or chunk_bytes < 1:
         raise ValueError("max and chunk_bytes must be at least 1")

@@ -1,6 +1,6 @@
-"""What does this sandbox refuse? Everything is really tried, and nothing of it stays open.
+"""Finds out what this sandbox refuses. It really tries everything, and leaves nothing open.
 
-Nobody else is asked, but for the name `localhost`, which may be looked up elsewhere.
+It reaches nothing outside this machine, except that the name `localhost` may be looked up elsewhere.
 """
 
 from __future__ import annotations
@@ -170,12 +170,12 @@ def _meet(family: int, address: Any) -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """Whether one thing is possible here.
+    """The result of one check: whether one thing is possible here.
 
     Args:
-        name: what it is called; names are stable.
-        what: the same in words, or in calls.
-        error: how it is refused; `None`: it works.
+        name: the name of the check; names are stable.
+        what: a description of it, in words or as a call.
+        error: the error with which it is refused; `None` if it works.
     """
 
     name: str
@@ -184,18 +184,18 @@ class Check:
 
     @property
     def works(self) -> bool:
-        """Whether it is possible."""
+        """Whether the thing is possible here."""
         return self.error is None
 
 
 def examine(limit: float = _LIMIT) -> list[Check]:
-    """Try what tests need of a system.
+    """Try everything that tests need from a system.
 
-    Each thing is tried in a forked child: a sandbox may kill who tries, or let it wait for ever. So call it before this
-    process has other threads. `/dev/shm` is left out where the system has none, as macOS.
+    Each check runs in a forked child, since a sandbox may kill the process that tries, or make it wait for ever. So
+    call it before this process has other threads. `/dev/shm` is left out on systems without it, such as macOS.
 
     Args:
-        limit: seconds that each may take.
+        limit: seconds that each check may take.
 
     Raises:
         OSError: this process cannot fork, or has no file descriptors left.

@@ -1,4 +1,4 @@
-"""The switch: sends the clients of a whole process to a worker, or to several by their hosts.
+"""The switch: sends the requests of all clients of a process to a worker, or to several by their hosts.
 
 It is in `socketless/_switch/active.py`. The other modules there each say what is replaced in one client library: its
 classes, and functions for their methods of the same name.

@@ -33,23 +33,25 @@ _PAUSE = 1.0  # seconds
 
 
 class UnixServer:
-    """Listens on a UNIX socket, and answers each connection in a thread. A context manager; it listens at once.
+    """Listens on a UNIX socket, and answers each connection in a thread.
 
-    The socket's file has the mode 0600: only this user may connect. A file that a server has left behind is replaced.
-    While it starts, there is a file with ``.lock`` after the path.
+    It listens as soon as it is created; as a context manager, it closes at the end of the block. The socket's file has
+    the mode 0600: only this user may connect. A socket file that another server has left behind is replaced. While the
+    server starts, there is a lock file: the path with ``.lock`` appended.
 
     Args:
-        worker: what answers; it is left running.
-        path: of the socket, at most about 100 bytes.
-        on_error: gets what has ended a connection and does not concern its client.
+        worker: the worker that answers; it is left running.
+        path: the path of the socket, at most about 100 bytes.
+        on_error: is called with an exception that ended a connection and is not the client's fault.
         backlog: how many clients may wait to be accepted; the system may allow fewer.
-        options: of `socketless._http11.service.Service`, such as `head_timeout`, and of `Bridge`.
+        options: `head_timeout`, the seconds that the head of a request may take once it has begun (default: 10; `None`:
+            no limit); and `root_path`, `client` and `raise_app_exceptions` (default: false), see `IpcTransport`.
 
     Raises:
-        TypeError: `worker` is not a Worker.
+        TypeError: `worker` is not a worker.
         ValueError: the path is the name of an abstract socket.
-        OSError: another server listens or starts there, the path is another kind of file, or too long, or sockets are
-            refused.
+        OSError: another server listens or starts at the path, there is another kind of file, the path is too long, or
+            sockets are refused.
     """
 
     _is_open = False  # guarded by _lock
@@ -90,12 +92,12 @@ class UnixServer:
         self._is_open = True
 
     def close(self, timeout: float | None = 5.0) -> None:
-        """Listen no more, and wait until the requests that have begun are answered. May be called twice.
+        """Stop listening, and wait until the requests that have begun are answered. May be called twice.
 
-        In a fork of the process that has made it, nothing is closed.
+        In a fork of the process that created the server, do nothing.
 
         Args:
-            timeout: seconds for that; then their clients are cut off. `None`: for ever.
+            timeout: seconds to wait; after that, the clients are disconnected. `None`: no limit.
         """
         if os.getpid() != self._owner_pid:
             return
@@ -284,7 +286,7 @@ def _lock(path: str) -> Iterator[None]:
             if os.fstat(fd).st_size:
                 raise FileExistsError(errno.EEXIST, "there is a file already, which is not a lock", name)
         except (BlockingIOError, FileNotFoundError):
-            raise OSError(errno.EADDRINUSE, "another server starts there", path) from None
+            raise OSError(errno.EADDRINUSE, "another server is starting there", path) from None
         try:
             yield
         finally:

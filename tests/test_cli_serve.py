@@ -374,7 +374,7 @@ def test_two_that_replace_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(genuine.os, "unlink", unlink_later)
         stack.enter_context(UnixServer(worker, path))
         assert [(error.errno, error.strerror) for error in errors] == [
-            (errno.EADDRINUSE, "another server starts there")
+            (errno.EADDRINUSE, "another server is starting there")
         ]
         assert os.listdir(tmp_path) == ["app.sock"]
 

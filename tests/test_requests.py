@@ -77,7 +77,7 @@ def test_arguments(worker: Worker) -> None:
         TypeError, match="^IpcAdapter takes a worker, IpcAdapter\\(IpcProcess\\('app:app'\\)\\), not 'app"
     ):
         IpcAdapter("app:app")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^a worker is given by its name, Session\(worker=...\); url_scheme is"):
+    with pytest.raises(TypeError, match=r"^write Session\(worker=...\) for a worker; url_scheme must be a"):
         Session(worker)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="^without a worker, Session takes no root_path$"):
         Session(root_path="/api")

@@ -74,28 +74,30 @@ _SCHEMES = {"ws": "http", "wss": "https"}
 
 
 class ASGIApplicationConnector(aiohttp.BaseConnector):
-    """Connects a `ClientSession` with an app, whatever host it names; the app sees that host.
+    """Sends the requests of a `ClientSession` to an app, whatever host they name; the app sees that host.
 
-    An ASGI app runs on the session's own event loop; a WSGI app in a worker of threads; an import string in a worker
-    process. They end with the connector, a worker that is given does not.
+    An ASGI app object runs on the session's own event loop, a WSGI app object in a thread worker, and the app of an
+    import string in a worker process. The connector ends these workers, but not one that it is given.
 
-    `async with` runs the lifespan of an ASGI app, from the entry until the connector is closed; without it there is
-    none. A worker runs its own. A session closes its connector, unless it has `connector_owner=False`.
+    `async with` runs the lifespan of an ASGI app object from the entry until the connector is closed; without it, the
+    lifespan does not run. A worker runs the lifespan itself. A session closes its connector, unless it has
+    `connector_owner=False`.
 
     Args:
         application: an ASGI or WSGI app, or a callable without arguments that returns one; an import string
             (``"package.module:attribute"``); or an `IpcProcess` or `IpcThread`.
         root_path: the path that the app is mounted at.
-        loop: the event loop; `None`: the one that is running.
-        propagate_exceptions: raise in the test what the app raises, as its own type; else answer 500.
-        client: the address that the app sees as the client's.
-        app_kind: ``"wsgi"`` or ``"asgi"``, where it cannot be told by the app's signature.
-        decompress: give the app decoded what a request says is compressed (Content-Encoding).
-        options: of `aiohttp.BaseConnector`: `limit`, `limit_per_host`, `force_close`, `keepalive_timeout`.
+        loop: the event loop; `None`: the running one.
+        propagate_exceptions: whether the client raises the app's exceptions, as their own types; otherwise, it gets a
+            500.
+        client: the client's address and port, as the app sees them.
+        app_kind: ``"wsgi"`` or ``"asgi"``, if the app's signature does not tell.
+        decompress: whether to decode the body of a request that has a Content-Encoding before the app gets it.
+        options: those of `aiohttp.BaseConnector`: `limit`, `limit_per_host`, `force_close`, `keepalive_timeout`.
 
     Raises:
         TypeError: `application` is none of these.
-        WorkerStartError: its worker could not start.
+        WorkerStartError: the worker could not start.
     """
 
     def __init__(

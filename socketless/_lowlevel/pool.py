@@ -25,11 +25,11 @@ AddressInfo = tuple[Any, ...]  # of `loop.getaddrinfo()`: family, type, proto, c
 
 
 class Connection:
-    """A connection of a pool, for as long as its block lasts. Only the pool's functions use it.
+    """A connection of a pool, for the duration of its block. Pass it to the pool's methods.
 
-    It is kept for the next block if every response was received to its end, nothing said that it is to be closed, and
-    no exception left the block. What was *sent* is not looked at: code that leaves in the middle of a request, or
-    with another response still to come, has to `discard()` it.
+    The pool keeps it for the next block if every response was received to its end, no response asked to close the
+    connection, and no exception left the block. The pool does not check what was *sent*: code that leaves the block in
+    the middle of a request, or with another response still to come, has to `discard()` the connection.
     """
 
     def __init__(self, peer: Peer, stream: Stream) -> None:
@@ -67,7 +67,7 @@ class Connection:
             if not self.cursor.code:
                 return self.cursor
             if not self.cursor.is_complete:
-                raise StateError(f"{self.peer}: the response before has not been received to its end")
+                raise StateError(f"{self.peer}: the previous response has not been received to its end")
             unconsumed = bytes(self.cursor.unconsumed)
         self.cursor = Cursor(unconsumed, chunk_bytes)
         return self.cursor
@@ -75,7 +75,7 @@ class Connection:
     async def parse(self, cursor: Cursor, steps: Parsing[T], size: int, limit: float | None) -> T:
         """Give steps the bytes that they need, and return what they return."""
         if cursor is not self.cursor:
-            raise StateError(f"{self.peer}: this cursor is not of the connection's last response")
+            raise StateError(f"{self.peer}: this cursor does not belong to the connection's last response")
         was_complete = cursor.is_complete
         try:
             next(steps)
@@ -90,7 +90,7 @@ class Connection:
 
 
 class ConnectionPool:
-    """What `connection_pool()` returns; its arguments are explained there. All of it is for one event loop."""
+    """The pool that `connection_pool()` returns; see there for the arguments. Use it on one event loop only."""
 
     def __init__(
         self,
@@ -157,22 +157,24 @@ class ConnectionPool:
     ) -> AbstractAsyncContextManager[Connection]: ...
 
     def connection(self, to: Any, /, *args: Any, **options: Any) -> AbstractAsyncContextManager[Connection]:
-        """Return a context manager with a connection for the block alone: one that was kept, or a new one.
+        """Return a context manager that yields a connection, either a kept one or a new one, for its block alone.
 
         Args:
-            to: a worker; the path of a UNIX socket, with a slash in it, or, abstract, with a null character before it;
-                or an IP address, of version 4 or 6. Names are to be resolved by the caller: what `loop.getaddrinfo()`
-                returns may be given as it is, and so may a list of addresses, which are tried in turn.
-            port: with an IP address, the TCP port.
-            ssl_context: with an IP address, what TLS is to be like; there is no default. `None`: plain, without TLS.
-            server_hostname: the name that the certificate has to be for; the IP address itself, if not given.
-            options: with a worker, `scheme` (``"http"``), `server` (what it is where the request has no ``Host``,
-                ``("testserver", 80)``), `client` (``("127.0.0.1", 123)``), `root_path`, and `raise_app_exceptions`:
-                with `False`, a 500 instead.
+            to: a worker; the path of a UNIX socket, with a slash in it, or the name of an abstract one, with a null
+                character before it; or an IP address, of version 4 or 6. The caller has to resolve host names: the list
+                that `loop.getaddrinfo()` returns may be given as it is, and so may a list of addresses; these are tried
+                in turn.
+            port: for an IP address, the TCP port.
+            ssl_context: for an IP address, the settings of TLS, or `None` for plain HTTP; there is no default.
+            server_hostname: the name that the certificate must be for; by default, the IP address.
+            options: for a worker, `scheme` (default: ``"http"``), `server` (the server's name and port if the request
+                has no ``Host``; default: ``("testserver", 80)``), `client` (default: ``("127.0.0.1", 123)``),
+                `root_path`, and `raise_app_exceptions`; see `IpcTransport`.
 
         Raises:
-            TimeoutError: there was none within `max_wait_connection_seconds`.
-            OSError: it could not be made: `ConnectionRefusedError`, `ssl.SSLCertVerificationError`, and so on.
+            TimeoutError: there was no connection within `max_wait_connection_seconds`.
+            OSError: the connection could not be made: `ConnectionRefusedError`, `ssl.SSLCertVerificationError`, and so
+                on.
             StateError: the pool is closed.
         """
         return self._lease(_peer_of(to, *args, **options))
@@ -267,11 +269,12 @@ class ConnectionPool:
     # What is done with one
 
     async def send(self, connection: Connection, data: Data) -> None:
-        """Send bytes as they are, any part of one or more requests. Returns when 64 KiB at most have yet to go.
+        """Send bytes as they are: any part of one or more requests. Return once at most 64 KiB are still unsent.
 
         Raises:
-            TimeoutError: they did not go within `max_wait_send_recv_seconds`; of a worker, a `WriteTimeout`.
-            ConnectionError: the peer has closed the connection. It may have answered: try to receive.
+            TimeoutError: the peer did not take them within `max_wait_send_recv_seconds`; with a worker, the error is a
+                `WriteTimeout`.
+            ConnectionError: the peer has closed the connection. It may have answered before: try to receive.
             StateError: the connection is closed, or its block has ended.
         """
         self._check_in_use(connection)
@@ -281,46 +284,46 @@ class ConnectionPool:
         """Receive the beginning of the next response.
 
         Returns:
-            The status code, and the cursor to go on with; it has `version` and `reason`, too. After an interim response
-            (100 to 199, save 101) and its headers, the next status line comes.
+            The status code, and the cursor for the next calls, which has `version` and `reason`, too. An interim
+            response (100 to 199, except 101) and its headers are followed by another status line.
 
         Raises:
-            ConnectionResetError: the connection has ended before a response came. If it was kept from an earlier block,
-                the peer may have closed it before it saw the request.
-            RemoteProtocolError: what came is not a status line of HTTP/1.0 or 1.1.
-            TimeoutError: nothing came within `max_wait_send_recv_seconds`. This, and what is to be called after it,
-                may be tried again; but not where it is a `ReadTimeout`, of a worker's app that was given up.
-            StateError: the response before has not been received to its end; see also `send()`.
-            Exception: what the worker's app has raised; see also `socketless.errors`.
+            ConnectionResetError: the connection ended before a response came. If it was kept from an earlier block, the
+                peer may have closed it before it saw the request.
+            RemoteProtocolError: the peer did not send a status line of HTTP/1.0 or 1.1.
+            TimeoutError: nothing came within `max_wait_send_recv_seconds`. You may try again, as with the methods that
+                come next, unless the error is a `ReadTimeout`: then the worker's app was given up.
+            StateError: the previous response has not been received to its end; see also `send()`.
+            Exception: the worker's app raised it; see also `socketless.errors`.
         """
         self._check_in_use(connection)
         cursor = connection.begin(self._chunk_bytes)
         return await self._parse(connection, cursor, cursor.status_line()), cursor
 
     async def recv_headers(self, connection: Connection, cursor: Cursor) -> AsyncIterator[tuple[bytes, bytes, Cursor]]:
-        """Receive the header fields, one by one: name and value, as they were written, without the space around.
+        """Receive the header fields, one by one: name and value, as they were written, without surrounding space.
 
-        The third is the cursor that was given, so that a loop may bind its name anew.
+        The third item is the given cursor, so that a loop may use the name `cursor` again.
 
         Raises:
-            RemoteProtocolError: they break the grammar, have more than 64 KiB, or do not say how long the body is, such
-                as by two lengths.
+            RemoteProtocolError: the fields break the grammar, are larger than 64 KiB, or leave the length of the body
+                unclear, for example by stating two lengths.
             Exception: see `recv_status_line()`.
         """
         while (field := await self._parse(connection, cursor, cursor.next_field())) is not None:
             yield *field, cursor
 
     async def recv_body(self, connection: Connection, cursor: Cursor, *, has_body: bool = True) -> AsyncIterator[bytes]:
-        """Receive the body as it comes, in pieces of `chunk_bytes` at most; chunks are taken out of their frames.
+        """Receive the body as it comes, in pieces of at most `chunk_bytes`, with chunked coding removed.
 
-        What was left of the headers is read over. `cursor.trailers` has what comes after the last chunk. After 101,
-        these are the bytes of the other protocol. When the iterator ends, a worker's app has returned.
+        Headers that were not received are skipped. The fields after the last chunk are in `cursor.trailers`. After a
+        101, the pieces are the bytes of the other protocol. When the iterator ends, a worker's app has returned.
 
         Args:
-            has_body: `False` if the request was HEAD, whose response only looks as if it had one.
+            has_body: `False` if the request was HEAD: its response has no body, although its headers describe one.
 
         Raises:
-            RemoteProtocolError: a chunk breaks the grammar, or the connection has ended before the body has.
+            RemoteProtocolError: a chunk breaks the grammar, or the connection ended before the body did.
             Exception: see `recv_status_line()`.
         """
         if not has_body:
@@ -335,7 +338,7 @@ class ConnectionPool:
 
     def _check_in_use(self, connection: Connection) -> None:
         if connection not in self._in_use:
-            raise StateError(f"{connection.peer}: the connection's block has ended, or is another pool's")
+            raise StateError(f"{connection.peer}: its block has ended, or it is a connection of another pool")
 
 
 _MISSING: Any = object()

@@ -35,11 +35,11 @@ _UNTIL_END = -1  # the length of a body that ends with the connection
 
 
 class Cursor:
-    """Where in a response its reader is.
+    """The position of the reader in a response.
 
-    `unconsumed` are the bytes that have come and are not used yet; `code`, `reason` and `version` (``b"HTTP/1.1"``) are
-    of the status line; `trailers` come after a chunked body; `is_complete`: the response is at its end, and what is
-    unconsumed then belongs to the next one. `keeps_alive`: the connection can carry that.
+    `code`, `reason` and `version` (``b"HTTP/1.1"``) are from the status line; `trailers` are the fields after a chunked
+    body. `unconsumed` has the bytes that were received and not used yet. If `is_complete`, the response was received to
+    its end, and unconsumed bytes belong to the next one; if `keeps_alive`, the connection can carry another one.
     """
 
     def __init__(self, unconsumed: bytes = b"", chunk_bytes: int = 64 * 1024) -> None:
@@ -79,7 +79,7 @@ class Cursor:
         line = yield from self._head_line("the status line")
         match = _STATUS_LINE.fullmatch(line)
         if match is None:
-            raise RemoteProtocolError(f"no status line of HTTP/1.1: {_shown(line)}")
+            raise RemoteProtocolError(f"not a status line of HTTP/1.1: {_shown(line)}")
         self.version, self.reason, self.code = match[1], match[3] or b"", int(match[2])
         self.keeps_alive = self.version != b"HTTP/1.0"
         return self.code
@@ -106,7 +106,7 @@ class Cursor:
             return None
         match = _FIELD.fullmatch(_FOLD.sub(b" ", line))
         if match is None:
-            raise RemoteProtocolError(f"no header field: {_shown(line)}")
+            raise RemoteProtocolError(f"not a header field: {_shown(line)}")
         return match[1], match[2].strip(b" \t")
 
     def _note(self, name: bytes, value: bytes) -> None:
@@ -129,7 +129,7 @@ class Cursor:
         if len(self._lengths) > 1:
             raise RemoteProtocolError(f"more than one Content-Length: {_shown(b', '.join(self._lengths))}")
         if self._lengths and not _LENGTH.fullmatch(self._lengths[0]):
-            raise RemoteProtocolError(f"no Content-Length: {_shown(self._lengths[0])}")
+            raise RemoteProtocolError(f"not a Content-Length: {_shown(self._lengths[0])}")
         if self.is_interim or self.code in (204, 304):
             self.is_complete = True
         elif self._codings:
@@ -188,7 +188,7 @@ class Cursor:
             line = yield from self._line("a chunk's size")
             match = _CHUNK.fullmatch(line)
             if match is None:
-                raise RemoteProtocolError(f"no chunk size: {_shown(line)}")
+                raise RemoteProtocolError(f"not a chunk size: {_shown(line)}")
             self._left = int(match[1], 16)
             self._is_at_chunk_end = self._left > 0
             self._is_in_trailers = not self._left
@@ -210,7 +210,7 @@ class Cursor:
             end = self.unconsumed.find(b"\n", start, budget) + 1
             if not end:
                 if len(self.unconsumed) >= budget:
-                    raise RemoteProtocolError(f"too long: {what}, of which {MAX_HEAD} bytes are taken")
+                    raise RemoteProtocolError(f"too long: {what}; the limit is {MAX_HEAD} bytes")
                 start = len(self.unconsumed)
                 self._add((yield), what)
             elif self.unconsumed[end - 2 : end - 1] != b"\r" or end == 1:

@@ -44,14 +44,15 @@ class IpcAdapter(Carrier, BaseAdapter):
             session.mount("http://", IpcAdapter(worker))
             session.get("http://testserver/")
 
-    Any thread may use it. Closing the session leaves the responses that are still open as they are, and the worker:
-    others may share it.
+    Any thread may use it. Closing the session does not end responses that are still open, nor the worker, as other
+    clients may share it.
 
     Args:
-        worker: where to send them.
-        raise_app_exceptions: raise what the app raises, as its own type; else answer 500.
+        worker: the worker that answers the requests.
+        raise_app_exceptions: whether the client raises the app's exceptions, as their own types; otherwise, it gets a
+            500.
         root_path: the path that the app is mounted at: `SCRIPT_NAME` (PEP 3333) or `root_path` (ASGI).
-        client: the address that the app sees as the client's.
+        client: the client's address and port, as the app sees them.
     """
 
     def send(
@@ -65,27 +66,27 @@ class IpcAdapter(Carrier, BaseAdapter):
     ) -> Response:
         """Carry a request to the worker and return the app's response.
 
-        There is no connection, so `verify`, `cert` and `proxies`, also those of the environment, have no meaning. What
-        a request says to its proxy (`Proxy-Authorization`) the app does not see, as behind a proxy.
+        There is no connection, so `verify`, `cert` and `proxies` have no effect, nor have proxies of the environment.
+        As behind a proxy, the app does not see a header for the proxy (`Proxy-Authorization`).
 
         Args:
-            request: what to send.
-            stream: whether the body is to be read by the caller; requests itself sees to it.
-            timeout: seconds, a pair of them (for a free channel, and for each time that the app is waited for) or a
-                `urllib3.Timeout`; `None`: for ever.
+            request: the request to send.
+            stream: whether the caller reads the body; requests itself takes care of it.
+            timeout: seconds, or a pair of them (to wait for a free channel, and for each wait for the app), or a
+                `urllib3.Timeout`; `None`: no limit.
 
         Raises:
-            Exception: what the app raised.
-            AppError: what the app raised cannot cross.
-            requests.RequestException: the other errors of `socketless.errors`, as that and as the error that requests
-                has for it, for example `WorkerDied` and `requests.ConnectionError`.
+            Exception: the app raised it.
+            AppError: the app raised an exception that cannot be pickled.
+            requests.RequestException: another error of `socketless.errors`, which is the matching error of requests as
+                well: a `WorkerDied`, for example, is also a `requests.ConnectionError`.
             TransferError: a piece of the request's body is neither bytes nor text.
             StateError: the worker is closed.
         """
         return self.build_response(request, self.send_raw(request, timeout, proxies))
 
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
-        """Make a response of what `send_raw()` returns; a subclass may make more of it, as with an `HTTPAdapter`."""
+        """Turn urllib3's response into one of requests; a subclass may extend this, as with an `HTTPAdapter`."""
         return HTTPAdapter.build_response(self, req, resp)  # type: ignore[arg-type]
 
     def send_raw(self, request: PreparedRequest, timeout: Any = None, proxies: Any = None) -> RawResponse:

@@ -36,7 +36,7 @@ class _Api:
         return self.request("options", url, **options)
 
     def head(self, url: str, **options: Any) -> requests.Response:
-        """Send a HEAD request; redirects are not followed, if not told otherwise."""
+        """Send a HEAD request; redirects are followed only with `allow_redirects=True`."""
         return self.request("head", url, **{"allow_redirects": False, **options})
 
     def post(self, url: str, data: Any = None, json: Any = None, **options: Any) -> requests.Response:
@@ -72,13 +72,13 @@ def _patch() -> None:
 
 
 class monkeypatch:
-    """Gives the functions of requests' module, `requests.get()` and the others, the way to UNIX sockets.
+    """Makes the functions of the module requests, such as `requests.get()`, reach UNIX sockets as well.
 
-    Calling it is enough. The end of a `with` block takes it away again, and so does `undo()`. Sessions are not changed,
-    nor are functions that were imported from there before.
+    Calling it is enough. The end of a `with` block reverts it, and so does `undo()`. Sessions are not changed, nor are
+    functions that were imported from the module before.
 
     Args:
-        url_scheme: what URLs of UNIX sockets begin with.
+        url_scheme: the beginning of the URLs of UNIX sockets.
     """
 
     def __init__(self, url_scheme: str = DEFAULT_SCHEME) -> None:
@@ -89,7 +89,7 @@ class monkeypatch:
         _patch()
 
     def undo(self) -> None:
-        """Restore the functions, those of another one that is still on. May be called twice."""
+        """Restore the functions; if another `monkeypatch` is still on, its own. May be called twice."""
         if self._api in _active:
             _active.remove(self._api)
             _patch()

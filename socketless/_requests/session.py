@@ -18,7 +18,7 @@ __all__ = ["Session"]
 
 
 class Session(requests.Session):
-    """A `requests.Session` whose requests go to a worker, or, without one, also to UNIX sockets.
+    """A `requests.Session` that sends its requests to a worker; without a worker, it reaches UNIX sockets as well.
 
         with IpcProcess("myapp:app") as worker, Session(worker=worker) as session:
             session.get("/")
@@ -27,13 +27,14 @@ class Session(requests.Session):
             session.get("http+unix://%2Ftmp%2Fapp.sock/")
 
     Args:
-        url_scheme: what URLs of UNIX sockets begin with; the socket's percent-encoded path follows. Not for a worker.
-        worker: what answers ``http://`` and ``https://``, whatever the host.
-        base_url: what relative URLs are relative to; of a worker, ``http://testserver`` if not given.
-        options: of `IpcAdapter`: `raise_app_exceptions`, `root_path` and `client`.
+        url_scheme: the beginning of the URLs of UNIX sockets; the socket's percent-encoded path follows. Not for a
+            worker.
+        worker: the worker that answers ``http://`` and ``https://``, whatever the host.
+        base_url: the base of relative URLs; with a worker, the default is ``http://testserver``.
+        options: for a worker, those of `IpcAdapter`: `raise_app_exceptions`, `root_path` and `client`.
 
     Raises:
-        TypeError: there are options, and no worker; or `url_scheme`, and a worker; or `url_scheme` is not a text.
+        TypeError: there are `options` without a worker, or a `url_scheme` with one; or `url_scheme` is not a string.
     """
 
     __attrs__ = [*requests.Session.__attrs__, "base_url"]  # what is pickled
@@ -50,7 +51,7 @@ class Session(requests.Session):
         self.base_url = base_url
         scheme: Any = url_scheme  # of UNIX sockets, as in requests-unixsocket; a worker here gets a hint
         if not isinstance(scheme, str):
-            raise TypeError(f"a worker is given by its name, Session(worker=...); url_scheme is text, not {scheme!r}")
+            raise TypeError(f"write Session(worker=...) for a worker; url_scheme must be a string, not {scheme!r}")
         if worker is None:
             if options:
                 raise TypeError(f"without a worker, Session takes no {', '.join(options)}")
@@ -66,7 +67,7 @@ class Session(requests.Session):
         self.mount("https://", adapter)
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Prepare a request as requests does, its URL made absolute; urllib3 takes no null character as it is."""
+        """Prepare a request as requests does, after making its URL absolute and encoding null characters in it."""
         if isinstance(request.url, str) and "\0" in request.url:
             request = _with_url(request, request.url.replace("\0", "%00"))
         if self.base_url:

@@ -63,14 +63,14 @@ class _Pool(HTTPConnectionPool):
 class UnixAdapter(HTTPAdapter):
     """Sends the requests of a `requests.Session` over UNIX sockets: `session.mount("http+unix://", UnixAdapter())`.
 
-    The host of a URL is the percent-encoded path of the socket, as `urllib.parse.quote(path, safe="")` makes it; one
-    that begins with ``%00`` is the name of a Linux abstract socket. Connections are kept open, and used again by
-    whatever goes to the same socket. Any thread may use it.
+    The host of a URL is the percent-encoded path of the socket: `urllib.parse.quote(path, safe="")`. If it begins with
+    ``%00``, it is the name of a Linux abstract socket. Connections are kept open, and later requests to the same socket
+    use them again. Any thread may use the adapter.
 
     Args:
-        timeout: seconds, as for a request, for requests that give none; `None`: for ever.
-        pool_connections: for how many sockets connections are kept.
-        args, options: of `requests.adapters.HTTPAdapter`, from `pool_maxsize` on.
+        timeout: seconds, or what else a request takes, for requests that give none; `None`: no limit.
+        pool_connections: the number of sockets that connections are kept for.
+        args, options: further arguments of `requests.adapters.HTTPAdapter`, from `pool_maxsize` on.
     """
 
     __attrs__ = [*HTTPAdapter.__attrs__, "timeout"]  # what is pickled
@@ -99,7 +99,7 @@ class UnixAdapter(HTTPAdapter):
         """Send a request to its socket.
 
         Raises:
-            requests.RequestException: see `HTTPAdapter`; for example `ConnectionError` where no such socket is.
+            requests.RequestException: see `HTTPAdapter`; for example a `ConnectionError` if there is no such socket.
             requests.exceptions.InvalidURL: the URL names no socket.
             ValueError: a proxy is given for this scheme.
         """

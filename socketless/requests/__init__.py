@@ -1,11 +1,11 @@
-"""requests for a worker, and for UNIX sockets. It needs the extra `requests`.
+"""The client library requests, for a worker and for UNIX sockets. Needs the extra `requests`.
 
     from socketless.requests import Session
 
     with IpcProcess("myapp:app") as worker, Session(worker=worker) as session:
         session.get("/")
 
-For UNIX sockets it has the names of the package requests-unixsocket: `Session`, `UnixAdapter`, `monkeypatch`, `get`.
+For UNIX sockets, it has the names of the package requests-unixsocket: `Session`, `UnixAdapter`, `monkeypatch`, `get`.
 """
 
 from __future__ import annotations

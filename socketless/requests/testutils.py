@@ -1,4 +1,4 @@
-"""`UnixSocketServerThread`: an app behind a real UNIX socket, for tests of clients of one."""
+"""`UnixSocketServerThread`: an app behind a real UNIX socket, for tests of a client."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ __all__ = ["UnixSocketServerThread"]
 
 
 class UnixSocketServerThread:
-    """Answers HTTP on a UNIX socket, whose path is `usock`, in threads of its own.
+    """Answers HTTP on a UNIX socket, in threads of its own. The socket's path is the attribute `usock`.
 
         with UnixSocketServerThread() as thread:
             url = f"http+unix://{quote(thread.usock, safe='')}/path"
             assert Session().get(url).text == "Hello world!"
 
-    It listens from `start()` on, or from the beginning of a `with` block, until `stop()`, or the block's end: then its
-    threads have ended, and the socket is removed, with the folder that it has to itself. Only this user may connect.
+    It listens from `start()` to `stop()`, or during a `with` block. After that, its threads have ended, and the socket
+    is removed together with the folder made for it. Only this user may connect.
 
     Args:
-        app: a WSGI or ASGI app, or a worker, which is left as it is. Without one, every request is answered with
-            ``Hello world!`` and with what the request was, in headers: ``X-Transport``, ``X-Socket-Path``,
+        app: a WSGI or ASGI app, or a worker, which is left running. Without an app, the response to every request is
+            ``Hello world!``, and its headers describe the request: ``X-Transport``, ``X-Socket-Path``,
             ``X-Requested-Path`` and ``X-Requested-Query-String``.
     """
 
@@ -51,10 +51,10 @@ class UnixSocketServerThread:
         self._resources = ExitStack()
 
     def start(self) -> None:
-        """Listen, and begin to answer.
+        """Start to listen and to answer.
 
         Raises:
-            RuntimeError: it was started before.
+            RuntimeError: the server was started before.
             OSError: the socket cannot be made, for example where sockets are refused.
         """
         if self._is_started:

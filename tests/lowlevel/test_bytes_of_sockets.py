@@ -254,9 +254,9 @@ def test_trying_again() -> None:
     [
         (b"", ConnectionResetError, "the peer closed the connection before it sent a response"),
         (HELLO[:-1], RemoteProtocolError, "the peer closed the connection in the middle of the body"),
-        (b"SSH-2.0-x\r\n", RemoteProtocolError, "no status line of HTTP/1.1: 'SSH-2.0-x'"),
-        (b"x" * 100_000, RemoteProtocolError, "too long: the status line, of which 65536 bytes are taken"),
-        (HELLO.replace(b"5", b"5, 6"), RemoteProtocolError, "no Content-Length: '5, 6'"),
+        (b"SSH-2.0-x\r\n", RemoteProtocolError, "not a status line of HTTP/1.1: 'SSH-2.0-x'"),
+        (b"x" * 100_000, RemoteProtocolError, "too long: the status line; the limit is 65536 bytes"),
+        (HELLO.replace(b"5", b"5, 6"), RemoteProtocolError, "not a Content-Length: '5, 6'"),
     ],
 )
 def test_bad_bytes(response: bytes, error: type[Exception], text: str) -> None:

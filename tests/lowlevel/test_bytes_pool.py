@@ -56,7 +56,7 @@ def test_what_is_not_kept(worker: Worker) -> None:
             assert connection not in gone
         assert len(set(gone)) == 6
         for used in (connection, gone[0]):  # kept or not
-            with pytest.raises(errors.StateError, match=": the connection's block has ended, or is another pool's$"):
+            with pytest.raises(errors.StateError, match=": its block has ended, or it is a connection of another pool$"):
                 await pool.send(used, get("/"))
             with pytest.raises(errors.StateError):
                 await pool.recv_status_line(used)
@@ -146,13 +146,13 @@ def test_order_of_calls(worker: Worker) -> None:
         async with pool.connection(worker) as connection:
             await pool.send(connection, get("/"))
             _, cursor = await pool.recv_status_line(connection)
-            with pytest.raises(errors.StateError, match="the response before has not been received to its end$"):
+            with pytest.raises(errors.StateError, match="the previous response has not been received to its end$"):
                 await pool.recv_status_line(connection)
             async for _ in pool.recv_body(connection, cursor):  # reads over the headers
                 pass
             await pool.send(connection, get("/"))
             await receive(pool, connection)
-            with pytest.raises(errors.StateError, match="this cursor is not of the connection's last response$"):
+            with pytest.raises(errors.StateError, match="this cursor does not belong to the connection's last response$"):
                 await anext(pool.recv_body(connection, cursor))
 
     run(main)
