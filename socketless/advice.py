@@ -41,10 +41,10 @@ class _Way:
 
 
 _RESCUE = """\
-pytest: nothing, the plugin of socketless does it
-elsewhere: socketless rescue COMMAND, as
+pytest: nothing, as socketless's plugin takes care of it
+elsewhere: socketless rescue COMMAND, for example
     socketless rescue python -m unittest"""
-_ON = _RESCUE.replace("nothing, the plugin of socketless does it", "socketless_loopback = on, in its ini file")
+_ON = _RESCUE.replace("nothing, as socketless's plugin takes care of it", "socketless_loopback = on, in its ini file")
 _LOOPS = f"""\
 {_RESCUE}
 or, before the first loop is made:
@@ -68,35 +68,35 @@ _WAYS = (
         "uvloop",
         "uvloop",
         {"socketpair": FAILS},
-        "as below, for the app on a port; uvloop then makes loops of asyncio",
+        "as below, for servers on 127.0.0.1; uvloop then makes asyncio loops",
     ),
     _Way(
         "port",
-        "servers of the tests on 127.0.0.1, and their clients: LiveServerTestCase, live_server of pytest-django, "
-        "uvicorn, waitress, http.server; in a thread, or a Python process",
+        "servers on 127.0.0.1 that the tests start, and their clients: LiveServerTestCase, live_server of "
+        "pytest-django, uvicorn, waitress, http.server, in a thread or a Python process",
         {"inet_socket": FAILS, "bind": FAILS, "loopback": FAILS},
         f"""\
 {_LOOPBACK}
-or start no server, and reach the app over pipes, as any client can:
+or, without a server, let all clients reach the app over pipes:
     socketless run package.module:app -m pytest
 or in pytest's ini file: socketless_app = package.module:app""",
     ),
     _Way(
         "ipv6",
-        "servers of the tests on ::1",
+        "servers on ::1 that the tests start",
         {"inet_socket": FAILS, "bind": FAILS, "loopback": FAILS, "ipv6": FAILS},
         _LOOPBACK,
         {"ipv6": f"127.0.0.1; or, with ::1,\n{_ON}"},
     ),
     _Way(
         "unix_server",
-        "servers of the tests at UNIX sockets",
+        "servers on UNIX sockets that the tests start",
         {"unix_socket": FAILS, "unix_server": FAILS},
         _LOOPBACK,
     ),
     _Way(
         "tcp_client",
-        "clients of other servers on this machine: drivers of databases",
+        "clients of other servers on this machine, such as database drivers",
         {"inet_socket": FAILS, "loopback": FAILS},
         "a database in a file; for the rest, fakes: socketless docs systems",
     ),
@@ -113,7 +113,7 @@ or in pytest's ini file: socketless_app = package.module:app""",
         """\
 concurrent.futures.ThreadPoolExecutor, or processes that talk over
     multiprocessing.Pipe(duplex=False)""",
-        {"process": f'multiprocessing.set_start_method("spawn"), before all else of it; or\n{_RESCUE}'},
+        {"process": f'multiprocessing.set_start_method("spawn"), before any other use; or\n{_RESCUE}'},
     ),
     _Way(
         "process_pool",
@@ -126,7 +126,7 @@ concurrent.futures.ThreadPoolExecutor, or processes that talk over
         "duplex_pipe",
         "multiprocessing.Pipe()",
         {"socketpair": FAILS},
-        f"two of multiprocessing.Pipe(duplex=False), one for each direction; or\n{_RESCUE}",
+        f"two multiprocessing.Pipe(duplex=False), one for each direction; or\n{_RESCUE}",
     ),
     _Way(
         "forkserver",
@@ -142,11 +142,11 @@ concurrent.futures.ThreadPoolExecutor, or processes that talk over
     ),
     _Way(
         "browser",
-        "browsers of the tests: Playwright, Selenium",
+        "browsers in tests: Playwright, Selenium",
         {"socketpair": FAILS, "setsockopt": FAILS, "unix_socket": FAILS, "unix_server": FAILS},
         """\
 nothing helps: Chromium itself needs sockets between its processes.
-Run these tests outside of this sandbox, or ask the app for its pages:
+Run these tests outside this sandbox, or get pages without a browser:
     socketless.testclient.TestClient("package.module:app").get("/")""",
     ),
     _Way("wsgi_client", "test clients of Flask, Django and werkzeug with sync views", {}),

@@ -30,14 +30,14 @@ REFUSED_BY_CODEX = {
 }
 WIDTH = max(map(len, REFUSED_BY_CODEX))
 RESCUE = """\
-       > pytest: nothing, the plugin of socketless does it
-       > elsewhere: socketless rescue COMMAND, as
+       > pytest: nothing, as socketless's plugin takes care of it
+       > elsewhere: socketless rescue COMMAND, for example
        >     socketless rescue python -m unittest
 """
 MULTIPROCESSING_FAILS = f"""\
 fails  multiprocessing's Process, Pool, ThreadPool, Lock and Queue
        needs a process of multiprocessing (forkserver)
-       > multiprocessing.set_start_method("spawn"), before all else of it; or
+       > multiprocessing.set_start_method("spawn"), before any other use; or
 {RESCUE}
 fails  concurrent.futures.ProcessPoolExecutor
        needs a process of multiprocessing (forkserver)
@@ -69,28 +69,28 @@ fails  trio
        needs send() and recv() on a socket pair
        > as above
 
-fails  servers of the tests on 127.0.0.1, and their clients: LiveServerTestCase,
-       live_server of pytest-django, uvicorn, waitress, http.server; in a
-       thread, or a Python process
+fails  servers on 127.0.0.1 that the tests start, and their clients:
+       LiveServerTestCase, live_server of pytest-django, uvicorn, waitress,
+       http.server, in a thread or a Python process
        needs socket(AF_INET)
 {RESCUE}\
        > or, before the first socket is made:
        >     from socketless import loopback; loopback.install()
-       > or start no server, and reach the app over pipes, as any client can:
+       > or, without a server, let all clients reach the app over pipes:
        >     socketless run package.module:app -m pytest
        > or in pytest's ini file: socketless_app = package.module:app
 
-fails  servers of the tests on ::1
+fails  servers on ::1 that the tests start
        needs socket(AF_INET)
 {RESCUE}\
        > or, before the first socket is made:
        >     from socketless import loopback; loopback.install()
 
-fails  servers of the tests at UNIX sockets
+fails  servers on UNIX sockets that the tests start
        needs a connection over a UNIX socket
        > as above
 
-fails  clients of other servers on this machine: drivers of databases
+fails  clients of other servers on this machine, such as database drivers
        needs socket(AF_INET)
        > a database in a file; for the rest, fakes: socketless docs systems
 
@@ -100,10 +100,10 @@ fails  multiprocessing's Manager, and its start method forkserver, the default
        needs a connection over a UNIX socket
        > multiprocessing.get_context("spawn").Process, without a Manager; or
 {RESCUE}
-fails  browsers of the tests: Playwright, Selenium
+fails  browsers in tests: Playwright, Selenium
        needs setsockopt() on a socket pair
        > nothing helps: Chromium itself needs sockets between its processes.
-       > Run these tests outside of this sandbox, or ask the app for its pages:
+       > Run these tests outside this sandbox, or get pages without a browser:
        >     socketless.testclient.TestClient("package.module:app").get("/")
 
 more   socketless docs rescue
@@ -163,9 +163,9 @@ def test_report_for_programs() -> None:
         "what": "multiprocessing.Pipe()",
         "outcome": "fails",
         "because": "socketpair",
-        "write": "two of multiprocessing.Pipe(duplex=False), one for each direction; or\n"
-        "pytest: nothing, the plugin of socketless does it\n"
-        "elsewhere: socketless rescue COMMAND, as\n    socketless rescue python -m unittest",
+        "write": "two multiprocessing.Pipe(duplex=False), one for each direction; or\n"
+        "pytest: nothing, as socketless's plugin takes care of it\n"
+        "elsewhere: socketless rescue COMMAND, for example\n    socketless rescue python -m unittest",
     } in advice
 
 

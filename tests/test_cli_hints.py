@@ -50,7 +50,11 @@ REQUEST = {
     "-f file=@notes.txt -v": ["Write -f file notes.txt for -f file=@notes.txt."],
     "-i": ["Write -v for -i."],
     "-I": ["Write -m HEAD -v for -I."],
-    "-sSL": ["Leave out -s: it is so anyway.", "Leave out -S: it is so anyway.", "Write --follow-redirects for -L."],
+    "-sSL": [
+        "Leave out -s: that is the default.",
+        "Leave out -S: that is the default.",
+        "Write --follow-redirects for -L.",
+    ],
     "--follow": ["Write --follow-redirects for --follow."],
     "-k -o out.txt": ["Leave out -k: nothing is encrypted.", "Write --download out.txt for -o out.txt."],
     "--verify=no": ["Leave out --verify: nothing is encrypted."],
@@ -94,19 +98,19 @@ def test_order_of_words(command: str, hints: list[str]) -> None:
 
 
 OTHERS = {
-    "serve good:app --port 8000": ["Write --uds PATH: it opens no port, but a UNIX socket."],
-    "serve good:app --host 0.0.0.0 -p 8000": ["Write --uds PATH: it opens no port, but a UNIX socket."],
+    "serve good:app --port 8000": ["Write --uds PATH: it opens a UNIX socket, not a port."],
+    "serve good:app --host 0.0.0.0 -p 8000": ["Write --uds PATH: it opens a UNIX socket, not a port."],
     "serve good:app -b unix:/run/app.sock": ["Write --uds /run/app.sock for -b unix:/run/app.sock."],
     "serve good:app --bind :8000": ["Write --uds PATH for --bind :8000."],
     "serve good:app --reload -w 4": [
-        "Leave out --reload: there is no such thing.",
+        "Leave out --reload: serve cannot do that.",
         "Write --max-connections 4 for -w 4.",
     ],
     "serve good:app --timeout 5": ["Write --startup-timeout 5 for --timeout 5."],
     "run -m pytest": ["Write APP -m pytest for -m pytest."],
     "run -v good:app -m pytest -X": ["Write --debug for -v."],
-    "run pytest tests": ["If 'pytest' is what is to be run, APP comes before it: package.module:app."],
-    "run script.py": ["If 'script.py' is what is to be run, APP comes before it: package.module:app."],
+    "run pytest tests": ["To run 'pytest', write APP before it: package.module:app."],
+    "run script.py": ["To run 'script.py', write APP before it: package.module:app."],
 }
 
 

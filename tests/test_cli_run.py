@@ -408,7 +408,7 @@ def test_app_that_cannot_start(tmp_path: Path, args: list[str], expected: str) -
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        ([], "Missing what to run: '-m MODULE', or a script."),
+        ([], "Nothing to run: write '-m MODULE' or a script."),
         (["-m"], "-m needs the name of a module."),
         (
             ["--debug", "-m", "x"],
@@ -418,8 +418,8 @@ def test_app_that_cannot_start(tmp_path: Path, args: list[str], expected: str) -
         (["pytest"], "cannot run 'pytest': No such file or directory. Did you mean '-m pytest'?"),
         (
             ["python", "-m", "pytest"],
-            "cannot run 'python': No such file or directory. Leave out 'python': what follows APP is what follows "
-            "that.",
+            "cannot run 'python': No such file or directory. Leave out 'python': write after APP what you would write "
+            "after it.",
         ),
         (["empty"], "cannot run 'empty': there is no '__main__' module in 'empty'."),
     ],

@@ -264,7 +264,7 @@ def test_standard_input_that_is_closed() -> None:
     """--stdio says that it cannot serve."""
     code, stdout, stderr = run(["sh", "-c", f"exec {shlex.join([*MODULE, 'serve', APP, '--stdio'])} <&-"])
     assert (code, stdout) == (1, "")
-    assert stderr.endswith("standard input is closed, and --stdio serves on it\n")
+    assert stderr.endswith("standard input is closed, but --stdio needs it\n")
 
 
 @needs_curl
@@ -508,4 +508,4 @@ def test_refused_socket(tmp_path: Path) -> None:
     """Where UNIX sockets are refused, it says what works."""
     code, stdout, stderr = run([*under("strict"), *MODULE, "serve", APP, "--uds", str(tmp_path / "app.sock")])
     assert (code, stdout) == (1, "")
-    assert stderr.splitlines()[-1] == "A socket is refused here; --stdio needs none."
+    assert stderr.splitlines()[-1] == "Sockets are refused here; --stdio needs none."

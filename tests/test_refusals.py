@@ -32,16 +32,16 @@ TESTS = """
         socket.create_connection(("127.0.0.1", 9))
 """
 ELSEWHERE = """\
-This sandbox refuses a socket to others than this machine's own Python processes:
+This sandbox refuses sockets to anything but Python processes on this machine:
     connect(('192.0.2.1', 80)): Operation not permitted
-The app under test can be reached without one: socketless_app = package.module:app
-What stands for another server is a mock, such as httpx.MockTransport or responses.
+The app under test needs no socket with: socketless_app = package.module:app
+In place of other servers, use mocks, such as httpx.MockTransport or responses.
 More: socketless docs rescue
 """
 LOOPBACK = """\
 This sandbox refuses socket(): Operation not permitted, for TCP over 127.0.0.1.
-Servers and clients of this machine meet without sockets by socketless_loopback = auto,
-or from outside by: socketless rescue python -m pytest
+Servers and clients on this machine work without sockets with: socketless_loopback = auto
+or, from outside pytest, with: socketless rescue python -m pytest
 More: socketless docs rescue
 """
 

@@ -17,7 +17,7 @@ _COMMANDS = {
     "docs": "Print a page of the documentation, or list the topics.",
     "doctor": "Say what this sandbox refuses, what breaks, and what to write.",
     "request": "Send one request to APP and print the response.",
-    "rescue": "Run a command where sockets are refused: servers and clients on this machine meet without them.",
+    "rescue": "Run a command where sockets are refused: servers and clients on this machine work without them.",
     "run": "Run a module or a script whose HTTP clients all reach APP, or several apps by their hosts.",
     "serve": "Serve APP over HTTP/1.1, on a UNIX socket or on standard input and output.",
 }

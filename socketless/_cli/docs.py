@@ -27,7 +27,7 @@ _MOST_MENTIONS = 5
 def command(topic: str | None, wants_list: bool) -> None:
     """Print a page of the documentation, or list the topics.
 
-    A terminal shows it in a pager, and in colours if rich is installed. Elsewhere it is plain reStructuredText.
+    On a terminal, a pager shows the page, in colours if rich is installed. Elsewhere, it is plain reStructuredText.
 
     Exits with 2 if there is no such topic.
     """

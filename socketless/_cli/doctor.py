@@ -33,10 +33,10 @@ _LEAST_WIDTH, _MOST_WIDTH = 40, 100  # of a line
 def command(as_json: bool) -> None:
     """Say what this sandbox refuses, what breaks, and what to write.
 
-    All is really tried, within this machine, and socketless itself, too.
+    Everything is really tried, on this machine only, and so is socketless itself.
 
-    Exits with 0 if nothing is refused that tests need, with 1 if something is, with 2 for wrong usage, and with 3 if
-    socketless itself does not work here, or the report could not be written.
+    Exits with 0 if everything that tests need works, with 1 if some of it is refused, with 2 for wrong usage, and with
+    3 if socketless itself does not work here, or the report could not be written.
     """
     try:
         checks = examine()

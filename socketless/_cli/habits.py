@@ -131,17 +131,17 @@ _REQUEST = {
     "--cacert --cert --key --verify": _leave_out("nothing is encrypted", takes_value=True),
     "-0 -4 -6 --http1.0 --http1.1 --http2 --http3": _leave_out("there is no network"),
     "-x --proxy --noproxy --unix-socket --resolve": _leave_out("there is no network", takes_value=True),
-    "-N -S -g -q -s --no-buffer --show-error --fail --quiet --silent": _leave_out("it is so anyway"),
-    "--check-status --compressed --ignore-stdin --stream": _leave_out("it is so anyway"),
-    "--pretty --print --style": _leave_out("there is -v to choose by", takes_value=True),
+    "-N -S -g -q -s --no-buffer --show-error --fail --quiet --silent": _leave_out("that is the default"),
+    "--check-status --compressed --ignore-stdin --stream": _leave_out("that is the default"),
+    "--pretty --print --style": _leave_out("only -v changes what is printed", takes_value=True),
 }
 _SERVE = {
     **_OF_WORKERS,
     "-b --bind": _write(_bound),
-    "-p --port --host": _Row(True, lambda name, value: "Write --uds PATH: it opens no port, but a UNIX socket."),
+    "-p --port --host": _Row(True, lambda name, value: "Write --uds PATH: it opens a UNIX socket, not a port."),
     "--fd": _write("--stdio"),
     "--socket --unix --unix-socket": _write("--uds {}"),
-    "--access-log --reload": _leave_out("there is no such thing"),
+    "--access-log --reload": _leave_out("serve cannot do that"),
     "-w --workers --threads": _write("--max-connections {}"),
     "--graceful-timeout --timeout-graceful-shutdown": _write("--shutdown-timeout {}"),
     "-t --timeout": _write("--startup-timeout {}"),
@@ -222,7 +222,7 @@ def _hints(command: click.Command, words: list[str]) -> Iterator[str]:
     if command.name == "request":
         yield from _hints_at_arguments(arguments)
     elif arguments and re.fullmatch(_PROGRAMS, arguments[0]):
-        yield f"If {arguments[0]!r} is what is to be run, APP comes before it: package.module:app."
+        yield f"To run {arguments[0]!r}, write APP before it: package.module:app."
 
 
 def _hints_at_option(

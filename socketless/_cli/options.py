@@ -60,12 +60,14 @@ def _choice(*values: str) -> Any:
 def worker_options() -> list[click.Parameter]:
     """Return the options for how APP runs."""
     return [
-        click.Option(["--app-kind"], **_choice("auto", "wsgi", "asgi"), help="What APP is."),
+        click.Option(["--app-kind"], **_choice("auto", "wsgi", "asgi"), help="The interface of APP."),
         click.Option(["--start-method"], **_choice("spawn", "fork"), help="How the worker starts."),
         click.Option(["--startup-timeout"], default=30.0, **SECONDS, help="How long APP may take to start."),
         click.Option(["--root-path"], default="", **_ROOT_PATH, help="The path that APP is mounted at."),
-        click.Option(["--lifespan/--no-lifespan"], default=True, show_default=True, help="Run that of an ASGI app."),
-        click.Option(["--backend"], **_choice("asyncio", "trio"), help="What an ASGI app runs on."),
+        click.Option(
+            ["--lifespan/--no-lifespan"], default=True, show_default=True, help="Run the lifespan of an ASGI app."
+        ),
+        click.Option(["--backend"], **_choice("asyncio", "trio"), help="The library that runs an ASGI app."),
         click.Option(["--debug"], is_flag=True, help="Write what socketless does to stderr."),
     ]
 
@@ -73,9 +75,9 @@ def worker_options() -> list[click.Parameter]:
 def limits() -> list[click.Parameter]:
     """Return the options for how much a worker may have to do."""
     return [
-        click.Option(["--max-connections"], **_number(1, 32), help="How many requests there can be at once."),
-        click.Option(["--max-restarts"], **_number(0, 1), help="How often a worker that died is replaced."),
-        click.Option(["--max-body-bytes"], **_number(0, None), help="How large a body may be.  [default: any size]"),
+        click.Option(["--max-connections"], **_number(1, 32), help="How many requests can run at once."),
+        click.Option(["--max-restarts"], **_number(0, 1), help="How many times a worker that died is replaced."),
+        click.Option(["--max-body-bytes"], **_number(0, None), help="The largest size of a body.  [default: any size]"),
     ]
 
 

@@ -123,10 +123,10 @@ _PARAMETERS: list[click.Parameter] = [
     click.Option(["-c", "--content"], metavar="TEXT", help="Send TEXT as the body."),
     click.Option(["-d", "--data"], **_FIELD, help="Send a form with this field."),
     click.Option(["-f", "--files"], **_FILES, help="Send a multipart form with this file; '-' is standard input."),
-    click.Option(["-j", "--json"], callback=_check_json, metavar="TEXT", help="Send TEXT, which is JSON, as the body."),
+    click.Option(["-j", "--json"], callback=_check_json, metavar="TEXT", help="Send TEXT as the body, as JSON."),
     click.Option(["-h", "--headers"], **_PAIR, callback=_check_headers, help="Add a header to the request."),
     click.Option(["--cookies"], **_FIELD, help="Add a cookie to the request."),
-    click.Option(["--auth"], **_AUTH, help="Basic authentication; '-' for PASS asks for it. --verbose shows it."),
+    click.Option(["--auth"], **_AUTH, help="Basic authentication; '-' as PASS prompts for it. --verbose shows it."),
     click.Option(["--timeout"], default=5.0, **SECONDS, help="How long the app may take to answer."),
     click.Option(["--follow-redirects"], is_flag=True, help="Follow redirects; all of them go to APP."),
     click.Option(["--download"], type=click.File("wb"), metavar="FILE", help="Save the body instead of printing it."),
@@ -139,11 +139,12 @@ _PARAMETERS: list[click.Parameter] = [
 def command(app: str, url: str, **options: Any) -> None:
     """Send one request to APP and print the response.
 
-    APP is 'package.module:app' or 'package.module:factory()', URL a path like '/users?page=2', or a whole URL. What
-    APP prints goes to stderr. Where stdout is no terminal, it gets the body as it is and as it comes, and nothing else
-    without -v.
+    APP is 'package.module:app' or 'package.module:factory()'. URL is a path like '/users?page=2', or a whole URL. The
+    output of APP goes to stderr. If stdout is not a terminal, it gets the body, unchanged and as it arrives, and
+    nothing else unless -v is given.
 
-    Exits with 0 if the response's status is 2xx, with 1 if it is not or there is none, with 2 for wrong usage.
+    Exits with 0 if the response has a 2xx status, with 1 if it has another one or if there is no response, and with 2
+    for wrong usage.
     """
     _check_body_options(options)
     out, is_success = sys.stdout, False

@@ -23,15 +23,15 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "allow_interspersed_args": F
 @click.command("rescue", cls=Command, context_settings=_SETTINGS)
 @click.argument("words", metavar="COMMAND [ARG]...", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(words: tuple[str, ...]) -> None:
-    """Run a command where sockets are refused: servers and clients on this machine meet without them.
+    """Run a command where sockets are refused: servers and clients on this machine work without them.
 
     TCP and UDP on loopback, UNIX sockets and event loops work in every Python process that the command starts, whatever
-    the sandbox allows. 'socketless rescue python -m unittest', '... python manage.py test', '... tox'.
+    the sandbox allows. Examples: 'socketless rescue python -m unittest', '... python manage.py test', '... tox'.
 
-    Connections to elsewhere, and programs that are not Python, are as before.
+    Nothing changes for connections to other machines, and for programs that are not Python.
 
-    The command takes the place of this process, so its exit code is its own, and signals reach it. Exits with 127 if it
-    is not found, with 126 if it cannot be run, and with 2 for wrong usage.
+    The command replaces this process, so signals reach it, and the exit code is the command's. Exits with 127 if the
+    command is not found, with 126 if it cannot be run, and with 2 for wrong usage.
     """
     if words[0].endswith(".py"):
         raise click.UsageError(f"{words[0]!r} is not a command. Write socketless rescue python {shlex.join(words)}.")

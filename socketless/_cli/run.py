@@ -51,19 +51,20 @@ _PARAMETERS: list[click.Parameter] = [
         multiple=True,
         callback=_read_hooks,
         metavar="[HOST=]PATH",
-        help="What reset_ipc_state() calls, and pytest before each test: 'package.module:function'.",
+        help="The function that reset_ipc_state() calls, and pytest before each test: 'package.module:function'.",
     ),
-    click.Option(["--base-url"], **_BASE_URL, help="What relative URLs are relative to."),
+    click.Option(["--base-url"], **_BASE_URL, help="The base of relative URLs."),
     click.Option(
         ["--others"],
         type=click.Choice(OTHERS),
-        help="What becomes of requests to hosts that no APP has. With 'pass', they are as without the switch.",
+        help="What happens to requests to hosts that no APP has: 'pass' sends them as if there were no switch, "
+        "'refuse' makes them fail.",
     ),
     click.Option(
         ["--raise-app-exceptions/--no-raise-app-exceptions"],
         default=True,
         show_default=True,
-        help="Raise in the program what APP lets through, or answer 500.",
+        help="Raise the exceptions of APP in the program, or answer 500.",
     ),
     *worker_options(),
     *limits(),
@@ -77,15 +78,17 @@ _SETTINGS: Any = {"help_option_names": ["-h", "--help"], "allow_interspersed_arg
 def command(app: str, program: tuple[str, ...], reset_hook: Any, **options: Any) -> None:
     """Run a module or a script whose HTTP clients all reach APP, or several apps by their hosts.
 
-    APP is 'package.module:app' or 'package.module:factory()'; with HOST, as 'api.test=shop:app', it answers that host,
-    and more of them may follow. What follows is what follows 'python': '-m MODULE' or a script, with its arguments.
+    APP is 'package.module:app' or 'package.module:factory()'. With a host, 'api.test=shop:app', it answers that host
+    only, and more apps may follow. After that, write what you would write after 'python': '-m MODULE' or a script, with
+    its arguments.
 
-    Where sockets are refused, the program has what 'socketless rescue' gives: event loops that wake without them, and
-    servers and clients on this machine that meet without them.
+    Where sockets are refused, the program gets what 'socketless rescue' gives: event loops, servers and clients on this
+    machine work without them.
 
-    Processes that the program starts are not switched, but for those of pytest-xdist.
+    Processes that the program starts are not switched, except those of pytest-xdist.
 
-    Exits as the program does; with 1 if APP cannot start, and with 2 for wrong usage. The program has not begun then.
+    Exits with the program's exit code. If APP cannot start, exits with 1, and for wrong usage with 2; the program does
+    not run then.
     """
     apps, words = _split(app, program)
     try:
@@ -158,14 +161,14 @@ def _read_program(words: tuple[str, ...]) -> Program:
             f"cannot run {first!r}: after APP comes '-m MODULE' or a script; options of socketless come before APP."
         )
     if not first:
-        raise click.UsageError("Missing what to run: '-m MODULE', or a script.")
+        raise click.UsageError("Nothing to run: write '-m MODULE' or a script.")
     try:
         return Program(first, args, is_module=False)
     except OSError as error:
         is_module = first.isidentifier() and importlib.util.find_spec(first) is not None
         hint = f" Did you mean '-m {first}'?" if is_module else ""
         if first in ("python", "python3"):
-            hint = f" Leave out {first!r}: what follows APP is what follows that."
+            hint = f" Leave out {first!r}: write after APP what you would write after it."
         raise click.UsageError(f"cannot run {first!r}: {error.strerror}.{hint}") from None
     except ImportError as error:
         raise click.UsageError(f"cannot run {first!r}: {error}.") from None

@@ -31,7 +31,7 @@ _PARAMETERS: list[click.Parameter] = [
         type=click.FloatRange(min=0),
         show_default=True,
         metavar="SECONDS",
-        help="How long requests that have begun, and their background tasks, may take when it is stopped.",
+        help="How long requests in progress, and their background tasks, may take when the server is stopped.",
     ),
     click.Option(
         ["--head-timeout"],
@@ -67,9 +67,9 @@ def command(
 ) -> None:
     """Serve APP over HTTP/1.1, on a UNIX socket or on standard input and output.
 
-    The socket's file can be used by this user only. What APP prints goes to stderr. Ctrl-C and SIGTERM stop it.
+    Only this user can connect to the socket. The output of APP goes to stderr. Ctrl-C and SIGTERM stop the server.
 
-    With --stdio, it opens no socket.
+    With --stdio, no socket is opened.
     """
     if (uds is None) == (not stdio):
         raise click.UsageError("Give either --uds PATH or --stdio.")
@@ -92,13 +92,13 @@ def command(
     except (SocketlessError, OSError) as error:
         print_error(error)
         if isinstance(error, PermissionError) and uds is not None and error.filename is None:
-            print("A socket is refused here; --stdio needs none.", file=sys.stderr)
+            print("Sockets are refused here; --stdio needs none.", file=sys.stderr)
         sys.exit(1)
 
 
 def _standard_streams() -> tuple[int, int]:
     if sys.stdin is None:
-        raise OSError(errno.EBADF, "standard input is closed, and --stdio serves on it")
+        raise OSError(errno.EBADF, "standard input is closed, but --stdio needs it")
     return os.dup(0), os.dup(1)
 
 

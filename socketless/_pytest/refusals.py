@@ -15,19 +15,19 @@ _REFUSED = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.E
 _MODULES = ("asyncio.", "socket", "ssl", "trio.")  # where a socket is asked for; by the names of modules
 
 _ELSEWHERE = """\
-This sandbox refuses a socket to others than this machine's own Python processes:
+This sandbox refuses sockets to anything but Python processes on this machine:
     {calls}
-The app under test can be reached without one: socketless_app = package.module:app
-What stands for another server is a mock, such as httpx.MockTransport or responses.
+The app under test needs no socket with: socketless_app = package.module:app
+In place of other servers, use mocks, such as httpx.MockTransport or responses.
 More: socketless docs rescue"""
 _LOOPBACK = """\
 This sandbox refuses {refusal}, {what}.
-Servers and clients of this machine meet without sockets by socketless_loopback = auto,
-or from outside by: socketless rescue python -m pytest
+Servers and clients on this machine work without sockets with: socketless_loopback = auto
+or, from outside pytest, with: socketless rescue python -m pytest
 More: socketless docs rescue"""
 _NO_LINUX = """\
 This sandbox refuses {refusal}, {what}.
-The app under test can be reached without a socket: socketless_app = package.module:app"""
+The app under test needs no socket with: socketless_app = package.module:app"""
 _WHAT = {"inet": "for TCP over 127.0.0.1", "unix": "for UNIX sockets"}
 
 
