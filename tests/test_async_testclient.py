@@ -454,7 +454,7 @@ def test_refused(shop: Shop) -> None:
         AsyncTestClient(1)  # type: ignore[arg-type]
     client = AsyncTestClient(shop.app)
     assert client.app is shop.app
-    with pytest.raises(StateError, match="in no worker"):
+    with pytest.raises(StateError, match="^there is no worker, as the app runs on the event loop of the test: "):
         _ = client.worker
 
 

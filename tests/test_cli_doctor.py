@@ -207,7 +207,7 @@ def test_worker_that_cannot_start() -> None:
     assert (code, stderr) == (3, "")
     last = stdout.splitlines()[-1]
     assert last.startswith(f"fails  socketless {__version__} itself: ")
-    assert "[Errno 24] Too many open files; it takes 4 for each of its 32 channels" in last
+    assert "[Errno 24] Too many open files; it needs 4 for each of its 32 channels" in last
 
 
 def test_colours_on_a_terminal() -> None:

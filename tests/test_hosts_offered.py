@@ -129,7 +129,7 @@ def test_fixture_that_names_apps(project: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("socketless_app = a/b = shop:app", "socketless_app: 'a/b' names no host: "),
+        ("socketless_app = a/b = shop:app", "socketless_app: 'a/b' is not a host: "),
         (
             "socketless_app = shop:app\nsocketless_reset_hook = a = b:c",
             "socketless_app: reset_hook: no app has the host",
@@ -158,7 +158,7 @@ def test_run_command(project: Any) -> None:
     ("words", "expected"),
     [
         (["shop:app", "a=shop", "x.py"], "cannot run 'a=shop'"),
-        (["a=shop:app", "a=bank:app", "x.py"], "'a' comes twice."),
+        (["a=shop:app", "a=bank:app", "x.py"], "'a' is given twice."),
         (["--reset-hook", "b=shop:reset", "a=shop:app", "x.py"], "reset_hook: no app has the host 'b'"),
     ],
 )

@@ -336,8 +336,8 @@ except errors.TransferError as error:
 """
 
 CANNOT_PICKLE_FLASK = """\
-the app <Flask '{name}'> cannot reach a spawned worker: it is not an attribute of a module that the worker can import, \
-and by value it does not go: cannot pickle Flask object: REASON.
+the app <Flask '{name}'> cannot be sent to a spawned worker: it is not an attribute of a module that the worker can \
+import, and it cannot be pickled: cannot pickle Flask object: REASON.
 Give an import string ('package.module:app'), or a factory that makes it, or use start_method='fork', which takes any \
 object.
 """

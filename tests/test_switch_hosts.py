@@ -267,7 +267,7 @@ def test_no_pattern(pattern: Any) -> None:
     with pytest.raises(ValueError) as caught:
         parse_host(pattern)
     assert str(caught.value) == (
-        f"{pattern!r} names no host: write 'api.test', 'api.test:8000', 'http://api.test' or '*.api.test'"
+        f"{pattern!r} is not a host: write 'api.test', 'api.test:8000', 'http://api.test' or '*.api.test'"
     )
 
 
@@ -288,7 +288,7 @@ def test_names_and_ports_of_clients() -> None:
     assert hosts.find_url(httpx.URL("http://straße.test:0/")) is None
     assert (hosts.find("ü" * 70, 80), hosts.find_any("ü" * 70)) == (None, None)
     assert Hosts({"*": "all", "a.test": "one"}, "pass").find("ü" * 70, 80) == "all"
-    with pytest.raises(ValueError, match="^'ü+' names no host: Label too long"):
+    with pytest.raises(ValueError, match="^'ü+' is not a host: Label too long"):
         parse_host("ü" * 70)
 
 
@@ -296,18 +296,21 @@ def test_names_and_ports_of_clients() -> None:
     ("arguments", "expected"),
     [
         ({"app_import": {}}, "there is no app: write {'api.test': 'package.module:app'}"),
-        ({"app_import": {"a.test/x": red}}, "'a.test/x' names no host: "),
+        ({"app_import": {"a.test/x": red}}, "'a.test/x' is not a host: "),
         ({"app_import": {"a.test": red, "A.test": blue}}, "'A.test' names hosts that another pattern names already"),
         ({"others": "drop"}, "others must be one of 'pass', 'refuse', not 'drop'"),
         (
             {"base_url": "http://c.test"},
-            "base_url='http://c.test' is for an app, and none has its host; there are a.test, b.test",
+            "no app has the host of base_url='http://c.test'; there are apps for a.test, b.test",
         ),
         (
             {"reset_hook": reset},
-            "reset_hook=<function reset at .*>: say of which app it is, by its host: reset_hook={'api.test': ...}",
+            "reset_hook=<function reset at .*>: name the host of its app: reset_hook={'api.test': ...}",
         ),
-        ({"reset_hook": {"c.test": reset}}, "reset_hook: no app has the host 'c.test'; there are a.test, b.test"),
+        (
+            {"reset_hook": {"c.test": reset}},
+            "reset_hook: no app has the host 'c.test'; there are apps for a.test, b.test",
+        ),
     ],
 )
 def test_wrong_arguments(arguments: Any, expected: str) -> None:

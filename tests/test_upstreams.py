@@ -385,7 +385,7 @@ def test_one_app_alone() -> None:
         assert not switch.worker.run(is_switched)
 
 
-UNREACHED = "what apps in worker processes ask others for does not reach the other apps"
+UNREACHED = "apps in worker processes cannot reach the other apps of the switch"
 
 
 def test_no_folder(monkeypatch: Any, caplog: Any) -> None:

@@ -47,9 +47,9 @@ def test_no_app(takes_apps: Callable[..., Any]) -> None:
     async def create_app() -> None: ...
 
     coroutine = create_app()
-    assert raised(takes_apps, math).endswith("; name what is in it: 'math:...'")
+    assert raised(takes_apps, math).endswith("; name an attribute of it: 'math:...'")
     assert raised(takes_apps, Path("good.py")).endswith("PosixPath('good.py'); write 'package.module:attribute'")
-    assert raised(takes_apps, coroutine).endswith("; an async function is called by asyncio.run(create_app())")
+    assert raised(takes_apps, coroutine).endswith("; call an async function by asyncio.run(create_app())")
     assert raised(takes_apps, None).endswith(", not None")
     assert raised(takes_apps, "good.py:app") == (
         "the app is not usable: 'good.py:app' is not an import string; write 'good:app'"
@@ -63,7 +63,7 @@ def test_worker_for_an_app(worker: IpcThread, kind: Callable[..., Any]) -> None:
     """A worker is no app for another worker."""
     assert raised(kind, worker) == (
         "the app must be an import string or a callable, not <IpcThread 'wsgiref.simple_server:demo_app', threads>; "
-        "that is a worker already, to be used as it is"
+        "that is a worker already; use it as it is"
     )
 
 
@@ -71,11 +71,11 @@ def test_worker_for_an_app(worker: IpcThread, kind: Callable[..., Any]) -> None:
 def test_wrong_kind_of_app(kind: Callable[..., Any]) -> None:
     """An app that is of another kind than was said does not start, nor does the class of an app."""
     assert raised(kind, APP, app_kind="asgi") == (
-        "the worker could not start: 'wsgiref.simple_server:demo_app' is no ASGI app: that takes (scope, receive, "
-        "send), this (environ, start_response); leave out app_kind='asgi'"
+        "the worker could not start: 'wsgiref.simple_server:demo_app' cannot be run as ASGI: it takes (environ, "
+        "start_response), not (scope, receive, send); leave out app_kind='asgi'"
     )
     assert raised(kind, flask.Flask).endswith(
-        "is a class, whose objects are apps perhaps; give one: Flask(...)",
+        "is a class; perhaps its objects are apps: give Flask(...)",
     )
 
 

@@ -46,8 +46,8 @@ def source_of(value: Any, *, what: str, forked: bool) -> AppSource:
             pickled = dumps(value)
     except TransferError as error:
         raise TransferError(
-            f"the {what} {_shorten(repr(value))} cannot reach a spawned worker: it is not an attribute of a module "
-            f"that the worker can import, and by value it does not go: {error}.\n{WAYS_OUT}"
+            f"the {what} {_shorten(repr(value))} cannot be sent to a spawned worker: it is not an attribute of a "
+            f"module that the worker can import, and it cannot be pickled: {error}.\n{WAYS_OUT}"
         ) from error
     shown = _shorten(repr(value))
     logger.debug("the %s %s is not an attribute of an importable module and is sent by value", what, shown)
@@ -79,7 +79,7 @@ def read_by_host(lines: Iterable[str]) -> str | dict[str, str]:
         host, path = _BY_HOST.fullmatch(line).groups()  # type: ignore[union-attr]
         check_import_string(path)
         if found.setdefault(host or "*", path) is not path:
-            raise ValueError(f"{host or line!r} comes twice")
+            raise ValueError(f"{host or line!r} is given twice")
     return found.get("*", "") if found.keys() <= {"*"} else found
 
 
@@ -106,10 +106,10 @@ def local_source_of(value: Any, *, what: str) -> AppSource:
 
 # What is given for an app or a hook and is neither, and what to write instead.
 _INSTEAD: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
-    (lambda value: isinstance(value, ModuleType), lambda value: f"name what is in it: '{value.__name__}:...'"),
+    (lambda value: isinstance(value, ModuleType), lambda value: f"name an attribute of it: '{value.__name__}:...'"),
     (lambda value: isinstance(value, os.PathLike), lambda value: "write 'package.module:attribute'"),
-    (inspect.iscoroutine, lambda value: f"an async function is called by asyncio.run({value.__name__}())"),
-    (lambda value: hasattr(value, "exchange_blocking"), lambda value: "that is a worker already, to be used as it is"),
+    (inspect.iscoroutine, lambda value: f"call an async function by asyncio.run({value.__name__}())"),
+    (lambda value: hasattr(value, "exchange_blocking"), lambda value: "that is a worker already; use it as it is"),
 )
 
 

@@ -95,7 +95,7 @@ def check_seconds(name: str, value: float | None) -> None:
         ValueError: it is not one.
     """
     if value is not None and not (isinstance(value, (int, float)) and value >= 0):
-        raise ValueError(f"{name} must be a number of seconds, or None for ever, not {value!r}")
+        raise ValueError(f"{name} must be a number of seconds, or None for no limit, not {value!r}")
 
 
 def check_env(env: Env | None) -> None:

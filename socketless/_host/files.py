@@ -125,8 +125,8 @@ def _say_that_it_is_lost() -> None:
     except OSError:
         folder = "any temporary folder"
     logger.warning(
-        "what workers print, log and warn is lost: memfd_create() is refused, and there is no room in %s; TMPDIR may "
-        "name another folder",
+        "the output of workers is lost: memfd_create() is refused, and there is no room in %s; set TMPDIR to another "
+        "folder",
         folder,
     )
 

@@ -104,7 +104,7 @@ class _OutsideRun:
             except OSError as error:
                 channel.close()
                 raise WorkerStartError(
-                    f"the other apps of the switch cannot be reached, perhaps because it is over: {error}"
+                    f"the other apps of the switch cannot be reached; perhaps the switch has ended: {error}"
                 ) from error
             except BaseException:
                 channel.close()

@@ -48,7 +48,7 @@ def pickled_call(
             return dumps_object(partial(function, *args, **kwargs), _Names(app_module).name_of)
     except TransferError as error:
         name = getattr(function, "__qualname__", repr(function))
-        what = f"the function {name} or an argument of it cannot go to another process"
+        what = f"the function {name} or an argument of it cannot be sent to another process"
         raise TransferError(f"{what}: {error.__cause__ or error}") from error
 
 

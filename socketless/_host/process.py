@@ -181,7 +181,7 @@ class IpcProcess(Worker):
         except OSError as error:
             hint = ""
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                hint = f"; it takes 4 for each of its {self._channels} channels, so give it fewer with max_connections"
+                hint = f"; it needs 4 for each of its {self._channels} channels: give it fewer with max_connections"
             raise WorkerStartError(f"the worker's process could not be started: {error}{hint}") from error
         with self._lock:
             self._run = run
@@ -189,7 +189,7 @@ class IpcProcess(Worker):
             run.watch(_weak_callback(self, run))
         except RuntimeError as error:  # no thread is to be had
             raise WorkerStartError(
-                f"nobody can watch over the worker's process, which has been ended: {error}"
+                f"the worker's process was ended, as no thread can watch it: {error}"
             ) from error
         return run
 

@@ -35,8 +35,8 @@ class Spawned:
     def __init__(self, ends: list[Channel], start: Start, output: WorkerOutput, env: Env | None) -> None:
         if not sys.executable:
             raise WorkerStartError(
-                f"the worker cannot be spawned: sys.executable is {sys.executable!r}, so nobody knows which Python to "
-                'run. Set it to the path of one, or let the worker be forked, start_method="fork"'
+                f"the worker cannot be spawned: sys.executable is {sys.executable!r} and does not tell which Python to "
+                'run. Set it to the path of one, or fork the worker, start_method="fork"'
             )
         pairs = [channel.fileno() for channel in ends]
         stdout, stderr, reports = output.fileno()

@@ -155,8 +155,8 @@ class IpcThread(Worker):
     def _check_thread(self) -> None:
         if isinstance(self._run, ThreadRun) and self._run.is_here:
             raise StateError(
-                "a coroutine of the app waits for its own event loop: use an async client in it, or a thread, as by "
-                "asyncio.to_thread()"
+                "a coroutine of the app would block its own event loop: use an async client in it, or a thread, for "
+                "example by asyncio.to_thread()"
             )
 
     def _prepare(self, message: Message) -> Message:

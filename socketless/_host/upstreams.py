@@ -92,7 +92,7 @@ class Upstreams:
                 try:
                     self._open(*line.decode().split("\t"))
                 except (OSError, RuntimeError) as error:  # no descriptors, or no thread: who waits gives up
-                    logger.warning("a worker process cannot ask others: %s", error)
+                    logger.warning("a worker process cannot reach the other apps of the switch: %s", error)
 
     def _open(self, number: str, requests: str, responses: str) -> None:
         channel = open_offered(int(number), requests, responses)

@@ -508,7 +508,7 @@ class Worker:
         if os.getpid() != self._owner_pid:
             raise StateError(
                 f"this worker belongs to process {self._owner_pid}, and this is a fork of it ({os.getpid()}); "
-                "start a worker of its own here"
+                "start another worker here"
             )
 
 

@@ -122,7 +122,7 @@ class InLoop:
         if self._loop is not None and aio.get_running_loop() != self._loop:
             raise StateError(
                 "the lifespan of the app runs on another event loop than this request: let the fixture and the test "
-                "have the same one (loop_scope of pytest-asyncio), or enter the client in the test"
+                "share a loop (loop_scope of pytest-asyncio), or enter the client in the test"
             )
         mailbox = Mailbox(aio)
         state = self._state if self._lifespan is None else self._lifespan.state

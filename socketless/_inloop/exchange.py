@@ -179,7 +179,7 @@ class LoopExchange:
         if self.ended.is_set():
             await self._theirs.aio.wait([self._theirs.task])
         else:
-            logger.error("%s: the app did not let go", self.label)
+            logger.error("%s: the app still runs, although its client has gone", self.label)
 
     def _end(self, message: Message) -> None:
         # Called with the app's last message, before it is taken.

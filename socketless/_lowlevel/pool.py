@@ -381,6 +381,6 @@ def _address_of(info: Any, given: Any) -> str:
         with suppress(ValueError):
             return str(ip_address(address))
     raise ValueError(
-        f"{given!r} is not an IP address: resolve names first, as by loop.getaddrinfo(), whose list can be given as it "
-        "is"
+        f"{given!r} is not an IP address: resolve names first, by loop.getaddrinfo() for example; its list can be "
+        "given as it is"
     )

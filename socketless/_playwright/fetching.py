@@ -60,7 +60,7 @@ async def fetch(
         content = response.body
         if response.more_body:
             if _is_event_stream(response.headers):
-                logger.warning("%s: a page gets events when the response has ended", message.label)
+                logger.warning("%s: the page gets the events only when the response has ended", message.label)
             body = Body(exchange, message.method, response, _as_it_is, raise_app_exceptions=raise_app_exceptions)
             content = await _read(body)
         content = _decoded(response.headers, content, message.label)

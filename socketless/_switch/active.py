@@ -303,7 +303,7 @@ def _switch_processes(
     try:
         upstreams = Upstreams(hosts.find)
     except OSError as error:
-        logger.warning("what apps in worker processes ask others for does not reach the other apps: %s", error)
+        logger.warning("apps in worker processes cannot reach the other apps of the switch: %s", error)
         return
     stack.callback(upstreams.close)
     for process in processes:

@@ -57,7 +57,7 @@ def base_url_of(workers: Mapping[str, Any], base_url: str) -> str | None:
         return base_url
     if base_url == DEFAULT_BASE_URL:
         return None
-    raise ValueError(f"base_url={base_url!r} is for an app, and none has its host; there are {', '.join(workers)}")
+    raise ValueError(f"no app has the host of base_url={base_url!r}; there are apps for {', '.join(workers)}")
 
 
 def check(
@@ -94,12 +94,12 @@ def hooks_of(apps: Mapping[str, App], reset_hook: ResetHook | Mapping[str, Reset
             return {ALL: reset_hook}
         if len(apps) > 1:
             raise ValueError(
-                f"reset_hook={reset_hook!r}: say of which app it is, by its host: reset_hook={{'api.test': ...}}"
+                f"reset_hook={reset_hook!r}: name the host of its app: reset_hook={{'api.test': ...}}"
             )
         return dict.fromkeys(apps, reset_hook)
     unknown = [host for host in reset_hook if host not in apps]
     if unknown:
-        raise ValueError(f"reset_hook: no app has the host {unknown[0]!r}; there are {', '.join(apps)}")
+        raise ValueError(f"reset_hook: no app has the host {unknown[0]!r}; there are apps for {', '.join(apps)}")
     return dict(reset_hook)
 
 

@@ -101,7 +101,7 @@ def parse_host(pattern: str) -> tuple[str, int | None]:
     found = _PATTERN.fullmatch(pattern) if isinstance(pattern, str) else None
     if found is None or (found[4] and not found[1]):
         raise ValueError(
-            f"{pattern!r} names no host: write 'api.test', 'api.test:8000', 'http://api.test' or '*.api.test'"
+            f"{pattern!r} is not a host: write 'api.test', 'api.test:8000', 'http://api.test' or '*.api.test'"
         )
     scheme, name, port, _ = found.groups()
     if port is None and scheme is not None:
@@ -109,7 +109,7 @@ def parse_host(pattern: str) -> tuple[str, int | None]:
     try:
         return _normal(name), None if port is None else int(port)
     except UnicodeError as error:
-        raise ValueError(f"{pattern!r} names no host: {error}") from error
+        raise ValueError(f"{pattern!r} is not a host: {error}") from error
 
 
 def _names_of(host: Any) -> Iterator[str]:

@@ -70,8 +70,8 @@ def async_source_of(
         return _InWorker(source_of(app, state, {**options, "app_kind": "wsgi"}))
     if backend is not None or backend_options is not None:
         raise TypeError(
-            "an ASGI app that is given runs on the event loop of the test: backend and backend_options are for the "
-            "worker process of an import string"
+            "an ASGI app object runs on the event loop of the test: backend and backend_options are for the worker "
+            "process of an import string"
         )
     return _InLoop(InLoop(app, kind, state=state, needs_lifespan=True))
 
@@ -84,7 +84,7 @@ class _InLoop(AsyncSource):
 
     @property
     def worker(self) -> Worker:
-        raise StateError("the app runs on the event loop of the test, in no worker: call its functions as they are")
+        raise StateError("there is no worker, as the app runs on the event loop of the test: call functions directly")
 
     async def get(self) -> InLoop:
         return self._in_loop

@@ -162,8 +162,8 @@ def _refuse(connection: Any) -> Any:
     # Whatever it is used for begins with one of these; a cursor's use, with the last one.
     def refuse(*args: object, **kwargs: object) -> None:
         raise InterfaceError(
-            f"this thread has outlived its worker, and the tests that it was for: it may not use {connection.alias!r}, "
-            "the database of the next ones"
+            f"this thread has outlived its worker and the tests of that worker: it may not use {connection.alias!r}, "
+            "which is the database of later tests"
         )
 
     connection.connect = connection.temporary_connection = connection.validate_no_broken_transaction = refuse

@@ -92,7 +92,7 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
         possible_counts, arguments = _ARGUMENTS[wanted]
         if names and not counts & possible_counts:
             raise LoadError(
-                f"{where} is no {wanted.upper()} app: that takes {arguments}, this ({', '.join(names)}); leave out "
+                f"{where} cannot be run as {wanted.upper()}: it takes ({', '.join(names)}), not {arguments}; leave out "
                 f"app_kind={wanted!r}"
             )
         return "asgi2" if wanted == "asgi" and counts == {1} else wanted
@@ -105,7 +105,7 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
     if first in ("environ", "env"):
         return "wsgi"
     if inspect.isclass(app) and any("__call__" in vars(base) for base in app.__mro__):
-        raise LoadError(f"{where} is a class, whose objects are apps perhaps; give one: {app.__name__}(...)")
+        raise LoadError(f"{where} is a class; perhaps its objects are apps: give {app.__name__}(...)")
     possible = [kind for count, kind in ((2, "wsgi"), (3, "asgi")) if count in counts]
     if len(possible) == 1:
         return possible[0]
@@ -113,7 +113,7 @@ def app_kind(app: Any, wanted: str, where: str) -> str:
         what = "it may be either; give app_kind='wsgi' or 'asgi'"
     else:
         arguments = ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
-        what = f"it takes ({arguments}); of a factory, write the call: 'package.module:factory({arguments})'"
+        what = f"it takes ({arguments}); if it is a factory, write the call: 'package.module:factory({arguments})'"
     raise LoadError(f"cannot tell whether {where} is a WSGI or an ASGI app, {what}")
 
 

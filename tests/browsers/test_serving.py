@@ -408,7 +408,7 @@ def test_event_stream(page: Any, caplog: pytest.LogCaptureFixture) -> None:
         text = page.evaluate("fetch('/stream?h=Content-Type: text/event-stream').then(r => r.text())")
     assert text == "chunk 0 chunk 1 chunk 2 "
     target = "GET /stream?h=Content-Type:%20text/event-stream"
-    assert caplog.messages == [f"{target}: a page gets events when the response has ended"]
+    assert caplog.messages == [f"{target}: the page gets the events only when the response has ended"]
 
 
 def test_side_by_side(page: Any) -> None:
@@ -517,7 +517,7 @@ def test_refuses(page: Any) -> None:
         serve("page", failing)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="^there is no app: write {'api.test': 'package.module:app'}$"):
         serve(page, {})
-    with pytest.raises(ValueError, match="^'http://api.test/path' names no host: write"):
+    with pytest.raises(ValueError, match="^'http://api.test/path' is not a host: write"):
         serve(page, {"http://api.test/path": failing})
     with pytest.raises(ValueError, match="^base_url must be a string that begins with http:// or https://, not 'x'$"):
         serve(page, failing, base_url="x")

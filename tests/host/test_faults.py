@@ -205,7 +205,7 @@ def test_fork_of_the_host(start: Callable[..., IpcProcess]) -> None:
     os.waitpid(pid, 0)
     assert text == (
         f"StateError: this worker belongs to process {os.getpid()}, and this is a fork of it ({pid}); "
-        "start a worker of its own here"
+        "start another worker here"
     )
     assert client.get("/count").text == "2"
 

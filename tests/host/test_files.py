@@ -118,8 +118,8 @@ def test_no_room_at_all(
             ):
                 assert client.get("/").status_code == 200
     assert [record.getMessage() for record in caplog.records if record.name == "socketless"] == [
-        "what workers print, log and warn is lost: memfd_create() is refused, and there is no room in "
-        f"{folder or 'any temporary folder'}; TMPDIR may name another folder"
+        "the output of workers is lost: memfd_create() is refused, and there is no room in "
+        f"{folder or 'any temporary folder'}; set TMPDIR to another folder"
     ]
 
 

@@ -118,8 +118,8 @@ def test_no_executable(executable: str | None, monkeypatch: pytest.MonkeyPatch) 
         with IpcProcess(app, start_method="fork") as worker, client(worker) as one:
             assert one.get("/").status_code == 200
     assert str(caught.value) == (
-        f"the worker cannot be spawned: sys.executable is {executable!r}, so nobody knows which Python to run. Set it "
-        'to the path of one, or let the worker be forked, start_method="fork"'
+        f"the worker cannot be spawned: sys.executable is {executable!r} and does not tell which Python to run. Set it "
+        'to the path of one, or fork the worker, start_method="fork"'
     )
 
 
@@ -131,7 +131,7 @@ def refuse_threads(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(threading, name, refuse, raising=False)
 
 
-NOT_WATCHED = "nobody can watch over the worker's process, which has been ended: can't start new thread"
+NOT_WATCHED = "the worker's process was ended, as no thread can watch it: can't start new thread"
 WORKERS: dict[str, tuple[Callable[[], Worker], str]] = {
     "spawn": (lambda: IpcProcess(f"{__name__}:app"), NOT_WATCHED),
     "fork": (lambda: IpcProcess(f"{__name__}:app", start_method="fork"), NOT_WATCHED),

@@ -39,7 +39,7 @@ FAILURES: dict[str, tuple[str, str, str]] = {
         "def app(one, two, three, four): pass",
         "broken_app:app",
         "the worker could not start: cannot tell whether 'broken_app:app' is a WSGI or an ASGI app, it takes (one, "
-        "two, three, four); of a factory, write the call: 'package.module:factory(one, two, three, four)'",
+        "two, three, four); if it is a factory, write the call: 'package.module:factory(one, two, three, four)'",
     ),
     "either kind": (
         "def app(*args): pass",
@@ -277,8 +277,8 @@ def test_transport_wants_a_worker() -> None:
         ({"lifespan": "no"}, "lifespan must be True, False, 'auto', 'on' or 'off', not 'no'"),
         ({"backend": "curio"}, "backend must be one of 'asyncio', 'trio', not 'curio'"),
         ({"backend_options": ["debug"]}, "backend_options must be a dict, not ['debug']"),
-        ({"startup_timeout": "5"}, "startup_timeout must be a number of seconds, or None for ever, not '5'"),
-        ({"shutdown_timeout": -1}, "shutdown_timeout must be a number of seconds, or None for ever, not -1"),
+        ({"startup_timeout": "5"}, "startup_timeout must be a number of seconds, or None for no limit, not '5'"),
+        ({"shutdown_timeout": -1}, "shutdown_timeout must be a number of seconds, or None for no limit, not -1"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], text: str) -> None:

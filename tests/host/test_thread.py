@@ -392,7 +392,7 @@ def test_own_event_loop() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         body = b"inner"
         if scope["path"] == "/loop":
-            with pytest.raises(errors.StateError, match="^a coroutine of the app waits for its own event loop: "):
+            with pytest.raises(errors.StateError, match="^a coroutine of the app would block its own event loop: "):
                 client.get("/inner")
         elif scope["path"] == "/thread":
             body = (await asyncio.to_thread(client.get, "/inner")).content

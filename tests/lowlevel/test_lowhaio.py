@@ -133,7 +133,7 @@ def test_wrong_certificate() -> None:
 @pytest.mark.parametrize(
     ("to", "text"),
     [
-        ("localhost", r"^'localhost' is not an IP address: resolve names first, as by loop.getaddrinfo\(\), whose lis"),
+        ("localhost", r"^'localhost' is not an IP address: resolve names first, by loop.getaddrinfo\(\) for example"),
         (("127.0.0.1", 80), r"^\('127.0.0.1', 80\) is not an IP address"),
         (info("127.0.0.1", 80), "is not an IP address"),
         ([], "^there is no IP address in an empty list$"),
