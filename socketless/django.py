@@ -44,23 +44,23 @@ __all__ = ["LiveServerTestCase", "StaticLiveServerTestCase"]
 
 
 class LiveApp:
-    """Django's app, or one of the person's own, in a worker that uses the databases of the tests.
+    """Django's app, or an app of the project, in a worker that uses the databases of the tests.
 
-    It must be made while the test databases are there, and closed before they are destroyed. `switched()` is what a
-    test needs around it.
+    It must be created while the test databases exist, and closed before they are destroyed. A test runs within
+    `switched()`.
 
     Args:
         worker_class: `IpcThread` or `IpcProcess`, or a subclass of one.
-        worker_options: for that class.
+        worker_options: further arguments of that class.
         app: see that class; `None`: Django's WSGI app.
-        static_handler: what serves static files for Django's app.
-        url: where tests find it.
-        allowed_host: what `ALLOWED_HOSTS` needs for that.
+        static_handler: the handler that serves static files for Django's app.
+        url: the URL at which the tests reach the app.
+        allowed_host: the entry that `ALLOWED_HOSTS` needs for that URL.
         databases: the aliases that tests may use.
-        where: what names those, for the error if another is used.
-        raises: whether a request raises what a view has raised.
-        apps, others: other apps by their hosts, and what becomes of requests to hosts that none of them has: see
-            `switch_to_ipc_connection`. `None`: they are Django's.
+        where: the name of the setting that lists them, for the error if another one is used.
+        raises: whether a request raises the exception of a view.
+        apps, others: further apps by their hosts, and what happens to requests to hosts that none of them has; see
+            `switch_to_ipc_connection`. `None`: Django answers them.
 
     Raises:
         ImproperlyConfigured: a database is in memory, or a setting cannot be pickled, and the worker is a process.
@@ -119,21 +119,21 @@ class LiveApp:
         """Stop the workers. May be called twice.
 
         Raises:
-            Exception: what the app has raised while it was shut down.
+            Exception: the app raised it while it was shut down.
         """
         with self._stack, self._serving():
             self.worker.close()
             self._connections.end_transactions()
 
     def renew(self) -> None:
-        """Make the workers ready for a test: see `Worker.renew`."""
+        """Make the workers ready for a test; see `Worker.renew`."""
         renew(self.workers)
 
     def end_leftovers(self) -> None:
-        """Let no view that a test has left go on into the next one. Must be called within `switched()`.
+        """End views that still run after their test. Must be called within `switched()`.
 
         Raises:
-            WorkerStartError: the worker had to be started again, and could not.
+            WorkerStartError: the worker had to be restarted, and could not.
         """
         if self.worker.end_leftovers():
             self._connections.uninstall()  # which takes theirs from those that have outlived it

@@ -39,7 +39,7 @@ _PRODUCTS = {
 
 
 def product() -> str | None:
-    """Say which sandbox this is, where the environment tells it, and by which variables."""
+    """Return the name of this sandbox, with the environment variables that tell it; `None` if none does."""
     found = {name: os.environ[name] for name in _PRODUCTS if os.environ.get(name, "") not in ("", "0", "false")}
     if not found:
         return None
@@ -47,23 +47,23 @@ def product() -> str | None:
 
 
 def wakeup_refusal() -> str | None:
-    """Say which of the calls by which asyncio and trio wake a loop is refused here, and how; `None`: none is."""
+    """Return which of the calls that wake a loop of asyncio or trio is refused here, and how; `None`: none of them."""
     return _refusal(_wake_up)
 
 
 def loopback_refusals() -> dict[str, str]:
-    """Say which sockets of this machine cannot reach each other here, and how that is refused.
+    """Return which kinds of sockets cannot reach each other on this machine, and how that is refused.
 
     Returns:
-        For ``"inet"`` (TCP over 127.0.0.1) and ``"unix"``, as `socketless.loopback.install()` has them, what is
-        refused. Those that work are left out.
+        The refusals, by the families of `socketless.loopback.install()`: ``"inet"`` (tried as TCP over 127.0.0.1) and
+        ``"unix"``. Families that work are left out.
     """
     tried = {family: _refusal(probe) for family, probe in (("inet", _meet_by_tcp), ("unix", _meet_by_path))}
     return {family: refusal for family, refusal in tried.items() if refusal is not None}
 
 
 def refusals() -> tuple[str | None, dict[str, str]]:
-    """Return what `wakeup_refusal()` and `loopback_refusals()` do. Where a child process tries it, one tries it all."""
+    """Return the results of `wakeup_refusal()` and `loopback_refusals()`; one child process does for both."""
     if _is_filtered() and threading.active_count() == 1:
         probes = (_wake_up, _meet_by_tcp, _meet_by_path)
         with suppress(OSError):  # no process is to be had
@@ -88,7 +88,7 @@ def _try_each(probes: Iterable[Callable[[], None]]) -> None:
 
 
 def is_fatal(refusals: Mapping[str, str]) -> bool:
-    """Whether some of these were no errors: who tries is killed."""
+    """Return whether one of these refusals is not an error: the process that tries is killed."""
     return any(refusal.startswith(_KILLED) for refusal in refusals.values())
 
 
