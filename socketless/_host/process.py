@@ -188,9 +188,7 @@ class IpcProcess(Worker):
         try:
             run.watch(_weak_callback(self, run))
         except RuntimeError as error:  # no thread is to be had
-            raise WorkerStartError(
-                f"the worker's process was ended, as no thread can watch it: {error}"
-            ) from error
+            raise WorkerStartError(f"the worker's process was ended, as no thread can watch it: {error}") from error
         return run
 
     def _describe(self, run: Run | None) -> str:

@@ -93,9 +93,7 @@ def hooks_of(apps: Mapping[str, App], reset_hook: ResetHook | Mapping[str, Reset
         if ALL in apps:
             return {ALL: reset_hook}
         if len(apps) > 1:
-            raise ValueError(
-                f"reset_hook={reset_hook!r}: name the host of its app: reset_hook={{'api.test': ...}}"
-            )
+            raise ValueError(f"reset_hook={reset_hook!r}: name the host of its app: reset_hook={{'api.test': ...}}")
         return dict.fromkeys(apps, reset_hook)
     unknown = [host for host in reset_hook if host not in apps]
     if unknown:
