@@ -386,7 +386,7 @@ class ChannelPool(Generic[Owner]):
             return f"{label}: the worker is still being started"
         # What comes after the path may be a secret of another test, or of another client's.
         busy = [(_without_query(label), since) for label, since in busy]
-        busy += [(f"{_without_query(each.label)} (given up, the app has not let go)", each.since) for each in parked]
+        busy += [(f"{_without_query(each.label)} (given up, but the app still runs)", each.since) for each in parked]
         lines = [f"  {what}, for {now - since:.1f} s" for what, since in sorted(busy, key=lambda item: item[1])]
         return "\n".join([f"{label}: all {len(lines)} channels of the worker stayed busy (max_connections):", *lines])
 

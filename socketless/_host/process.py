@@ -58,8 +58,8 @@ class IpcProcess(Worker):
         start_method: ``"spawn"`` starts a fresh interpreter that imports the app; ``"fork"`` copies this process, with
             all its state: it starts faster and takes any app object.
         max_connections: how many exchanges can be in progress at the same time.
-        max_restarts: how many times a worker that died is replaced. The pytest plugin and `SocketlessTestCase` count
-            anew for each test; otherwise, the count is over the life of this object.
+        max_restarts: how many times a worker that died is replaced, in all. Workers of the pytest plugin and of
+            `SocketlessTestCase` begin to count anew with each test.
         env: environment variables for the worker, in addition to those of this process; a value of `None` removes the
             variable.
         shutdown_timeout: seconds that the worker may take to shut its lifespan down before it is killed; `None`: no
@@ -75,9 +75,9 @@ class IpcProcess(Worker):
 
     Raises:
         WorkerStartError: the app cannot be imported, is not an app, its lifespan failed, or it took too long.
-        TransferError: the worker can neither import the app object nor get it pickled.
+        TransferError: the worker cannot import the app object, and it cannot be pickled.
         TypeError, ValueError: an argument has an invalid value.
-        StateError: a module creates the object at import time while a worker is importing that module.
+        StateError: the call is at the top level of a module that a worker is importing.
     """
 
     def __init__(

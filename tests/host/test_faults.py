@@ -135,7 +135,7 @@ def test_pool_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     assert isinstance(caught.value, errors.PoolTimeout)
     lines = str(caught.value).splitlines()
     assert lines[0] == "GET /status/200?mine: all 2 channels of the worker stayed busy (max_connections):"
-    assert [line.partition(", for ")[0] for line in lines[1:]] == ["  GET /hang (given up, the app has not let go)"] * 2
+    assert [line.partition(", for ")[0] for line in lines[1:]] == ["  GET /hang (given up, but the app still runs)"] * 2
 
 
 def test_waiting_for_a_channel(start: Callable[..., IpcProcess]) -> None:
