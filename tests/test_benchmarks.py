@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from documents import DOCUMENTS
+
 HERE = Path(__file__).parent / "benchmarks"
 STORED = {"GET": [0.50, 0.52, 0.54], "start": [1.0, 1.0, 1.0]}
 
@@ -64,3 +66,23 @@ def test_nothing_stored(comparing: Any, capsys: pytest.CaptureFixture[str]) -> N
     comparing.STORED.unlink()
     assert comparing.show_worse({"GET": [9.0]}) == 0
     assert capsys.readouterr().out == "\nthere is no ratios.json to compare with: --runs 3 --store makes it\n"
+
+
+def test_table_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's table is one of those that the benchmarks make."""
+    for name in ("flask", "fastapi", "requests", "werkzeug"):
+        pytest.importorskip(name)
+    monkeypatch.syspath_prepend(HERE)
+    import readme
+
+    lines = DOCUMENTS["README.rst"].text.splitlines()
+    begin = next(index for index, line in enumerate(lines) if line.startswith("one GET, sync client")) - 1
+    shown = lines[begin : begin + 10]
+    rows = {line[:36].strip(): [line[38:47].strip(), line[78:].strip()] for line in shown[3:9]}
+    run: dict[str, dict[str, float]] = {readme.FLASK: {}, readme.FASTAPI: {}}
+    for text, of_flask, of_fastapi in readme._ROWS:
+        flask, fastapi = rows[text]
+        run[readme.FASTAPI][of_fastapi] = int(fastapi) / 1e6
+        if of_flask:
+            run[readme.FLASK][of_flask] = int(flask) / 1e6
+    assert readme.table([run]).splitlines() == shown

@@ -336,7 +336,7 @@ class Exchange:
                 while isinstance(result := do(), Wait):
                     fd, for_writing, _, _, spins = result
                     timeout = timeouts.write if for_writing else timeouts.read
-                    woken = yield Wait(fd, for_writing, self._run.sentinel, deadline_after(timeout), spins)
+                    woken = yield Wait(fd, for_writing, self._run.sentinel.fd, deadline_after(timeout), spins)
                     if woken is LATE:
                         timeout = timeouts.write if for_writing else timeouts.read  # the waiter may have set it
                         assert timeout is not None
@@ -418,7 +418,7 @@ class Exchange:
         elif fate is Fate.PARKED:
             try:
                 self._pool.park(
-                    self.lease, partial(drain, self.label, self._directions, self._channel), self._run.sentinel
+                    self.lease, partial(drain, self.label, self._directions, self._channel), self._run.sentinel.fd
                 )
             except EOFError:  # the worker has been stopped
                 self._pool.discard(self.lease)

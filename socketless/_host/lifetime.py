@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from socketless._host.levels import Levels
+from socketless._host.sentinel import Sentinel
 from socketless._wire.channel import Channel
 from socketless._wire.messages import Start
 from socketless._wire.steps import Steps
@@ -47,12 +48,8 @@ class Run(Protocol):
         """Those that are there from the beginning."""
 
     @property
-    def sentinel(self) -> int:
-        """A descriptor that is readable once the worker has ended.
-
-        Raises:
-            EOFError: `stop()` has been called.
-        """
+    def sentinel(self) -> Sentinel:
+        """What says that the worker has ended. Its `fd` raises an EOFError once `stop()` has been called."""
 
     @property
     def has_ended(self) -> bool: ...

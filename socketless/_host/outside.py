@@ -81,14 +81,9 @@ class _OutsideRun:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._sentinel = Sentinel()
+        self.sentinel = Sentinel()  # which never says anything: when the parent ends, so does this process
         self.output = _NoOutput()
         self.channels: list[Channel] = []  # they are made as needed
-
-    @property
-    def sentinel(self) -> int:
-        """A descriptor that is never readable: when the parent ends, so does this process."""
-        return self._sentinel.fd
 
     def open_channel(self, number: int) -> Channel:
         """Make a channel, and wait until the parent has opened it.
@@ -151,8 +146,8 @@ class _OutsideRun:
 
     def stop(self, timeout: float | None) -> None:
         """Let nobody wait any more."""
-        self._sentinel.writer.close()
-        self._sentinel.close()
+        self.sentinel.writer.close()
+        self.sentinel.close()
 
 
 def _await_greeting(fd: int) -> None:

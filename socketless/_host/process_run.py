@@ -80,8 +80,8 @@ class ProcessRun:
                 ends.append(make_channel(number))
                 undo.callback(ends[-1].host.close)
                 undo.callback(ends[-1].worker.close)
-            self._sentinel = Sentinel()
-            undo.callback(self._sentinel.close)
+            self.sentinel = Sentinel()
+            undo.callback(self.sentinel.close)
             self.output = WorkerOutput()
             undo.pop_all()
         self._numbers = itertools.count(len(ends))  # of further channels
@@ -138,15 +138,6 @@ class ProcessRun:
         return self._child.pid
 
     @property
-    def sentinel(self) -> int:
-        """A descriptor that is readable once the process has ended.
-
-        Raises:
-            EOFError: `stop()` has been called.
-        """
-        return self._sentinel.fd
-
-    @property
     def has_ended(self) -> bool:
         return self._ended.is_set()
 
@@ -174,7 +165,7 @@ class ProcessRun:
             self._let_go()
         self._child.forget()
         self._ended.set()
-        self._sentinel.writer.close()
+        self.sentinel.writer.close()
         on_end()
 
     def _can_wait_without_reaping(self) -> bool:
@@ -305,7 +296,7 @@ class ProcessRun:
         try:
             wait = next(steps)
             while True:
-                woken = yield wait._replace(sentinel=self.sentinel, deadline=deadline)
+                woken = yield wait._replace(sentinel=self.sentinel.fd, deadline=deadline)
                 if woken is Woken.LATE:
                     return None
                 if woken is Woken.ENDED:
@@ -403,14 +394,14 @@ class ProcessRun:
         if self.has_ended:
             return
         with suppress(EOFError):  # just now
-            if not (yield from until_readable(self.sentinel, _TERM_SECONDS)):
+            if not (yield from until_readable(self.sentinel.fd, _TERM_SECONDS)):
                 self.kill(signal.SIGKILL)
-                yield from until_readable(self.sentinel, None)
+                yield from until_readable(self.sentinel.fd, None)
 
     def _release(self) -> None:
         if not self._is_ready:
             self._control.close()
-        self._sentinel.close()
+        self.sentinel.close()
         self.output.close()
         _live.discard(self)
 
@@ -420,7 +411,7 @@ class ProcessRun:
         for channel in (self._control, *self.channels, *self._further, *self._worker_ends):
             if self._keeps(channel):
                 channel.close()
-        self._sentinel.close()
+        self.sentinel.close()
         if self._child is not None:
             self._child.forget()
         if self._guard is not None:

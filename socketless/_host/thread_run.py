@@ -49,33 +49,24 @@ class ThreadRun:
         self._owner_pid = os.getpid()
         self.channels: list[Channel] = []  # they are made as needed
         self._is_given_up = False
-        self._sentinel = Sentinel()
+        self.sentinel = Sentinel()
         try:
             ends = make_local_channel(0)
         except OSError:
-            self._sentinel.close()
+            self.sentinel.close()
             raise
         self._control = ends.host
-        close_in_forks(self._sentinel.writer)
-        self._thread = WorkerThread(ends.worker, start, self._sentinel.writer.close)
+        close_in_forks(self.sentinel.writer)
+        self._thread = WorkerThread(ends.worker, start, self.sentinel.writer.close)
         self.output = ThreadOutput(self._thread)
         try:
             self._thread.start()
         except BaseException as error:
             self._thread.stop()
             if isinstance(error, RuntimeError):  # no thread is to be had; else Ctrl-C, and then it may have started
-                for each in (ends.worker, ends.host, self._sentinel):
+                for each in (ends.worker, ends.host, self.sentinel):
                     each.close()
             raise
-
-    @property
-    def sentinel(self) -> int:
-        """A descriptor that is readable once the worker has ended.
-
-        Raises:
-            EOFError: `stop()` has been called.
-        """
-        return self._sentinel.fd
 
     @property
     def has_ended(self) -> bool:
@@ -147,7 +138,7 @@ class ThreadRun:
     def give_up(self) -> None:
         """Wake everybody who waits for an answer: there will be none."""
         self._is_given_up = True
-        self._sentinel.writer.close()
+        self.sentinel.writer.close()
 
     def end_channel(self, channel: Channel) -> Steps[bool]:
         """Let a channel end at the worker, too; return whether the worker goes on without it."""
@@ -161,7 +152,7 @@ class ThreadRun:
     def wait_for_end(self) -> Steps[None]:
         """Wait for a worker that has closed its pipes."""
         with suppress(EOFError):  # it was stopped just now
-            yield from until_readable(self.sentinel, _END_SECONDS)
+            yield from until_readable(self.sentinel.fd, _END_SECONDS)
 
     @property
     def app(self) -> Any:
@@ -188,4 +179,4 @@ class ThreadRun:
         self._thread.give_up()
         self._control.close()
         self.give_up()
-        self._sentinel.close()
+        self.sentinel.close()

@@ -23,6 +23,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where it is installed, byteco
 
 import comparing
 import contestants
+import readme
 import stages
 import tables
 from rounds import Samples, load, ratio
@@ -68,6 +69,8 @@ def main() -> None:
             "profile": profile,
         }
         options.json.write_text(json.dumps(found, indent=2))
+    if options.readme:
+        print("\n" + readme.table(seconds))
     if options.store:
         comparing.store(ratios, versions(), machine())
     if options.compare:
@@ -83,6 +86,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="further tables, too: more bodies, starts, loopback")
     parser.add_argument("--profile", action="store_true", help="where the time of one GET goes, on both sides")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write ratios, medians and the profile to a file")
+    parser.add_argument("--readme", action="store_true", help="print the table of the README; make it three runs")
     parser.add_argument("--compare", action="store_true", help="exit with 1 if a ratio is worse than those stored")
     parser.add_argument("--store", action="store_true", help="store the ratios for that; make it three runs")
     return parser.parse_args()

@@ -108,7 +108,7 @@ def test_wait_that_spins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("spinners")
-@pytest.mark.parametrize("seconds", [0.0, None, LIMIT], ids=["in vain", "as usual", "at length"])
+@pytest.mark.parametrize("seconds", [0.0, None, 0.1], ids=["in vain", "as usual", "at length"])
 @pytest.mark.parametrize("app", ["apps.conformance_app:wsgi", "apps.conformance_app:asgi"])
 def test_workers_that_spin(monkeypatch: pytest.MonkeyPatch, app: str, seconds: float | None) -> None:
     """Neither side misses what comes while it spins, or after that."""
@@ -136,3 +136,30 @@ def test_time_limit_of_one_that_spins(app: str) -> None:
         assert client.get("/status/200", timeout=LIMIT).status_code == 200
         with pytest.raises(ReadTimeout):
             client.get("/hang", timeout=httpx.Timeout(LIMIT, read=0.2))
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request, or what comes over a WebSocket, on any backend."""
+    event = await receive()
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": event["body"]})
+    elif scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": event["text"]})
+
+
+@pytest.mark.usefixtures("spinners")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_several_exchanges_of_one_that_spins(backend: Any) -> None:
+    """A worker that spins for one channel serves the others as well."""
+    with nothing_leaks(), IpcProcess(echo, app_kind="asgi", start_method="fork", backend=backend) as worker:
+        client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver")
+        with worker.websocket_connect("/") as one, worker.websocket_connect("/") as other:
+            for number in range(5):
+                for session in (one, other):
+                    session.send_text(str(number))
+                assert client.post("/", content=b"%d" % number).content == b"%d" % number
+                assert one.receive_text() == other.receive_text() == str(number)
+        assert client.post("/", content=b"last").content == b"last"
