@@ -8,7 +8,7 @@ An exception that the *app* lets through is not in this tree: the test gets it w
     ├── ChannelClosed         RuntimeError   the worker closed the channel of one request, but still runs
     ├── StateError            RuntimeError   used after close(), in a forked child, two switches at once
     ├── UnknownHost           RuntimeError   no app of the switch has the host, and others="refuse"; nothing was sent
-    ├── TransferError         TypeError      an object cannot be pickled for the worker; nothing was sent
+    ├── TransferError         TypeError      an object cannot be pickled for the worker, or a result for this process
     ├── AppError              RuntimeError   the app's exception cannot be pickled; its traceback as text
     ├── AppProtocolError      RuntimeError, AssertionError  the app broke PEP 3333 or the ASGI specification
     ├── InvalidRequest        ValueError     HTTP cannot carry the request's head, or its body has the wrong length
@@ -126,7 +126,10 @@ class StateError(SocketlessError, RuntimeError):
 
 
 class TransferError(SocketlessError, TypeError):
-    """An object cannot be pickled for the worker. Nothing was sent; the worker stays usable."""
+    """An object cannot be pickled for the worker, or a result of `run()` for this process. The worker stays usable.
+
+    Nothing was sent, unless the object is such a result, or a piece of a streamed body.
+    """
 
 
 class UnknownHost(SocketlessError, RuntimeError):
