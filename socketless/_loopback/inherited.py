@@ -25,7 +25,7 @@ _KINDS = {
 }
 
 
-def restore(number: int, family: int) -> OpenFile | None:
+def restore(number: int) -> OpenFile | None:
     """Return the socket that a number stands for, if it is one that was bound by another process; else `None`."""
     path = _path_of(number)
     if path is None:
@@ -34,7 +34,7 @@ def restore(number: int, family: int) -> OpenFile | None:
     name = places.Name.parse(transport, text)
     if transport.startswith("unix"):
         family = AF_UNIX
-    elif family == -1:
+    else:
         family = AF_INET6 if ":" in name.host else AF_INET
     # An abstract name is what it is filed under.
     path_or_name = bytes.fromhex(port[1:]) if port.startswith("@") else name.path

@@ -118,14 +118,14 @@ class Methods:
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         late_patches.finish()
         _virtuals.pop(id(self), None)
-        virtual = _new(family, type, proto) if fileno is None else _existing(fileno, family, proto)
+        virtual = _new(family, type, proto) if fileno is None else _existing(fileno, proto)
         if virtual is None:
             _socket.socket.__init__(self, family, type, proto, fileno)  # type: ignore[arg-type]
         else:
             _virtuals[id(self)] = virtual
 
     def __del__(self) -> None:
-        virtual = _virtuals.pop(id(self), None)
+        virtual = _virtuals.pop(id(self), None) if _virtuals else None  # which is gone once the interpreter ends
         if virtual is None:
             super().__del__()  # type: ignore[misc]
         elif not virtual.is_closed:
@@ -186,10 +186,10 @@ def _new(family: int, kind: int, protocol: int) -> Virtual | None:
     return virtuals.make(index(numbers[0]), index(numbers[1]), max(0, index(protocol)))
 
 
-def _existing(number: int, family: int, protocol: int) -> Virtual | None:
+def _existing(number: int, protocol: int) -> Virtual | None:
     if not isinstance(number, int) or number < 0:
         return None
-    file = openfile.find(number) or inherited.restore(number, int(family))
+    file = openfile.find(number) or inherited.restore(number)
     if file is None and not stat.S_ISSOCK(os.fstat(number).st_mode):
         raise failure(errno.ENOTSOCK)  # the kernel might not be asked: sandboxes refuse it before they look
     if file is None:

@@ -190,11 +190,7 @@ class Stream(State):
         self._check_writing()
         has_waited, self._has_waited = self._has_waited, False
         try:
-            return self._write(buffers)
-        except BlockingIOError:
-            if not self.grow():
-                raise
-            return self._write(buffers)
+            return self._write_and_grow(buffers)
         except BrokenPipeError:
             if has_waited and self.take_error():
                 raise failure(errno.ECONNRESET) from None
@@ -211,6 +207,21 @@ class Stream(State):
     def send_file(self, fd: int, offset: int | None, count: int) -> int:
         self._check_writing()
         return _sendfile(self.write_fd, fd, offset, count)
+
+    def _write_and_grow(self, buffers: Sequence[Buffer]) -> int:
+        # A socket has room for more than a pipe has at first. Some programs lose what a short write leaves to them.
+        if self.size is not None:
+            return self._write(buffers)
+        try:
+            count = self._write(buffers)
+        except BlockingIOError:
+            if not self.grow():
+                raise
+            return self._write(buffers)
+        if count < sum(memoryview(data).nbytes for data in buffers) and self.grow():
+            with suppress(BlockingIOError):
+                count += self._write([memoryview(b"".join(buffers))[count:]])
+        return count
 
     def _write(self, buffers: Sequence[Buffer]) -> int:
         if len(buffers) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from _socket import AF_UNIX, MSG_DONTWAIT, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SOCK_STREAM
+from _socket import AF_UNIX, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SOCK_STREAM
 from operator import index
 from time import sleep
 from typing import Any
@@ -21,7 +21,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 # page, and take turns with the reader; so it lets the reader take some more.
 _MUCH = 1 << 16  # bytes
 _PAUSE = 50e-6  # seconds
-_SPECIAL = MSG_DONTWAIT | MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_WAITALL  # the flags that change what a call does
+# The flags that change what a call does.
+_SPECIAL = MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_WAITALL
 
 
 class Transfers(Waiting):
@@ -93,6 +94,8 @@ class Transfers(Waiting):
     def _receive(self, size: int, flags: int) -> Message:
         if index(flags) & MSG_OOB:
             raise failure(errno.EINVAL)
+        if flags & MSG_ERRQUEUE:
+            raise failure(errno.EAGAIN)  # nothing is ever in that queue
         is_peek = bool(flags & MSG_PEEK)
         message = self.patiently(lambda state, number: state.receive(number, size, peek=is_peek), READABLE, flags)
         if flags & MSG_WAITALL and not is_peek and self.file.kind == SOCK_STREAM:

@@ -327,6 +327,30 @@ def new_child_connects(net: Net) -> None:
         assert child.wait(LIMIT) == 0
 
 
+@check("tcp4")
+def taken_for_another_family(net: Net) -> None:
+    """What a number stands for is what it is, whatever family it is opened as: so gunicorn finds out what it has."""
+    listener = net.listener()
+    code = """
+    import socket, sys
+    for family in (socket.AF_UNIX, socket.AF_INET6, socket.AF_INET):
+        one = socket.fromfd(int(sys.argv[1]), family, socket.SOCK_STREAM)
+        print(one.getsockname(), one.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN), flush=True)
+    """
+    with python(code, str(listener.fileno()), pass_fds=[listener.fileno()]) as child:
+        for _ in range(3):
+            assert says_line(child) == f"{listener.getsockname()} {int(net.family)}"
+        assert child.wait(LIMIT) == 0
+
+
+@check(*IP)
+def kept_to_the_end(net: Net) -> None:
+    """A socket that outlives its module, as one that is kept by another module, ends with the interpreter."""
+    code = f"import os, socket; os.kept = socket.socket({int(net.family)})"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=LIMIT)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
 @check(*STREAMS)
 def new_child_listens(net: Net) -> None:
     """A parent connects to what such a child listens on; in use, and refused, are seen across the two."""

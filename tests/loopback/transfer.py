@@ -241,6 +241,29 @@ def part_of_it(net: Net) -> None:
     assert receive_all(other) == data[:sent]
 
 
+@check(*IP)
+def room_for_many(net: Net) -> None:
+    """A connection takes some hundred thousand bytes whole, in whatever pieces, before anybody reads."""
+    one, other = net.pair()
+    one.setblocking(False)
+    for _ in range(10):
+        assert one.send(b"x" * 20_000) == 20_000
+        assert one.sendmsg([b"y" * 3, b"z" * 4_997]) == 5_000
+    one.shutdown(socket.SHUT_WR)
+    assert receive_all(other) == (b"x" * 20_000 + b"y" * 3 + b"z" * 4_997) * 10
+
+
+@check(*IP)
+def no_errors_in_the_queue(net: Net) -> None:
+    """MSG_ERRQUEUE asks for errors, of which there are none, and never waits."""
+    one, other = net.pair()
+    one.sendall(b"abc")
+    receive(other, 1)
+    with fails(errno.EAGAIN):
+        other.recvmsg(10, 100, socket.MSG_ERRQUEUE)
+    assert receive(other, 2) == b"bc"
+
+
 @check(*CONNECTED)
 def nonblocking_sendall(net: Net) -> None:
     """A non-blocking sendall() that cannot send all says so, after a part has gone."""
