@@ -287,6 +287,7 @@ def test_opentelemetry(client: str, begun: Any, worker: IpcThread) -> None:
 
 
 WITH_SENTRY = """
+import contextlib
 import sentry_sdk
 import test_switch_mocks as mocks
 
@@ -295,7 +296,8 @@ def crumb(crumb, hint):
 
 with mocks.IpcThread(mocks.app) as worker:
     for begun in (mocks.under, mocks.before):
-        with begun(worker, lambda: sentry_sdk.init(before_breadcrumb=crumb)):
+        # Before version 3, init() returns a context manager.
+        with begun(worker, lambda: contextlib.nullcontext(sentry_sdk.init(before_breadcrumb=crumb))):
             for client in ("httpx", "httpx, asyncio", "requests", "urllib3", "urllib", "aiohttp"):
                 seen = []
                 answer = mocks.CLIENTS[client](mocks.OTHER)

@@ -233,7 +233,7 @@ with UnixServer(IpcThread("wsgiref.simple_server:demo_app"), path, lambda error:
         for fd in held:
             os.close(fd)
         one.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
-        print(one.recv(12))
+        print(one.recv(12), flush=True)
 os._exit(0)
 """
 

@@ -75,8 +75,9 @@ def test_child_of_multiprocessing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert not spinning.may_spin()
 
 
-def test_spin() -> None:
+def test_spin(monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks until there is something, and no further."""
+    monkeypatch.setattr(spinning, "_SECONDS", LIMIT)
     found = iter([[], [], ["something"], ["more"]])
     assert spinning.spin(lambda: next(found)) == ["something"]
     assert next(found) == ["more"]
