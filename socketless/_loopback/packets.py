@@ -79,7 +79,7 @@ class PacketStream(Stream):
         record = super().receive(fd, records.SIZE, peek=True).data if peek else super().read(fd, records.SIZE)
         return unpack(record, size, peek=peek) if record else Message(b"")
 
-    def grow(self) -> bool:
+    def _grow(self) -> bool:
         return False  # so few packets of a UNIX socket wait that there is room for them
 
     def read(self, fd: int, size: int) -> bytes:

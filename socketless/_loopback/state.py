@@ -101,10 +101,6 @@ class State:
         """Give the bytes of several buffers, and return how many have been taken."""
         self.refuse("send")
 
-    def grow(self) -> bool:
-        """Make more room, after a call has taken less than it was given; return whether there is."""
-        return False
-
     def write_to(self, data: Buffer, address: Any) -> int:
         """Give bytes for an address."""
         self.refuse("sendto")

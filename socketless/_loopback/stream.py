@@ -215,10 +215,10 @@ class Stream(State):
         try:
             count = self._write(buffers)
         except BlockingIOError:
-            if not self.grow():
+            if not self._grow():
                 raise
             return self._write(buffers)
-        if count < sum(memoryview(data).nbytes for data in buffers) and self.grow():
+        if count < sum(memoryview(data).nbytes for data in buffers) and self._grow():
             with suppress(BlockingIOError):
                 count += self._write([memoryview(b"".join(buffers))[count:]])
         return count
@@ -228,7 +228,7 @@ class Stream(State):
             return os.write(self.write_fd, buffers[0])
         return os.writev(self.write_fd, buffers[:_IOV_MAX])
 
-    def grow(self) -> bool:
+    def _grow(self) -> bool:
         # Once: a pipe that has been full is that of somebody who sends much.
         if self.size is not None:
             return False

@@ -143,7 +143,7 @@ class Transfers(Waiting):
                 view = view[file.state.write(view) :]
                 if not view:
                     return
-                if file.state.grow() or not self.waits(flags):
+                if not self.waits(flags):
                     continue
             except BlockingIOError:
                 if not self.waits(flags):
