@@ -6,7 +6,7 @@ import stat
 from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
 from contextlib import suppress
 
-from socketless._loopback import folder, places
+from socketless._loopback import folder, openfile, places
 from socketless._loopback.addresses import Place
 from socketless._loopback.datagram import Datagram
 from socketless._loopback.idle import Idle
@@ -25,8 +25,12 @@ _KINDS = {
 }
 
 
-def restore(number: int) -> OpenFile | None:
-    """Return the socket that a number stands for, if it is one that was bound by another process; else `None`."""
+def find(number: int) -> OpenFile | None:
+    """Return which virtual socket a number stands for, of this process or bound by another one; `None`: none."""
+    return openfile.find(number) or _restore(number)
+
+
+def _restore(number: int) -> OpenFile | None:
     path = _path_of(number)
     if path is None:
         return None
@@ -47,8 +51,8 @@ def restore(number: int) -> OpenFile | None:
 def _path_of(number: int) -> str | None:
     with suppress(OSError):
         path = os.readlink(f"/proc/self/fd/{number}")
-        if path.startswith(folder.open_folder() + os.sep) and stat.S_ISFIFO(os.fstat(number).st_mode):
-            return path if path.count(",") == 2 else None
+        if path.count(",") == 2 and stat.S_ISFIFO(os.fstat(number).st_mode):
+            return path if path.startswith(folder.open_folder() + os.sep) else None
     return None
 
 
@@ -71,6 +75,3 @@ def _file(number: int, family: int, kind: int, bound: Bound) -> OpenFile:
     else:
         file.adopt(number)
     return file
-
-
-__all__ = ["restore"]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from operator import index
 from typing import Any
 
-from socketless._loopback import inherited, late_patches, openfile, real
+from socketless._loopback import inherited, late_patches, real
 from socketless._loopback import virtual as virtuals
 from socketless._loopback.pipes import failure
 from socketless._loopback.system import os
@@ -189,7 +189,7 @@ def _new(family: int, kind: int, protocol: int) -> Virtual | None:
 def _existing(number: int, protocol: int) -> Virtual | None:
     if not isinstance(number, int) or number < 0:
         return None
-    file = openfile.find(number) or inherited.restore(number)
+    file = inherited.find(number)
     if file is None and not stat.S_ISSOCK(os.fstat(number).st_mode):
         raise failure(errno.ENOTSOCK)  # the kernel might not be asked: sandboxes refuse it before they look
     if file is None:

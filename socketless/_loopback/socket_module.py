@@ -10,7 +10,7 @@ import socket
 from types import ModuleType
 from typing import Any
 
-from socketless._loopback import names, openfile, virtual
+from socketless._loopback import inherited, names, openfile, virtual
 from socketless._loopback.methods import Methods
 from socketless._loopback.patches import Patches
 from socketless._loopback.system import fcntl as _fcntl
@@ -95,13 +95,13 @@ class _Write:
 
 def get_blocking(fd: int, /) -> bool:
     """As `os.get_blocking()`."""
-    file = openfile.find(fd)
+    file = inherited.find(fd)
     return _os.get_blocking(fd) if file is None else file.blocks
 
 
 def set_blocking(fd: int, blocking: bool, /) -> None:
     """As `os.set_blocking()`."""
-    file = openfile.find(fd)
+    file = inherited.find(fd)
     if file is None:
         _os.set_blocking(fd, blocking)
     else:
@@ -112,7 +112,7 @@ def control(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
     """As `fcntl.fcntl()`."""
     number = fd if isinstance(fd, int) or not hasattr(fd, "fileno") else fd.fileno()
     is_ours = cmd in (fcntl.F_GETFL, fcntl.F_SETFL) and isinstance(number, int)
-    file = openfile.find(number) if is_ours else None
+    file = inherited.find(number) if is_ours else None
     if file is None:
         return _fcntl.fcntl(fd, cmd, arg)
     if cmd == fcntl.F_GETFL:

@@ -343,6 +343,27 @@ def taken_for_another_family(net: Net) -> None:
         assert child.wait(LIMIT) == 0
 
 
+@check(*STREAMS)
+def told_not_to_wait(net: Net) -> None:
+    """A child may say of a listener's bare number that calls do not wait, before it makes a socket of it."""
+    listener = net.listener()
+    code = """
+    import fcntl, os, socket, sys
+    number, family = map(int, sys.argv[1:])
+    os.set_blocking(number, False)
+    print(os.get_blocking(number), bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_NONBLOCK), flush=True)
+    try:
+        socket.fromfd(number, family, socket.SOCK_STREAM).accept()
+    except BlockingIOError:
+        print("nobody", flush=True)
+    """
+    arguments = str(listener.fileno()), str(int(net.family))
+    with python(code, *arguments, pass_fds=[listener.fileno()]) as child:
+        assert says_line(child) == "False True"
+        assert says_line(child) == "nobody"
+        assert child.wait(LIMIT) == 0
+
+
 @check(*IP)
 def kept_to_the_end(net: Net) -> None:
     """A socket that outlives its module, as one that is kept by another module, ends with the interpreter."""
