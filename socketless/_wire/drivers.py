@@ -119,6 +119,11 @@ def _poll(wait: Wait, client_fd: int | None) -> Woken:
             return LATE
 
 
+def is_soon_readable(fd: int) -> bool:
+    """Spin until a descriptor is readable, or for a moment; return whether it is."""
+    return poll(Wait(fd, deadline=0.0, spins=True)) is READY
+
+
 def readable(fds: list[int]) -> list[int]:
     """Block this greenlet until at least one of the descriptors is readable, or has ended, and return which are.
 

@@ -32,9 +32,9 @@ from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
 from socketless._locks import make_lock
 from socketless._wire.channel import Channel
-from socketless._wire.drivers import poll
+from socketless._wire.drivers import is_soon_readable
 from socketless._wire.messages import Call, Cancel, Opening, Request, Reset, Start
-from socketless._wire.steps import READY, Wait
+from socketless._wire.steps import Wait
 from socketless._wire.trace import describe, say
 from socketless._worker import stacks
 from socketless._worker.app_threads import AppThread
@@ -237,7 +237,7 @@ class AsgiRunner:
             # For the next request, while the loop has nothing else to do.
             if all(each.task.done() for each in self._exchanges.values()) and not ended.done():
                 with suppress(OSError):  # it is closed
-                    if poll(Wait(channel.read_fd, deadline=0.0, spins=True)) is READY:
+                    if is_soon_readable(channel.read_fd):
                         on_readable()
 
         self._loop.add_reader(channel.read_fd, on_readable)

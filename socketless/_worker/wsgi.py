@@ -19,7 +19,7 @@ from werkzeug.test import EnvironBuilder
 from socketless._genuine import is_green
 from socketless._wire import heads
 from socketless._wire.channel import Channel
-from socketless._wire.drivers import poll, run_blocking
+from socketless._wire.drivers import is_soon_readable, run_blocking
 from socketless._wire.messages import (
     DEFAULT_PORTS,
     Call,
@@ -34,7 +34,6 @@ from socketless._wire.messages import (
     Start,
     is_bodiless,
 )
-from socketless._wire.steps import Wait
 from socketless._wire.trace import describe, say
 from socketless._worker import stacks
 from socketless._worker.app_threads import AppThread
@@ -112,13 +111,12 @@ class WsgiRunner:
 
     def _serve_channel(self, channel: Channel) -> None:
         # Runs in the thread socketless-channel-N, one for each channel in use, until the pipe ends.
-        channel.spins = self._spins
         channel.set_blocking(not is_green())  # or all greenlets of this thread would wait
         self._channels[channel.number] = channel
         try:
             while True:
-                if channel.spins:
-                    poll(Wait(channel.read_fd, deadline=0.0, spins=True))
+                if self._spins:
+                    is_soon_readable(channel.read_fd)
                 message = run_blocking(channel.receive())
                 if not isinstance(message, Opening):
                     continue  # a Cancel, for an exchange that was over by then
