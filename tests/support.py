@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,28 @@ def raised_by(function: Callable[[], Any]) -> tuple[type, str] | None:
     except Exception as error:
         return type(error), str(error)
     return None
+
+
+@contextmanager
+def held_elsewhere(*locks: Any) -> Iterator[None]:
+    """Let another thread hold these locks during the block, so that a fork has them locked."""
+    are_held, may_go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            are_held.set()
+            may_go_on.wait(LIMIT)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert are_held.wait(LIMIT)
+    try:
+        yield
+    finally:
+        may_go_on.set()
+        thread.join(LIMIT)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from socketless._http11.pipe_socket import PipeSocket, end_pipe_sockets
 from socketless._wire.drivers import poll
 from socketless._wire.pipes import PipeEnd
 from socketless._wire.steps import Wait, Woken
-from support import LIMIT, nothing_leaks
+from support import LIMIT, held_elsewhere, nothing_leaks
 
 POLL = ("7", "271", "73")  # as the kernel numbers it: on x86-64 poll and ppoll, on arm64 ppoll
 HEAD = b"POST / HTTP/1.1\r\nHost: testserver\r\nContent-Length: 100000000\r\n\r\n"
@@ -178,26 +178,15 @@ def test_no_descriptors(sock: PipeSocket, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_fork(sock: PipeSocket) -> None:
     """A forked child can close its copy, whatever other threads were doing, and keeps no descriptor of it."""
-    is_held, may_go_on = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with sock._lock, sock._served._lock:
-            is_held.set()
-            may_go_on.wait(LIMIT)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert is_held.wait(LIMIT)
-    pid = fork()
-    if pid == 0:
-        signal.alarm(int(LIMIT))
-        try:
-            with nothing_leaks():
-                end_pipe_sockets(sock.worker)
-                sock.close()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    may_go_on.set()
-    thread.join(LIMIT)
+    with held_elsewhere(sock._lock, sock._served._lock):
+        pid = fork()
+        if pid == 0:
+            signal.alarm(int(LIMIT))
+            try:
+                with nothing_leaks():
+                    end_pipe_sockets(sock.worker)
+                    sock.close()
+                os._exit(0)
+            finally:
+                os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

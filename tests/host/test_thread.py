@@ -19,7 +19,7 @@ import pytest
 
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport, errors
 from socketless._forking import fork
-from support import LIMIT, nothing_leaks, traceback_of
+from support import LIMIT, held_elsewhere, nothing_leaks, traceback_of
 
 variable = contextvars.ContextVar("variable", default="not set")
 
@@ -300,24 +300,13 @@ def test_dropped_in_a_fork(app: Any) -> None:
     """A fork that drops its copy of a worker does not wait for a lock that a thread of its parent holds."""
     with nothing_leaks(), IpcThread(app) as worker:
         run: Any = worker._run
-        is_held, may_go = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with run._thread._lock:
-                is_held.set()
-                may_go.wait(LIMIT)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        assert is_held.wait(LIMIT)
-        pid = fork()
-        if pid == 0:
-            signal.alarm(int(LIMIT))  # which ends a child that waits
-            run.__del__()
-            os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-        may_go.set()
-        thread.join(LIMIT)
+        with held_elsewhere(run._thread._lock):
+            pid = fork()
+            if pid == 0:
+                signal.alarm(int(LIMIT))  # which ends a child that waits
+                run.__del__()
+                os._exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
 def test_start_failures(hall: Hall) -> None:
