@@ -1,7 +1,7 @@
 """A client's connection to an app as an `asyncio.Transport`, for client libraries that are an `asyncio.Protocol`.
 
-    protocol.data_received() ◀── next_output() ── Bridge ── exchange ──▶ the app
-    transport.write() ─────────── pieces ───────▶
+    protocol.data_received() ◀── Output ── Bridge ── exchange ──▶ the app
+    transport.write() ────────── feed() ──▶
 
 Each request is answered in a task of its own, which has the context (`contextvars`) of who has written the request.
 Between two requests there is none.
@@ -10,14 +10,14 @@ Between two requests there is none.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol
 
 from socketless._clients.response import Answers
 from socketless._host.trace import logger
-from socketless._http11.bridge import Bridge
-from socketless._wire.drivers import run_async
+from socketless._http11.bridge import Bridge, Output
+from socketless._wire.drivers import run_async, wait_async
+from socketless._wire.steps import Wait, Woken
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -49,9 +49,12 @@ class BridgeTransport(asyncio.Transport):
         self._protocol = protocol
         self._resting = asyncio.Event()  # nothing is answered: it is between two requests, or waits for more of one
         self._resting.set()
-        self._written = _Written(protocol, self._resting)
-        self.bridge = Bridge(worker, self._written, self._interject, **options)
+        self.bridge = Bridge(worker, **options)
+        self._low_water, self._high_water = _HIGH_WATER // 4, _HIGH_WATER
+        self._is_full = False  # the protocol is told to wait
+        self._is_fed = asyncio.Event()  # something, or the end, since the last look
         self._answering: asyncio.Task[None] | None = None
+        self._is_answered = False  # a part of the response has come to the protocol
         self._pump: asyncio.Task[None] | None = None  # of a WebSocket
         self._may_read = asyncio.Event()
         self._may_read.set()
@@ -80,14 +83,19 @@ class BridgeTransport(asyncio.Transport):
         """Take bytes of the client. It never waits; the protocol is told when to."""
         if self._is_closing or not data:
             return
-        self._written.append(bytes(data))
+        self.bridge.feed(bytes(data))
+        self._is_fed.set()
+        if self.bridge.unread > self._high_water and not self._is_full:
+            self._is_full = True
+            self._protocol.pause_writing()
         if self._answering is None and not self._has_ended:
             self._resting.clear()
             self._answering = self._loop.create_task(self._answer())  # in a copy of the caller's context
 
     def write_eof(self) -> None:
         """Take notice that the client writes no more."""
-        self._written.end()
+        self.bridge.feed_eof()
+        self._is_fed.set()
 
     def can_write_eof(self) -> bool:
         """Return whether the client may write no more, and read on: it may."""
@@ -95,17 +103,17 @@ class BridgeTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes the app has not asked for yet."""
-        return self._written.size
+        return self.bridge.unread
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return how many of them let the protocol write on, and wait."""
-        return self._written.low, self._written.high
+        return self._low_water, self._high_water
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Choose these numbers; see `asyncio.WriteTransport`."""
         if high is None:
             high = _HIGH_WATER if low is None else 4 * low
-        self._written.low, self._written.high = high // 4 if low is None else low, high
+        self._low_water, self._high_water = high // 4 if low is None else low, high
 
     # What it reads
 
@@ -123,49 +131,76 @@ class BridgeTransport(asyncio.Transport):
 
     async def _answer(self) -> None:
         # Runs in a task of its own, from the first byte of a request until it is answered, or the connection ends.
-        is_answered = False
+        self._is_answered = False
         try:
             await asyncio.sleep(0)  # write() is to return first, where an eager task factory begins here
-            while True:
-                output = await run_async(self.bridge.next_output())
-                upgraded = self.bridge.upgraded
-                if upgraded is not None and upgraded.has_failed:
-                    await run_async(upgraded.finish())
+            await run_async(self.bridge.run(), self._meet)
+            await self._raise_failure()
+            self._resume_writing()
+            if self.bridge.is_closed:
                 await self._may_read.wait()
-                if output is None:
-                    self._has_ended = True
-                    if upgraded is None or not upgraded.awaits_goodbye or self._pump is None or self._pump.done():
-                        self._is_closing = True
-                        self._lose()
-                    return
-                if self._is_lost:
-                    continue  # the client of a WebSocket has gone; its app has yet to return
-                is_answered = True
-                self._protocol.data_received(output)
-                if upgraded is not None and self._pump is None:
-                    self._pump = self._loop.create_task(self._pump_frames())
-                if self.bridge.is_idle and not self._written.size:
-                    return
+                self._finish()
         except BaseException as error:
             self._has_ended = True
             self.bridge.cancel()
             if not self._is_closing:
                 self._is_closing = self.bridge.upgraded is None  # aiohttp, for one, says goodbye to a WebSocket
-                self._protocol.fail(error, is_answered=is_answered)
+                self._protocol.fail(error, is_answered=self._is_answered)
             elif not isinstance(error, asyncio.CancelledError):
                 logger.error("the app raised after its client had gone", exc_info=error)
         finally:
             self._answering = None
             self._resting.set()
 
-    def _interject(self, data: bytes) -> None:
-        if not self._is_closing:
-            self._protocol.data_received(data)
+    def _finish(self) -> None:
+        # There is nothing more to be read.
+        self._has_ended = True
+        upgraded = self.bridge.upgraded
+        if upgraded is None or not upgraded.awaits_goodbye or self._pump is None or self._pump.done():
+            self._is_closing = True
+            self._lose()
+
+    async def _meet(self, need: Any) -> Woken | None:
+        # What the bridge's steps need.
+        self._resume_writing()
+        if isinstance(need, Wait):
+            return await wait_async(need)
+        if isinstance(need, Output):
+            await self._pass_on(need.data)
+        else:
+            await self._wait_for_more()
+        return None
+
+    async def _pass_on(self, output: bytes) -> None:
+        await self._raise_failure()
+        await self._may_read.wait()
+        if self._is_lost:
+            return  # the client of a WebSocket has gone; its app has yet to return
+        self._is_answered = True
+        self._protocol.data_received(output)
+        if self.bridge.upgraded is not None and self._pump is None:
+            self._pump = self._loop.create_task(self._pump_frames())
+
+    async def _raise_failure(self) -> None:
+        upgraded = self.bridge.upgraded
+        if upgraded is not None and upgraded.has_failed:
+            await run_async(upgraded.finish())
+
+    async def _wait_for_more(self) -> None:
+        self._is_fed.clear()
+        self._resting.set()
+        await self._is_fed.wait()
+        self._resting.clear()
+
+    def _resume_writing(self) -> None:
+        if self._is_full and self.bridge.unread <= self._low_water:
+            self._is_full = False
+            self._protocol.resume_writing()
 
     async def _pump_frames(self) -> None:
         # Runs in a task of its own, until the client of a WebSocket writes no more, or the WebSocket is closed.
-        with suppress(Exception):  # next_output() tells of it
-            await run_async(self.bridge.pump())
+        with suppress(Exception):  # run() tells of it
+            await run_async(self.bridge.pump(), self._meet)
         if self._has_ended:
             self._is_closing = True
             self._lose()
@@ -196,51 +231,7 @@ class BridgeTransport(asyncio.Transport):
         self.bridge.cancel()
 
     def _lose(self) -> None:
-        self._written.end()
+        self.write_eof()
         if not self._is_lost and not self._loop.is_closed():
             self._is_lost = True
             self._loop.call_soon(self._protocol.connection_lost, None)
-
-
-class _Written:
-    """What the client has written, for the bridge to take piece by piece."""
-
-    def __init__(self, protocol: Client, resting: asyncio.Event) -> None:
-        self._protocol = protocol
-        self._resting = resting  # set while the bridge waits for a piece
-        self._pieces: deque[bytes] = deque()
-        self._news = asyncio.Event()
-        self._is_over = False
-        self._is_full = False  # the protocol is told to wait
-        self.size = 0
-        self.low, self.high = _HIGH_WATER // 4, _HIGH_WATER
-
-    def append(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self.size += len(piece)
-        self._news.set()
-        if self.size > self.high and not self._is_full:
-            self._is_full = True
-            self._protocol.pause_writing()
-
-    def end(self) -> None:
-        self._is_over = True
-        self._news.set()
-
-    def __aiter__(self) -> _Written:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._pieces:
-            if self._is_over:
-                raise StopAsyncIteration
-            self._news.clear()
-            self._resting.set()
-            await self._news.wait()
-            self._resting.clear()
-        piece = self._pieces.popleft()
-        self.size -= len(piece)
-        if self._is_full and self.size <= self.low:
-            self._is_full = False
-            self._protocol.resume_writing()
-        return piece

@@ -1,19 +1,21 @@
 """HTTP/1.1 as bytes (RFC 9112), for whoever insists on them: a connection's server side, whose app is in a worker.
 
-    client                     here                                worker
-    writes ── bytes ─────────▶ Bridge (h11) ── Request, Chunk ───▶ the app
-    reads  ◀─ bytes ────────── next_output() ◀─ Response, Chunk ── the app
+    client                     here                            worker
+    writes ── bytes ─────────▶ feed(), feed_eof()
+                               run() ── Request, Chunk ──────▶ the app
+    reads  ◀─ bytes, Output ── run() ◀─ Response, Chunk ────── the app
 
-Requests are answered one after the other, in the order in which they have come (pipelining). A WebSocket's opening
-handshake makes of the connection what `socketless._http11.upgrade` has; then `pump()` must be driven beside
-`next_output()`.
+As h11, it neither reads nor writes: whoever has the connection feeds it, and drives its steps. Requests are answered
+one after the other, in the order in which they have come (pipelining). A WebSocket's opening handshake makes of the
+connection what `socketless._http11.upgrade` has; then `pump()` must be driven beside `run()`.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -31,12 +33,12 @@ from socketless._clients.response import (
 from socketless._host.limits import NO_LIMITS, Timeouts
 from socketless._http11 import upgrade
 from socketless._wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Event, Failed, Request, Response, is_bodiless
-from socketless._wire.steps import Pull, PullingSteps
+from socketless._wire.steps import Need, Pull, PullingSteps
 from socketless.errors import AppProtocolError, ClientDisconnected, SocketlessError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-__all__ = ["Bridge", "Refused"]
+__all__ = ["NEED_DATA", "Bridge", "Output", "Refused"]
 
 _MAX_HEAD = 64 * 1024  # bytes that the head of a request may have
 _READ_SIZE = 64 * 1024
@@ -46,13 +48,21 @@ _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TEXT = [("content-type", "text/plain; charset=utf-8")]
 
 
+NEED_DATA = Need()  # the client is to write more: `Bridge.feed()` it, or `feed_eof()`, and go on
+
+
+class Output(Need):
+    """Bytes that the client is to read at once: it may wait for them before it writes on."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
 class Bridge:
-    """One connection of a client. `next_output()` returns what the client is to read, until the connection ends.
+    """One connection of a client.
 
     Args:
         worker: what answers.
-        received: what the client writes, piece by piece; `b""` or the iterator's end says that it writes no more.
-        interject: gets bytes that the client is to read at once: it waits for them before it writes on.
         scheme, server: how the client sends requests: ``"http"``, and where the ``Host`` header does not say it, which
             server.
         client: the address that the app sees as the client's.
@@ -68,8 +78,6 @@ class Bridge:
     def __init__(
         self,
         worker: Answers,
-        received: Iterator[bytes] | AsyncIterator[bytes],
-        interject: Callable[[bytes], None],
         *,
         scheme: str = "http",
         server: tuple[str, int] = ("testserver", 80),
@@ -82,8 +90,9 @@ class Bridge:
         is_strict: bool = False,
     ) -> None:
         self._worker = worker
-        self._pull = Pull(received)
-        self._interject = interject
+        self._fed: deque[bytes] = deque()  # what the client has written, and nobody has taken
+        self.is_at_eof = False  # the client writes no more
+        self.unread = 0  # bytes of `_fed`
         self._scheme, self._server, self._client, self._root_path = scheme, server, client, root_path
         self._raise_app_exceptions = raise_app_exceptions
         self._as_theirs = as_theirs
@@ -99,13 +108,37 @@ class Bridge:
         self._is_chunked = False  # so it can have trailers (RFC 9112, section 7.1.2)
         self._has_answered = False  # a response is complete, and its request perhaps not
         self._is_last = False  # the client was not told to go on: nobody knows whether a body follows, or a request
-        self._is_closed = False
+        self.is_closed = False  # the connection is at its end
         self.upgraded: upgrade.Upgraded | None = None  # once the connection is a WebSocket
+
+    def feed(self, data: bytes) -> None:
+        """Take what the client has written."""
+        self._fed.append(data)
+        self.unread += len(data)
+
+    def feed_eof(self) -> None:
+        """Take notice that the client writes no more. Any thread may call it, and twice."""
+        self.is_at_eof = True
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the client has written what nobody has taken, or writes no more."""
+        return bool(self._fed) or self.is_at_eof
+
+    def _piece(self) -> PullingSteps[bytes]:
+        """Return what comes next of what the client writes; `b""` at the end."""
+        while not self.has_news:
+            yield NEED_DATA
+        if not self._fed:
+            return b""
+        piece = self._fed.popleft()
+        self.unread -= len(piece)
+        return piece
 
     @property
     def is_idle(self) -> bool:
         """Whether all that has come is answered, and the next request may come; true at first."""
-        if self._method and not self._has_answered:
+        if self._fed or (self._method and not self._has_answered):
             return False
         done = {self._connection.our_state, self._connection.their_state} <= {h11.IDLE, h11.DONE}
         return done and not self._connection.trailing_data[0]
@@ -125,38 +158,41 @@ class Bridge:
         """Whether the app has sent its whole response, and goes on after it: no time limit is for that."""
         return self._body is not None and self._body.is_whole
 
-    def next_output(self) -> PullingSteps[bytes | None]:
-        """Return the next bytes for the client; `None` at the end of the connection.
+    def run(self) -> PullingSteps[None]:
+        """Answer what the client writes, until it `is_idle`, or `is_closed`.
+
+        The steps yield `Output`, and `NEED_DATA` in the middle of a request.
 
         Raises:
             Exception: what the app has raised, and our errors as `as_theirs` makes them. The connection is at its end.
         """
         try:
-            while not self._is_closed:
-                if self.upgraded is not None:
-                    return (yield from self.upgraded.read(_READ_SIZE, None)) or None
-                output = yield from self._step()
+            while not (self.is_closed or (self.is_idle and not self.is_at_eof)):
+                output = yield from self._next_output()
                 if output:
-                    return output
-            return None
+                    yield Output(output)
         except Refused as refused:
-            return self.refuse(refused.status, refused.reason, refused.headers)
+            refusal = self.refuse(refused.status, refused.reason, refused.headers)
+            if refusal:
+                yield Output(refusal)
         except GeneratorExit:  # dropped
             self.abandon()
             raise
         except BaseException as error:
-            self._is_closed = True
-            self.cancel()
-            if isinstance(error, ClientDisconnected) and not self.app_has_failed:
-                return None
-            raise
+            self.close()
+            if not isinstance(error, ClientDisconnected) or self.app_has_failed:
+                raise
 
     @property
     def app_has_failed(self) -> bool:
         """Whether the app has raised."""
         return self._exchange is not None and self._exchange.failed is not None
 
-    def _step(self) -> PullingSteps[bytes]:
+    def _next_output(self) -> PullingSteps[bytes]:
+        if self.upgraded is not None:
+            frames = yield from self.upgraded.read(_READ_SIZE, None)
+            self.is_closed = not frames
+            return frames
         if self._has_answered:
             yield from self._begin_next()
             return b""
@@ -165,7 +201,7 @@ class Bridge:
             return self._end_of_message(self._body.extensions) if chunk is None else self._data(chunk)
         event = yield from self._next_event()
         if not isinstance(event, h11.Request):
-            self._is_closed = True  # h11.ConnectionClosed
+            self.is_closed = True  # h11.ConnectionClosed
             return b""
         return (yield from self._answer(event))
 
@@ -180,7 +216,7 @@ class Bridge:
 
     def _next_event(self) -> PullingSteps[Any]:
         while (event := self._event_that_has_come()) is h11.NEED_DATA:
-            self._connection.receive_data((yield self._pull) or b"")
+            self._connection.receive_data((yield from self._piece()))
         return event
 
     def _event_that_has_come(self) -> Any:
@@ -261,7 +297,7 @@ class Bridge:
             client=self._client,
             more_body=more_body,
         )
-        return message, _RequestBody(self._pull, self, body) if more_body else None
+        return message, _RequestBody(self, body) if more_body else None
 
     def _what_is_there(self) -> tuple[bytes, bool]:
         """Return what has come of the request's body, and whether there is more of it."""
@@ -282,7 +318,7 @@ class Bridge:
             ClientDisconnected: the client has gone before that.
         """
         if self._connection.they_are_waiting_for_100_continue:
-            self._interject(self._send(h11.InformationalResponse(status_code=100, reason="Continue", headers=[])))
+            yield Output(self._send(h11.InformationalResponse(status_code=100, reason="Continue", headers=[])))
         if self._connection.their_state is h11.DONE:
             return None
         event = yield from self._next_event()
@@ -347,12 +383,12 @@ class Bridge:
             self._connection.start_next_cycle()
             self._method = ""
         else:
-            self._is_closed = True
+            self.is_closed = True
 
     def refuse(self, status: int, reason: str, headers: Iterable[tuple[str, str]] = ()) -> bytes | None:
         """End the connection, with a response of our own if none has begun; `None`: it is too late for that."""
         self.cancel()
-        self._is_closed = True
+        self.is_closed = True
         _, has_gone = self._connection.trailing_data
         if has_gone or self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return None
@@ -367,13 +403,13 @@ class Bridge:
     def pump(self) -> PullingSteps[None]:
         """Give a WebSocket what its client writes, until it writes no more, or the WebSocket is closed.
 
-        Must be called after `upgraded` is set.
+        Must be called after `upgraded` is set. The steps yield `NEED_DATA`.
         """
         assert self.upgraded is not None
         data: bytes | None = self._connection.trailing_data[0]
         while not self.upgraded.is_closed:
             if not data:
-                data = yield self._pull
+                data = yield from self._piece()
             if not data:
                 yield from self.upgraded.cancel()
                 return
@@ -389,6 +425,11 @@ class Bridge:
         """Tell the app, if it is still there, that its client has gone."""
         if self._exchange is not None:
             self._exchange.cancel()
+
+    def close(self) -> None:
+        """End the connection: the client has gone, and reads nothing more."""
+        self.is_closed = True
+        self.cancel()
 
     def abandon(self) -> None:
         """Hang up when there is time: for finalizers."""
@@ -445,8 +486,8 @@ def _h11_head(response: Response) -> h11.Response:
 class _RequestBody(Pull):
     """The body of a request, whose beginning may have come with its head."""
 
-    def __init__(self, pull: Pull, bridge: Bridge, beginning: bytes) -> None:
-        super().__init__(pull.chunks)
+    def __init__(self, bridge: Bridge, beginning: bytes) -> None:
+        super().__init__(iter(()))
         self._bridge = bridge
         self._beginning = beginning
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 from socketless._forking import close_in_forks
 from socketless._genuine import os
 from socketless._host.worker import Worker
-from socketless._http11.bridge import Bridge, Refused
+from socketless._http11.bridge import Bridge, Output, Refused
 from socketless._wire.drivers import deadline_after, milliseconds_until, poll, remaining, run_blocking
 from socketless._wire.pipes import make_pipe
+from socketless._wire.steps import Wait, Woken
 from socketless.errors import BodyTooLarge, ClientDisconnected, SocketlessError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -39,9 +39,11 @@ class Service:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._head_timeout = head_timeout
-        self._bridge = Bridge(worker, self._pieces(), self._write, is_strict=True, **options)
+        self._bridge = Bridge(worker, is_strict=True, **options)
         self._is_stopping = False
         self._end_fd = -1  # of a pipe whose other end is closed once run() is to return
+        self._head_deadline: float | None = None  # of the head that is coming
+        self._pumping: threading.Thread | None = None  # of a WebSocket
 
     @property
     def may_end(self) -> bool:
@@ -67,23 +69,16 @@ class Service:
         A request that the worker cannot answer gets a 502, if no response to it has begun.
 
         Raises:
-            Exception: what `Bridge.next_output()` raises.
+            Exception: what `Bridge.run()` raises.
         """
         end_reader, end_writer = make_pipe()
         for end in (end_reader, end_writer):
             close_in_forks(end)  # or the pump would wait for a fork, too
         self._end_fd = end_reader.fileno()
-        pump: threading.Thread | None = None
-        wait_for = partial(poll, client_fd=self._write_fd)
         try:
-            while (output := run_blocking(self._bridge.next_output(), wait_for)) is not None:
-                try:
-                    self._write(output)
-                except ClientDisconnected:
-                    break
-                if pump is None and self._bridge.upgraded is not None:
-                    pump = threading.Thread(target=self._pump, name="socketless-pump", daemon=True)
-                    pump.start()
+            while not (self._bridge.is_closed or self._is_stopping):
+                self._read()
+                run_blocking(self._bridge.run(), partial(self._meet, client_fd=self._write_fd))
         except BodyTooLarge as error:
             with suppress(ClientDisconnected):
                 self._write(self._bridge.refuse(502 if self._bridge.app_has_failed else 413, str(error)) or b"")
@@ -95,40 +90,61 @@ class Service:
         finally:
             self._bridge.cancel()
             end_writer.close()
-            if pump is not None:
-                pump.join()  # the descriptors may be another client's next
+            if self._pumping is not None:
+                self._pumping.join()  # the descriptors may be another client's next
             end_reader.close()
+
+    def _meet(self, need: Any, client_fd: int) -> Woken | None:
+        # What the bridge's steps need.
+        if isinstance(need, Wait):
+            return poll(need, client_fd)
+        if isinstance(need, Output):
+            try:
+                self._write(need.data)
+            except ClientDisconnected:
+                self._bridge.close()
+            if self._pumping is None and self._bridge.upgraded is not None:
+                self._pumping = threading.Thread(target=self._pump, name="socketless-pump", daemon=True)
+                self._pumping.start()
+        else:
+            self._read()
+        return None
 
     def _pump(self) -> None:
         # Runs in the thread socketless-pump, until the client of a WebSocket writes no more, or run() returns.
-        with suppress(Exception):  # the WebSocket is closed, which next_output() tells
-            run_blocking(self._bridge.pump(), partial(poll, client_fd=self._end_fd))
+        with suppress(Exception):  # the WebSocket is closed, which run() tells
+            run_blocking(self._bridge.pump(), partial(self._meet, client_fd=self._end_fd))
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _read(self) -> None:
+        # Feeds the bridge with what comes next, or the end.
         poller = select.poll()
         poller.register(self._read_fd, select.POLLIN)
         poller.register(self._end_fd, 0)
-        deadline: float | None = None
-        with suppress(ConnectionResetError):
-            while not (self._is_stopping and self._bridge.is_idle):
-                if not self._bridge.is_in_head:
-                    deadline = None
-                elif deadline is None:
-                    deadline = deadline_after(self._head_timeout)
-                ready = poller.poll(milliseconds_until(deadline))
-                if remaining(deadline) == 0.0 and not ready:
-                    raise Refused("the head of the request did not come in time", 408)
-                if any(fd == self._end_fd for fd, _ in ready):
-                    break
-                if not ready:
-                    continue
-                try:
-                    piece = os.read(self._read_fd, _READ_SIZE)
-                except BlockingIOError:  # another process has it, too
-                    continue
-                if not piece:
-                    break
-                yield piece
+        if not self._bridge.is_in_head:
+            self._head_deadline = None
+        elif self._head_deadline is None:
+            self._head_deadline = deadline_after(self._head_timeout)
+        piece = None
+        while piece is None:
+            ready = poller.poll(milliseconds_until(self._head_deadline))
+            if remaining(self._head_deadline) == 0.0 and not ready:
+                raise Refused("the head of the request did not come in time", 408)
+            if any(fd == self._end_fd for fd, _ in ready):
+                piece = b""
+            elif ready:
+                piece = self._read_piece()
+        if piece:
+            self._bridge.feed(piece)
+        else:
+            self._bridge.feed_eof()
+
+    def _read_piece(self) -> bytes | None:
+        try:
+            return os.read(self._read_fd, _READ_SIZE)
+        except BlockingIOError:  # another process has it, too
+            return None
+        except ConnectionResetError:
+            return b""
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

@@ -12,7 +12,6 @@ import errno
 import io
 import socket
 import warnings
-from collections import deque
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -23,11 +22,11 @@ from socketless._forking import close_in_forks
 from socketless._genuine import os
 from socketless._host.limits import Timeouts
 from socketless._host.worker import Worker
-from socketless._http11.bridge import Bridge
+from socketless._http11.bridge import NEED_DATA, Bridge, Output
 from socketless._locks import make_lock
 from socketless._wire.drivers import deadline_after, poll, run_blocking
 from socketless._wire.pipes import make_pipe
-from socketless._wire.steps import Pull, PullingSteps, Steps, Wait, Woken
+from socketless._wire.steps import Need, PullingSteps, Steps, Wait, Woken
 from socketless.errors import ClientDisconnected, ExchangeTimeout, SocketlessError
 
 if TYPE_CHECKING:
@@ -75,13 +74,11 @@ class WorkerSocket:
         self._server, self._client = server, client
         self._timeout = timeout
         # Nothing of this refers to the socket: dropped, it is gone at once, without the garbage collector.
-        self._written = _Written()
         self._to_read = bytearray()
-        self._bridge = Bridge(worker, self._written, self._to_read.extend, server=server, client=client, **options)
+        self._bridge = Bridge(worker, server=server, client=client, **options)
         self._bridge.timeouts = self._limits = Timeouts()
-        self._answering = _Resumable()
-        self._pumping = _Resumable()  # of a WebSocket
-        self._writes_no_more = False
+        self._answering = _Paused(self._bridge.run())
+        self._pumping: _Paused | None = None  # of a WebSocket
         self._has_ended = False  # no more is to be read, beyond what is here
         self._error: BaseException | None = None  # what has ended it
         self._writes_at_end = 0  # since it has ended
@@ -115,10 +112,10 @@ class WorkerSocket:
             return  # it would be the end
         if self._has_ended:
             self._writes_at_end += 1  # as with a socket, the first one goes nowhere, and the next one fails
-        if self._writes_no_more or self._writes_at_end > 1:
+        if self._bridge.is_at_eof or self._writes_at_end > 1:
             self._raise_error()
             raise BrokenPipeError(errno.EPIPE, "the connection has ended")
-        self._written.append(piece)
+        self._bridge.feed(piece)
         self._limits.pool = self._timeout or _POOL_SECONDS
         # A client that writes first and then reads gets there, however much the app sends before that.
         while len(self._to_read) < _BUFFER_SIZE:
@@ -135,7 +132,7 @@ class WorkerSocket:
 
     @property
     def _is_full(self) -> bool:
-        return self._written.size > _BUFFER_SIZE
+        return self._bridge.unread > _BUFFER_SIZE
 
     # Reading
 
@@ -177,9 +174,9 @@ class WorkerSocket:
         patience = _PATIENCE if self._timeout is None else min(_PATIENCE, self._timeout)
         deadline = deadline_after(None if self._bridge.is_whole else patience)
         while self._bridge.is_sent and not self._has_ended:
-            wait = self._answering.waits_for if self._answering.is_under_way else None
+            need = self._answering.need
             with suppress(ClientDisconnected):
-                if isinstance(wait, Wait) and (yield wait._replace(deadline=deadline)) is Woken.LATE:
+                if isinstance(need, Wait) and (yield need._replace(deadline=deadline)) is Woken.LATE:
                     self._answering.close()
                     self._to_read += self._bridge.let_go()
                     break
@@ -198,10 +195,10 @@ class WorkerSocket:
         if self._bridge.upgraded is not None:
             yield from self._pump()
         if not self._answering.is_under_way:
-            if self._has_ended or (self._bridge.is_idle and not self._written.size and not self._writes_no_more):
+            if self._has_ended or (self._bridge.is_idle and not self._bridge.is_at_eof):
                 return False
-            self._answering.begin(self._bridge.next_output())
-        got = yield from self._what_came(self._answering.waits_for, patiently=patiently)
+            self._answering = _Paused(self._bridge.run())
+        got = yield from self._what_came(self._answering.need, patiently=patiently)
         if got is _NOTHING_YET:
             return False
         try:
@@ -209,24 +206,24 @@ class WorkerSocket:
         except BaseException as error:
             self._end(error)
             return True
-        if not self._answering.is_under_way:
-            output = self._answering.result
-            if output is None:
-                self._end()
-            else:
-                self._to_read += output
+        if isinstance(self._answering.need, Output):
+            self._to_read += self._answering.need.data
+        if self._bridge.is_closed and not self._answering.is_under_way:
+            self._end()
         return True
 
     def _pump(self) -> Steps[None]:
         """Give a WebSocket what has been written."""
-        if self._pumping.is_new:
-            self._pumping.begin(self._bridge.pump())
+        if self._pumping is None:
+            self._pumping = _Paused(self._bridge.pump())
         try:
             while self._pumping.is_under_way:
-                wait = self._pumping.waits_for
-                # For what has to be read first, `_go_on()` waits, if that is what reads.
-                reads_itself = not self._answering.is_under_way or (isinstance(wait, Wait) and wait.for_writing)
-                got = yield from self._what_came(wait, patiently=reads_itself)
+                need = self._pumping.need
+                waits_to_read = isinstance(need, Wait) and not need.for_writing
+                # Where both wait to read, `_go_on()` does it, and after it this one has what it needs.
+                got = yield from self._what_came(
+                    need, patiently=not (waits_to_read and isinstance(self._answering.need, Wait))
+                )
                 if got is _NOTHING_YET:
                     break
                 self._pumping.resume(got)
@@ -235,25 +232,25 @@ class WorkerSocket:
         except Exception:
             pass  # the WebSocket is closed, which recv() tells
 
-    def _what_came(self, wait: Wait | Pull | None, *, patiently: bool) -> Steps[Any]:
-        if wait is None:
+    def _what_came(self, need: Wait | Need | None, *, patiently: bool) -> Steps[Any]:
+        if need is NEED_DATA:
+            return None if self._bridge.has_news else _NOTHING_YET
+        if not isinstance(need, Wait):
             return None  # nothing is to be waited for
-        if isinstance(wait, Pull):
-            return next(wait.chunks, None) if self._written.size or self._writes_no_more else _NOTHING_YET  # type: ignore[arg-type]
         if not patiently:
-            woken = poll(wait._replace(deadline=0.0))
+            woken = poll(need._replace(deadline=0.0))
             return _NOTHING_YET if woken is Woken.LATE else woken
         try:
-            if wait.deadline is not None:
-                return (yield wait)
+            if need.deadline is not None:
+                return (yield need)
             # The time that the client waits counts, not what it does meanwhile, nor what the app does after its answer.
             timeout = None if self._bridge.is_whole else self._timeout
-            woken = yield wait._replace(deadline=deadline_after(timeout))
+            woken = yield need._replace(deadline=deadline_after(timeout))
         except ClientDisconnected:
             self._give_up()
             return _NOTHING_YET
         if woken is Woken.LATE:
-            if wait.sentinel is None or self._bridge.upgraded is not None:
+            if need.sentinel is None or self._bridge.upgraded is not None:
                 raise TimeoutError("timed out")  # it may be tried again
             self._limits.read = self._limits.write = self._timeout  # the exchange says it
         return woken
@@ -310,10 +307,10 @@ class WorkerSocket:
             return -1
         while len(self._to_read) < _BUFFER_SIZE and run_blocking(self._go_on(patiently=False)):
             pass
-        is_ready = bool(self._to_read) or self._has_ended or self._writes_no_more
-        waits_for = self._answering.waits_for if self._answering.is_under_way and not is_ready else None
-        if isinstance(waits_for, Wait) and not waits_for.for_writing:
-            return waits_for.fd
+        is_ready = bool(self._to_read) or self._has_ended or self._bridge.is_at_eof
+        need = self._answering.need
+        if isinstance(need, Wait) and not (need.for_writing or is_ready):
+            return need.fd
         self._alarm.signal(is_ready)
         return self._alarm.fd
 
@@ -326,7 +323,7 @@ class WorkerSocket:
 
     def end(self) -> None:
         """Write no more, so that all that is left to be read is the end; any thread may call it."""
-        self._writes_no_more = True
+        self._bridge.feed_eof()
 
     def close(self) -> None:
         """End the connection, once the files of `makefile()` are closed, too. May be called twice."""
@@ -367,8 +364,9 @@ class WorkerSocket:
 
     def __del__(self) -> None:
         if not getattr(self, "_is_gone", True):
-            self._answering.close()
-            self._pumping.close()
+            for steps in (self._answering, self._pumping):
+                if steps is not None:
+                    steps.close()
             self._bridge.abandon()
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
@@ -416,53 +414,23 @@ class _Alarm:
             self._reader.close()
 
 
-class _Written:
-    """What the client has written, for the bridge to take piece by piece."""
+class _Paused:
+    """Steps that pause where they need something, until it is there."""
 
-    def __init__(self) -> None:
-        self._pieces: deque[bytes] = deque()
-        self.size = 0
-
-    def append(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self.size += len(piece)
-
-    def __iter__(self) -> _Written:
-        return self
-
-    def __next__(self) -> bytes:
-        if not self._pieces:
-            raise StopIteration
-        piece = self._pieces.popleft()
-        self.size -= len(piece)
-        return piece
-
-
-class _Resumable:
-    """Steps that are left where they wait, until there is something to go on with."""
-
-    def __init__(self) -> None:
-        self._steps: PullingSteps[Any] | None = None
-        self.is_new = True  # nothing has begun yet
-        self.waits_for: Wait | Pull | None = None
-        self.result: Any = None  # of those that have come to their end
+    def __init__(self, steps: PullingSteps[None]) -> None:
+        self._steps: PullingSteps[None] | None = steps  # `None` while they are at work, and once they are over
+        self.need: Wait | Need | None = None  # where they pause; they need nothing at first, and at the end
 
     @property
     def is_under_way(self) -> bool:
         return self._steps is not None
 
-    def begin(self, steps: PullingSteps[Any]) -> None:
-        self._steps, self.is_new, self.waits_for = steps, False, None
-
     def resume(self, got: Any) -> None:
-        """Go on with what was waited for; `None` at first. It raises what the steps raise."""
+        """Go on with what they needed; it raises what the steps raise."""
         assert self._steps is not None
-        steps, self._steps = self._steps, None
-        try:
-            self.waits_for = steps.send(got)
-        except StopIteration as stop:
-            self.result = stop.value
-        else:
+        (steps, self._steps), self.need = (self._steps, None), None
+        with suppress(StopIteration):
+            self.need = steps.send(got)
             self._steps = steps
 
     def throw(self, error: BaseException) -> None:

@@ -10,7 +10,7 @@ import math
 import select
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,10 +57,11 @@ def until_readable(fd: int, timeout: float | None) -> Steps[bool]:
         os.close(copy)
 
 
-def run_blocking(steps: PullingSteps[T], wait_for: Callable[[Wait], Woken] | None = None) -> T:
+def run_blocking(steps: PullingSteps[T], wait_for: Callable[[Any], Any] | None = None) -> T:
     """Drive steps to their end in this thread.
 
-    `wait_for` waits in the place of `poll()`; what it raises, the steps get.
+    `wait_for` takes the place of `poll()`: it gets what the steps yield, but for a `Pull`, and what it returns or
+    raises, they get.
     """
     wait_for = wait_for or poll
     try:
@@ -155,9 +156,12 @@ class _Select:
         return [(fd, 0) for fds in select.select(reading, writing, [], seconds) for fd in fds]
 
 
-async def run_async(steps: PullingSteps[T]) -> T:
-    """Drive steps to their end on the running asyncio or trio loop; cancelling the task raises inside the steps."""
-    wait_for = _trio_wait if in_trio() else _asyncio_wait
+async def run_async(steps: PullingSteps[T], wait_for: Callable[[Any], Awaitable[Any]] | None = None) -> T:
+    """Drive steps to their end on the running asyncio or trio loop; cancelling the task raises inside the steps.
+
+    `wait_for` takes the place of `wait_async()`; see `run_blocking()`.
+    """
+    wait_for = wait_for or wait_async
     try:
         wait = next(steps)
         while True:
@@ -173,6 +177,11 @@ async def run_async(steps: PullingSteps[T]) -> T:
     except BaseException as error:
         _tell(steps, error)
         raise
+
+
+async def wait_async(wait: Wait) -> Woken:
+    """Wait, on the running asyncio or trio loop."""
+    return await (_trio_wait(wait) if in_trio() else _asyncio_wait(wait))
 
 
 def in_trio() -> bool:

@@ -1,8 +1,8 @@
 """Steps: work that is done as far as it goes, and then says what it has to wait for.
 
 They are generators that yield a `Wait`; `socketless._wire.drivers` drives them, however the caller waits: by a blocking
-poll, asyncio or trio. Steps that carry a streamed body yield a `Pull` as well. Where the pipes block, as a worker's
-control channel does, they never yield, and `finish()` drives them.
+poll, asyncio or trio. Steps that carry a streamed body yield a `Pull` as well, and those of a `Bridge` other needs.
+Where the pipes block, as a worker's control channel does, they never yield, and `finish()` drives them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ class Woken(enum.Enum):
 READY, ENDED, LATE = Woken
 
 
-class Pull:
+class Need:
+    """What steps need other than a `Wait`. A driver knows `Pull`; whoever drives steps that have others meets those."""
+
+
+class Pull(Need):
     """What a driver should get: the next item of `chunks`, or `None` at their end; it is sent into the steps."""
 
     def __init__(self, chunks: Iterator[bytes] | AsyncIterator[bytes]) -> None:
@@ -51,7 +55,7 @@ class Pull:
 
 
 Steps = Generator[Wait, Woken, T]
-PullingSteps = Generator[Wait | Pull, Any, T]
+PullingSteps = Generator[Wait | Need, Any, T]
 
 
 def finish(steps: Steps[T]) -> T:
