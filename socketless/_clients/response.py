@@ -38,8 +38,8 @@ class Exchanging(Protocol):
     def let_go(self) -> PullingSteps[None]: ...
 
 
-class Coming(Protocol):
-    """A response that may still be coming: a `Body`, or a WebSocket's bytes."""
+class ResponseStream(Protocol):
+    """The bytes of a response, some of which may still be to come: a `Body`, or a WebSocket's frames."""
 
     def next_chunk(self) -> PullingSteps[bytes | None]: ...
     def cancel(self) -> PullingSteps[None]: ...
