@@ -56,7 +56,7 @@ class Exchange:
     answer: Message  # the first one that the worker has sent
     failed: Failed | None = None  # the last one, if the app has raised
     worker: object = None  # is not to be dropped before this exchange
-    _is_orphan = False  # guarded by the lock of _directions; lost at rest: who comes next is to be told
+    _death_is_unreported = False  # guarded by the lock of _directions; of the worker, while nobody sent or received
     _helper: threading.Thread | None = None
     _keeps_open = False
 
@@ -267,7 +267,7 @@ class Exchange:
         """Take notice that the worker was stopped; who is in the middle of something hears of it by the sentinel."""
         with self._directions.lock:
             if not self.is_over and self._directions.is_at_rest:
-                self._is_orphan = True
+                self._death_is_unreported = True
                 self._directions.lose()
         if self.lease.got is not None:
             self._settle()
@@ -282,8 +282,8 @@ class Exchange:
 
     def _check_usable(self) -> None:
         # Must be called with the lock of _directions held.
-        if self._is_orphan:
-            self._is_orphan = False  # it has been said then
+        if self._death_is_unreported:
+            self._death_is_unreported = False
             raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail())
         if self.is_over:
             raise StateError(f"{self.label}: the exchange is over")
