@@ -56,7 +56,7 @@ class Exchange:
     answer: Message  # the first one that the worker has sent
     failed: Failed | None = None  # the last one, if the app has raised
     worker: object = None  # is not to be dropped before this exchange
-    _death_is_unreported = False  # guarded by the lock of _directions; of the worker, while nobody sent or received
+    _death_is_unreported = False  # guarded by the lock of _directions; the worker's, when nobody sent or received
     _helper: threading.Thread | None = None
     _keeps_open = False
 
