@@ -35,7 +35,7 @@ class Exchanging(Protocol):
     def let_through(self) -> None: ...
     def cancel(self) -> None: ...
     def abandon(self) -> None: ...
-    def let_go(self) -> PullingSteps[None]: ...
+    def finish(self) -> PullingSteps[None]: ...
 
 
 class ResponseStream(Protocol):
@@ -196,9 +196,9 @@ class Body:
         yield from ()
 
     def abandon(self) -> None:
-        """Hang up when there is time: for finalizers."""
+        """Cancel it when there is time: for finalizers."""
         self._exchange.abandon()
 
     def finish(self) -> PullingSteps[None]:
         """Wait for the app's end if it is on this loop; one in a worker lets go when it does."""
-        yield from self._exchange.let_go()
+        yield from self._exchange.finish()

@@ -254,7 +254,7 @@ class Exchange:
     def let_through(self) -> None:
         """The client is about to leave: let nothing that it sends wait for the app any more."""
 
-    def let_go(self) -> PullingSteps[None]:
+    def finish(self) -> PullingSteps[None]:
         """Wait for nothing: the app lets go when it does."""
         yield from ()
 
@@ -263,7 +263,7 @@ class Exchange:
         if not self.is_over and os.getpid() == self._owner_pid:
             self._pool.abandoned.append(self)
 
-    def lose(self) -> None:
+    def on_stop(self) -> None:
         """Take notice that the worker was stopped; who is in the middle of something hears of it by the sentinel."""
         with self._directions.lock:
             if not self.is_over and self._directions.is_at_rest:

@@ -150,7 +150,7 @@ class Supervisor:
                 end = self._last_end if run is None else (run.pid, run.exitcode, run.output.tail())
                 raise WorkerDied(what, *end)
             self._starting = True
-            self._pool.drain()  # the watcher of the old worker may not have come to it yet
+            self._pool.clear()  # the watcher of the old worker may not have come to it yet
             self._pool.expect()
             return True
 
@@ -177,7 +177,7 @@ class Supervisor:
                 self._starting = False
                 self._restarts += is_restart
                 if run.has_ended:
-                    self._pool.drain()
+                    self._pool.clear()
                 else:
                     self._pool.fill(run, run.channels, run.open_channel)
         except BaseException as error:
@@ -191,7 +191,7 @@ class Supervisor:
                 self._run, self._starting = None, False
                 # A task that was cancelled, or a Ctrl-C, has not tried it.
                 self._restarts += is_restart and isinstance(error, WorkerStartError)
-                self._pool.drain()
+                self._pool.clear()
             raise
         run.output.forward()  # it may raise, and the worker is ready all the same
 
@@ -207,7 +207,7 @@ class Supervisor:
         """Take notice that a worker has ended. Any thread may call it."""
         with self._lock:
             if self._run is run and not self._starting:  # or somebody was faster
-                self._pool.drain()
+                self._pool.clear()
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until the app has finished all work for requests that are answered or were given up by the client.
@@ -239,7 +239,7 @@ class Supervisor:
             run, self._run = self._run, None
         if run is not None:
             self._stop(run, 0)
-        self._pool.drain()
+        self._pool.clear()
         self.start()
         return True
 
@@ -266,7 +266,7 @@ class Supervisor:
                 self._trace(f"stopping {self._describe(run)}")
                 self._stop(run, self._shutdown_timeout)
         finally:
-            self._pool.drain()
+            self._pool.clear()
         if run is not None and run.error is not None:
             raise run.error
 

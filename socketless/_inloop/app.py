@@ -102,7 +102,7 @@ class InLoop:
             for exchange in exchanges:
                 await exchange.ended.wait()
         for exchange in exchanges:
-            await exchange.close(0)
+            await exchange.wait_for_end(0)
 
     def exchange(
         self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None

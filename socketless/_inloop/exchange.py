@@ -135,14 +135,14 @@ class LoopExchange:
     def _late(self, timeout: float | None) -> SocketlessError:
         what = "go on with its answer" if hasattr(self, "answer") else "answer"
         stack = stacks.of_coroutine(self._call.task.get_coro(), threading.current_thread())
-        self._give_up()
+        self._cancel_unless_kept_open()
         return ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
 
     def _full(self, timeout: float | None) -> SocketlessError:
-        self._give_up()
+        self._cancel_unless_kept_open()
         return WriteTimeout(f"{self.label}: the app did not receive what was sent to it within {timeout:g} s")
 
-    def _give_up(self) -> None:
+    def _cancel_unless_kept_open(self) -> None:
         if not self._keeps_open:
             self.cancel()
 
@@ -168,11 +168,11 @@ class LoopExchange:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self.cancel)
 
-    def let_go(self) -> PullingSteps[None]:
+    def finish(self) -> PullingSteps[None]:
         """Wait until nothing is left of the app, which has been told that its client has gone."""
-        yield Pull(_Awaited(partial(self.close, LEAVE_SECONDS)))  # type: ignore[arg-type]
+        yield Pull(_Awaited(partial(self.wait_for_end, LEAVE_SECONDS)))  # type: ignore[arg-type]
 
-    async def close(self, timeout: float | None) -> None:
+    async def wait_for_end(self, timeout: float | None) -> None:
         """Wait until nothing is left of the app, for which it has `timeout` seconds."""
         with move_on_after(timeout):
             await self.ended.wait()
