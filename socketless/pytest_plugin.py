@@ -20,6 +20,7 @@ from socketless._pytest import rescue
 if TYPE_CHECKING:
     from typing import Literal
 
+    from socketless._host.supervisor import Supervisor
     from socketless._host.worker import Worker
     from socketless.switch import Switch
     from socketless.testclient import TestClient
@@ -33,11 +34,11 @@ __all__ = ["ipc_connection_fixture", "reset_between_tests_fixture"]
 _LIVE_SERVER = ("thread", "spawn", "fork")
 
 run_arguments: pytest.StashKey[Mapping[str, Any]] = pytest.StashKey()  # of the switch that `socketless run` has made
-_workers_before = pytest.StashKey[list["Worker"]]()  # those that are not of this session's tests
+_workers_before = pytest.StashKey[list["Supervisor"]]()  # those that are not of this session's tests
 _app_of_worker = pytest.StashKey[Any]()  # what `socketless_app` was when the worker was started
 
 _is_renewed = pytest.StashKey[bool]()  # of a test: whether the worker was made ready for it
-_errors_at_close = pytest.StashKey[list[tuple["Worker", Exception]]]()
+_errors_at_close = pytest.StashKey[list[tuple["Supervisor", Exception]]]()
 
 _running: list[pytest.Config] = []  # pytest may run within a test of pytest
 
@@ -205,13 +206,13 @@ def _close_workers(config: pytest.Config) -> None:
     before = config.stash[_workers_before]  # of a pytest around this one, for example
     left = [worker for worker in _live_workers() if worker not in before]
     if left:
-        from socketless._host.worker import close_all
+        from socketless._host.live import close_all
 
         config.stash.setdefault(_errors_at_close, []).extend(close_all(left))
 
 
-def _live_workers() -> list[Worker]:
-    module = sys.modules.get("socketless._host.worker")
+def _live_workers() -> list[Supervisor]:
+    module = sys.modules.get("socketless._host.live")
     return [] if module is None else module.live_workers()
 
 

@@ -323,7 +323,7 @@ async def test_senders_wait_in_turn(client: AsyncTestClient, shop: Shop) -> None
 
     async def send() -> None:
         await session.send_bytes(bytes(MOST_AHEAD))
-        sent.append(exchange._theirs._ahead)
+        sent.append(exchange._call._ahead)
 
     async with client.websocket_connect("/slow") as session:
         exchange: Any = session._exchange

@@ -12,7 +12,7 @@ import aiohttp
 from socketless import IpcThread
 from socketless._wire.messages import Done, Message
 from socketless._wire.steps import Steps, Wait
-from socketless._worker.asgi_exchange import Writer
+from socketless._worker.asgi_call import Writer
 from socketless.aiohttp import ASGIApplicationConnector
 from socketless.testclient import AsyncTestClient, TestClient
 from support import LIMIT, nothing_leaks

@@ -49,10 +49,10 @@ def test_in_loop():
 
 
 OURS = """
-from socketless._worker.asgi_http import HttpExchange
+from socketless._worker.asgi_http import HttpCall
 
-scope = HttpExchange._scope
-HttpExchange._scope = lambda self: {**scope(self), "path": b"/"}
+scope = HttpCall._scope
+HttpCall._scope = lambda self: {**scope(self), "path": b"/"}
 """
 
 

@@ -74,7 +74,7 @@ def is_waiting(exchange: Any) -> bool:
     """Whether a client waits for room, for which it reads, or takes its turn."""
     assert not exchange.is_over
     if isinstance(exchange, LoopExchange):
-        return not exchange._theirs.room.is_set()  # type: ignore[union-attr]
+        return not exchange._call.room.is_set()  # type: ignore[union-attr]
     return exchange._waiter is not None or bool(exchange._directions._turns)
 
 

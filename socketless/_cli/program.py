@@ -84,14 +84,14 @@ class Program:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise  # by the package that it is in
-            _leave(_NOT_THERE.format(error.name))
+            _exit(_NOT_THERE.format(error.name))
         except ValueError:
             spec = None  # `__main__`, and what else has been made by hand
         if spec is None:
-            _leave(_NOT_THERE.format(name))
+            _exit(_NOT_THERE.format(name))
         if spec.submodule_search_locations is not None:
             if name.endswith(".__main__"):
-                _leave(f"{name!r} is a package and cannot be run")
+                _exit(f"{name!r} is a package and cannot be run")
             return self._find_module(f"{name}.__main__")
         return _Found(spec, spec.loader, _code_of(spec))
 
@@ -123,7 +123,7 @@ def _code_of(spec: ModuleSpec) -> CodeType:
     loader: Any = spec.loader
     code = loader.get_code(spec.name) if hasattr(loader, "get_code") else None
     if code is None:
-        _leave(f"No code object available for {spec.name}")
+        _exit(f"No code object available for {spec.name}")
     return code  # type: ignore[no-any-return]
 
 
@@ -139,7 +139,7 @@ def _main_module(found: _Found, path: str) -> ModuleType:
     return main
 
 
-def _leave(message: str) -> NoReturn:
+def _exit(message: str) -> NoReturn:
     sys.exit(f"{sys.executable}: {message}")  # Python's own words
 
 

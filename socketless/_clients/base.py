@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 from weakref import WeakSet
 
-from socketless._clients.response import Coming
+from socketless._clients.response import ResponseStream
 from socketless._host.arguments import check_worker
 from socketless._host.worker import Worker
 from socketless._locks import make_lock
@@ -35,16 +35,16 @@ class Carrier:
         self.root_path = root_path
         self.client = client
         self._lock = make_lock()
-        self._open: WeakSet[Coming] = WeakSet()  # guarded by _lock; responses not at their end
+        self._open: WeakSet[ResponseStream] = WeakSet()  # guarded by _lock; responses not at their end
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.worker!r}>"
 
-    def _keep(self, body: Coming) -> None:
+    def _keep(self, body: ResponseStream) -> None:
         with self._lock:
             self._open.add(body)
 
-    def _open_bodies(self) -> list[Coming]:
+    def _open_bodies(self) -> list[ResponseStream]:
         with self._lock:
             return list(self._open)
 
@@ -54,7 +54,7 @@ class Carrier:
                 stack.callback(close_body, body)
 
 
-def close_body(body: Coming) -> None:
+def close_body(body: ResponseStream) -> None:
     """End a response that may still be coming: its app is told that the client has gone."""
     run_blocking(body.cancel())
     run_blocking(body.finish())
@@ -82,7 +82,7 @@ class RequestBody(Pull):
                 await generator.aclose()
 
 
-def chunks_of(body: Coming) -> Iterator[bytes]:
+def chunks_of(body: ResponseStream) -> Iterator[bytes]:
     """Wait for one chunk after the other, until the response's end."""
     while (chunk := run_blocking(body.next_chunk())) is not None:
         yield chunk

@@ -35,11 +35,11 @@ class Exchanging(Protocol):
     def let_through(self) -> None: ...
     def cancel(self) -> None: ...
     def abandon(self) -> None: ...
-    def let_go(self) -> PullingSteps[None]: ...
+    def finish(self) -> PullingSteps[None]: ...
 
 
-class Coming(Protocol):
-    """A response that may still be coming: a `Body`, or a WebSocket's bytes."""
+class ResponseStream(Protocol):
+    """The bytes of a response, some of which may still be to come: a `Body`, or a WebSocket's frames."""
 
     def next_chunk(self) -> PullingSteps[bytes | None]: ...
     def cancel(self) -> PullingSteps[None]: ...
@@ -196,9 +196,9 @@ class Body:
         yield from ()
 
     def abandon(self) -> None:
-        """Hang up when there is time: for finalizers."""
+        """Cancel it when there is time: for finalizers."""
         self._exchange.abandon()
 
     def finish(self) -> PullingSteps[None]:
         """Wait for the app's end if it is on this loop; one in a worker lets go when it does."""
-        yield from self._exchange.let_go()
+        yield from self._exchange.finish()

@@ -56,7 +56,7 @@ class Exchange:
     answer: Message  # the first one that the worker has sent
     failed: Failed | None = None  # the last one, if the app has raised
     worker: object = None  # is not to be dropped before this exchange
-    _is_orphan = False  # guarded by the lock of _directions; lost at rest: who comes next is to be told
+    _death_is_unreported = False  # guarded by the lock of _directions; the worker's, when nobody sent or received
     _helper: threading.Thread | None = None
     _keeps_open = False
 
@@ -254,7 +254,7 @@ class Exchange:
     def let_through(self) -> None:
         """The client is about to leave: let nothing that it sends wait for the app any more."""
 
-    def let_go(self) -> PullingSteps[None]:
+    def finish(self) -> PullingSteps[None]:
         """Wait for nothing: the app lets go when it does."""
         yield from ()
 
@@ -263,11 +263,11 @@ class Exchange:
         if not self.is_over and os.getpid() == self._owner_pid:
             self._pool.abandoned.append(self)
 
-    def lose(self) -> None:
+    def on_stop(self) -> None:
         """Take notice that the worker was stopped; who is in the middle of something hears of it by the sentinel."""
         with self._directions.lock:
             if not self.is_over and self._directions.is_at_rest:
-                self._is_orphan = True
+                self._death_is_unreported = True
                 self._directions.lose()
         if self.lease.got is not None:
             self._settle()
@@ -282,8 +282,8 @@ class Exchange:
 
     def _check_usable(self) -> None:
         # Must be called with the lock of _directions held.
-        if self._is_orphan:
-            self._is_orphan = False  # it has been said then
+        if self._death_is_unreported:
+            self._death_is_unreported = False
             raise WorkerDied(self.label, self._run.pid, self._run.exitcode, self._run.output.tail())
         if self.is_over:
             raise StateError(f"{self.label}: the exchange is over")

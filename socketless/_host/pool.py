@@ -111,7 +111,7 @@ class ChannelPool(Generic[Owner]):
         for channel in closing:
             channel.close()
 
-    def drain(self) -> None:
+    def clear(self) -> None:
         """Forget the channels of a worker that has ended, and wake everybody who waits for one.
 
         Free and parked channels are closed; a busy one is closed when its exchange gives it back.

@@ -91,7 +91,7 @@ class ProcessRun:
         self._spins = spins
         for channel in self.channels:
             channel.spins = spins
-        # Once the worker is ready, the control channel is its pool's: closed by drain(), or by who has checked it out.
+        # Once the worker is ready, the control channel is its pool's: closed by clear(), or by who has checked it out.
         self.control: ChannelPool[Run] = ChannelPool()
         self._is_ready = False
         self._ended = threading.Event()
@@ -103,7 +103,7 @@ class ProcessRun:
         self._child: Spawned | Forked | None = None
         self._guard: Guard | None = None
         self._watcher: threading.Thread | None = None
-        self._is_abandoned = False  # in a forked child of the host
+        self._is_in_fork = False  # in a forked child of the host
 
     @classmethod
     def launch(cls, start_method: str, start: Start, max_connections: int, env: Env | None) -> ProcessRun:
@@ -120,7 +120,7 @@ class ProcessRun:
                 run._child = LAUNCHERS[start_method](run._worker_ends, start, run.output, env)
                 run._guard = Guard(run._child.pid)
             except BaseException:
-                run._release()
+                run._close()
                 for channel in run.channels:
                     channel.close()
                 raise
@@ -158,11 +158,11 @@ class ProcessRun:
         # Runs in the thread socketless-watch-PID, until the process has ended.
         assert self._child is not None
         if self._can_wait_without_reaping():
-            self._let_go()
+            self._kill_group()
             self.exitcode = self._reap()
         else:
             self.exitcode = self._reap()
-            self._let_go()
+            self._kill_group()
         self._child.forget()
         self._ended.set()
         self.sentinel.writer.close()
@@ -190,10 +190,10 @@ class ProcessRun:
 
     def _let_others_run(self) -> None:
         time.sleep(_LOOK_SECONDS)
-        if self._is_abandoned:  # a forked child has its parent's greenlets, as it does not have its threads
+        if self._is_in_fork:  # a forked child has its parent's greenlets, as it does not have its threads
             threading.Event().wait()
 
-    def _let_go(self) -> None:
+    def _kill_group(self) -> None:
         if self._guard is not None:
             self._guard.close()
         with suppress(OSError):  # there are none
@@ -348,10 +348,10 @@ class ProcessRun:
                 self._watcher.join()
             if self._is_ready:
                 self._take_last_words()
-            self.control.drain()
+            self.control.clear()
             self.output.forward(quietly=True)
         finally:
-            self._release()
+            self._close()
 
     def _take_last_words(self) -> None:
         steps = self._control.receive()
@@ -398,16 +398,16 @@ class ProcessRun:
                 self.kill(signal.SIGKILL)
                 yield from until_readable(self.sentinel.fd, None)
 
-    def _release(self) -> None:
+    def _close(self) -> None:
         if not self._is_ready:
             self._control.close()
         self.sentinel.close()
         self.output.close()
         _live.discard(self)
 
-    def _abandon(self) -> None:
+    def _close_in_fork(self) -> None:
         # Runs in a forked child of the host, where other threads are gone: it may take no lock.
-        self._is_abandoned = True
+        self._is_in_fork = True
         for channel in (self._control, *self.channels, *self._further, *self._worker_ends):
             if self._keeps(channel):
                 channel.close()
@@ -427,13 +427,13 @@ def _options() -> int:
     return os.WNOHANG if is_green() else 0
 
 
-def _abandon_all() -> None:
+def _close_all_in_fork() -> None:
     # Runs in every forked child of the host. A lock that another thread held would stay locked in it for ever.
     global _launching
     _launching = make_lock()
     for run in list(_live):
-        run._abandon()
+        run._close_in_fork()
     _live.clear()
 
 
-os.register_at_fork(after_in_child=_abandon_all)
+os.register_at_fork(after_in_child=_close_all_in_fork)

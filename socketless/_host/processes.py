@@ -47,7 +47,7 @@ class IpcProcesses(Worker):
     """
 
     def __init__(self, app: str | Callable[..., Any], *, processes: int = 2, **options: Any) -> None:
-        # Nothing of `Worker` that belongs to one life of one worker: each of these is one of its own.
+        # Nothing of `Supervisor`: each of these supervises itself.
         if not isinstance(processes, int) or processes < 1:
             raise ValueError(f"processes must be a number, at least 1, not {processes!r}")
         self._choosing = make_lock()

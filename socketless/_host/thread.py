@@ -137,12 +137,12 @@ class IpcThread(Worker):
 
     def _stop(self, run: Run, timeout: float | None) -> None:
         assert isinstance(run, ThreadRun)
-        run.give_up()
+        run.announce_end()
         self._pool.retire()  # which ends the threads of the worker that wait for a request
         with self._open_lock:
             exchanges = list(self._open)
         for exchange in exchanges:  # and these, those that wait for a client that does not read
-            exchange.lose()
+            exchange.on_stop()
         super()._stop(run, timeout)
 
     def _on_answer(self, exchange: Exchange) -> None:
@@ -150,7 +150,7 @@ class IpcThread(Worker):
             with self._open_lock:
                 self._open.add(exchange)
             if self._closed:  # just now
-                exchange.lose()
+                exchange.on_stop()
 
     def _check_thread(self) -> None:
         if isinstance(self._run, ThreadRun) and self._run.is_here:

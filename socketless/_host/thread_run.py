@@ -48,7 +48,7 @@ class ThreadRun:
     def __init__(self, start: Start) -> None:
         self._owner_pid = os.getpid()
         self.channels: list[Channel] = []  # they are made as needed
-        self._is_given_up = False
+        self._end_is_announced = False
         self.sentinel = Sentinel()
         try:
             ends = make_local_channel(0)
@@ -135,15 +135,15 @@ class ThreadRun:
     def kill(self, number: int) -> None:
         """Do nothing: there is no process of its own."""
 
-    def give_up(self) -> None:
+    def announce_end(self) -> None:
         """Wake everybody who waits for an answer: there will be none."""
-        self._is_given_up = True
+        self._end_is_announced = True
         self.sentinel.writer.close()
 
     def end_channel(self, channel: Channel) -> Steps[bool]:
         """Let a channel end at the worker, too; return whether the worker goes on without it."""
         yield from ()
-        if self._is_given_up or self._thread.is_ending:
+        if self._end_is_announced or self._thread.is_ending:
             return False
         with suppress(OSError):  # no descriptors are to be had for it
             self._thread.end_channel(channel.number)
@@ -176,7 +176,7 @@ class ThreadRun:
         self._thread.stop()
         if self._thread is not threading.current_thread():
             self._thread.join(remaining(deadline))
-        self._thread.give_up()
+        self._thread.mark_late()
         self._control.close()
-        self.give_up()
+        self.announce_end()
         self.sentinel.close()

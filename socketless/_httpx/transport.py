@@ -17,7 +17,7 @@ from anyio import Semaphore, WouldBlock, move_on_after
 from anyio.lowlevel import RunVar
 
 from socketless._clients.base import Carrier, RequestBody, chunks_of, close_body
-from socketless._clients.response import INTERNAL_SERVER_ERROR, Body, Coming, response_of
+from socketless._clients.response import INTERNAL_SERVER_ERROR, Body, ResponseStream, response_of
 from socketless._host.arguments import no_attribute
 from socketless._host.exchange import Exchange
 from socketless._host.limits import Timeouts
@@ -145,7 +145,7 @@ class _Transport(Carrier):
         return response
 
 
-async def _aclose(body: Coming) -> None:
+async def _aclose(body: ResponseStream) -> None:
     await run_async(body.cancel())
     await run_async(body.finish())
 
@@ -159,7 +159,7 @@ def _request_body(request: Any, chunks: Any) -> RequestBody:
 class _SyncStream:
     # What is the stream of a response, together with the SyncByteStream of its family.
 
-    def __init__(self, body: Coming, upload: RequestBody | None) -> None:
+    def __init__(self, body: ResponseStream, upload: RequestBody | None) -> None:
         self._body = body
         self._upload = upload
 
@@ -177,7 +177,7 @@ class _SyncStream:
 class _AsyncStream:
     # What is the stream of a response, together with the AsyncByteStream of its family.
 
-    def __init__(self, body: Coming, upload: RequestBody | None) -> None:
+    def __init__(self, body: ResponseStream, upload: RequestBody | None) -> None:
         self._body = body
         self._upload = upload
 

@@ -11,7 +11,7 @@ from anyio import move_on_after
 
 from socketless._host.limits import NO_LIMITS, Timeouts
 from socketless._host.upload import Upload, check_message
-from socketless._inloop.exchange import HttpInLoop, LoopExchange, Mailbox, WebSocketInLoop
+from socketless._inloop.exchange import LoopExchange, LoopHttpCall, LoopWebSocketCall, Mailbox
 from socketless._wire.drivers import in_trio
 from socketless._wire.messages import Request
 from socketless._wire.steps import Pull, PullingSteps
@@ -102,7 +102,7 @@ class InLoop:
             for exchange in exchanges:
                 await exchange.ended.wait()
         for exchange in exchanges:
-            await exchange.close(0)
+            await exchange.wait_for_end(0)
 
     def exchange(
         self, message: Request, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
@@ -128,10 +128,10 @@ class InLoop:
         state = self._state if self._lifespan is None else self._lifespan.state
         http, websocket = _kinds(aio)
         kind = websocket if message.is_websocket else http
-        theirs = kind(self._app, message, state, mailbox, self.max_body_bytes)
-        exchange = LoopExchange(message.label, theirs, mailbox, timeouts, upload, self._exchanges.discard)
+        call = kind(self._app, message, state, mailbox, self.max_body_bytes)
+        exchange = LoopExchange(message.label, call, mailbox, timeouts, upload, self._exchanges.discard)
         self._exchanges.add(exchange)
-        theirs.begin()
+        call.begin()
         return exchange
 
 
@@ -145,7 +145,7 @@ def _aio() -> Any:
 
 
 @cache
-def _kinds(aio: Any) -> tuple[type[HttpInLoop], type[WebSocketInLoop]]:
-    http = type("HttpInLoop", (HttpInLoop,), {"aio": aio})
-    websocket = type("WebSocketInLoop", (WebSocketInLoop,), {"aio": aio})
+def _kinds(aio: Any) -> tuple[type[LoopHttpCall], type[LoopWebSocketCall]]:
+    http = type("LoopHttpCall", (LoopHttpCall,), {"aio": aio})
+    websocket = type("LoopWebSocketCall", (LoopWebSocketCall,), {"aio": aio})
     return http, websocket

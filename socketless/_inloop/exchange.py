@@ -1,7 +1,7 @@
 """An exchange with an app on the event loop of the client, asyncio's or trio's.
 
     client's task                              the app's task
-    LoopExchange.send() ── Request, Chunk ───▶ HttpExchange, WebSocketExchange: the worker's own code
+    LoopExchange.send() ── Request, Chunk ───▶ LoopHttpCall, LoopWebSocketCall: the worker's own code
     LoopExchange.receive() ◀── Mailbox ──────  Response, Chunk, Event, Failed
 
 Nothing crosses a pipe: host and worker are on one loop, so an app and its test share what is bound to that.
@@ -25,8 +25,8 @@ from socketless._host.upload import Upload
 from socketless._wire.messages import MOST_AHEAD, Cancel, Echo, Event, Failed, Message, WantBody, is_last, room_of
 from socketless._wire.steps import Pull, PullingSteps
 from socketless._worker import stacks
-from socketless._worker.asgi_http import HttpExchange
-from socketless._worker.asgi_websocket import WebSocketExchange
+from socketless._worker.asgi_http import HttpCall
+from socketless._worker.asgi_websocket import WebSocketCall
 from socketless.errors import ReadTimeout, SocketlessError, StateError, WriteTimeout
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -45,14 +45,14 @@ class LoopExchange:
     def __init__(
         self,
         label: str,
-        theirs: HttpExchange | WebSocketExchange,
+        call: HttpCall | WebSocketCall,
         mailbox: Mailbox,
         timeouts: Timeouts,
         upload: Upload,
         on_end: Callable[[LoopExchange], object],
     ) -> None:
         self.label = label
-        self._theirs = theirs
+        self._call = call
         self._mailbox = mailbox
         self._timeouts = timeouts
         self._upload = upload
@@ -60,8 +60,8 @@ class LoopExchange:
         self._is_over = False
         mailbox.on_last = self._end
         self._on_end = on_end
-        self._loop: asyncio.AbstractEventLoop = theirs.aio.get_running_loop()
-        self.ended: asyncio.Event = theirs.aio.Event()  # the app has sent its last message
+        self._loop: asyncio.AbstractEventLoop = call.aio.get_running_loop()
+        self.ended: asyncio.Event = call.aio.Event()  # the app has sent its last message
 
     @property
     def is_over(self) -> bool:
@@ -81,18 +81,18 @@ class LoopExchange:
             StateError: the exchange is over.
         """
         self._check_usable()
-        theirs = self._theirs
-        if isinstance(theirs, WebSocketInLoop) and isinstance(message, Event) and (room := room_of(message.event)):
+        call = self._call
+        if isinstance(call, LoopWebSocketCall) and isinstance(message, Event) and (room := room_of(message.event)):
             timeout = (timeouts or self._timeouts).write
-            has_room = yield Pull(_Awaited(theirs.wait_for_room, timeout))  # type: ignore[arg-type]  # of booleans
+            has_room = yield Pull(_Awaited(call.wait_for_room, timeout))  # type: ignore[arg-type]  # of booleans
             if not has_room:
                 raise self._full(timeout)
             self._check_usable()
-            theirs.take_up(room)
+            call.take_up(room)
         if isinstance(message, Echo):
             self._mailbox.put(message)
         else:
-            self._theirs.take(message)
+            self._call.take(message)
 
     def receive(self, timeouts: Timeouts | None = None) -> PullingSteps[Message]:
         """Return the next message; those that ask for the request's body are answered.
@@ -116,7 +116,7 @@ class LoopExchange:
             except BaseException:
                 self.cancel()
                 raise
-            self._theirs.take(chunk)
+            self._call.take(chunk)
         if isinstance(message, Failed):
             self.failed = message
         self._is_over = is_last(message)
@@ -134,15 +134,15 @@ class LoopExchange:
 
     def _late(self, timeout: float | None) -> SocketlessError:
         what = "go on with its answer" if hasattr(self, "answer") else "answer"
-        stack = stacks.of_coroutine(self._theirs.task.get_coro(), threading.current_thread())
-        self._give_up()
+        stack = stacks.of_coroutine(self._call.task.get_coro(), threading.current_thread())
+        self._cancel_unless_kept_open()
         return ReadTimeout(f"{self.label}: the app did not {what} within {timeout:g} s", stack)
 
     def _full(self, timeout: float | None) -> SocketlessError:
-        self._give_up()
+        self._cancel_unless_kept_open()
         return WriteTimeout(f"{self.label}: the app did not receive what was sent to it within {timeout:g} s")
 
-    def _give_up(self) -> None:
+    def _cancel_unless_kept_open(self) -> None:
         if not self._keeps_open:
             self.cancel()
 
@@ -152,8 +152,8 @@ class LoopExchange:
 
     def let_through(self) -> None:
         """Let nothing wait for room any more: the client is about to leave."""
-        if isinstance(self._theirs, WebSocketInLoop):
-            self._theirs.let_through()
+        if isinstance(self._call, LoopWebSocketCall):
+            self._call.let_through()
 
     def cancel(self) -> None:
         """Tell the app that nobody wants the answer any more. May be called twice."""
@@ -161,23 +161,23 @@ class LoopExchange:
             self._is_cancelled = True
             self.let_through()
             self._mailbox.close()
-            self._theirs.take(Cancel())
+            self._call.take(Cancel())
 
     def abandon(self) -> None:
         """Cancel it from a finalizer: perhaps the loop is closed, or another thread's."""
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self.cancel)
 
-    def let_go(self) -> PullingSteps[None]:
+    def finish(self) -> PullingSteps[None]:
         """Wait until nothing is left of the app, which has been told that its client has gone."""
-        yield Pull(_Awaited(partial(self.close, LEAVE_SECONDS)))  # type: ignore[arg-type]
+        yield Pull(_Awaited(partial(self.wait_for_end, LEAVE_SECONDS)))  # type: ignore[arg-type]
 
-    async def close(self, timeout: float | None) -> None:
+    async def wait_for_end(self, timeout: float | None) -> None:
         """Wait until nothing is left of the app, for which it has `timeout` seconds."""
         with move_on_after(timeout):
             await self.ended.wait()
         if self.ended.is_set():
-            await self._theirs.aio.wait([self._theirs.task])
+            await self._call.aio.wait([self._call.task])
         else:
             logger.error("%s: the app still runs, although its client has gone", self.label)
 
@@ -265,11 +265,11 @@ class _WithoutThread:
         """There is no thread that the next exchange needs."""
 
 
-class HttpInLoop(_WithoutThread, HttpExchange):
+class LoopHttpCall(_WithoutThread, HttpCall):
     """The app's side of an HTTP exchange."""
 
 
-class WebSocketInLoop(_WithoutThread, WebSocketExchange):
+class LoopWebSocketCall(_WithoutThread, WebSocketCall):
     """The app's side of a WebSocket."""
 
     def __init__(self, *args: Any) -> None:

@@ -127,7 +127,7 @@ class ConnectionPool:
         """Close all connections, those in use as well. May be called twice."""
         self._is_closed = True
         for connection in [*self._idle]:
-            self._end(connection)
+            self._close_idle(connection)
         for connection in [*self._in_use]:
             await connection.stream.close()
         if self._ending:
@@ -224,7 +224,7 @@ class ConnectionPool:
         self._opening += 1
         try:
             if len(self._in_use) + len(self._idle) + self._opening > self._max:
-                self._end(self._idle[0])
+                self._close_idle(self._idle[0])
             opening = within(
                 self._max_wait_connection, peer.open(timeouts), f"{peer}: not connected", has_taken=has_taken
             )
@@ -245,13 +245,13 @@ class ConnectionPool:
             self._places.release()
 
     def _keep(self, connection: Connection) -> None:
-        def end() -> None:
-            self._end(connection)
+        def close() -> None:
+            self._close_idle(connection)
 
         self._idle.append(connection)
-        connection.stream.on_unasked = end
+        connection.stream.on_unasked = close
         if self._max_idle is not None:
-            connection.expiry = asyncio.get_running_loop().call_later(self._max_idle, end)
+            connection.expiry = asyncio.get_running_loop().call_later(self._max_idle, close)
 
     def _forget(self, connection: Connection) -> None:
         self._idle.remove(connection)
@@ -259,7 +259,7 @@ class ConnectionPool:
         if connection.expiry is not None:
             connection.expiry.cancel()
 
-    def _end(self, connection: Connection) -> None:
+    def _close_idle(self, connection: Connection) -> None:
         # Runs in the loop's callbacks, too.
         self._forget(connection)
         task = asyncio.ensure_future(connection.stream.close(politely=True))

@@ -132,9 +132,9 @@ class Serving:
 
     async def _end(self) -> None:
         async with self._stack:
-            await self._give_up()
+            await self._stop_serving()
 
-    async def _give_up(self) -> None:
+    async def _stop_serving(self) -> None:
         self._served.servings.remove(self)
         events = [each for each in self._tasks.values() if each is not None]
         for task in self._tasks:

@@ -38,9 +38,9 @@ from socketless._wire.steps import Wait
 from socketless._wire.trace import describe, say
 from socketless._worker import stacks
 from socketless._worker.app_threads import AppThread
-from socketless._worker.asgi_exchange import CallExchange, Exchange, Writer
-from socketless._worker.asgi_http import HttpExchange
-from socketless._worker.asgi_websocket import WebSocketExchange
+from socketless._worker.asgi_call import AsgiCall, FunctionCall, Writer
+from socketless._worker.asgi_http import HttpCall
+from socketless._worker.asgi_websocket import WebSocketCall
 from socketless._worker.lifespan import App, Lifespan
 
 _MOST_TURNS = 100  # of the loop, for tasks that were made at the end to begin
@@ -78,7 +78,7 @@ class AsgiRunner:
         self._channel_threads: WeakSet[AppThread] = WeakSet()
         self._writers: dict[int, Writer] = {}  # of the channels that are served, by their number
         self.is_ending = False  # no channel is served any more
-        self._exchanges: dict[int, Exchange] = {}  # the last one of each channel, by the channel's number
+        self._calls: dict[int, AsgiCall] = {}  # the last one of each channel, by the channel's number
 
     @property
     def threads(self) -> list[AppThread]:
@@ -122,8 +122,8 @@ class AsgiRunner:
 
     async def _cancel_the_rest(self) -> None:
         # What an app has left behind, and what it is in the middle of, as asyncio.run() does it.
-        for exchange in self._exchanges.values():
-            exchange.is_muted = True  # its client is told that the worker has ended
+        for call in self._calls.values():
+            call.is_muted = True  # its client is told that the worker has ended
         # A task that is cancelled before it has begun tells nobody; asgiref's thread would wait for it for ever.
         turns = _MOST_TURNS
         while turns and any(map(_has_not_begun, asyncio.all_tasks())):
@@ -198,8 +198,8 @@ class AsgiRunner:
     def _task_of(self, number: int | None) -> asyncio.Task[Any] | None:
         if number is None:
             return self._lifespan.task
-        exchange = self._exchanges.get(number)
-        return None if exchange is None else exchange.task
+        call = self._calls.get(number)
+        return None if call is None else call.task
 
     async def _serve_channel(self, channel: Channel) -> None:
         # Runs in the event loop, one task for each channel in use, until the pipe ends. It waits by a callback: a
@@ -208,7 +208,7 @@ class AsgiRunner:
         task = asyncio.current_task()
         self._own_tasks.add(task)
         ended: asyncio.Future[None] = self._loop.create_future()
-        exchange: Exchange | None = None
+        call: AsgiCall | None = None
         channel.read()  # which finds nothing yet
 
         def end() -> None:
@@ -219,23 +219,23 @@ class AsgiRunner:
         writer = self._writers[channel.number] = Writer(channel, end)
 
         def on_readable() -> None:
-            nonlocal exchange
+            nonlocal call
             try:
                 while not isinstance(message := channel.read(), Wait):
                     channel.accept()
                     if isinstance(message, Opening):
-                        exchange = self._begin(message, writer)
-                        self._exchanges[channel.number] = exchange
+                        call = self._begin(message, writer)
+                        self._calls[channel.number] = call
                         if self._spins:
-                            exchange.task.add_done_callback(spin)
-                    elif exchange is not None:
-                        exchange.take(message)
+                            call.task.add_done_callback(spin)
+                    elif call is not None:
+                        call.take(message)
             except Exception:  # the pipe has ended; or holds what is no message, and then it is of no use
                 end()
 
         def spin(_: object) -> None:
             # For the next request, while the loop has nothing else to do.
-            if all(each.task.done() for each in self._exchanges.values()) and not ended.done():
+            if all(each.task.done() for each in self._calls.values()) and not ended.done():
                 with suppress(OSError):  # it is closed
                     if is_soon_readable(channel.read_fd):
                         on_readable()
@@ -244,38 +244,38 @@ class AsgiRunner:
         if self.is_ending:
             end()
         await ended
-        if exchange is not None:
-            exchange.take(Cancel())
-            while not exchange.task.done():  # another one may have taken its place meanwhile
-                await asyncio.wait([exchange.task])
-            self._exchanges.pop(channel.number, None)
+        if call is not None:
+            call.take(Cancel())
+            while not call.task.done():  # another one may have taken its place meanwhile
+                await asyncio.wait([call.task])
+            self._calls.pop(channel.number, None)
         channel.close()
         self._writers.pop(channel.number, None)
         self._own_tasks.discard(task)
 
-    def _begin(self, message: Request | Reset | Call, writer: Writer) -> Exchange:
-        exchange = self._make_exchange(message, writer)
-        exchange.is_muted = self.is_ending
+    def _begin(self, message: Request | Reset | Call, writer: Writer) -> AsgiCall:
+        call = self._make_call(message, writer)
+        call.is_muted = self.is_ending
         if message.context is None:
-            exchange.begin()
-            return exchange
+            call.begin()
+            return call
         # In the context of the test, but for where asgiref finds the thread of the channel.
         thread = getattr(AsyncToSync.executors, "current", None)
 
         def begin() -> None:
             if thread is not None:
                 AsyncToSync.executors.current = thread
-            exchange.begin()
+            call.begin()
 
         message.context.run(begin)
-        return exchange
+        return call
 
-    def _make_exchange(self, message: Request | Reset | Call, writer: Writer) -> Exchange:
+    def _make_call(self, message: Request | Reset | Call, writer: Writer) -> AsgiCall:
         if self._debug:
             say(f"the worker has received {describe(message)}")
         if not isinstance(message, Request):
-            return CallExchange(message, self._hook, writer, self._call_async)
-        kind = WebSocketExchange if message.is_websocket else HttpExchange
+            return FunctionCall(message, self._hook, writer, self._call_async)
+        kind = WebSocketCall if message.is_websocket else HttpCall
         return kind(self._app, message, self._lifespan.state, writer, self._max_body_bytes)
 
 

@@ -1,4 +1,4 @@
-"""One HTTP exchange with an ASGI app (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
+"""One call of an ASGI app for an HTTP request (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from socketless._wire.messages import (
     WantBody,
     is_bodiless,
 )
+from socketless._worker.asgi_call import AsgiCall, Sink, connection_scope
 from socketless._worker.asgi_checks import check_body, check_headers, check_status
-from socketless._worker.asgi_exchange import Exchange, Sink, connection_scope
 from socketless._worker.content_length import check_final, check_length, check_size, content_length
 from socketless._worker.failures import failed
 from socketless._worker.lifespan import App, Event
@@ -31,8 +31,8 @@ _TURNS = 10
 _FILE_CHUNK = 256 * 1024  # bytes
 
 
-class HttpExchange(Exchange):
-    """The two callables of one HTTP exchange, and what the app has sent so far.
+class HttpCall(AsgiCall):
+    """The two callables of one call for HTTP, and what the app has sent so far.
 
     What the app sends leaves at once. Only headers and whole responses wait for what comes next, for a few turns of the
     loop.

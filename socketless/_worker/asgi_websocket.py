@@ -1,4 +1,4 @@
-"""One WebSocket of an ASGI app (https://asgi.readthedocs.io/en/latest/specs/www.html#websocket)."""
+"""One call of an ASGI app for a WebSocket (https://asgi.readthedocs.io/en/latest/specs/www.html#websocket)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from socketless._wire import messages
 from socketless._wire.messages import Cancel, Chunk, Done, Echo, Message, RawHeaders, Request, Response
+from socketless._worker.asgi_call import AsgiCall, Sink, connection_scope
 from socketless._worker.asgi_checks import check_body, check_headers, check_status
-from socketless._worker.asgi_exchange import Exchange, Sink, connection_scope
 from socketless._worker.content_length import check_final, check_length, check_size, content_length
 from socketless._worker.lifespan import App, Event
 from socketless.errors import AppProtocolError, ClientDisconnected
@@ -32,7 +32,7 @@ _LONGEST_REASON = 123  # bytes
 _MOST_UNSAID = messages.MOST_AHEAD // 4  # of what an app has received, before its client is told
 
 
-class WebSocketExchange(Exchange):
+class WebSocketCall(AsgiCall):
     """The two callables of one WebSocket. Events cross as they are; a denial crosses as an HTTP response."""
 
     def __init__(

@@ -222,7 +222,7 @@ class _Control:
             if not self._is_ending:
                 self.say(Stack(self._stack_of(message.channel)))
         elif isinstance(message, EndChannel):
-            self._end(message.number)
+            self._end_channel(message.number)
         elif isinstance(message, SetLevels):
             self.levels.apply(message.levels)
             self.say(Done())
@@ -237,7 +237,7 @@ class _Control:
         # Then nothing is answered: that would say that the worker lives on.
         return self.is_leaving or (self.runner is not None and self.runner.is_ending)
 
-    def _end(self, number: int) -> None:
+    def _end_channel(self, number: int) -> None:
         if self.runner is not None and not self._is_ending:
             with suppress(OSError):  # no descriptors are to be had: no answer, and the host ends the worker
                 self.runner.end_channel(number)

@@ -116,7 +116,7 @@ class WorkerThread(AppThread):
         if runner is not None:
             runner.stop()
 
-    def give_up(self) -> None:
+    def mark_late(self) -> None:
         """Wait for nothing any more: what is left has outlived this worker. Must be called after stop()."""
         with self._lock:
             runner = self._runner

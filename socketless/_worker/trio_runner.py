@@ -1,7 +1,7 @@
-"""Runs an ASGI app on trio: a sibling of `AsgiRunner` that shares its exchanges.
+"""Runs an ASGI app on trio: a sibling of `AsgiRunner` that shares its calls.
 
     the runner's event loop                        thread socketless-trio-N: trio.run()
-      exchange                                       one task for each call of the app
+      AsgiCall                                       one task for each call of the app
         await app(scope, receive, send) ───────────▶   await app(scope, receive, send)
         receive(), send()  ◀───────────────────────      await receive(), await send(...)
 

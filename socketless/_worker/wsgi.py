@@ -41,7 +41,7 @@ from socketless._worker.closing import may_take_time
 from socketless._worker.content_length import check_final, check_length, check_size, content_length
 from socketless._worker.failures import failed, is_disconnection, last_message
 from socketless._worker.functions import answer_to, function_of
-from socketless._worker.wsgi_exchange import Exchange
+from socketless._worker.wsgi_call import WsgiCall
 from socketless.errors import AppProtocolError
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -122,13 +122,13 @@ class WsgiRunner:
                     continue  # a Cancel, for an exchange that was over by then
                 if self._debug:
                     say(f"the worker has received {describe(message)}")
-                exchange = Exchange(channel)
+                call = WsgiCall(channel)
                 # A context of its own, or the variables of one request would be seen by the next.
                 context = message.context or contextvars.copy_context()
                 if isinstance(message, Request):
-                    exchange.end(context.run(self._respond, message, exchange))
+                    call.end(context.run(self._respond, message, call))
                 else:
-                    exchange.end(context.run(self._call, message))
+                    call.end(context.run(self._call_function, message))
         except (EOFError, OSError):
             pass
         finally:
@@ -136,7 +136,7 @@ class WsgiRunner:
             self._channels.pop(channel.number, None)
             self._threads.pop(channel.number, None)
 
-    def _call(self, message: Reset | Call) -> Message:
+    def _call_function(self, message: Reset | Call) -> Message:
         try:
             result = function_of(message, self._hook)()
             if inspect.isawaitable(result):
@@ -147,11 +147,11 @@ class WsgiRunner:
         except BaseException as error:
             return failed(error)
 
-    def _respond(self, request: Request, exchange: Exchange) -> Message:
+    def _respond(self, request: Request, call: WsgiCall) -> Message:
         """Call the app, send its response, and return the last message of it."""
-        answer = _Answer(request, exchange, self._max_body_bytes)
+        answer = _Answer(request, call, self._max_body_bytes)
         try:
-            iterable = self.app(make_environ(request, exchange), answer.start_response)
+            iterable = self.app(make_environ(request, call), answer.start_response)
             close = getattr(iterable, "close", None)
             try:
                 answer.take_all(iterable)
@@ -163,10 +163,10 @@ class WsgiRunner:
             last = answer.finish()
             return last if answer.error is None else failed(answer.error, last)
         except BaseException as error:
-            return last_message(partial(self._describe, error, exchange, answer), error)
+            return last_message(partial(self._describe, error, call, answer), error)
 
-    def _describe(self, error: BaseException, exchange: Exchange, answer: _Answer) -> Message:
-        if exchange.is_cancelled and is_disconnection(error):
+    def _describe(self, error: BaseException, call: WsgiCall, answer: _Answer) -> Message:
+        if call.is_cancelled and is_disconnection(error):
             return Done()
         return failed(error, answer.end_if_complete())
 
@@ -195,13 +195,13 @@ class _Answer:
     is whole, by its Content-Length, waits for the app's return, so that it is one message.
     """
 
-    def __init__(self, request: Request, exchange: Exchange, max_body_bytes: int | None) -> None:
+    def __init__(self, request: Request, call: WsgiCall, max_body_bytes: int | None) -> None:
         self._label = request.label
         self._method = request.method
         self._is_lenient = request.is_lenient
         self._bodiless = False
         self._is_paced = request.is_paced
-        self._exchange = exchange
+        self._call = call
         self._max_body_bytes = max_body_bytes
         self._started: tuple[int, str, RawHeaders] | None = None
         self.error: BaseException | None = None  # what the app answers by an error page of its own
@@ -265,17 +265,17 @@ class _Answer:
         if self.error is not None:
             return  # the error page is held as a whole: a client that wants the error itself gets no part of it
         if self._is_paced and self._size:  # empty chunks count, too, but for those before the headers
-            self._exchange.send(self._next(more_body=True, is_held=True))
+            self._call.send(self._next(more_body=True, is_held=True))
         elif self._held or (self._size and not self._is_sent):
             if self._is_sent or not self._is_complete:
-                self._exchange.send(self._next(more_body=True))
+                self._call.send(self._next(more_body=True))
         else:
-            self._exchange.look()
+            self._call.look()
 
     def send_whole(self) -> None:
         """Send the whole response, since the app may take its time to close it: over TCP, the client has it by then."""
         if self.error is None and self._is_complete and self._started is not None:
-            self._exchange.send(self._next(more_body=True, is_whole=True))
+            self._call.send(self._next(more_body=True, is_whole=True))
 
     def _next(self, *, more_body: bool, is_whole: bool = False, is_held: bool = False) -> Response | Chunk:
         assert self._started is not None
@@ -329,7 +329,7 @@ def _encode_headers(headers: Any) -> RawHeaders:
     return raw_headers
 
 
-def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
+def make_environ(request: Request, call: WsgiCall) -> dict[str, Any]:
     """Build the environ of PEP 3333 for a request."""
     environ = _base_environ(request.scheme, request.server, request.root_path).copy()
     raw_path, _, raw_query = request.raw_target.partition(b"?")
@@ -339,7 +339,7 @@ def make_environ(request: Request, exchange: Exchange) -> dict[str, Any]:
     environ["PATH_INFO"] = _path_info(path, environ["SCRIPT_NAME"]) if environ["SCRIPT_NAME"] else path
     environ["QUERY_STRING"] = raw_query.decode("latin-1")
     environ["REQUEST_URI"] = environ["RAW_URI"] = target  # as werkzeug, mod_wsgi and gunicorn do
-    environ["wsgi.input"] = exchange.open_body() if request.more_body else BytesIO(request.body)
+    environ["wsgi.input"] = call.open_body() if request.more_body else BytesIO(request.body)
     environ["wsgi.errors"] = sys.stderr
     if request.client is not None:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = request.client[0], str(request.client[1])

@@ -15,12 +15,12 @@ import anyio.lowlevel
 from validators import valid_asgi
 
 from apps.lifespan import live
-from socketless._worker import asgi_exchange
+from socketless._worker import asgi_call
 
 
 def set_grace(seconds: float) -> float:
     """Set how soon after its client has gone it is looked whether an app is to be cancelled; return what it was."""
-    was, asgi_exchange._GRACE = asgi_exchange._GRACE, seconds
+    was, asgi_call._GRACE = asgi_call._GRACE, seconds
     return was
 
 

@@ -26,7 +26,7 @@ def pool() -> Iterator[Pool]:
         pool.expect()
         pool.fill("the worker", [ends.host])
         yield pool
-        pool.drain()
+        pool.clear()
         ends.worker.close()
 
 
@@ -67,7 +67,7 @@ def test_end_of_a_lease_that_is_over(end: Callable[[Pool], Callable[[], None]], 
     """To end a lease once more leaves the channel alone, which is another one's, also when the worker has ended."""
     end_once_more = end(pool)
     other, channel = leased(pool, "other")
-    pool.drain()
+    pool.clear()
     end_once_more()
     assert min(channel.fileno()) > 2
     pool.give_back(other)
@@ -98,5 +98,5 @@ def test_waiting_for_what_cannot_be_opened() -> None:
             steps.send(woken)
         with pytest.raises(WorkerStartError, match="there is nobody"):
             pool.take(second)
-        pool.drain()
+        pool.clear()
         ends.worker.close()

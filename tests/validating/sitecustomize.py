@@ -51,11 +51,11 @@ def _with_app(owner: Any) -> None:
 
 
 def _of_http(module: Any) -> None:
-    _with_app(module.HttpExchange)
+    _with_app(module.HttpCall)
 
 
 def _of_websockets(module: Any) -> None:
-    _with_app(module.WebSocketExchange)
+    _with_app(module.WebSocketCall)
 
 
 def _of_lifespan(module: Any) -> None:

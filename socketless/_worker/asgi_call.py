@@ -1,4 +1,4 @@
-"""One exchange on the event loop: what HTTP, WebSockets and calls of functions have in common."""
+"""One call on the event loop, the worker's side of an exchange: of the app, by HTTP or WebSocket, or of a function."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def _look_at(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-class Exchange:
-    """One exchange that is to `begin()`. A subclass says what to do (`call`) and what a message means (`take`).
+class AsgiCall:
+    """One call that is to `begin()`. A subclass says what to do (`call`) and what a message means (`take`).
 
     Its event loop is asyncio's; or it is that of `aio`, which has names of that module.
     """
@@ -216,7 +216,7 @@ def _nothing() -> None:
     pass
 
 
-class CallExchange(Exchange):
+class FunctionCall(AsgiCall):
     """Calls the reset hook, or a function of `run()`."""
 
     def __init__(

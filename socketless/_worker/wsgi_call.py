@@ -1,4 +1,4 @@
-"""The pipe, as one exchange with a WSGI app sees it."""
+"""The worker's side of an exchange with a WSGI app: the pipe, as one call of the app sees it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ClientDisconnected(errors.ClientDisconnected, BadRequest):
         self.response = None
 
 
-class Exchange:
-    """The pipe, as one exchange sees it. The app may read its request in another thread than it answers in."""
+class WsgiCall:
+    """The pipe, as one call sees it. The app may read its request in another thread than it answers in."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
