@@ -55,6 +55,10 @@ class Run(Protocol):
     def has_ended(self) -> bool: ...
 
     @property
+    def is_here(self) -> bool:
+        """Whether this thread would have to answer, so that it must not wait for that."""
+
+    @property
     def open_channel(self) -> Callable[[int], Channel] | None:
         """What makes one more channel, of a worker that gets them as needed."""
 

@@ -9,14 +9,16 @@ import time
 from contextlib import suppress
 
 from socketless._genuine import os
+from socketless._host.exchange import Exchange
 from socketless._host.lifetime import Run
+from socketless._host.limits import NO_LIMITS, Timeouts
 from socketless._host.sentinel import Sentinel
 from socketless._host.worker import Worker
 from socketless._wire.channel import Channel
 from socketless._wire.drivers import deadline_after, poll
 from socketless._wire.fifos import offered_channel
 from socketless._wire.messages import InheritedSource, Message, Request, Start
-from socketless._wire.steps import Steps, Wait, Woken
+from socketless._wire.steps import Pull, PullingSteps, Steps, Wait, Woken
 from socketless.errors import UnknownHost, WorkerStartError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -47,10 +49,12 @@ class OutsideWorker(Worker):
     def _launch(self) -> Run:
         return _OutsideRun(self._path)
 
-    def _prepare(self, message: Message) -> Message:
+    def exchange(
+        self, message: Message, timeouts: Timeouts = NO_LIMITS, body: Pull | None = None
+    ) -> PullingSteps[Exchange]:
         if isinstance(message, Request) and message.is_websocket:
             raise self.websocket_error(message.label)
-        return message
+        return super().exchange(message, timeouts, body)
 
     def websocket_error(self, what: str) -> UnknownHost:
         """Return the error for a WebSocket."""
@@ -77,7 +81,7 @@ class _OutsideRun:
 
     pid = exitcode = error = None
     levels = None  # of logging, which the parent shares with its workers itself
-    has_ended = False
+    has_ended = is_here = False
 
     def __init__(self, path: str) -> None:
         self._path = path

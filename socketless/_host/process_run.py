@@ -72,6 +72,7 @@ class ProcessRun:
     """A worker process with its channels. `launch()` makes one."""
 
     open_channel = None  # it takes the worker to open one more
+    is_here = False
 
     def __init__(self, max_connections: int, *, spins: bool) -> None:
         with ExitStack() as undo:  # or the error would hold what has been opened

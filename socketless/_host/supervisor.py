@@ -36,6 +36,7 @@ class Supervisor:
 
     _closed = True  # guarded by _lock; true until there is something to close
     _is_owned = False  # by a client that it goes with
+    _run: Run | None = None  # guarded by _lock
 
     def __init__(
         self,
@@ -61,8 +62,7 @@ class Supervisor:
         # Written by who has claimed the start: pid, exit code and stderr of the worker before, and the kind of the app.
         self._last_end: tuple[int | None, int | None, str] = (None, None, "")
         self._app_kind = ""
-        self._run: Run | None = None  # guarded by _lock, like all below
-        self._starting = False
+        self._starting = False  # guarded by _lock, like all below
         self._restarts = 0
         self._closed = False
         live.add(self)

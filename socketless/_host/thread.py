@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
-from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -25,7 +23,7 @@ from socketless._host.lifetime import Run
 from socketless._host.thread_run import ThreadRun
 from socketless._host.worker import Worker
 from socketless._locks import make_lock
-from socketless._wire.messages import Message, Opening, Result, Start
+from socketless._wire.messages import Result, Start
 from socketless.errors import StateError, WorkerStartError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -152,19 +150,6 @@ class IpcThread(Worker):
             if self._closed:  # just now
                 exchange.on_stop()
 
-    def _check_thread(self) -> None:
-        if isinstance(self._run, ThreadRun) and self._run.is_here:
-            raise StateError(
-                "a coroutine of the app would block its own event loop: use an async client in it, or a thread, for "
-                "example by asyncio.to_thread()"
-            )
-
-    def _prepare(self, message: Message) -> Message:
-        if isinstance(message, Opening):
-            # As dataclasses.replace(), which takes twice as long.
-            return type(message)(**vars(message) | {"context": _copy_context()})
-        return message
-
     def _work(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Callable[[], Any] | bytes:
@@ -177,12 +162,3 @@ class IpcThread(Worker):
         # Without close(), which waits: the threads end as nobody has the run any more.
         if not self._closed and os.getpid() == self._owner_pid:
             self._warn_unclosed()
-
-
-def _copy_context() -> Context:
-    # Without what it says of the event loop that the test itself may run on: the app runs on another.
-    context = copy_context()
-    sniffio = sys.modules.get("sniffio")
-    if sniffio is not None:
-        context.run(sniffio.current_async_library_cvar.set, None)
-    return context

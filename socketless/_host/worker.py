@@ -16,7 +16,7 @@ from socketless._host.websocket_exchange import WebSocketExchange
 from socketless._wire.drivers import deadline_after, run_blocking
 from socketless._wire.messages import Call, Failed, Message, Request, Reset, Result
 from socketless._wire.steps import Pull, PullingSteps
-from socketless.errors import ExchangeTimeout, WorkerDied
+from socketless.errors import ExchangeTimeout, StateError, WorkerDied
 
 if TYPE_CHECKING:
     from socketless.websocket import WebSocketSession
@@ -199,7 +199,6 @@ class Worker(Supervisor):
         kind = WebSocketExchange if isinstance(message, Request) and message.is_websocket else Exchange
         deadline = deadline_after(timeouts.pool)
         self._trace.sent(message)
-        message = self._prepare(message)
         while True:
             exchange = kind(self._pool, label, timeouts, upload)
             exchange.worker = self  # which must not be dropped before
@@ -228,15 +227,12 @@ class Worker(Supervisor):
         Raises:
             StateError: this is the thread that would have to answer.
         """
-        self._check_thread()
+        if self._run is not None and self._run.is_here:
+            raise StateError(
+                "a coroutine of the app would block its own event loop: use an async client in it, or a thread, for "
+                "example by asyncio.to_thread()"
+            )
         return run_blocking(self.exchange(message, timeouts, body))
-
-    def _check_thread(self) -> None:
-        """Refuse to wait in the thread that is waited for. A hook for subclasses."""
-
-    def _prepare(self, message: Message) -> Message:
-        """Return the message as this kind of worker is to get it. A hook; it replaces this one, without `super()`."""
-        return message
 
 
 W = TypeVar("W", bound=Worker)
