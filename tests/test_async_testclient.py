@@ -256,6 +256,27 @@ async def test_cancelled_request(shop: Shop) -> None:
     assert tasks() == []
 
 
+async def leaves_slowly(scope: Any, receive: Any, send: Any) -> None:
+    """Begin a response, and return some time after the client has gone."""
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (await receive())["type"] == "http.request":
+            pass
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_cancelled_at_any_turn() -> None:
+    """Whenever the client goes, the head that waited for a body leaves no task that waits for ever."""
+    for turns in range(40):
+        async with AsyncTestClient(leaves_slowly) as client, anyio.create_task_group() as group:
+            group.start_soon(client.get, "/")
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        assert tasks() == [], turns
+
+
 async def test_cancelled_test(shop: Shop) -> None:
     """So it is when the block of the client is cancelled."""
     with anyio.CancelScope() as scope:

@@ -72,7 +72,10 @@ class HttpCall(AsgiCall):
         super().__init__(writer)
 
     async def call(self) -> Message:
-        await self._app(self._scope(), self.receive, self.send)
+        try:
+            await self._app(self._scope(), self.receive, self.send)
+        finally:
+            self._had_its_time.set()
         if self.is_cancelled:
             return Done()  # whatever it has left out, it was told to leave
         if self._status is None:
