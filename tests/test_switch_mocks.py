@@ -292,7 +292,8 @@ import sentry_sdk
 import test_switch_mocks as mocks
 
 def crumb(crumb, hint):
-    seen.append((crumb["type"], crumb["data"]["url"]))
+    data = crumb["data"]
+    seen.append((crumb["type"], data["url.full" if "url.full" in data else "url"]))  # the first one from version 3 on
 
 with mocks.IpcThread(mocks.app) as worker:
     for begun in (mocks.under, mocks.before):
