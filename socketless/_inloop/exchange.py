@@ -4,7 +4,9 @@
     LoopExchange.send() ── Request, Chunk ───▶ LoopHttpCall, LoopWebSocketCall: the worker's own code
     LoopExchange.receive() ◀── Mailbox ──────  Response, Chunk, Event, Failed
 
-Nothing crosses a pipe: host and worker are on one loop, so an app and its test share what is bound to that.
+Nothing crosses a pipe: host and worker are on one loop, so an app and its test share what is bound to that. Over pipes,
+the host's own `Exchange` would do; but each message would cost a third more, and a channel whose client has gone waits
+for the app in a thread, where here the client's task can wait for it.
 """
 
 from __future__ import annotations
