@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +89,8 @@ def fork(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run Python with `args`, as `run()` does, in a fork of a process that has imported much."""
     env = _environment(args, folder)
     env["PYTEST_ADDOPTS"] += " -W 'ignore:Module already imported so cannot be rewritten; anyio'"
-    with tempfile.TemporaryDirectory() as streams:
-        stdout, stderr = (Path(streams, name) for name in ("stdout", "stderr"))
-        stdout.touch()
-        stderr.touch()
-        paths = [os.devnull, str(stdout), str(stderr)]
-        code = warm.start("tests").run(args, None, paths, folder, env, _SECONDS)
-        return subprocess.CompletedProcess(args, code, stdout.read_text(), stderr.read_text())
+    code, stdout, stderr = warm.start("tests").capture(args, None, folder, env, _SECONDS)
+    return subprocess.CompletedProcess(args, code, stdout.decode(), stderr.decode())
 
 
 def _environment(args: list[str], folder: Path) -> dict[str, str]:
