@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from documents import EXAMPLES
+from documents import DOCUMENTS, EXAMPLES
 from projects import Seen, run, run_pytest, where_refused, write, write_example
 from support import no_plugins
 
@@ -176,7 +176,9 @@ def test_pytest_cov(shop: Path, profile: str) -> None:
 @pytest.mark.parametrize("profile", ["none"])
 def test_readme(tmp_path: Path, profile: str) -> None:
     """The example of `socketless docs pytest` reports what is said there."""
-    seen = run_pytest(write_example(tmp_path, "till"), profile, "--cov", "--cov-report=term-missing", **ENV)
+    [command] = [text for folder, text in DOCUMENTS["pytest.rst"].consoles if folder == "till"]
+    assert command.startswith("$ python -m pytest ")
+    seen = run_pytest(write_example(tmp_path, "till"), profile, *command.split()[4:], **ENV)
     assert (seen.end, seen.exit_code) == ("1 passed", 0), seen.text
     report = """
         Name           Stmts   Miss  Cover   Missing
