@@ -9,7 +9,6 @@ import pytest
 
 from projects import MORE, everywhere, fork, header, run_pytest, write
 
-
 # Where nothing is rescued, the loop needs a socket when it is made.
 TESTS = """
     import asyncio
