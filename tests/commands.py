@@ -7,7 +7,6 @@ import pty
 import re
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,12 +54,8 @@ def run(
     """
     known = None if afresh else as_warm(command)
     if known is not None:
-        with tempfile.TemporaryDirectory() as streams:
-            paths = [Path(streams, name) for name in ("stdin", "stdout", "stderr")]
-            for path, content in zip(paths, (stdin, b"", b""), strict=True):
-                path.write_bytes(content)
-            code = warm.start("the command line").run(*known, [*map(str, paths)], folder, environment(env), LIMIT)
-            stdout, stderr = (path.read_bytes() for path in paths[1:])
+        command_line = warm.start("the command line")
+        code, stdout, stderr = command_line.capture(*known, folder, environment(env), LIMIT, stdin)
         return Outcome(code, stdout.decode("utf-8", "surrogateescape"), stderr.decode())
     done = subprocess.run(
         command, check=False, input=stdin, capture_output=True, cwd=folder, env=environment(env), timeout=LIMIT

@@ -36,6 +36,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # themselves import may be written twice within a second, so it is not kept.)
 _DONT_WRITE_BYTECODE, sys.dont_write_bytecode = sys.dont_write_bytecode, False
 
+# What is made until the tests begin stays, so it is not gone through again and again meanwhile.
+gc.disable()
+
 # The workers that are forked here have it at once.
 for _name in WORKER:
     import_module(_name)
@@ -44,32 +47,39 @@ for _name in WORKER:
 collect_ignore = ["test_django_postgresql.py"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    functions: dict[object, list[pytest.Function]] = {}  # with what is not slow anyway
-    for item in items:
-        if isinstance(item, pytest.Function) and not item.get_closest_marker("slow"):
-            functions.setdefault((item.module, item.originalname, item.cls), []).append(item)
-    for same in functions.values():
-        mark = same[0].get_closest_marker("one_in")
+@pytest.hookimpl(hookwrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Iterator[None]:
+    """Leave out the slow combinations, half of all there are, where `-m` would only deselect them."""
+    yield
+    calls = metafunc._calls  # with all parameters, those of fixtures, too
+    if metafunc.definition.get_closest_marker("slow") is None:
+        mark = metafunc.definition.get_closest_marker("one_in")
         if mark is not None:
             number, *names = mark.args
-            leave_out(same, number, names, zlib.crc32(same[0].originalname.encode()))
+            usual = [call for call in calls if not is_slow(call)]
+            leave_out(usual, number, names, zlib.crc32(metafunc.definition.originalname.encode()))
+        if metafunc.config.getoption("markexpr").startswith("not slow"):
+            # Without any, it would be a test without parameters.
+            calls[:] = [call for call in calls if not is_slow(call)] or calls[:1]
 
 
-def leave_out(items: list[pytest.Function], number: int, names: list[str], shift: int) -> None:
+def is_slow(call: Any) -> bool:
+    """Return whether a combination of parameters is slow."""
+    return any(mark.name == "slow" for mark in call.marks)
+
+
+def leave_out(calls: list[Any], number: int, names: list[str], shift: int) -> None:
     """Call slow what `one_in` leaves out of a test's combinations: with another shift, those are others."""
-    known = [getattr(item, "callspec", None) for item in items]
-    names = [name for name in names if all(each is not None and name in each.params for each in known)]
+    names = [name for name in names if all(name in call.params for call in calls)]
     if len(names) < 2:
         return
     values: dict[str, list[Any]] = {name: [] for name in names}
-    combinations = [[(name, position(item.callspec.params[name], values[name])) for name in names] for item in items]
+    combinations = [[(name, position(call.params[name], values[name])) for name in names] for call in calls]
     usual = [sum(at for _, at in each) % number == shift % number for each in combinations]
     met = {value for each, is_usual in zip(combinations, usual, strict=True) if is_usual for value in each}
-    for item, each, is_usual in zip(items, combinations, usual, strict=True):
+    for call, each, is_usual in zip(calls, combinations, usual, strict=True):
         if not is_usual and met >= {*each}:
-            item.add_marker("slow")
+            call.marks.append(pytest.mark.slow.mark)
         met |= {*each}
 
 
@@ -95,6 +105,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
+    gc.enable()
     sys.dont_write_bytecode = _DONT_WRITE_BYTECODE
     set_old_objects_aside()
 

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import socketless
+import warm
 from support import no_plugins
 
-__all__ = ["DOCUMENTS", "EXAMPLES", "PAGES", "ROOT", "Document", "run", "write_files"]
+__all__ = ["DOCUMENTS", "EXAMPLES", "PAGES", "ROOT", "Document", "fork", "run", "write_files"]
 
 ROOT = Path(__file__).parent.parent
+
+_SECONDS = 120  # only a hang takes as long
 
 _BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n(?:   :name: (\S+)\n)?\n((?:(?:   .*)?\n)+)", re.MULTILINE)
 
@@ -77,8 +80,23 @@ def write_files(folder: Path, files: Mapping[str, str]) -> None:
 
 def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a program in a folder, as if in a shell of the environment that runs these tests."""
+    return subprocess.run(
+        args, cwd=folder, env=_environment(args, folder), capture_output=True, text=True, timeout=_SECONDS
+    )
+
+
+def fork(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python with `args`, as `run()` does, in a fork of a process that has imported much."""
+    env = _environment(args, folder)
+    env["PYTEST_ADDOPTS"] += " -W 'ignore:Module already imported so cannot be rewritten; anyio'"
+    code, stdout, stderr = warm.start("tests").capture(args, None, folder, env, _SECONDS)
+    return subprocess.CompletedProcess(args, code, stdout.decode(), stderr.decode())
+
+
+def _environment(args: list[str], folder: Path) -> dict[str, str]:
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
     needed = {"--cov": "pytest_cov", "--ds": "django", "--asyncio-mode=auto": "asyncio", "-n": "xdist"}
-    env["PYTEST_ADDOPTS"] = no_plugins("pytest_httpserver", *(needed[word] for word in args if word in needed))
+    plugins = ["pytest_httpserver"] if any("httpserver" in path.read_text() for path in folder.glob("*.py")) else []
+    env["PYTEST_ADDOPTS"] = no_plugins(*plugins, *(needed[word] for word in args if word in needed))
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", ""), str(ROOT)]))
-    return subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    return env

@@ -23,8 +23,8 @@ LIMIT = 30.0  # seconds for what takes milliseconds; only a defect reaches it
 
 # The plugins that pytest finds here and most projects do not need. It takes a second to load them.
 PLUGINS = (
-    *("anyio", "asyncio", "django", "fakefs", "hypothesispytest", "pytest_cov", "pytest_httpserver"),
-    *("rerunfailures", "socket", "xdist", "xdist.looponfail"),
+    *("anyio", "asyncio", "django", "fakefs", "hypothesispytest", "platformdirs", "pytest_cov", "pytest_httpserver"),
+    *("requests_mock", "rerunfailures", "respx", "socket", "xdist", "xdist.looponfail"),
 )
 
 

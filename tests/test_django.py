@@ -174,7 +174,7 @@ class OrdinaryTest(TestCase):
 def test_in_memory(runner: tuple[str, ...], profile: str, in_memory: Library) -> None:
     """On threads, the app and its tests share SQLite in memory, whichever thread serves a request."""
     in_memory.write_tests(ALL)
-    in_memory.passes(12, *runner, profile=profile, afresh=True)
+    in_memory.passes(12, *runner, profile=profile, afresh=profile == "free")
     assert in_memory.leftovers == set()
 
 

@@ -99,7 +99,7 @@ def test_in_memory(profile: str, tmp_path: Path) -> None:
     """By default the app runs on threads, and shares SQLite in memory with the tests."""
     library = Library(tmp_path, IN_MEMORY)
     library.write_tests(TESTS.replace("def test_other", "def other"))
-    library.passes(11, *PYTEST, profile=profile, afresh=True)
+    library.passes(11, *PYTEST, profile=profile, afresh=profile == "free")
     assert library.leftovers == set()
 
 

@@ -326,11 +326,12 @@ def test_both_architectures_have_the_same_calls() -> None:
 APPS = """
 import os
 
-from fastapi import FastAPI
 from flask import Flask, request
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 flask_app = Flask(__name__)
-fast_app = FastAPI()
 seen = []
 
 
@@ -350,14 +351,15 @@ async def flask_async():
     return {"pid": os.getpid()}
 
 
-@fast_app.get("/async")
-async def fast_async():
-    return {"pid": os.getpid()}
+async def in_the_loop(request):
+    return JSONResponse({"pid": os.getpid()})
 
 
-@fast_app.get("/sync")
-def fast_sync():
-    return {"pid": os.getpid()}
+def in_a_thread(request):
+    return JSONResponse({"pid": os.getpid()})
+
+
+starlette_app = Starlette(routes=[Route("/async", in_the_loop), Route("/sync", in_a_thread)])
 
 
 def reset():
@@ -383,7 +385,7 @@ with IpcProcess("apps:flask_app", reset_hook_path="apps:reset", start_method=sta
         assert client.get("/async").json() == {"pid": worker.pid}
 print("wsgi", flush=True)
 
-with IpcProcess("apps:fast_app", start_method=start_method) as worker:
+with IpcProcess("apps:starlette_app", start_method=start_method) as worker:
     with httpx.Client(transport=IpcTransport(worker), base_url="http://testserver") as client:
         assert client.get("/async").json() == {"pid": worker.pid}
         assert client.get("/sync").json() == {"pid": worker.pid}
@@ -428,8 +430,8 @@ def project(tmp_path: Path) -> Path:
 
 
 start_methods = pytest.mark.parametrize("start_method", ["spawn", "fork"])
-apps = pytest.mark.parametrize("app", ["apps:flask_app", "apps:fast_app"])
-pairs = pytest.mark.parametrize(("start_method", "app"), [("spawn", "apps:fast_app"), ("fork", "apps:flask_app")])
+apps = pytest.mark.parametrize("app", ["apps:flask_app", "apps:starlette_app"])
+pairs = pytest.mark.parametrize(("start_method", "app"), [("spawn", "apps:starlette_app"), ("fork", "apps:flask_app")])
 
 
 @pytest.mark.parametrize(("profile", "start_method"), [("fatal", "spawn"), ("fatal", "fork"), ("strict", "spawn")])

@@ -29,6 +29,9 @@ MARKS = {
     "anyio": ("@pytest.mark.anyio", "@pytest.fixture"),
 }
 
+# Who has imported what the plugin is part of before pytest does, as what is forked here, is warned of it.
+ANYIO = ("-p", "anyio", "-W", "ignore:Module already imported so cannot be rewritten; anyio")
+
 TESTS = """
     FIXTURE
     async def client():
@@ -89,8 +92,7 @@ def write_tests(project: Project, mode: str, text: str = TESTS) -> None:
 
 def assert_one_fails(project: Project, profile: str, *plugin: str) -> None:
     """Assert what a person sees of the tests above."""
-    # Who has imported what anyio's plugin is part of before pytest does is warned that this cannot be rewritten.
-    seen = project.run(*plugin, profile=profile, afresh="anyio" in plugin)
+    seen = project.run(*plugin, profile=profile)
     assert seen.header == [*header(profile), "socketless: all clients go to shop:app"]
     assert (seen.end, seen.exit_code) == ("1 failed, 5 passed", 1), seen.text
     assert seen.summary == ["FAILED test_shop.py::test_fails - AssertionError: assert ['coffee'] == []"]
@@ -116,7 +118,7 @@ def test_anyio(project: Project, profile: str) -> None:
     project.write("pytest.ini", SHOP_INI)
     project.write("conftest.py", "import pytest\n\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n")
     write_tests(project, "anyio")
-    assert_one_fails(project, profile, "-p", "anyio")
+    assert_one_fails(project, profile, *ANYIO)
 
 
 @everywhere_but("strict")
@@ -144,7 +146,7 @@ def test_anyio_on_trio(project: Project, profile: str) -> None:
             assert response.json() == tea == ["tea"]
         """,
     )
-    seen = project.run("-p", "anyio", profile=profile, afresh=True)
+    seen = project.run(*ANYIO, profile=profile)
     assert seen.header == [*header(profile), "socketless: all clients go to shop:app"]
     assert (seen.end, seen.exit_code) == ("2 passed", 0), seen.text
 

@@ -7,9 +7,8 @@ import contextvars
 import importlib
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import starlette.testclient
 from fastapi import FastAPI
 
 import socketless.testclient
+import warm
 from apps import where_app
 from socketless import IpcProcess, errors
 from support import LIMIT
@@ -53,17 +53,14 @@ def read_table() -> dict[str, dict[str, str]]:
 
 
 def run_script(column: str, script: str, stdin: str = "") -> str:
+    """Run a script in a process of its own, and return what it prints."""
     path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     environment = {**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPTS[column] + script],
-        input=stdin,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-    return done.stdout
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "script.py").write_text(SCRIPTS[column] + script)
+        args = ["-W", "ignore", "script.py"]
+        _, stdout, _ = warm.start("tests").capture(args, None, Path(folder), environment, LIMIT, stdin.encode())
+    return stdout.decode()
 
 
 def overrides(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -78,15 +75,15 @@ def overrides(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def patches(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """What the test patches in the app's modules."""
-    monkeypatch.setattr(os, "getpid", lambda: 42)
-    if client.get("/pid").json() == 42:
+    monkeypatch.setattr(os, "cpu_count", lambda: -1)
+    if client.get("/cores").json() == -1:
         return "yes"
 
     def patch() -> None:
-        os.getpid = lambda: 42
+        os.cpu_count = lambda: -1
 
     client.worker.run(patch)
-    return "``run()``" if client.get("/pid").json() == 42 else "no"
+    return "``run()``" if client.get("/cores").json() == -1 else "no"
 
 
 def memory(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -213,12 +210,17 @@ def test_rows() -> None:
     assert list(read_table()) == list(CHECKS)
 
 
+@pytest.fixture(scope="module")
+def clients() -> Iterator[dict[str, Any]]:
+    """A client of each column. No row is about what another has changed in a worker."""
+    clients = {column: make() for column, make in CLIENTS.items()}
+    yield clients
+    for client in clients.values():
+        client.close()
+
+
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("row", CHECKS)
-def test_cell(row: str, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cell(row: str, column: str, clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a cell of the table says is so."""
-    client = CLIENTS[column]()
-    try:
-        assert CHECKS[row](column, client, monkeypatch) == read_table()[row][column]
-    finally:
-        client.close()
+    assert CHECKS[row](column, clients[column], monkeypatch) == read_table()[row][column]

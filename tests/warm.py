@@ -17,6 +17,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import types
 import warnings
 from collections.abc import Mapping, Sequence
@@ -113,6 +114,23 @@ class Warm:
             start.cache_clear()
             raise subprocess.TimeoutExpired([*args], timeout)
         return int(self._process.stdout.readline())
+
+    def capture(
+        self,
+        args: Sequence[str],
+        profile: str | None,
+        folder: Path,
+        env: Mapping[str, str],
+        timeout: float,
+        stdin: bytes = b"",
+    ) -> tuple[int, bytes, bytes]:
+        """Run a command as `run()` does; return its exit code, and what it has written to stdout and to stderr."""
+        with tempfile.TemporaryDirectory() as streams:
+            paths = [Path(streams, name) for name in ("stdin", "stdout", "stderr")]
+            for path, content in zip(paths, (stdin, b"", b""), strict=True):
+                path.write_bytes(content)
+            code = self.run(args, profile, [*map(str, paths)], folder, env, timeout)
+            return code, paths[1].read_bytes(), paths[2].read_bytes()
 
 
 @cache

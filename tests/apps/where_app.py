@@ -36,9 +36,9 @@ async def show_user(name: str = Depends(current)) -> str:
     return name
 
 
-@app.get("/pid")
-def show_pid() -> int:
-    return os.getpid()
+@app.get("/cores")
+def show_cores() -> int | None:
+    return os.cpu_count()
 
 
 @app.get("/variable")
