@@ -316,6 +316,38 @@ with IpcProcess(app) as worker:
     assert project.python("script.py") == Done(0, "asgi __main__\n")
 
 
+def test_fastapi_app_of_main(project: Project) -> None:
+    """So does an app of FastAPI, with its routes, models and what they depend on."""
+    project.write(
+        "script.py",
+        """
+import os
+from asking import ask
+from fastapi import Depends, FastAPI, Response
+from pydantic import BaseModel
+from socketless import IpcProcess
+
+class Item(BaseModel):
+    name: str
+
+def pid():
+    return str(os.getpid())
+
+app = FastAPI()
+app.state.shop = "tea"
+
+@app.get("/")
+def home(response: Response, pid: str = Depends(pid)) -> Item:
+    response.headers["x-pid"] = pid
+    return Item(name=app.state.shop)
+
+with IpcProcess(app) as worker:
+    print(worker.app_kind, ask(worker))
+""",
+    )
+    assert project.python("script.py") == Done(0, 'asgi {"name":"tea"}\n')
+
+
 FLASK_MAIN = """
 import os
 from asking import ask

@@ -97,6 +97,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return marshal.loads, (marshal.dumps(value),)
             except ValueError:  # somebody has put a constant into it that no compiler makes
                 return NotImplemented
+        if rebuilding.has_getattr(type(value)):
+            return rebuilding.reduced_with_state(value)
         if sys.version_info >= (3, 14) and isinstance(value, FunctionType):
             try:
                 return super().reducer_override(value)

@@ -1,12 +1,43 @@
-"""How an exception is rebuilt without its `__init__`, which often takes other arguments than `args` has."""
+"""How objects are rebuilt where pickle's own way fails, though they hold only what can be pickled.
+
+An exception: without its `__init__`, which often takes other arguments than `args` has. An object with a `__getattr__`,
+such as Starlette's `State`: pickle asks it for a `__setstate__` before it has any of the attributes that this method
+looks into, and then that calls itself until Python gives up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from types import FunctionType
 from typing import Any
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
+
+
+def has_getattr(cls: type) -> bool:
+    """Return whether objects of a class have a `__getattr__` in Python, and leave it to Python how they are pickled."""
+    return (
+        isinstance(getattr(cls, "__getattr__", None), FunctionType)
+        and not issubclass(cls, type)
+        and all(getattr(cls, name) is getattr(object, name) for name in ("__reduce__", "__reduce_ex__"))
+        and not hasattr(cls, "__setstate__")
+    )
+
+
+def reduced_with_state(value: Any) -> tuple[Any, ...]:
+    """Return what `__reduce_ex__()` returns, and `set_state` as what takes the state."""
+    of_python = value.__reduce_ex__(5)
+    return (*of_python, *(None,) * (5 - len(of_python)), set_state)
+
+
+def set_state(value: Any, state: Any) -> None:
+    """Give an object its state, as pickle does; it is asked for nothing."""
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    if attributes:
+        object.__getattribute__(value, "__dict__").update(attributes)
+    for name, each in (slots or {}).items():
+        object.__setattr__(value, name, each)
 
 
 def is_plain(cls: type[BaseException]) -> bool:

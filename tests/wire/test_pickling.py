@@ -76,6 +76,31 @@ def test_files_and_lines(script: dict[str, Any], name: str, to_bytes: Callable[[
     assert places(loads(to_bytes(script[name]))) == expected
 
 
+class Settings:
+    """An object that looks its attributes up in one of its own, as Starlette's `State` does."""
+
+    __slots__ = ("__dict__", "kind")
+
+    def __init__(self, **values: Any) -> None:
+        self._values, self.kind = values, "settings"
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@pytest.mark.parametrize("to_bytes", [dumps, dumps_object])
+def test_object_that_looks_for_its_attributes(to_bytes: Callable[[Any], bytes]) -> None:
+    """An object whose `__getattr__` needs what it does not have yet is rebuilt; so is one that holds itself."""
+    settings = Settings(shop="tea")
+    settings.itself = settings
+    there = loads(to_bytes(settings))
+    assert (there.shop, there.kind, there.itself is there) == ("tea", "settings", True)
+    assert not hasattr(there, "other")
+
+
 def test_code_that_no_compiler_makes(script: dict[str, Any]) -> None:
     """A function whose code holds an object among its constants goes by value, too."""
     function = script["function"]
