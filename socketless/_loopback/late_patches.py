@@ -12,6 +12,7 @@ from socketless._loopback.patches import Patches
 
 # The module that is changed, and what of ours does it.
 _MODULES = {
+    "OpenSSL.SSL": ("pyopenssl", "patch"),
     "pytest_socket": ("keepers", "patch_pytest_socket"),
     "ssl": ("tls", "patch"),
     "subprocess": ("programs", "patch"),

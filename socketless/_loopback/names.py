@@ -31,6 +31,8 @@ from _socket import (
 )
 from typing import Any
 
+from socketless._loopback import arguments
+
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 # IPv4 comes first: most servers that tests start listen there alone, and a refusal on the way costs time.
@@ -57,6 +59,7 @@ def loopback_address(host: str, family: int) -> str | None:
 def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> list[Any]:
     """As `_socket.getaddrinfo()`; the C library is asked for what is neither a number nor a name of loopback."""
     name = _text(host)
+    family, type, proto, flags = map(arguments.number, (family, type, proto, flags))
     if name == "" or (name is None and port is None):
         raise gaierror(EAI_NONAME, "Name or service not known")
     addresses = _addresses(name, family, flags)
@@ -125,7 +128,7 @@ def _port(port: Any, kinds: list[tuple[int, int]], flags: int) -> int:
         port = bytes(port).decode("ascii", "replace")
     if isinstance(port, str):
         return _service(port, kinds, flags)
-    if not hasattr(port, "__index__"):
+    if not isinstance(port, int):
         raise OSError("Int or String expected")
     return int(port) & 0xFFFF
 
@@ -173,6 +176,7 @@ def getnameinfo(address: Any, flags: int) -> tuple[str, str]:
     """As `socket.getnameinfo()`."""
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
         return _socket.getnameinfo(address, flags)
+    flags = arguments.number(flags)
     number = _number(address[0])
     is_wrong = any(not 0 <= flow <= 0xFFFFF for flow in address[2:3])  # for C to say
     if is_wrong or number is None or number[1] not in _HOSTS.values() or (not flags & NI_NUMERICSERV and address[1]):

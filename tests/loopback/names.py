@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loopback.checks import Net, check
+from loopback.checks import Index, Net, check
 
 STREAM, DGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -50,6 +50,25 @@ def ports(net: Net) -> None:
         found("127.0.0.1", 1.5)
     assert error_of("127.0.0.1", "no such service") == socket.EAI_SERVICE
     assert error_of("127.0.0.1", "no such service", 0, STREAM) == socket.EAI_SERVICE
+
+
+@check("tcp4")
+def numbers_by_index(net: Net) -> None:
+    """Everything but a port may be an object that stands for a number."""
+    expected = [(V4, STREAM, 6, "", ("127.0.0.1", 80))]
+    assert found("127.0.0.1", 80, Index(V4), Index(STREAM), Index(6), Index(0)) == expected
+    for position, value in enumerate((V4, STREAM, 6, 0)):
+        numbers: list[Any] = [V4, STREAM, 6, 0]
+        numbers[position] = Index(value)
+        assert found("127.0.0.1", 80, *numbers) == expected
+        for wrong in (None, "1", 1.0):
+            numbers[position] = wrong
+            with pytest.raises(TypeError, match="object cannot be interpreted as an integer"):
+                found("127.0.0.1", 80, *numbers)
+    with pytest.raises(OSError, match="Int or String expected"):
+        found("127.0.0.1", Index(80))
+    flags: Any = Index(socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+    assert socket.getnameinfo(("127.0.0.1", 80), flags) == ("127.0.0.1", "80")
 
 
 @check("tcp4")
