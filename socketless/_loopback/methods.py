@@ -147,6 +147,8 @@ class Methods:
             if error.errno is None:
                 raise
             return error.errno
+        except (OverflowError, TypeError) as error:
+            raise type(error)(str(error).replace("connect(", "connect_ex(", 1)) from None
         return 0
 
     _accept = _using("_accept")

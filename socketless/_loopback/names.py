@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import re
 from _socket import (
     AF_INET,
     AF_INET6,
@@ -41,6 +42,8 @@ _NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 _ANY = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 _KINDS = ((SOCK_STREAM, IPPROTO_TCP), (SOCK_DGRAM, IPPROTO_UDP), (SOCK_RAW, 0))
 _SERVICES = {"http": 80, "https": 443, "ftp": 21, "smtp": 25, "domain": 53}
+
+_NUMBER = re.compile(r"\s*[+-]?[0-9]+", re.ASCII)
 
 Entry = tuple[int, int, int, str, Any]
 
@@ -128,14 +131,21 @@ def _port(port: Any, kinds: list[tuple[int, int]], flags: int) -> int:
         port = bytes(port).decode("ascii", "replace")
     if isinstance(port, str):
         return _service(port, kinds, flags)
-    if not isinstance(port, int):
+    if type(port) is not int:  # CPython takes no subclass of it, such as `bool`
         raise OSError("Int or String expected")
-    return int(port) & 0xFFFF
+    if not -1 << 63 <= port < 1 << 63:
+        raise OverflowError("Python int too large to convert to C long")
+    return _service(str(port), kinds, flags)
 
 
 def _service(name: str, kinds: list[tuple[int, int]], flags: int) -> int:
-    if not name or name.isdecimal():
-        return int(name or 0) & 0xFFFF
+    if not name:
+        return 0
+    if _NUMBER.fullmatch(name):
+        number = max(-1, min(int(name), (1 << 64) - 1)) & 0xFFFFFFFF  # as strtoul() says it, in an `int`
+        if number >> 31:
+            raise gaierror(EAI_SERVICE, "Servname not supported for ai_socktype")
+        return number & 0xFFFF
     if flags & AI_NUMERICSERV:
         raise gaierror(EAI_NONAME, "Name or service not known")
     if name in _SERVICES:

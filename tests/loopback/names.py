@@ -46,8 +46,17 @@ def ports(net: Net) -> None:
     """A port is a number, a string, or nothing."""
     for port, number in ((80, 80), ("80", 80), (b"80", 80), (None, 0), (0, 0), ("0", 0)):
         assert found("127.0.0.1", port, V4, STREAM)[0][4] == ("127.0.0.1", number)
-    with pytest.raises(OSError, match="Int or String expected"):
-        found("127.0.0.1", 1.5)
+    for port, number in ((65536, 0), (65617, 81), (2**32 + 80, 80), (" 80", 80), ("+80", 80), ("65617", 81)):
+        assert found("127.0.0.1", port, V4, STREAM)[0][4] == ("127.0.0.1", number)
+    wrong: Any
+    for wrong in (1.5, True):
+        with pytest.raises(OSError, match="Int or String expected"):
+            found("127.0.0.1", wrong)
+    for wrong in (2**63, -(2**63) - 1):
+        with pytest.raises(OverflowError, match="Python int too large to convert to C long"):
+            found("127.0.0.1", wrong)
+    for wrong in (-1, 2**31, 2**32 - 1, "-1", b"-1", "2147483648", "\N{ARABIC-INDIC DIGIT THREE}", "80 "):
+        assert error_of("127.0.0.1", wrong) == socket.EAI_SERVICE
     assert error_of("127.0.0.1", "no such service") == socket.EAI_SERVICE
     assert error_of("127.0.0.1", "no such service", 0, STREAM) == socket.EAI_SERVICE
 
