@@ -154,3 +154,20 @@ def of_this_machine(net: Net) -> None:
     assert socket.gethostname()
     assert socket.getfqdn("127.0.0.1")
     assert socket.getfqdn()
+
+
+@check("tcp4")
+def interfaces(net: Net) -> None:
+    """Loopback is an interface, which has a number and a name."""
+    found = dict(socket.if_nameindex())
+    assert found[socket.if_nametoindex("lo")] == "lo"
+    for number, name in found.items():
+        assert socket.if_nametoindex(name) == number
+        assert socket.if_indextoname(number) == name
+    with pytest.raises(OSError, match="no interface with this name|No such device"):
+        socket.if_nametoindex("no such one")
+    with pytest.raises(OSError, match="No such device or address"):
+        socket.if_indextoname(1 << 20)
+    for wrong in (1, None):
+        with pytest.raises(TypeError):
+            socket.if_nametoindex(wrong)  # type: ignore[arg-type]
