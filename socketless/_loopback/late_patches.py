@@ -17,6 +17,7 @@ _MODULES = {
     "ssl": ("tls", "patch"),
     "subprocess": ("programs", "patch"),
     "trio._socket": ("keepers", "patch_trio"),
+    "urllib3.util.connection": ("keepers", "patch_urllib3"),
     "uvloop": ("event_loops", "patch"),
     "multiprocessing.popen_forkserver": ("processes", "patch_fork_server"),
     "multiprocessing.reduction": ("processes", "patch_reduction"),
