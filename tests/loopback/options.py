@@ -254,3 +254,11 @@ def device(net: Net) -> None:
         assert one.getsockopt(SOCKET, socket.SO_BINDTODEVICE, 16) == told
     one.setsockopt(SOCKET, socket.SO_BINDTODEVICE, None, 0)
     assert one.getsockopt(SOCKET, socket.SO_BINDTODEVICE, 16) == b""
+
+
+@check("tcp6")
+def multicast6(net: Net) -> None:
+    """Multicast goes one hop far, and back to this machine, unless something else is set."""
+    for one in (net.stream(), net.datagram()):
+        for option in (socket.IPV6_MULTICAST_HOPS, socket.IPV6_MULTICAST_LOOP):
+            assert one.getsockopt(socket.IPPROTO_IPV6, option) == 1
