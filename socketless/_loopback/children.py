@@ -1,7 +1,7 @@
 """The Python processes that this one starts get virtual sockets by their environment: PYTHONPATH has a `sitecustomize`.
 
-It is not there for who is started with `-I`, `-E` or `-S`. An environment that was made from nothing for
-`subprocess.Popen` gets it as well, see programs.py.
+It is not there for who is started with `-I`, `-E` or `-S`. An environment that was made for a program, or in which
+PYTHONPATH was set anew, gets it as well, see programs.py.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ from socketless._loopback import families, folder
 
 SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site")
 _VARIABLE = "PYTHONPATH"
+_NAMES = (folder.VARIABLE, families.VARIABLE, families.ALONE)
+
+_given: dict[str, str] = {}  # the other variables that programs get; none: they have real sockets
 
 
 def add_to_environment() -> None:
     """Let processes that are started from now on have virtual sockets."""
-    entries = _entries()
+    entries = _entries(os.environ)
     if SITE not in entries:
         os.environ[_VARIABLE] = os.pathsep.join([SITE, *entries])
+    _given.update({name: os.environ[name] for name in _NAMES if name in os.environ})
 
 
 def remove_from_environment() -> None:
     """Let them have real ones again."""
-    entries = [entry for entry in _entries() if entry != SITE]
+    _given.clear()
+    entries = [entry for entry in _entries(os.environ) if entry != SITE]
     if entries:
         os.environ[_VARIABLE] = os.pathsep.join(entries)
     else:
@@ -33,17 +38,27 @@ def remove_from_environment() -> None:
 
 
 def completed(environment: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """Return the environment that somebody has made for a program, with what lets it have virtual sockets.
+    """Return the environment of a program, with what lets it have virtual sockets.
 
-    It stays as it is where that is off, or where it says something of that itself.
+    It stays as it is where that is off, or where it says no: by SOCKETLESS_LOOPBACK, which is empty.
     """
-    if SITE not in _entries() or folder.VARIABLE in environment:
+    own = {os.fsdecode(name): value for name, value in environment.items()}
+    is_off = not _given or not own.get(folder.VARIABLE, True)
+    if is_off or (SITE in _entries(own) and own.keys() >= _given.keys()):
         return environment
-    names = (folder.VARIABLE, families.VARIABLE, families.ALONE)
-    path = os.pathsep.join(filter(None, [SITE, environment.get(_VARIABLE)]))
-    return {**environment, _VARIABLE: path, **{name: os.environ[name] for name in names if name in os.environ}}
+    path = [SITE, *(entry for entry in _entries(own) if entry != SITE)]
+    return {**_given, **own, _VARIABLE: os.pathsep.join(path)}
 
 
-def _entries() -> list[str]:
-    value = os.environ.get(_VARIABLE)
+def inherited() -> Mapping[Any, Any] | None:
+    """Return the environment of a program that gets this process's; `None`: the one that the system has."""
+    own: Any = os.environ
+    if not isinstance(own, os._Environ):  # a test's dictionary, which programs do not get
+        return None
+    environment = completed(own)
+    return None if environment is own else environment
+
+
+def _entries(environment: Mapping[str, Any]) -> list[str]:
+    value = os.fsdecode(environment.get(_VARIABLE, ""))
     return value.split(os.pathsep) if value else []

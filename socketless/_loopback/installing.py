@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from socketless._loopback import (
     children,
+    executing,
     families,
     folder,
     handover,
@@ -54,7 +55,7 @@ def is_anything_open() -> bool:
 
 def patch(patches: Patches) -> LatePatches:
     """Let everything know of virtual sockets; return what has to be closed before the patches are undone."""
-    for module in (socket_module, polling, wakeups):
+    for module in (socket_module, polling, wakeups, executing):
         module.patch(patches)
     return LatePatches(patches)
 

@@ -1,4 +1,4 @@
-"""Modules that keep methods of `socket.socket` which they have taken before there were ours."""
+"""Modules that keep what sockets were before there were ours: their methods, or whether there is IPv6."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 def patch_pytest_socket(pytest_socket: Any, patches: Patches) -> None:
     """Let pytest-socket, which puts them back after each test, put back ours."""
     patches.set(pytest_socket, "_true_connect", Methods.connect)
+
+
+def patch_urllib3(connection: Any, patches: Patches) -> None:
+    """Let urllib3, which may have found no IPv6 when it was imported, try once more."""
+    patches.set(connection, "HAS_IPV6", connection._has_ipv6("::1"))
 
 
 def patch_trio(module: Any, patches: Patches) -> None:

@@ -12,10 +12,12 @@ from socketless._loopback.patches import Patches
 
 # The module that is changed, and what of ours does it.
 _MODULES = {
+    "OpenSSL.SSL": ("pyopenssl", "patch"),
     "pytest_socket": ("keepers", "patch_pytest_socket"),
     "ssl": ("tls", "patch"),
     "subprocess": ("programs", "patch"),
     "trio._socket": ("keepers", "patch_trio"),
+    "urllib3.util.connection": ("keepers", "patch_urllib3"),
     "uvloop": ("event_loops", "patch"),
     "multiprocessing.popen_forkserver": ("processes", "patch_fork_server"),
     "multiprocessing.reduction": ("processes", "patch_reduction"),

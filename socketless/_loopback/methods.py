@@ -18,7 +18,7 @@ from collections.abc import Callable
 from operator import index
 from typing import Any
 
-from socketless._loopback import inherited, late_patches, real
+from socketless._loopback import arguments, inherited, late_patches, real
 from socketless._loopback import virtual as virtuals
 from socketless._loopback.pipes import failure
 from socketless._loopback.system import os
@@ -147,6 +147,8 @@ class Methods:
             if error.errno is None:
                 raise
             return error.errno
+        except (OverflowError, TypeError) as error:
+            raise type(error)(str(error).replace("connect(", "connect_ex(", 1)) from None
         return 0
 
     _accept = _using("_accept")
@@ -182,11 +184,14 @@ class Methods:
 
 
 def _new(family: int, kind: int, protocol: int) -> Virtual | None:
-    numbers = (_socket.AF_INET if family == -1 else family, _socket.SOCK_STREAM if kind == -1 else kind)
-    return virtuals.make(index(numbers[0]), index(numbers[1]), max(0, index(protocol)))
+    family = _socket.AF_INET if family == -1 else arguments.number(family)
+    kind = _socket.SOCK_STREAM if kind == -1 else arguments.number(kind)
+    return virtuals.make(family, kind, max(0, arguments.number(protocol)))
 
 
 def _existing(number: int, protocol: int) -> Virtual | None:
+    if hasattr(number, "__index__"):
+        number = index(number)
     if not isinstance(number, int) or number < 0:
         return None
     file = inherited.find(number)

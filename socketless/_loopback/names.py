@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import re
 from _socket import (
     AF_INET,
     AF_INET6,
@@ -31,6 +32,8 @@ from _socket import (
 )
 from typing import Any
 
+from socketless._loopback import arguments
+
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 # IPv4 comes first: most servers that tests start listen there alone, and a refusal on the way costs time.
@@ -39,6 +42,8 @@ _NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 _ANY = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 _KINDS = ((SOCK_STREAM, IPPROTO_TCP), (SOCK_DGRAM, IPPROTO_UDP), (SOCK_RAW, 0))
 _SERVICES = {"http": 80, "https": 443, "ftp": 21, "smtp": 25, "domain": 53}
+
+_NUMBER = re.compile(r"\s*[+-]?[0-9]+", re.ASCII)
 
 Entry = tuple[int, int, int, str, Any]
 
@@ -57,6 +62,7 @@ def loopback_address(host: str, family: int) -> str | None:
 def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> list[Any]:
     """As `_socket.getaddrinfo()`; the C library is asked for what is neither a number nor a name of loopback."""
     name = _text(host)
+    family, type, proto, flags = map(arguments.number, (family, type, proto, flags))
     if name == "" or (name is None and port is None):
         raise gaierror(EAI_NONAME, "Name or service not known")
     addresses = _addresses(name, family, flags)
@@ -125,14 +131,21 @@ def _port(port: Any, kinds: list[tuple[int, int]], flags: int) -> int:
         port = bytes(port).decode("ascii", "replace")
     if isinstance(port, str):
         return _service(port, kinds, flags)
-    if not hasattr(port, "__index__"):
+    if type(port) is not int:  # CPython takes no subclass of it, such as `bool`
         raise OSError("Int or String expected")
-    return int(port) & 0xFFFF
+    if not -1 << 63 <= port < 1 << 63:
+        raise OverflowError("Python int too large to convert to C long")
+    return _service(str(port), kinds, flags)
 
 
 def _service(name: str, kinds: list[tuple[int, int]], flags: int) -> int:
-    if not name or name.isdecimal():
-        return int(name or 0) & 0xFFFF
+    if not name:
+        return 0
+    if _NUMBER.fullmatch(name):
+        number = max(-1, min(int(name), (1 << 64) - 1)) & 0xFFFFFFFF  # as strtoul() says it, in an `int`
+        if number >> 31:
+            raise gaierror(EAI_SERVICE, "Servname not supported for ai_socktype")
+        return number & 0xFFFF
     if flags & AI_NUMERICSERV:
         raise gaierror(EAI_NONAME, "Name or service not known")
     if name in _SERVICES:
@@ -173,6 +186,7 @@ def getnameinfo(address: Any, flags: int) -> tuple[str, str]:
     """As `socket.getnameinfo()`."""
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
         return _socket.getnameinfo(address, flags)
+    flags = arguments.number(flags)
     number = _number(address[0])
     is_wrong = any(not 0 <= flow <= 0xFFFFF for flow in address[2:3])  # for C to say
     if is_wrong or number is None or number[1] not in _HOSTS.values() or (not flags & NI_NUMERICSERV and address[1]):

@@ -12,9 +12,12 @@ from _socket import (
     IPPROTO_IPV6,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    IPV6_MULTICAST_HOPS,
+    IPV6_MULTICAST_LOOP,
     IPV6_UNICAST_HOPS,
     IPV6_V6ONLY,
     SO_ACCEPTCONN,
+    SO_BINDTODEVICE,
     SO_BROADCAST,
     SO_DEBUG,
     SO_DOMAIN,
@@ -74,6 +77,7 @@ _DEFAULTS: dict[Key, Value] = {
     (SOL_SOCKET, SO_SNDBUF): 212992,
     (SOL_SOCKET, SO_RCVBUF): 212992,
     (SOL_SOCKET, SO_RCVLOWAT): 1,
+    (SOL_SOCKET, SO_BINDTODEVICE): b"",
     **{(SOL_SOCKET, option): bytes(size) for option, size in _STRUCTURES.items()},
     (IPPROTO_TCP, TCP_MAXSEG): 65483,
     (IPPROTO_TCP, TCP_KEEPIDLE): 7200,
@@ -84,6 +88,8 @@ _DEFAULTS: dict[Key, Value] = {
     (IPPROTO_IP, _IP_MULTICAST_TTL): 1,
     (IPPROTO_IP, _IP_MULTICAST_LOOP): 1,
     (IPPROTO_IPV6, IPV6_UNICAST_HOPS): 64,
+    (IPPROTO_IPV6, IPV6_MULTICAST_HOPS): 1,
+    (IPPROTO_IPV6, IPV6_MULTICAST_LOOP): 1,
 }
 
 
@@ -200,6 +206,8 @@ def _number_or_bytes(value: Any, length: int | None) -> Value:
 def _kept(level: int, option: int, value: Value) -> Value:
     """Return what the kernel makes of a value."""
     key = (level, option)
+    if key == (SOL_SOCKET, SO_BINDTODEVICE):
+        return _device(value)
     if level == SOL_SOCKET and option in _STRUCTURES:
         if isinstance(value, int) or len(value) < _STRUCTURES[option]:
             raise failure(errno.EINVAL)
@@ -215,6 +223,12 @@ def _kept(level: int, option: int, value: Value) -> Value:
     if level == SOL_SOCKET and option in _SIZES:
         return max(2 * value, _SIZES[option])
     return int(bool(value)) if key in _SWITCHES else value
+
+
+def _device(value: Value) -> bytes:
+    """Return the name of an interface; none: of no one."""
+    name = (struct.pack("i", value) if isinstance(value, int) else value).partition(b"\0")[0]
+    return name + b"\0" if name else b""
 
 
 def _told(value: Value, size: int) -> Value:

@@ -58,8 +58,7 @@ def _execute_child_with(original: Callable[..., None]) -> Callable[..., None]:
             file = openfile.find(number)
             if file is not None:
                 file.is_passed_on()
-        if env is not None:
-            env = children.completed(env)
+        env = children.inherited() if env is None else children.completed(env)
         original(self, args, executable, preexec, close_fds, pass_fds, cwd, env, *rest)
 
     return _execute_child

@@ -10,7 +10,7 @@ import socket
 from types import ModuleType
 from typing import Any
 
-from socketless._loopback import inherited, names, openfile, virtual
+from socketless._loopback import arguments, inherited, interfaces, names, openfile, virtual
 from socketless._loopback.methods import Methods
 from socketless._loopback.patches import Patches
 from socketless._loopback.system import fcntl as _fcntl
@@ -47,6 +47,7 @@ class _Number:
 
 def socketpair(family: int = _socket.AF_UNIX, type: int = _socket.SOCK_STREAM, proto: int = 0) -> tuple[Any, Any]:
     """As `_socket.socketpair()`."""
+    family, type, proto = map(arguments.number, (family, type, proto))
     kind = virtual.plain_kind(family, type, proto)
     if kind is None or family != _socket.AF_UNIX:
         return _socket.socketpair(family, type, proto)
@@ -148,3 +149,5 @@ def patch(patches: Patches) -> None:
     patches.set(fcntl, "fcntl", control)
     for name in ("gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"):
         patches.set(socket, name, getattr(names, name))
+    for name in ("if_indextoname", "if_nameindex", "if_nametoindex"):
+        patches.set(socket, name, getattr(interfaces, name))

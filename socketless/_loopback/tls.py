@@ -162,6 +162,9 @@ class _Connection:
                     self._unsent = self._unsent[self._virtual.file.state.write(self._unsent) :]
                 except BlockingIOError:
                     return False
+                except OSError:
+                    self._unsent = b""  # nobody reads it; what they have sent can be read still, such as an alert
+                    raise
             return True
 
     def _wait(self, events: int, deadline: float | None, operation: str) -> None:

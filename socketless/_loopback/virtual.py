@@ -28,13 +28,15 @@ class Virtual(Transfers):
     __slots__ = ()
 
     def getsockopt(self, level: int, option: int, size: int = 0, /) -> int | bytes:
+        level, option, size = map(arguments.number, (level, option, size))
         self.check_open()
         return self.file.get_option(level, option, size)
 
     def setsockopt(self, level: int, option: int, *value: Any) -> None:
-        self.check_open()
         if not value:
             raise TypeError("setsockopt expected at least 3 arguments, got 2")
+        level, option = arguments.number(level), arguments.number(option)
+        self.check_open()
         self.file.set_option(level, option, *value)
 
     def getsockname(self) -> Any:

@@ -13,16 +13,22 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 _set_wakeup_fd = signal.set_wakeup_fd
 
+_last = (-1, -1)  # the number that was set, and the one that signals write to
+
 
 def set_wakeup_fd(fd: int, /, **options: Any) -> int:
     """As `signal.set_wakeup_fd()`."""
-    return _set_wakeup_fd(_writable(fd), **options)
+    global _last
+    (number, written_to), writable = _last, _writable(fd)
+    before = _set_wakeup_fd(writable, **options)
+    _last = fd, writable
+    return number if before == written_to else before
 
 
 def _writable(fd: int) -> int:
     file = openfile.find(fd) if isinstance(fd, int) and fd >= 0 else None
     if file is None or file.state.write_fd < 0 or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
-        return fd  # somebody else's, or one that this has returned before
+        return fd  # somebody else's
     return file.state.write_fd
 
 

@@ -209,7 +209,7 @@ def no_address_of_ip(net: Net) -> None:
     """What is no address is a TypeError or an OverflowError that says what is wrong with it."""
     one, family = net.stream(), net.family.name
     form = "a pair (host, port)" if family == "AF_INET" else "a tuple (host, port[, flowinfo[, scopeid]])"
-    for name in ("bind", "connect"):
+    for name in ("bind", "connect", "connect_ex"):
         call = getattr(one, name)
         for port in (-1, 65536):
             assert error_of(call, (net.host, port)) == f"OverflowError('{name}(): port must be 0-65535.')"
@@ -231,7 +231,7 @@ def no_such_host(net: Net) -> None:
     """A name that nobody has, or an address of another family, is a gaierror."""
     other = "127.0.0.1" if net.family == socket.AF_INET6 else "::1"
     for host, number in (("no such host", socket.EAI_NONAME), (other, socket.EAI_ADDRFAMILY)):
-        for name in ("bind", "connect"):
+        for name in ("bind", "connect", "connect_ex"):
             with pytest.raises(socket.gaierror) as raised:
                 getattr(net.stream(), name)((host, 80))
             assert raised.value.errno == number
@@ -241,7 +241,7 @@ def no_such_host(net: Net) -> None:
 def no_address_of_unix(net: Net) -> None:
     """A name of a UNIX socket is a str or bytes that are not too long."""
     one = net.stream()
-    for name in ("bind", "connect"):
+    for name in ("bind", "connect", "connect_ex"):
         call = getattr(one, name)
         for wrong in (1, None, Path("a"), ("127.0.0.1", 80)):
             text = f"a bytes-like object is required, not '{type(wrong).__name__}'"

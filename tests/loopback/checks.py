@@ -110,6 +110,16 @@ def times_out() -> Iterator[None]:
         yield
 
 
+class Index:
+    """What C takes for a number; a `MagicMock` is one, too."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return int(self.value)  # an enumeration's member is no plain number
+
+
 class Task(Generic[Result]):
     """A function that runs in a thread."""
 

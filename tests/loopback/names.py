@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loopback.checks import Net, check
+from loopback.checks import Index, Net, check
 
 STREAM, DGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -46,10 +46,38 @@ def ports(net: Net) -> None:
     """A port is a number, a string, or nothing."""
     for port, number in ((80, 80), ("80", 80), (b"80", 80), (None, 0), (0, 0), ("0", 0)):
         assert found("127.0.0.1", port, V4, STREAM)[0][4] == ("127.0.0.1", number)
-    with pytest.raises(OSError, match="Int or String expected"):
-        found("127.0.0.1", 1.5)
+    for port, number in ((65536, 0), (65617, 81), (2**32 + 80, 80), (" 80", 80), ("+80", 80), ("65617", 81)):
+        assert found("127.0.0.1", port, V4, STREAM)[0][4] == ("127.0.0.1", number)
+    wrong: Any
+    for wrong in (1.5, True):
+        with pytest.raises(OSError, match="Int or String expected"):
+            found("127.0.0.1", wrong)
+    for wrong in (2**63, -(2**63) - 1):
+        with pytest.raises(OverflowError, match="Python int too large to convert to C long"):
+            found("127.0.0.1", wrong)
+    for wrong in (-1, 2**31, 2**32 - 1, "-1", b"-1", "2147483648", "\N{ARABIC-INDIC DIGIT THREE}", "80 "):
+        assert error_of("127.0.0.1", wrong) == socket.EAI_SERVICE
     assert error_of("127.0.0.1", "no such service") == socket.EAI_SERVICE
     assert error_of("127.0.0.1", "no such service", 0, STREAM) == socket.EAI_SERVICE
+
+
+@check("tcp4")
+def numbers_by_index(net: Net) -> None:
+    """Everything but a port may be an object that stands for a number."""
+    expected = [(V4, STREAM, 6, "", ("127.0.0.1", 80))]
+    assert found("127.0.0.1", 80, Index(V4), Index(STREAM), Index(6), Index(0)) == expected
+    for position, value in enumerate((V4, STREAM, 6, 0)):
+        numbers: list[Any] = [V4, STREAM, 6, 0]
+        numbers[position] = Index(value)
+        assert found("127.0.0.1", 80, *numbers) == expected
+        for wrong in (None, "1", 1.0):
+            numbers[position] = wrong
+            with pytest.raises(TypeError, match="object cannot be interpreted as an integer"):
+                found("127.0.0.1", 80, *numbers)
+    with pytest.raises(OSError, match="Int or String expected"):
+        found("127.0.0.1", Index(80))
+    flags: Any = Index(socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+    assert socket.getnameinfo(("127.0.0.1", 80), flags) == ("127.0.0.1", "80")
 
 
 @check("tcp4")
@@ -126,3 +154,20 @@ def of_this_machine(net: Net) -> None:
     assert socket.gethostname()
     assert socket.getfqdn("127.0.0.1")
     assert socket.getfqdn()
+
+
+@check("tcp4")
+def interfaces(net: Net) -> None:
+    """Loopback is an interface, which has a number and a name."""
+    found = dict(socket.if_nameindex())
+    assert found[socket.if_nametoindex("lo")] == "lo"
+    for number, name in found.items():
+        assert socket.if_nametoindex(name) == number
+        assert socket.if_indextoname(number) == name
+    with pytest.raises(OSError, match="no interface with this name|No such device"):
+        socket.if_nametoindex("no such one")
+    with pytest.raises(OSError, match="No such device or address"):
+        socket.if_indextoname(1 << 20)
+    for wrong in (1, None):
+        with pytest.raises(TypeError):
+            socket.if_nametoindex(wrong)  # type: ignore[arg-type]

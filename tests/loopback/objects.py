@@ -9,16 +9,31 @@ import gc
 import os
 import pickle
 import select
+import signal
 import socket
 import stat
 import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from loopback.checks import CONNECTED, IP, STREAMS, UNIX, Net, check, fails, is_readable, receive, receive_all, says
+from loopback.checks import (
+    CONNECTED,
+    IP,
+    STREAMS,
+    UNIX,
+    Index,
+    Net,
+    check,
+    fails,
+    is_readable,
+    receive,
+    receive_all,
+    says,
+)
 
 
 @check(*STREAMS)
@@ -553,3 +568,39 @@ def lockable(net: Net) -> None:
     """Two sockets never have the same number at the same time."""
     numbers = [net.stream().fileno() for _ in range(20)]
     assert len(set(numbers)) == 20
+
+
+@check("pair")
+def wakes_by_signal(net: Net) -> None:
+    """What signals write to is the number that was set, and that is told when another one is."""
+    (reader, writer), (other_reader, other_writer) = net.pair(), net.pair()
+    for one in (reader, writer, other_reader, other_writer):
+        one.setblocking(False)
+    handler = signal.signal(signal.SIGUSR1, lambda *_: None)
+    before = signal.set_wakeup_fd(writer.fileno())
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+        assert reader.recv(10) == bytes([signal.SIGUSR1])
+        assert signal.set_wakeup_fd(other_writer.fileno()) == writer.fileno()
+        signal.raise_signal(signal.SIGUSR1)
+        assert other_reader.recv(10) == bytes([signal.SIGUSR1])
+        assert signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False) == other_writer.fileno()
+        assert signal.set_wakeup_fd(-1) == writer.fileno()
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGUSR1, handler)
+
+
+@check("pair")
+def made_by_index(net: Net) -> None:
+    """A pair's family, type and protocol are what stands for a number, and nothing else."""
+    numbers: list[Any] = [Index(socket.AF_UNIX), Index(socket.SOCK_STREAM), Index(0)]
+    for one in socket.socketpair(*numbers):
+        assert (net.keep(one).family, one.type) == (socket.AF_UNIX, socket.SOCK_STREAM)
+        copy = net.keep(socket.socket(fileno=Index(one.detach())))  # type: ignore[arg-type]
+        assert copy.type is socket.SOCK_STREAM
+    for position in range(3):
+        for wrong in ("1", 1.0):
+            with pytest.raises(TypeError, match="object cannot be interpreted as an integer"):
+                socket.socketpair(*numbers[:position], wrong)

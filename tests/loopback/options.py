@@ -6,10 +6,11 @@ import errno
 import os
 import socket
 import struct
+from typing import Any
 
 import pytest
 
-from loopback.checks import CONNECTED, IP, STREAMS, UNIX, Net, check, fails
+from loopback.checks import CONNECTED, IP, STREAMS, UNIX, Index, Net, check, fails
 
 SOCKET = socket.SOL_SOCKET
 TCP = socket.IPPROTO_TCP
@@ -218,3 +219,46 @@ def bytes_that_wait(net: Net) -> None:
     one, other = net.pair()
     one.sendall(b"12345")
     assert struct.unpack("i", fcntl.ioctl(other, termios.FIONREAD, b"\0\0\0\0")) == (5,)
+
+
+@check(*STREAMS)
+def numbers_by_index(net: Net) -> None:
+    """An option is named by what stands for a number, and by nothing else."""
+    one = net.stream()
+    level: Any = Index(SOCKET)
+    option: Any = Index(socket.SO_KEEPALIVE)
+    size: Any = Index(4)
+    one.setsockopt(level, option, Index(1))
+    assert one.getsockopt(level, option) == 1
+    assert one.getsockopt(level, option, size) == struct.pack("i", 1)
+    wrong: Any
+    for wrong in (None, "1", 1.0):
+        for call in (
+            lambda: one.setsockopt(wrong, option, 1),  # noqa: B023
+            lambda: one.setsockopt(level, wrong, 1),  # noqa: B023
+            lambda: one.getsockopt(wrong, option),  # noqa: B023
+            lambda: one.getsockopt(level, wrong),  # noqa: B023
+            lambda: one.getsockopt(level, option, wrong),  # noqa: B023
+            lambda: one.setblocking(wrong),  # noqa: B023
+        ):
+            with pytest.raises(TypeError, match="object cannot be interpreted as an integer"):
+                call()
+
+
+@check(*IP)
+def device(net: Net) -> None:
+    """A socket is bound to an interface by its name, and to none by an empty one."""
+    one = net.stream()
+    for name, told in ((b"lo", b"lo\0"), (b"", b""), (b"lo\0", b"lo\0"), (0, b"")):
+        one.setsockopt(SOCKET, socket.SO_BINDTODEVICE, name)
+        assert one.getsockopt(SOCKET, socket.SO_BINDTODEVICE, 16) == told
+    one.setsockopt(SOCKET, socket.SO_BINDTODEVICE, None, 0)
+    assert one.getsockopt(SOCKET, socket.SO_BINDTODEVICE, 16) == b""
+
+
+@check("tcp6")
+def multicast6(net: Net) -> None:
+    """Multicast goes one hop far, and back to this machine, unless something else is set."""
+    for one in (net.stream(), net.datagram()):
+        for option in (socket.IPV6_MULTICAST_HOPS, socket.IPV6_MULTICAST_LOOP):
+            assert one.getsockopt(socket.IPPROTO_IPV6, option) == 1

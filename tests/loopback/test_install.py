@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import importlib
 import multiprocessing.connection
 import os
 import select
@@ -185,3 +186,15 @@ def test_what_tests_put_in_the_place_of_os(virtual: None, monkeypatch: pytest.Mo
                 socket.create_connection(("127.0.0.1", 1))
     finally:
         monkeypatch.undo()
+
+
+def test_urllib3_finds_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has imported urllib3 where sockets are refused reaches `::1` by it, once they are virtual."""
+    connection: Any = importlib.import_module("urllib3.util.connection")
+    monkeypatch.setattr(connection, "HAS_IPV6", False)
+    loopback.install()
+    try:
+        assert connection.HAS_IPV6
+    finally:
+        loopback.uninstall()
+    assert not connection.HAS_IPV6

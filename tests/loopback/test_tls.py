@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +48,28 @@ def test_data_is_unread() -> None:
         client.close()
         with pytest.raises(ConnectionResetError):
             server.recv(1)
+
+
+CONNECTION = """
+class Connection:
+    def __init__(self, context, socket=None):
+        self.context, self._socket = context, socket
+
+    def __getattr__(self, name):
+        return getattr(self._socket, name)
+"""
+
+
+def test_pyopenssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyOpenSSL says that it cannot use a virtual socket; without one, it is as it always is."""
+    (tmp_path / "OpenSSL").mkdir()
+    (tmp_path / "OpenSSL" / "SSL.py").write_text(CONNECTION)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("OpenSSL", "OpenSSL.SSL"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    connection = importlib.import_module("OpenSSL.SSL").Connection
+    with socket.socket() as sock, pytest.raises(OSError, match="pyOpenSSL cannot use a virtual socket") as raised:
+        connection("context", sock)
+    assert raised.value.errno == errno.EOPNOTSUPP
+    for another in (None, object()):
+        assert vars(connection("context", another)) == {"context": "context", "_socket": another}

@@ -9,6 +9,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -189,6 +190,28 @@ def client_without_a_certificate(net: Net) -> None:
         assert of_the_server.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
         assert isinstance(of_the_client, ssl.SSLError)
         assert "ALERT" in str(of_the_client.reason)
+
+
+@check("tcp4")
+def sends_before_it_reads_the_alert(net: Net) -> None:
+    """A client that was refused may fail to send, and reads why."""
+    server_context = of_server(verify_mode=ssl.CERT_REQUIRED)
+    AUTHORITY.configure_trust(server_context)
+    one, other = net.pair()
+
+    def serve() -> None:
+        with pytest.raises(ssl.SSLError):
+            server_context.wrap_socket(other, server_side=True).close()
+        other.close()
+
+    serving = net.in_thread(serve)
+    with of_client(minimum_version=ssl.TLSVersion.TLSv1_3).wrap_socket(one, server_hostname="localhost") as secure:
+        serving.result()
+        with suppress(OSError):
+            while secure.send(b"tea"):  # the kernel tells of it a moment later
+                pass
+        with pytest.raises(ssl.SSLError, match="ALERT_CERTIFICATE_REQUIRED"):
+            secure.recv(1)
 
 
 @check("tcp4", "pair")

@@ -1,7 +1,8 @@
 """Makes the sockets of a child process virtual, as those of the process that has started it are; see ../children.py.
 
 It runs at the start of every Python process, in whatever environment, so it imports nothing but what is there anyway.
-The work is done once somebody imports `socket`. Then comes the environment's own `sitecustomize`, if it has one.
+The work is done once somebody imports `socket`, or starts a program with another environment. Then comes the
+environment's own `sitecustomize`, if it has one.
 """
 
 import os
@@ -13,25 +14,38 @@ if TYPE_CHECKING:
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE = os.path.dirname(os.path.dirname(_HERE))
+_PATH = os.environ.get("PYTHONPATH")
+_ENVIRONMENT = 6  # which argument it is
 
 
-class _SocketWatch:
-    """A finder that finds nothing, but sees to it that something is done after `socket` is imported."""
+class _Watch:
+    """A finder that finds nothing, but sees to it that something is done after a module is imported."""
+
+    def __init__(self, name: str, function: "Any") -> None:
+        self._name = name
+        self._function = function
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        if name != "socket":
+        if name != self._name:
             return None
         sys.meta_path.remove(self)
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
             spec = find and find(name, path, target)
             if spec:
-                _install_after(spec.loader)
+                _call_after(spec.loader, self._function)
                 return spec
         return None
 
 
-def _install_after(loader: "Any") -> None:
+def _after_import(name: str, function: "Any") -> None:
+    if name in sys.modules:
+        function()
+    else:
+        sys.meta_path.insert(0, _Watch(name, function))
+
+
+def _call_after(loader: "Any", function: "Any") -> None:
     run = loader.exec_module
 
     def exec_module(module: "Any") -> None:
@@ -40,9 +54,26 @@ def _install_after(loader: "Any") -> None:
         except AttributeError:
             pass
         run(module)
-        _install()
+        function()
 
     loader.exec_module = exec_module
+
+
+def _watch_programs() -> None:
+    """Let a process that needs no socket itself pass virtual ones on to programs with another environment."""
+    popen = sys.modules["subprocess"].Popen
+    original = popen._execute_child
+
+    def _execute_child(self: "Any", *args: "Any") -> None:
+        is_other = args[_ENVIRONMENT] is not None or os.environ.get("PYTHONPATH") != _PATH
+        if is_other and "socketless.loopback" not in sys.modules:
+            import socket  # noqa: F401 - which changes this method
+
+            self._execute_child(*args)
+        else:
+            original(self, *args)
+
+    popen._execute_child = _execute_child
 
 
 def _install() -> None:
@@ -79,8 +110,6 @@ def _go_on() -> None:
 
 
 if os.environ.get("SOCKETLESS_LOOPBACK") and sys.version_info >= (3, 10):
-    if "socket" in sys.modules:
-        _install()
-    else:
-        sys.meta_path.insert(0, _SocketWatch())
+    _after_import("socket", _install)
+    _after_import("subprocess", _watch_programs)
 _go_on()
