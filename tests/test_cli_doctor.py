@@ -188,6 +188,7 @@ def limited(limit: str, *args: str) -> list[str]:
     return [sys.executable, "-c", program]
 
 
+@pytest.mark.unmeasured
 def test_no_descriptors_left() -> None:
     """Where nothing can be tried at all, socketless does not work either, and the exit code is 3."""
     limit = "resource.RLIMIT_NOFILE, (3, 3)"

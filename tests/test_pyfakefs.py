@@ -78,6 +78,7 @@ def test_whose_files(worker: Worker, fake_files: FakeFilesystem) -> None:
 
 
 @each_kind
+@pytest.mark.unmeasured
 def test_whole_life(kind: str) -> None:
     """A worker starts, is killed, starts again and ends. One that is forked takes a copy of the files with it."""
     with nothing_leaks(), only_fake_files():

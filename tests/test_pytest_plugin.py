@@ -574,6 +574,7 @@ def test_switch_that_cannot_be_repeated(project: Project) -> None:
     assert seen.exit_code == pytest.ExitCode.USAGE_ERROR
 
 
+@pytest.mark.unmeasured
 def test_nothing_is_imported(project: Project) -> None:
     """The plugin imports next to nothing where nobody uses it."""
     project.write(

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import atexit
 import errno
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 
-from socketless._loopback.system import fcntl, os
+from socketless._loopback.system import exists, fcntl, os
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -65,7 +66,10 @@ def open_folder() -> str:
     global _path, _users
     if _path is None:
         path = name_folder()
+        is_new = not exists(path)
         _users = _enter(path)
+        if is_new:
+            _sweep(path)
         _path = path
         atexit.register(_leave)
         os.register_at_fork(after_in_child=_enter_again)
@@ -101,15 +105,39 @@ def _enter_again() -> None:
 def _leave() -> None:
     # Runs at the exit of the process.
     assert _path is not None
+    _remove_if_unused(_path, _users)
+
+
+def _remove_if_unused(path: str, users: int) -> None:
     try:
-        fcntl.flock(_users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return  # others use it
-    _empty(_path, but="users")
+    _empty(path, but="users")
     with suppress(OSError):
         # The last thing: whoever enters now waits for the lock, and begins anew.
-        os.unlink(os.path.join(_path, "users"))
-        os.rmdir(_path)
+        os.unlink(os.path.join(path, "users"))
+        os.rmdir(path)
+
+
+def _sweep(path: str) -> None:
+    """Remove the folders beside a new one whose processes have all been killed."""
+    parent, new = os.path.split(path)
+    for name in os.listdir(parent):
+        if name.startswith("socketless-") and name != new:
+            with suppress(OSError):  # another user's, or somebody else has just removed it
+                _sweep_one(os.path.join(parent, name))
+
+
+def _sweep_one(path: str) -> None:
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        return
+    users = os.open(os.path.join(path, "users"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _remove_if_unused(path, users)
+    finally:
+        os.close(users)
 
 
 def _empty(path: str, but: str = "") -> None:

@@ -110,6 +110,7 @@ def python(code: str, **env: str) -> str:
     return subprocess.run(command, env={**os.environ, **env}, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.unmeasured
 def test_a_child_pays_nothing(virtual: None) -> None:
     """A child that needs no socket imports nothing for it."""
     code = "import sys; print(*sys.modules)"
@@ -167,6 +168,32 @@ def test_the_folder_goes() -> None:
     assert python(code).strip() == mine
     assert Path(mine).stat().st_mode & 0o777 == 0o700
     loopback.uninstall()
+
+
+def test_the_folder_of_who_was_killed() -> None:
+    """Whoever makes the next folder removes those whose processes were all killed, and no other."""
+    code = (
+        "from socketless import loopback; loopback.install()\n"
+        "import os, sys; print(os.environ['SOCKETLESS_LOOPBACK'], flush=True); sys.stdin.read()"
+    )
+    env = {**os.environ, "SOCKETLESS_LOOPBACK": ""}
+
+    def start() -> tuple[subprocess.Popen[str], Path]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    killed, of_killed = start()
+    other, of_other = start()
+    killed.kill()
+    killed.communicate()
+    last, of_last = start()
+    assert [path.exists() for path in (of_killed, of_other, of_last)] == [False, True, True]
+    for process in (other, last):
+        process.communicate()
+    assert not (of_other.exists() or of_last.exists())
 
 
 def test_what_tests_put_in_the_place_of_os(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
