@@ -20,6 +20,8 @@ import pytest
 from apps.streaming.board import ODD_PIECES, ODD_TEXT
 from apps.streaming.testing import Workers, nothing_left
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, switch_to_ipc_connection
+from socketless._clients import response as responses
+from socketless._host.limits import Timeouts
 from support import LIMIT
 
 OPTIONS: dict[str, Any] = {"base_url": "http://testserver", "timeout": LIMIT}
@@ -553,8 +555,11 @@ def test_leaving_a_stream_that_waits_in_its_thread(workers: Workers, topic: str)
         pytest.param(MIDDLEWARE, "/sync/endless", id="middleware"),
     ],
 )
-def test_head_of_an_endless_stream(app: str, url: str, workers: Workers, topic: str) -> None:
+def test_head_of_an_endless_stream(
+    app: str, url: str, workers: Workers, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """HEAD of a stream that does not look at the method is answered, though the stream has no end, and then left."""
+    monkeypatch.setattr(responses, "_PATIENCE", Timeouts(read=0.05))
     with client_of(workers(app, max_connections=1)) as client:
         response = client.head(f"{url}/{topic}")
         assert (response.status_code, response.content) == (200, b"")

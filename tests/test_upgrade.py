@@ -29,11 +29,10 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 from wsproto.frame_protocol import CloseReason
 
-from apps import websocket_app, websocket_fastapi  # noqa: F401  # for forked workers, too
+from apps import leaving_app, websocket_app, websocket_fastapi  # noqa: F401  # for forked workers, too
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport, errors, switch_to_ipc_connection
 from socketless._http11 import upgrade
 from socketless._wire import drivers
-from socketless._worker import asgi_websocket
 from support import LIMIT, nothing_leaks, traceback_of
 
 APP = websocket_app.app  # imported here, so that a forked worker has it at once
@@ -861,16 +860,10 @@ def test_written_after_the_app_has_closed(peer: Peer, late: Any) -> None:
             await stream.write(frames(late))
             await stream.write(frames(events.CloseConnection(4001, "enough")))
 
-    before = peer.worker.run(set_patience, 0.05)
+    before = peer.worker.run(leaving_app.set_patience, 0.05)
     peer.run(check)
-    peer.worker.run(set_patience, before)
+    peer.worker.run(leaving_app.set_patience, before)
     assert still_serves(peer.worker)
-
-
-def set_patience(seconds: float) -> float:
-    """Say how long an app that has closed a WebSocket may go on; return how long it might. Runs in the worker."""
-    before, asgi_websocket._PATIENCE = asgi_websocket._PATIENCE, seconds
-    return before
 
 
 @each_library

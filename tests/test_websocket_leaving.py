@@ -54,6 +54,14 @@ def lenient_worker(worker: Worker) -> Iterator[Worker]:
 
 
 @pytest.fixture
+def hurried_worker(worker: Worker) -> Iterator[Worker]:
+    """A worker that has next to no patience with apps."""
+    patience = worker.run(leaving_app.set_patience, 0.05)
+    yield worker
+    worker.run(leaving_app.set_patience, patience)
+
+
+@pytest.fixture
 def name() -> str:
     return uuid.uuid4().hex
 
@@ -129,11 +137,11 @@ def test_app_that_sends_for_ever(lenient_worker: Worker, name: str, how: str) ->
 
 @pytest.mark.one_in(2, "worker", "how")
 @pytest.mark.parametrize("how", ["do=wait", "do=wait&receives=1", "do=wait&receives=2", "do=ask"])
-def test_app_that_does_not_end(worker: Worker, name: str, how: str) -> None:
+def test_app_that_does_not_end(hurried_worker: Worker, name: str, how: str) -> None:
     """An app that goes on whatever it hears is cancelled."""
-    with worker.websocket_connect(f"/{name}?{how}", timeout=LIMIT) as session:
+    with hurried_worker.websocket_connect(f"/{name}?{how}", timeout=LIMIT) as session:
         session.send_text("one")
-    assert notes_on(worker, name) == ["cancelled"]
+    assert notes_on(hurried_worker, name) == ["cancelled"]
 
 
 @pytest.mark.parametrize("how", ["", "&turns=20", f"&seconds={3 * asgi_websocket._GRACE}"])

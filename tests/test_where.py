@@ -8,6 +8,7 @@ import importlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,17 +115,17 @@ def context(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def objects(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """An app that is made in the test and holds what cannot be pickled."""
-    app, opened = FastAPI(), open(__file__)
-    app.get("/closed")(lambda: opened.closed)
-    with opened:
+    app, lock = FastAPI(), threading.Lock()
+    app.get("/locked")(lambda: lock.locked())
+    with lock:
         if column == "in-process":
-            return "no" if starlette.testclient.TestClient(app).get("/closed").json() else "yes"
+            return "yes" if starlette.testclient.TestClient(app).get("/locked").json() else "no"
         if column == "thread":
-            return "no" if socketless.testclient.TestClient(app).get("/closed").json() else "yes"
-        with pytest.raises((errors.TransferError, errors.WorkerStartError)), IpcProcess(app):
+            return "yes" if socketless.testclient.TestClient(app).get("/locked").json() else "no"
+        with pytest.raises(errors.TransferError), IpcProcess(app):
             pass
         with IpcProcess(app, start_method="fork") as worker:
-            return "no" if socketless.testclient.TestClient(worker).get("/closed").json() else "``fork``"
+            return "``fork``" if socketless.testclient.TestClient(worker).get("/locked").json() else "no"
 
 
 def output(column: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> str:

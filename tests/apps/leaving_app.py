@@ -15,12 +15,18 @@ import anyio.lowlevel
 from validators import valid_asgi
 
 from apps.lifespan import live
-from socketless._worker import asgi_call
+from socketless._worker import asgi_call, asgi_websocket
 
 
 def set_grace(seconds: float) -> float:
     """Set how soon after its client has gone it is looked whether an app is to be cancelled; return what it was."""
     was, asgi_call._GRACE = asgi_call._GRACE, seconds
+    return was
+
+
+def set_patience(seconds: float) -> float:
+    """Set how long an app that has asked, or has closed, may go on; return what it was."""
+    was, asgi_websocket._PATIENCE = asgi_websocket._PATIENCE, seconds
     return was
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -110,25 +112,36 @@ def app(environ, start_response):
 """
 
 
-@pytest.mark.one_in(2, "start_method", "how")
-@pytest.mark.parametrize("start_method", ["spawn", "fork"])
-@pytest.mark.parametrize("how", ["waits", "holds its GIL", "is stopped", "is another program"])
-def test_orphan_that_does_not_listen(how: str, start_method: str, tmp_path: Path) -> None:
+HOWS = ("waits", "holds its GIL", "is stopped", "is another program")
+
+# With which start method each of some workers is started. They are there at the same time, as the test waits long for
+# the end of each.
+by_turns = pytest.mark.parametrize(
+    "start_methods", [["spawn", "fork"] * 2, pytest.param(["fork", "spawn"] * 2, marks=pytest.mark.slow)]
+)
+
+
+@by_turns
+def test_orphans_that_do_not_listen(start_methods: list[str], tmp_path: Path) -> None:
     """A worker that can do nothing itself ends with its host, and so do its children in sessions of their own."""
     (tmp_path / "orphan_app.py").write_text(DEAF_APP)
-    os.mkfifo(tmp_path / "fifo")
-    env = {**os.environ, "TELL": str(tmp_path / "fifo"), "HOW": how}
-    with (
-        nothing_leaks(),
-        open(os.open(tmp_path / "fifo", os.O_RDWR)) as told,  # for writing, too, so that it never ends
-        subprocess.Popen([sys.executable, "-c", HOST, "app", start_method], env=env, cwd=tmp_path) as host,
-    ):
-        pids = dict(told.readline().split() for _ in range(3))
-        wait_for_state(int(pids["worker"]), "T" if how == "is stopped" else "S")
-        host.kill()
-        host.wait(LIMIT)
-        for pid in pids.values():
-            wait_for_end(int(pid))
+    with nothing_leaks(), ExitStack() as stack:
+        started = []
+        for number, (how, start_method) in enumerate(zip(HOWS, start_methods, strict=True)):
+            fifo = tmp_path / f"fifo {number}"
+            os.mkfifo(fifo)
+            told = stack.enter_context(open(os.open(fifo, os.O_RDWR)))  # for writing, too, so that it never ends
+            env, command = {**os.environ, "TELL": str(fifo), "HOW": how}, [sys.executable, "-c", HOST, "app"]
+            host = stack.enter_context(subprocess.Popen([*command, start_method], env=env, cwd=tmp_path))
+            pids = dict(told.readline().split() for _ in range(3))
+            wait_for_state(int(pids["worker"]), "T" if how == "is stopped" else "S")
+            started.append((host, pids))
+        for host, _ in started:
+            host.kill()
+            host.wait(LIMIT)
+        for _, pids in started:
+            for pid in pids.values():
+                wait_for_end(int(pid))
 
 
 def wait_for_state(pid: int, wanted: str) -> None:
@@ -178,31 +191,33 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.one_in(2, "start_method", "app", "signal_name")
-@pytest.mark.parametrize("start_method", ["spawn", "fork"])
-@pytest.mark.parametrize("app", ["hangs_in_its_lifespan", "hangs_in_a_thread"])
-@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGKILL"])
-def test_close_that_is_broken_off(signal_name: str, app: str, start_method: str, tmp_path: Path) -> None:
+@by_turns
+def test_close_that_is_broken_off(start_methods: list[str], tmp_path: Path) -> None:
     """A worker that hangs while it leaves ends when its host is killed, or when close() is interrupted there."""
     (tmp_path / "leaving_app.py").write_text(LEAVING_APP)
-    with (
-        nothing_leaks(),
-        subprocess.Popen(
-            [sys.executable, "-c", LEAVING_HOST, start_method, app],
-            env={**os.environ, "SIGNAL": signal_name},
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as host,
-    ):
-        assert host.stdin is not None
-        assert host.stdout is not None
-        wait_for_end(int(host.stdout.readline()))  # in a hurry, the host is still there
-        host.stdin.close()
-        is_killed = signal_name == "SIGKILL"
-        assert host.stdout.read() == ("" if is_killed else "in a hurry ['MainThread']\n")
-        assert host.wait(LIMIT) == (-signal.SIGKILL if is_killed else 0)
+    cases = itertools.product(("SIGINT", "SIGKILL"), ("hangs_in_its_lifespan", "hangs_in_a_thread"))
+    with nothing_leaks(), ExitStack() as stack:
+        started = []
+        for (signal_name, app), start_method in zip(cases, start_methods, strict=True):
+            host = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", LEAVING_HOST, start_method, app],
+                    env={**os.environ, "SIGNAL": signal_name},
+                    cwd=tmp_path,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            assert host.stdout is not None
+            started.append((host, int(host.stdout.readline()), signal_name == "SIGKILL"))
+        for host, worker, is_killed in started:
+            wait_for_end(worker)  # in a hurry, the host is still there
+            assert host.stdin is not None
+            assert host.stdout is not None
+            host.stdin.close()
+            assert host.stdout.read() == ("" if is_killed else "in a hurry ['MainThread']\n")
+            assert host.wait(LIMIT) == (-signal.SIGKILL if is_killed else 0)
 
 
 def wait_for_end(pid: int) -> None:

@@ -193,7 +193,7 @@ def test_the_folder_of_who_was_killed() -> None:
     assert [path.exists() for path in (of_killed, of_other, of_last)] == [False, True, True]
     for process in (other, last):
         process.communicate()
-    assert not (of_other.exists() or of_last.exists())
+    assert not any(path.exists() for path in (of_other, of_last))
 
 
 def test_what_tests_put_in_the_place_of_os(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
