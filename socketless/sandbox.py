@@ -131,6 +131,9 @@ def _wake_up() -> None:
         raise OSError(f"{step}: {getattr(error, 'strerror', None) or error}") from None
 
 
+_Socket = socket.socket  # before anybody mocks it
+
+
 def _meet_by_tcp() -> None:
     _meet(socket.AF_INET, ("127.0.0.1", 0))
 
@@ -145,8 +148,9 @@ def _meet_by_path() -> None:
 
 
 def _meet(family: int, address: Any) -> None:
-    # This is about the system: pytest-socket and its like put a subclass in the place of Python's class.
-    python_socket = next(each for each in socket.socket.__mro__ if each.__module__ == "socket")
+    # This is about the system: pytest-socket and its like put a subclass in the place of Python's class, and mocks one
+    # of their own.
+    python_socket = next((each for each in socket.socket.__mro__ if each.__module__ == "socket"), _Socket)
     step = "socket()"
     try:
         with python_socket(family, socket.SOCK_STREAM) as listener, python_socket(family, socket.SOCK_STREAM) as client:

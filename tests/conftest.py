@@ -104,8 +104,12 @@ def pytest_configure(config: pytest.Config) -> None:
             compileall.compile_dir(folder, quiet=2)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.enable()  # in the process that distributes the tests, too
+
+
 def pytest_collection_finish() -> None:
-    gc.enable()
     sys.dont_write_bytecode = _DONT_WRITE_BYTECODE
     set_old_objects_aside()
 

@@ -66,9 +66,11 @@ SERVER = """\
 import sys, threading, urllib.request
 from wsgiref.simple_server import make_server, demo_app
 server = make_server("127.0.0.1", 0, demo_app)
-threading.Thread(target=server.handle_request, daemon=True).start()
+thread = threading.Thread(target=server.handle_request, daemon=True)
+thread.start()
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 opener.open(f"http://127.0.0.1:{server.server_port}/").read()
+thread.join()
 """
 OTHER_SERVER = """\
 import os, socket, tempfile

@@ -69,3 +69,18 @@ def without_silent(text: str) -> str:
     """Return a report without the failures that say nothing of sockets."""
     parts = re.split(r"(?=^_{3,} test_\w+ _{3,}$)", text, flags=re.M)
     return "".join(part for part in parts if "- socketless -" in part)
+
+
+def test_sockets_that_are_mocked(tmp_path: Path) -> None:
+    """A test that fails while a mock stands for all sockets is reported as ever: what is refused is the system's."""
+    test = """
+        import pytest, socket
+
+        def test_mocked(monkeypatch):
+            monkeypatch.setattr(socket, "socket", type("Mock", (), {}))
+            raise ConnectionRefusedError(111, "Connection refused")
+    """
+    write(tmp_path, {"test_x.py": test})
+    for profile, says in (("none", False), ("strict", True)):
+        seen = run_pytest(tmp_path, profile, "-o", "socketless_loopback=off")
+        assert (seen.exit_code, LOOPBACK in seen.text) == (1, says), seen.text

@@ -365,5 +365,7 @@ def test_app_that_lingers(monkeypatch: pytest.MonkeyPatch) -> None:
         with WorkerSocket(worker, LIMIT) as first, WorkerSocket(worker, LIMIT) as second:
             for line, path in ((first, b"/linger"), (second, b"/"), (first, b"/")):
                 line.sendall(GET % path)
+                if line is second:  # whose channel is the one that the first has left
+                    assert select.select([first, second], [], [], LIMIT)[0] == [second]
                 assert response(line).startswith(b"HTTP/1.1 200 ")
                 assert ended.wait(LIMIT)

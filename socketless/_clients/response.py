@@ -200,5 +200,5 @@ class Body:
         self._exchange.abandon()
 
     def finish(self) -> PullingSteps[None]:
-        """Wait for the app's end if it is on this loop; one in a worker lets go when it does."""
+        """Wait for the app's end if it is on this loop; one in a worker ends in its own time."""
         yield from self._exchange.finish()

@@ -255,7 +255,7 @@ class Exchange:
         """The client is about to leave: let nothing that it sends wait for the app any more."""
 
     def finish(self) -> PullingSteps[None]:
-        """Wait for nothing: the app lets go when it does."""
+        """Wait for nothing: the app ends in its own time."""
         yield from ()
 
     def abandon(self) -> None:

@@ -56,7 +56,7 @@ class Run(Protocol):
 
     @property
     def is_here(self) -> bool:
-        """Whether this thread would have to answer, so that it must not wait for that."""
+        """Whether the calling thread is the one that has to answer, and so must not wait for the answer."""
 
     @property
     def open_channel(self) -> Callable[[int], Channel] | None:

@@ -1,4 +1,4 @@
-"""`Worker`: what `IpcProcess` and `IpcThread` have in common. How it is started and stopped is in its `Supervisor`."""
+"""`Worker`: what `IpcProcess` and `IpcThread` have in common. Its base class, `Supervisor`, starts and stops it."""
 
 from __future__ import annotations
 
@@ -227,7 +227,8 @@ class Worker(Supervisor):
         Raises:
             StateError: this is the thread that would have to answer.
         """
-        if self._run is not None and self._run.is_here:
+        run = self._run
+        if run is not None and run.is_here:
             raise StateError(
                 "a coroutine of the app would block its own event loop: use an async client in it, or a thread, for "
                 "example by asyncio.to_thread()"

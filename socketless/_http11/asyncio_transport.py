@@ -134,9 +134,10 @@ class BridgeTransport(asyncio.Transport):
         self._is_answered = False
         try:
             await asyncio.sleep(0)  # write() is to return first, where an eager task factory begins here
-            await run_async(self.bridge.run(), self._meet)
-            await self._raise_failure()
-            self._resume_writing()
+            while not (self.bridge.is_idle or self.bridge.is_closed):
+                await run_async(self.bridge.run(), self._meet)
+                await self._raise_failure()
+                self._resume_writing()  # which may write the next request
             if self.bridge.is_closed:
                 await self._may_read.wait()
                 self._finish()
@@ -187,10 +188,11 @@ class BridgeTransport(asyncio.Transport):
             await run_async(upgraded.finish())
 
     async def _wait_for_more(self) -> None:
-        self._is_fed.clear()
-        self._resting.set()
-        await self._is_fed.wait()
-        self._resting.clear()
+        while not self.bridge.has_news:
+            self._is_fed.clear()
+            self._resting.set()
+            await self._is_fed.wait()
+            self._resting.clear()
 
     def _resume_writing(self) -> None:
         if self._is_full and self.bridge.unread <= self._low_water:

@@ -5,7 +5,7 @@
                                run() ── Request, Chunk ──────▶ the app
     reads  ◀─ bytes, Output ── run() ◀─ Response, Chunk ────── the app
 
-As h11, it neither reads nor writes: whoever has the connection feeds it, and drives its steps. Requests are answered
+Like h11, it neither reads nor writes: whoever has the connection feeds it, and drives its steps. Requests are answered
 one after the other, in the order in which they have come (pipelining). A WebSocket's opening handshake makes of the
 connection what `socketless._http11.upgrade` has; then `pump()` must be driven beside `run()`.
 """
@@ -104,7 +104,7 @@ class Bridge:
         self._exchange: Exchanging | None = None  # the last one
         self._body: Body | None = None  # of the response that is being sent
         self._is_bodiless = False  # the response has no body, whatever the app says
-        self._left: int | None = None  # bytes of it that are still to be sent; None: nobody knows
+        self._left: int | None = None  # bytes of its body that are still to be sent; None: nobody knows
         self._is_chunked = False  # so it can have trailers (RFC 9112, section 7.1.2)
         self._has_answered = False  # a response is complete, and its request perhaps not
         self._is_last = False  # the client was not told to go on: nobody knows whether a body follows, or a request
@@ -315,7 +315,7 @@ class Bridge:
         """Return the next piece of the request's body; `None` at its end.
 
         Raises:
-            ClientDisconnected: the client has gone before that.
+            Refused: the client has gone before that, or what it writes is no body.
         """
         if self._connection.they_are_waiting_for_100_continue:
             yield Output(self._send(h11.InformationalResponse(status_code=100, reason="Continue", headers=[])))
@@ -432,7 +432,7 @@ class Bridge:
         self.cancel()
 
     def abandon(self) -> None:
-        """Hang up when there is time: for finalizers."""
+        """Cancel it when there is time: for finalizers."""
         if self._exchange is not None:
             self._exchange.abandon()
 

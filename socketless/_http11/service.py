@@ -97,6 +97,7 @@ class Service:
     def _meet(self, need: Any, client_fd: int) -> Woken | None:
         # What the bridge's steps need.
         if isinstance(need, Wait):
+            self._head_deadline = None  # the head is here
             return poll(need, client_fd)
         if isinstance(need, Output):
             try:

@@ -435,14 +435,14 @@ class _Paused:
 
     def throw(self, error: BaseException) -> None:
         """Give them up, if they are under way: they get an error."""
-        steps, self._steps = self._steps, None
+        (steps, self._steps), self.need = (self._steps, None), None
         if steps is not None:
             with suppress(StopIteration):
                 steps.throw(error)
 
     def close(self) -> None:
         """Give them up, as the garbage collector would."""
-        steps, self._steps = self._steps, None
+        (steps, self._steps), self.need = (self._steps, None), None
         if steps is not None:
             steps.close()
 

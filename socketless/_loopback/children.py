@@ -1,7 +1,7 @@
 """The Python processes that this one starts get virtual sockets by their environment: PYTHONPATH has a `sitecustomize`.
 
-It is not there for who is started with `-I`, `-E` or `-S`. An environment that was made for a program, or in which
-PYTHONPATH was set anew, gets it as well, see programs.py.
+Processes that are started with `-I`, `-E` or `-S` do not get it. An environment that was made for a program, or in
+which PYTHONPATH was set anew, gets it as well, see programs.py.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def remove_from_environment() -> None:
 def completed(environment: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """Return the environment of a program, with what lets it have virtual sockets.
 
-    It stays as it is where that is off, or where it says no: by SOCKETLESS_LOOPBACK, which is empty.
+    It is returned unchanged where the rescue is off, or where its SOCKETLESS_LOOPBACK is empty.
     """
     own = {os.fsdecode(name): value for name, value in environment.items()}
     is_off = not _given or not own.get(folder.VARIABLE, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 from socketless._loopback import children
@@ -26,6 +27,7 @@ def execv(path: Any, argv: Any, /) -> None:
 
 
 def _completing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
     def start(path: Any, argv: Any, env: Any, **options: Any) -> Any:
         if env is None:  # since Python 3.13
             env = children.inherited()
@@ -40,4 +42,8 @@ def patch(patches: Patches) -> None:
     """Change what starts programs."""
     patches.set(os, "execv", execv)
     for name in _NAMES:
-        patches.set(os, name, _completing(getattr(os, name)))
+        original = getattr(os, name)
+        completing = _completing(original)
+        patches.set(os, name, completing)
+        if original in os.supports_fd:
+            os.supports_fd.add(completing)

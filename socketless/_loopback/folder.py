@@ -1,7 +1,8 @@
 """The folder in which the processes of one rescue meet. Its path is in the environment, so children have it, too.
 
 socketless-XXXX/
-    users                    locked, shared, by each process that uses the folder; the last one removes it
+    users                    locked, shared, by each process that uses the folder; the last one removes it, or, if
+                             they were all killed, whoever makes the next folder
     lock                     held by who changes what is below `tcp` and the others
     tcp/8000/127.0.0.1,,7-1  a FIFO for each socket that is bound, see places.py
     c/7-2.up, c/7-2.down     a connection that nobody has accepted yet, see handover.py
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +24,7 @@ from socketless._loopback.system import exists, fcntl, os
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 VARIABLE = "SOCKETLESS_LOOPBACK"  # of the environment
+_NAME = re.compile("socketless-[0-9a-f]{12}")
 
 _path: str | None = None
 _users = -1  # the descriptor by which this process uses the folder
@@ -123,17 +126,22 @@ def _remove_if_unused(path: str, users: int) -> None:
 def _sweep(path: str) -> None:
     """Remove the folders beside a new one whose processes have all been killed."""
     parent, new = os.path.split(path)
-    for name in os.listdir(parent):
-        if name.startswith("socketless-") and name != new:
-            with suppress(OSError):  # another user's, or somebody else has just removed it
-                _sweep_one(os.path.join(parent, name))
+    with suppress(OSError):  # it cannot be listed
+        for name in os.listdir(parent):
+            if _NAME.fullmatch(name) and name != new:
+                with suppress(OSError):  # another user's, or somebody else has just removed it
+                    _sweep_one(os.path.join(parent, name))
 
 
 def _sweep_one(path: str) -> None:
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         return
-    users = os.open(os.path.join(path, "users"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        users = os.open(os.path.join(path, "users"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        os.rmdir(path)  # killed while it made the folder, or removed it; who does so now makes it again
+        return
     try:
         _remove_if_unused(path, users)
     finally:

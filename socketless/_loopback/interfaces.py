@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from socketless._loopback import families
+from socketless._loopback.arguments import number
 from socketless._loopback.pipes import failure
 from socketless._loopback.system import os, read_file
 
@@ -35,9 +36,10 @@ def if_nametoindex(name: str, /) -> int:
 
 def if_indextoname(index: int, /) -> str:
     """As `socket.if_indextoname()`."""
-    found = _asked(lambda: _socket.if_indextoname(index))
+    wanted = number(index)
+    found = _asked(lambda: _socket.if_indextoname(wanted))
     if found is None:
-        found = next((name for known, name in _interfaces() if known == index), None)
+        found = next((name for known, name in _interfaces() if known == wanted), None)
     if found is None:
         raise failure(errno.ENXIO)
     return found

@@ -142,7 +142,8 @@ def _service(name: str, kinds: list[tuple[int, int]], flags: int) -> int:
     if not name:
         return 0
     if _NUMBER.fullmatch(name):
-        number = max(-1, min(int(name), (1 << 64) - 1)) & 0xFFFFFFFF  # as strtoul() says it, in an `int`
+        # As strtoul() says it, in an `int`; int() takes no more than 4300 digits.
+        number = (max(-1, min(int(name), (1 << 64) - 1)) if len(name) < 100 else -1) & 0xFFFFFFFF
         if number >> 31:
             raise gaierror(EAI_SERVICE, "Servname not supported for ai_socktype")
         return number & 0xFFFF

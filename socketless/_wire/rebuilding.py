@@ -2,11 +2,12 @@
 
 An exception: without its `__init__`, which often takes other arguments than `args` has. An object with a `__getattr__`,
 such as Starlette's `State`: pickle asks it for a `__setstate__` before it has any of the attributes that this method
-looks into, and then that calls itself until Python gives up.
+looks into, so `__getattr__` calls itself until Python gives up.
 """
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterator
 from contextlib import suppress
 from types import FunctionType
@@ -22,6 +23,7 @@ def has_getattr(cls: type) -> bool:
         and not issubclass(cls, type)
         and all(getattr(cls, name) is getattr(object, name) for name in ("__reduce__", "__reduce_ex__"))
         and not hasattr(cls, "__setstate__")
+        and cls not in copyreg.dispatch_table
     )
 
 

@@ -1,8 +1,8 @@
 """Steps: work that is done as far as it goes, and then says what it has to wait for.
 
 They are generators that yield a `Wait`; `socketless._wire.drivers` drives them, however the caller waits: by a blocking
-poll, asyncio or trio. Steps that carry a streamed body yield a `Pull` as well, and those of a `Bridge` other needs.
-Where the pipes block, as a worker's control channel does, they never yield, and `finish()` drives them.
+poll, asyncio or trio. Steps that carry a streamed body yield a `Pull` as well, and those of a `Bridge` yield other
+needs. Where the pipes block, as a worker's control channel does, they never yield, and `finish()` drives them.
 """
 
 from __future__ import annotations

@@ -80,6 +80,13 @@ def test_who_needs_no_socket(change: str, env: str) -> None:
     assert started(GIVEN["subprocess"], before="", env=env, change=change).startswith("Methods ")
 
 
+@pytest.mark.parametrize("start", ["execve", "posix_spawn", "posix_spawnp"])
+def test_execution_by_who_needs_no_socket(start: str) -> None:
+    """So it is without `subprocess`, and where the environment that was changed is the own one."""
+    assert started(GIVEN[start], before="", env="{'PYTHONPATH': '/x'}") == "Methods True\n"
+    assert started(OWN["execv"], before="", change=CHANGES["another-path"]) == "Methods True\n"
+
+
 @pytest.mark.parametrize("start", ["subprocess", "execve", "posix_spawn"])
 def test_an_environment_that_says_no(start: str) -> None:
     """A program whose environment has an empty SOCKETLESS_LOOPBACK has real sockets, and so has what it starts."""
@@ -89,7 +96,7 @@ def test_an_environment_that_says_no(start: str) -> None:
 
 
 def test_a_program_that_needs_no_socket_pays_nothing() -> None:
-    """Who starts programs with its own environment imports no socket for that."""
+    """Starting a program by `subprocess` without `env=` imports no socket."""
     code = "import subprocess, sys; subprocess.run(['true']); print('socket' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"

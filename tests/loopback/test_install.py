@@ -8,6 +8,7 @@ import multiprocessing.connection
 import os
 import select
 import selectors
+import shutil
 import signal
 import socket
 import ssl
@@ -194,6 +195,21 @@ def test_the_folder_of_who_was_killed() -> None:
     for process in (other, last):
         process.communicate()
     assert not any(path.exists() for path in (of_other, of_last))
+
+
+def test_folders_that_are_not_ours() -> None:
+    """Nothing else goes, whatever its name begins with."""
+    loopback.install()
+    parent = Path(os.environ["SOCKETLESS_LOOPBACK"]).parent
+    loopback.uninstall()
+    other = parent / f"socketless-project-{os.getpid()}"
+    other.mkdir()
+    try:
+        (other / "users").touch()
+        python("from socketless import loopback; loopback.install()", SOCKETLESS_LOOPBACK="")
+        assert (other / "users").exists()
+    finally:
+        shutil.rmtree(other)
 
 
 def test_what_tests_put_in_the_place_of_os(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:

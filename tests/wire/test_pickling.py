@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import copyreg
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
@@ -99,6 +101,20 @@ def test_object_that_looks_for_its_attributes(to_bytes: Callable[[Any], bytes]) 
     there = loads(to_bytes(settings))
     assert (there.shop, there.kind, there.itself is there) == ("tea", "settings", True)
     assert not hasattr(there, "other")
+
+
+class Registered(Settings):
+    """One of a class that somebody has told `copyreg` of."""
+
+
+copyreg.pickle(Registered, lambda settings: (Registered, ()))
+
+
+def test_what_copyreg_knows() -> None:
+    """Who has told `copyreg` how an object is pickled is asked, whatever else it has."""
+    settings = Registered()
+    settings.lock = threading.Lock()
+    assert type(loads(dumps(settings))) is Registered
 
 
 def test_code_that_no_compiler_makes(script: dict[str, Any]) -> None:

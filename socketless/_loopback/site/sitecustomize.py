@@ -76,7 +76,29 @@ def _watch_programs() -> None:
     popen._execute_child = _execute_child
 
 
+_watched: "dict[str, Any]" = {}  # the functions of `os` that start programs: the system's own
+
+
+def _watch_executions() -> None:
+    """Do that for the functions of `os`, too."""
+    for name in ("execv", "execve", "posix_spawn", "posix_spawnp"):
+        if hasattr(os, name):
+            _watched[name] = getattr(os, name)
+            setattr(os, name, _starting(name))
+
+
+def _starting(name: str) -> "Any":
+    def start(*args: "Any", **options: "Any") -> "Any":
+        import socket  # noqa: F401 - which changes the function of `os`
+
+        return getattr(os, name)(*args, **options)
+
+    return start
+
+
 def _install() -> None:
+    while _watched:
+        setattr(os, *_watched.popitem())
     try:
         from socketless import loopback
     except ImportError:  # another environment than that of who has started the rescue
@@ -112,4 +134,5 @@ def _go_on() -> None:
 if os.environ.get("SOCKETLESS_LOOPBACK") and sys.version_info >= (3, 10):
     _after_import("socket", _install)
     _after_import("subprocess", _watch_programs)
+    _watch_executions()
 _go_on()
