@@ -66,7 +66,8 @@ def test_pyopenssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "OpenSSL" / "SSL.py").write_text(CONNECTION)
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("OpenSSL", "OpenSSL.SSL"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setitem(sys.modules, name, None)  # so that this one goes again, where there was none
+        monkeypatch.delitem(sys.modules, name)
     connection = importlib.import_module("OpenSSL.SSL").Connection
     with socket.socket() as sock, pytest.raises(OSError, match="pyOpenSSL cannot use a virtual socket") as raised:
         connection("context", sock)
