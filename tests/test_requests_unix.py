@@ -74,7 +74,9 @@ def waitress_on(path: str) -> Iterator[None]:
     try:
         yield
     finally:
-        server.trigger.pull_trigger(lambda: [channel.close() for channel in [*channels.values()]])
+        with server.trigger.lock:  # or a pull before this one may close the trigger before it is pulled
+            server.trigger.thunks.append(lambda: [channel.close() for channel in [*channels.values()]])
+            server.trigger._physical_pull()
         thread.join(LIMIT)
         server.task_dispatcher.shutdown()
         os.unlink(path)
