@@ -341,6 +341,11 @@ def is_anybody(place: Place) -> bool:
     return found is not None
 
 
+def is_taken(place: Place) -> bool:
+    """Whether somebody is bound there, who need not listen."""
+    return any(_covers(one.host, one.options, place.host) for one in holders(place))
+
+
 def is_of_another_kind(place: Place) -> bool:
     """Whether who is at a path has another kind of UNIX socket."""
     kinds = ("unix-stream", "unix-dgram", "unix-seqpacket")

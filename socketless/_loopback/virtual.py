@@ -128,6 +128,9 @@ class Virtual(Transfers):
         except NobodyThere:
             if file.family == AF_UNIX and places.is_of_another_kind(place):
                 raise failure(errno.EPROTOTYPE) from None
+            if file.family != AF_UNIX and places.is_taken(reached(place)):
+                # The kernel knows nothing of it, and may choose this very port for the socket: it would meet itself.
+                raise self.refused() from None
             raise ElsewhereError(nobody_there=True) from None
         self._become(became)
         if self._is_told_later():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import importlib
 import multiprocessing.connection
 import os
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from socketless import loopback
+from socketless._loopback import real
 
 
 def everything() -> dict[str, Any]:
@@ -95,6 +97,19 @@ def error_far_away(make: Callable[[], Any]) -> int | None:
         sock.connect(("192.0.2.1", 80))
     sock.close()
     return seen.value.errno
+
+
+def test_who_does_not_listen_is_not_elsewhere(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that is bound refuses connections by itself; a real socket might get this port, and meet itself."""
+    monkeypatch.setattr(real, "create", lambda virtual: pytest.fail("a real socket was made"))
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family) as bound, socket.socket(family) as client:
+            bound.bind((host, 0))
+            with pytest.raises(ConnectionRefusedError):
+                client.connect(bound.getsockname())
+            client.setblocking(False)
+            assert client.connect_ex(bound.getsockname()) == errno.EINPROGRESS
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
 
 def test_real_sockets_can_be_forbidden(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
