@@ -17,9 +17,11 @@ from socketless.errors import WorkerStartError
 
 subprocess = copy_of("subprocess")  # tests replace Popen, too
 
-# sys.path first: the worker imports socketless, and the app, from where the host does.
+# sys.path first: the worker imports socketless, and the app, from where the host does. No garbage is looked for in what
+# is imported until `spawned()` is called.
 _PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[3:]; from socketless._worker.main import spawned; spawned(*sys.argv[1:3])"
+    "import gc, sys; gc.disable(); sys.path[:] = sys.argv[3:]; "
+    "from socketless._worker.main import spawned; spawned(*sys.argv[1:3])"
 )
 
 

@@ -15,6 +15,7 @@ and if leaving takes too long then, it kills itself with all its children.
 
 from __future__ import annotations
 
+import gc
 import select
 import signal
 import sys
@@ -59,6 +60,8 @@ _ORPHAN_SECONDS = 1.5  # how long an orphan may take to leave by itself
 
 def spawned(fds: str, reports_fd: str) -> None:
     """Be the worker of a fresh interpreter. `fds` is `read,write` of each channel, the control channel first."""
+    gc.freeze()  # what is imported stays: no collection has to go through it, nor those at the end of the interpreter
+    gc.enable()
     pairs = [[int(fd) for fd in pair.split(",")] for pair in fds.split(":")]
     for fd in (fd for pair in pairs for fd in pair):
         os.set_inheritable(fd, False)  # not for the children of the app
