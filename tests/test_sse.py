@@ -22,7 +22,7 @@ from support import LIMIT, traceback_of
 
 Event = tuple[str, str]  # its id and its data
 
-pytestmark = pytest.mark.one_in(3, "kind", "sender")  # what a sender does is the same for all kinds of receiver
+pytestmark = pytest.mark.one_in(4, "kind", "sender")  # what a sender does is the same for all kinds of receiver
 
 OPTIONS: dict[str, Any] = {"base_url": "http://testserver", "timeout": LIMIT}
 

@@ -224,20 +224,39 @@ class Peer:
         return self.library.run(lambda: function(self, *args))
 
 
+@pytest.fixture(scope="module")
+def worker_of_one_channel() -> Iterator[IpcProcess]:
+    """For tests that leave it as it was."""
+    with IpcProcess(APP, start_method="fork", shutdown_timeout=LIMIT, max_connections=1) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[IpcProcess]:
+    """The same, of several channels."""
+    with IpcProcess(APP, start_method="fork", shutdown_timeout=LIMIT) as worker:
+        yield worker
+
+
 @pytest.fixture
-def peer(library: Library, start: Callable[..., IpcProcess]) -> Peer:
-    """A library with a transport to a worker of one channel."""
-    return Peer(library, start(max_connections=1))
+def peer(library: Library, worker_of_one_channel: IpcProcess) -> Iterator[Peer]:
+    """A library with a transport to a worker of one channel. Nothing may be left, of the session either."""
+    before = worker_of_one_channel.pid
+    with nothing_is_left():
+        yield Peer(library, worker_of_one_channel)
+        assert still_serves(worker_of_one_channel)
+    assert worker_of_one_channel.pid == before
 
 
 @pytest.fixture(params=["transport", "switch"])
-def either(request: pytest.FixtureRequest, library: Library, start: Callable[..., IpcProcess]) -> Iterator[Peer]:
+def either(request: pytest.FixtureRequest, library: Library, worker: IpcProcess) -> Iterator[Peer]:
     """A library with a transport to a worker, or under the switch."""
-    if request.param == "transport":
-        yield Peer(library, start())
-    else:
-        with nothing_is_left(), switch_to_ipc_connection(APP, start_method="fork") as switch:
-            yield Peer(library, switch.worker, switched=True)
+    with nothing_is_left():
+        if request.param == "transport":
+            yield Peer(library, worker)
+        else:
+            with switch_to_ipc_connection(worker):
+                yield Peer(library, worker, switched=True)
 
 
 def new_name() -> str:
@@ -951,7 +970,7 @@ def test_handshake_timeout(peer: Peer) -> None:
 
 
 @each_library
-def test_worker_killed(peer: Peer) -> None:
+def test_worker_killed(library: Library, start: Callable[..., IpcProcess]) -> None:
     """A worker that is killed is the libraries' network error, and on the stream WorkerDied. The next has a new one."""
 
     async def check(peer: Peer) -> None:
@@ -969,13 +988,12 @@ def test_worker_killed(peer: Peer) -> None:
             assert isinstance(caught.value, peer.library.core.ReadError)
             assert str(caught.value) == f"WebSocket /raw/deaf/x: the worker (pid {pid}) was killed by SIGKILL"
 
+    peer = Peer(library, start(max_connections=1))
     peer.run(check)
     assert still_serves(peer.worker)
-    peer.worker.close()
-    peer.worker = IpcProcess(APP, start_method="fork")
-    with peer.worker:
-        peer.run(check_stream, peer.worker.pid)
-        assert still_serves(peer.worker)
+    peer = Peer(library, start())
+    peer.run(check_stream, peer.worker.pid)
+    assert still_serves(peer.worker)
 
 
 # Large, and many

@@ -111,7 +111,7 @@ def scenes(draw: Any) -> Scene:
 
 
 @pytest.mark.parametrize(("kind", "side"), OTHERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(scene=scenes())
 def test_same_everywhere(theatre: Theatre, kind: str, side: str, scene: Scene) -> None:
     """What the app sees of a request, and the client of its response, is the same but for the differences."""

@@ -53,7 +53,7 @@ def theatre() -> Iterator[Theatre]:
 
 
 @pytest.mark.parametrize("side", OTHERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(talk=TALKS)
 def test_same_websocket(theatre: Theatre, side: str, talk: Talk) -> None:
     """Subprotocol, messages, and the code and the reason of the end are the same for both ends of a WebSocket."""

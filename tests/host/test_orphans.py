@@ -8,8 +8,10 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +60,16 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@contextmanager
+def starting(*args: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a host, and let none be there that a failed test would wait for."""
+    with subprocess.Popen([sys.executable, "-c", *args], text=True, **options) as host:
+        try:
+            yield host
+        finally:
+            host.kill()
+
+
 @pytest.mark.one_in(2, "start_method", "kind", "moment")
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
 @pytest.mark.parametrize("kind", ["wsgi", "asgi"])
@@ -71,7 +83,7 @@ def test_no_orphan(moment: str, kind: str, start_method: str, tmp_path: Path) ->
     with (
         nothing_leaks(),
         open(os.open(tmp_path / "fifo", os.O_RDWR)) as told,  # for writing, too, so that it never ends
-        subprocess.Popen([sys.executable, "-c", HOST, kind, start_method], env=env, cwd=tmp_path) as host,
+        starting(HOST, kind, start_method, env=env, cwd=tmp_path) as host,
     ):
         wanted = {"worker"} if moment == "import" else {"worker", "child"}
         pids = {}
@@ -112,6 +124,9 @@ def app(environ, start_response):
 """
 
 
+# It lets live for longer than this test what has closed its pipes.
+PATIENT_HOST = f"from socketless._host import process_run; process_run._TERM_SECONDS = {LIMIT}\n{HOST}"
+
 HOWS = ("waits", "holds its GIL", "is stopped", "is another program")
 
 # With which start method each of some workers is started. They are there at the same time, as the test waits long for
@@ -131,8 +146,8 @@ def test_orphans_that_do_not_listen(start_methods: list[str], tmp_path: Path) ->
             fifo = tmp_path / f"fifo {number}"
             os.mkfifo(fifo)
             told = stack.enter_context(open(os.open(fifo, os.O_RDWR)))  # for writing, too, so that it never ends
-            env, command = {**os.environ, "TELL": str(fifo), "HOW": how}, [sys.executable, "-c", HOST, "app"]
-            host = stack.enter_context(subprocess.Popen([*command, start_method], env=env, cwd=tmp_path))
+            env = {**os.environ, "TELL": str(fifo), "HOW": how}
+            host = stack.enter_context(starting(PATIENT_HOST, "app", start_method, env=env, cwd=tmp_path))
             pids = dict(told.readline().split() for _ in range(3))
             wait_for_state(int(pids["worker"]), "T" if how == "is stopped" else "S")
             started.append((host, pids))
@@ -199,16 +214,9 @@ def test_close_that_is_broken_off(start_methods: list[str], tmp_path: Path) -> N
     with nothing_leaks(), ExitStack() as stack:
         started = []
         for (signal_name, app), start_method in zip(cases, start_methods, strict=True):
-            host = stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", LEAVING_HOST, start_method, app],
-                    env={**os.environ, "SIGNAL": signal_name},
-                    cwd=tmp_path,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
+            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            env = {**os.environ, "SIGNAL": signal_name}
+            host = stack.enter_context(starting(LEAVING_HOST, start_method, app, env=env, cwd=tmp_path, **streams))
             assert host.stdout is not None
             started.append((host, int(host.stdout.readline()), signal_name == "SIGKILL"))
         for host, worker, is_killed in started:
