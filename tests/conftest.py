@@ -94,7 +94,7 @@ def position(value: Any, values: list[Any]) -> int:
 def pytest_xdist_auto_num_workers() -> int:
     """Many tests wait for a worker that they have started, or for a time limit: another may run meanwhile."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + (cores + 1) // 2
+    return cores + max(2, (cores + 1) // 2)
 
 
 def pytest_configure(config: pytest.Config) -> None:
