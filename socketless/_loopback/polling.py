@@ -47,16 +47,14 @@ class _Both:
         self._changing: dict[int, int] = {}  # what is watched of numbers that will stand for another descriptor
         self._asked: dict[int, int] = {}  # by number of a virtual socket: what is watched
 
-    def _register(self, fd: Any, events: int) -> None:
-        number = _number(fd)
+    def _register(self, number: int, file: OpenFile | None, events: int) -> None:
         self._forget_closed(number)
-        file = openfile.find(number)
         if file is not None:
             self._asked[number] = events
             if file.watched_by(self):
                 self._changing[number] = events
-        if _never_writes(file):
-            events &= ~_WRITING
+            if file.state.is_listening:
+                events &= ~_WRITING
         writer = _writer(file, events)
         if writer is None:
             self._real.register(number, events)
@@ -114,7 +112,7 @@ class _Both:
                 self._asked[number] = events
         else:
             self._unregister(number)
-            self._register(number, events)
+            self._register(number, file, events)
 
     def renew(self, number: int) -> None:
         """Watch what a number stands for now: the kernel goes by what it stood for."""
@@ -124,7 +122,7 @@ class _Both:
                 self._unregister(number)
             self._changing.pop(number, None)
             with suppress(OSError):
-                self._register(number, events)
+                self._register(number, openfile.find(number), events)
 
     def _translate(self, events: list[Event]) -> list[Event]:
         found: dict[int, int] = {}
@@ -193,10 +191,11 @@ class Poll(_Both):
 
     def register(self, fd: Any, eventmask: int = _DEFAULT_POLL, /) -> None:
         number = _number(fd)
-        if number in self._writers or _writer(openfile.find(number), eventmask) is not None:
+        file = openfile.find(number)
+        if number in self._writers or _writer(file, eventmask) is not None:
             with suppress(OSError, KeyError):  # to register once more is to change it
                 self._unregister(number)
-        self._register(number, eventmask)
+        self._register(number, file, eventmask)
 
     def modify(self, fd: Any, eventmask: int, /) -> None:
         self._modify(fd, eventmask)
@@ -239,7 +238,8 @@ class Epoll(_Both):
         self._real.close()
 
     def register(self, fd: Any, eventmask: int = _DEFAULT_EPOLL) -> None:
-        self._register(fd, eventmask)
+        number = _number(fd)
+        self._register(number, openfile.find(number), eventmask)
 
     def modify(self, fd: Any, eventmask: int) -> None:
         self._modify(fd, eventmask)

@@ -194,7 +194,7 @@ class Stream(State):
         except BrokenPipeError:
             if has_waited and self.take_error():
                 raise failure(errno.ECONNRESET) from None
-            return self._write_to_nobody(sum(memoryview(data).nbytes for data in buffers))
+            return self._write_to_nobody(_size_of(buffers))
 
     def _check_writing(self) -> None:
         if self._writes_no_more or (self.is_shared and pipes.is_marked(self.write_fd)):
@@ -218,7 +218,7 @@ class Stream(State):
             if not self._grow():
                 raise
             return self._write(buffers)
-        if count < sum(memoryview(data).nbytes for data in buffers) and self._grow():
+        if count < _size_of(buffers) and self._grow():
             with suppress(BlockingIOError):
                 count += self._write([memoryview(b"".join(buffers))[count:]])
         return count
@@ -311,3 +311,9 @@ class Stream(State):
         port, self._port = self._port, None
         if port is not None:
             port.release(self)
+
+
+def _size_of(buffers: Sequence[Buffer]) -> int:
+    if len(buffers) == 1:
+        return memoryview(buffers[0]).nbytes
+    return sum(memoryview(data).nbytes for data in buffers)

@@ -136,8 +136,7 @@ class Transfers(Waiting):
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
         view = arguments.readable(data).cast("B")
-        file, number = self.file, self.number
-        deadline = self.deadline(WRITABLE)
+        file, number, deadline = self.file, self.number, None
         while True:
             try:
                 view = view[file.state.write(view) :]
@@ -148,6 +147,7 @@ class Transfers(Waiting):
             except BlockingIOError:
                 if not self.waits(flags):
                     raise
+            deadline = deadline or self.deadline(WRITABLE)
             file, number = self.wait(file, number, WRITABLE, deadline)
             if len(view) > _MUCH:
                 sleep(_PAUSE)
