@@ -26,9 +26,12 @@ def if_nameindex() -> list[tuple[int, str]]:
 
 def if_nametoindex(name: str, /) -> int:
     """As `socket.if_nametoindex()`."""
+    wanted = os.fsdecode(name)
+    if "\0" in wanted:
+        raise ValueError("embedded null byte")
     found = _asked(lambda: _socket.if_nametoindex(name))
     if found is None:
-        found = next((index for index, known in _interfaces() if known == os.fsdecode(name)), None)
+        found = next((index for index, known in _interfaces() if known == wanted), None)
     if found is None:
         raise OSError("no interface with this name")
     return found

@@ -50,6 +50,7 @@ from _socket import (
 from operator import index
 from typing import Any
 
+from socketless._loopback import interfaces
 from socketless._loopback.pipes import failure
 from socketless._loopback.state import State
 from socketless._loopback.system import os
@@ -71,6 +72,7 @@ _SWITCHES: set[Key] = {
 _POSITIVE: set[Key] = {(IPPROTO_TCP, one) for one in (TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_SYNCNT)}
 _LAST = 100  # of the numbers that the kernel has for options; of no level are there more
 _LONGEST = 1024  # bytes that Python asks getsockopt() for
+_IFNAMSIZ = 15  # bytes of an interface's name, without the zero at its end, <linux/if.h>
 
 _IP_TTL, _IP_MULTICAST_TTL, _IP_MULTICAST_LOOP = 2, 33, 34  # <linux/in.h>
 _DEFAULTS: dict[Key, Value] = {
@@ -227,8 +229,14 @@ def _kept(level: int, option: int, value: Value) -> Value:
 
 def _device(value: Value) -> bytes:
     """Return the name of an interface; none: of no one."""
-    name = (struct.pack("i", value) if isinstance(value, int) else value).partition(b"\0")[0]
-    return name + b"\0" if name else b""
+    name = (struct.pack("i", value) if isinstance(value, int) else value)[:_IFNAMSIZ].partition(b"\0")[0]
+    if not name:
+        return b""
+    try:
+        interfaces.if_nametoindex(os.fsdecode(name))
+    except OSError:
+        raise failure(errno.ENODEV) from None
+    return name + b"\0"
 
 
 def _told(value: Value, size: int) -> Value:

@@ -168,6 +168,8 @@ def interfaces(net: Net) -> None:
         socket.if_nametoindex("no such one")
     with pytest.raises(OSError, match="No such device or address"):
         socket.if_indextoname(1 << 20)
+    with pytest.raises(ValueError, match="embedded null byte"):
+        socket.if_nametoindex("lo\0")
     for wrong in (1, None):
         with pytest.raises(TypeError):
             socket.if_nametoindex(wrong)  # type: ignore[arg-type]

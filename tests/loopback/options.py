@@ -252,6 +252,8 @@ def device(net: Net) -> None:
     for name, told in ((b"lo", b"lo\0"), (b"", b""), (b"lo\0", b"lo\0"), (0, b"")):
         one.setsockopt(SOCKET, socket.SO_BINDTODEVICE, name)
         assert one.getsockopt(SOCKET, socket.SO_BINDTODEVICE, 16) == told
+    with fails(errno.ENODEV):
+        one.setsockopt(SOCKET, socket.SO_BINDTODEVICE, b"none such")
     one.setsockopt(SOCKET, socket.SO_BINDTODEVICE, None, 0)
     assert one.getsockopt(SOCKET, socket.SO_BINDTODEVICE, 16) == b""
 
