@@ -39,6 +39,7 @@ class Datagram(State):
         self._error = 0  # of what was sent before, told once
         self._full = -1  # the FIFO of who has too much to read
         self._is_shut: set[int] = set()
+        self._begun: tuple[bytes, Place] | None = None  # a datagram of which more is to come, and where it goes
 
     def bind(self, bound: Bound) -> int:
         """Have a name from now on; return the number's new descriptor."""
@@ -132,7 +133,23 @@ class Datagram(State):
 
     # Sending
 
+    def begin(self, data: Buffer, place: Place | None = None) -> int:
+        """Keep a part of a datagram, whose last part is sent without MSG_MORE."""
+        size = memoryview(data).nbytes
+        place = place or self._peer
+        if self._begun is not None:
+            before, place = self._begun
+            data = before + bytes(data)
+        elif place is None:
+            self.refuse("send")
+        self._begun = None
+        self._checked_size(data)
+        self._begun = bytes(data), place
+        return size
+
     def write(self, data: Buffer) -> int:
+        if self._begun is not None:
+            return self._send(data, self._begun[1])
         if self._peer is None:
             self.refuse("send")
         if self.family != AF_UNIX:
@@ -160,7 +177,11 @@ class Datagram(State):
         return self._send(data, place)
 
     def _send(self, data: Buffer, place: Place) -> int:
-        size = self._checked_size(data)
+        size = memoryview(data).nbytes
+        if self._begun is not None:
+            (before, place), self._begun = self._begun, None
+            data = before + bytes(data)
+        self._checked_size(data)
         found = places.find(place)
         if found is None:
             self._nobody_is_there(place)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import errno
-from _socket import AF_UNIX, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SOCK_STREAM
+from _socket import (
+    AF_UNIX,
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    MSG_MORE,
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    MSG_WAITALL,
+    SOCK_STREAM,
+)
 from operator import index
 from time import sleep
 from typing import Any
@@ -113,6 +123,9 @@ class Transfers(Waiting):
     # Sending
 
     def send(self, data: Buffer, flags: int = 0, /) -> int:
+        unfinished = self._unfinished(flags)
+        if unfinished is not None:
+            return unfinished.begin(data)
         try:
             sent = self.file.state.write(data)
         except BlockingIOError:
@@ -120,6 +133,11 @@ class Transfers(Waiting):
                 raise
             sent = self.again(lambda state, _: state.write(data), WRITABLE)
         return sent if self.timeout is not None else self._send_rest([data], sent, flags)
+
+    def _unfinished(self, flags: int) -> Datagram | None:
+        """Return what keeps a part of a datagram, if there is more to come; to a stream, it makes no difference."""
+        state = self.file.state
+        return state if flags & MSG_MORE and isinstance(state, Datagram) and state.family != AF_UNIX else None
 
     def _send_rest(self, buffers: list[Any], sent: int, flags: int) -> int:
         """Send what is left after a part has gone: a call that waits does so until all has."""
@@ -167,6 +185,8 @@ class Transfers(Waiting):
         place = self.destination("sendto", address)
         if self.file.family == AF_UNIX:
             place = places.locate_path(place)
+        elif flags & MSG_MORE:
+            return datagram.begin(data, place)
         return self.patiently(lambda _, __: datagram.send_to(data, place), WRITABLE, flags)
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
@@ -179,5 +199,8 @@ class Transfers(Waiting):
             return self._send_to(b"".join(bytes(piece) for piece in pieces), address, flags)
         if not pieces:
             return 0
+        unfinished = self._unfinished(flags)
+        if unfinished is not None:
+            return unfinished.begin(b"".join(pieces))
         sent = self.patiently(lambda state, _: state.write_all_of(pieces), WRITABLE, flags)
         return sent if self.timeout is not None else self._send_rest(pieces, sent, flags)

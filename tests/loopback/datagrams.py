@@ -48,6 +48,29 @@ def one_by_one(net: Net) -> None:
     assert [other.recv(100) for _ in range(5)] == [b"x", b"xxx", b"", b"xx", b"all"]
 
 
+@check(*IP)
+def in_parts(net: Net) -> None:
+    """With MSG_MORE, a datagram is kept until its last part is sent; all of it goes where the first part was to go."""
+    one, other, third = net.datagram(), net.datagram(), net.datagram()
+    more, name = socket.MSG_MORE, other.getsockname()
+    assert (one.sendto(b"abc", more, name), one.sendto(b"d", more, third.getsockname()), one.send(b"ef")) == (3, 1, 2)
+    assert other.recv(100) == b"abcdef"
+    one.connect(name)
+    assert (one.send(b"1", more), one.sendmsg([b"2", b"3"], [], more), one.send(b"4")) == (1, 2, 1)
+    assert other.recv(100) == b"1234"
+    assert one.send(bytes(40_000), more) == 40_000
+    with fails(errno.EMSGSIZE):
+        one.send(bytes(40_000), more)
+    assert one.send(b"alone") == 5
+    assert other.recv(100) == b"alone"
+    one.send(b"never sent", more)
+    one.close()
+    third.sendto(b"last", name)
+    assert other.recv(100) == b"last"
+    with fails(errno.EDESTADDRREQ):
+        third.send(b"x", more)
+
+
 @check(*DATAGRAMS)
 def too_long_for_the_buffer(net: Net) -> None:
     """What does not fit into the buffer is lost, and recvmsg() says so."""
