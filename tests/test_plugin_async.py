@@ -30,7 +30,7 @@ MARKS = {
 }
 
 # Who has imported what the plugin is part of before pytest does, as what is forked here, is warned of it.
-ANYIO = ("-p", "anyio", "-W", "ignore:Module already imported so cannot be rewritten; anyio")
+ANYIO = ("-p", "anyio", "-W", "ignore:Module already imported so cannot be rewritten")
 
 TESTS = """
     FIXTURE

@@ -155,6 +155,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_several_exchanges_of_one_that_spins(backend: Any) -> None:
     """A worker that spins for one channel serves the others as well."""
+    pytest.importorskip(backend)
     with nothing_leaks(), IpcProcess(echo, app_kind="asgi", start_method="fork", backend=backend) as worker:
         client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver")
         with worker.websocket_connect("/") as one, worker.websocket_connect("/") as other:
