@@ -105,10 +105,10 @@ CI = ROOT / ".ci" / "run"
 
 
 def test_ci_runs_the_test_command() -> None:
-    """`.ci/run` calls the README's test command, and then lint and types."""
+    """`.ci/run` calls the README's test command, and then lint and types, and the tests without extras."""
     _, _, after = CI.read_text().partition(README.commands[1])
-    assert re.search(r"^[^#\n]*\blint\b", after, re.MULTILINE)
-    assert re.search(r"^[^#\n]*\btypes\b", after, re.MULTILINE)
+    for name in ("lint", "types", "core"):
+        assert re.search(rf"^[^#\n]*\b{name}\b", after, re.MULTILINE)
 
 
 @pytest.mark.parametrize("fails", ["", "python3", "pip", "python", "tox"])
