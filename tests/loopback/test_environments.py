@@ -44,8 +44,8 @@ CHANGES = {
 PROGRAM = "import os, socket, sys; print(socket.socket.__bases__[0].__name__, '/x' in sys.path)"
 
 
-def started(start: str, *, before: str = "import socket", env: str = "None", change: str = "") -> str:
-    """Return what a program says, which another one starts."""
+def started(start: str, *flags: str, before: str = "import socket", env: str = "None", change: str = "") -> str:
+    """Return what a program says, which another one starts that has these flags."""
     code = f"""
         import os, sys
         {before}
@@ -54,7 +54,7 @@ def started(start: str, *, before: str = "import socket", env: str = "None", cha
         {change}
         {start}
     """
-    command = [sys.executable, "-c", textwrap.dedent(code)]
+    command = [sys.executable, *flags, "-c", textwrap.dedent(code)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT).stdout
 
 
@@ -85,6 +85,13 @@ def test_execution_by_who_needs_no_socket(start: str) -> None:
     """So it is without `subprocess`, and where the environment that was changed is the own one."""
     assert started(GIVEN[start], before="", env="{'PYTHONPATH': '/x'}") == "Methods True\n"
     assert started(OWN["execv"], before="", change=CHANGES["another-path"]) == "Methods True\n"
+
+
+@pytest.mark.parametrize("start", ["subprocess", "execve", "posix_spawn"])
+def test_a_socket_from_the_beginning(start: str) -> None:
+    """So it is where a `.pth` file imports sockets, as coverage.py's does, which is before `sitecustomize`."""
+    as_by_pth = "import socket, site; site.main()"
+    assert started(GIVEN[start], "-S", before=as_by_pth, env="{'PYTHONPATH': '/x'}") == "Methods True\n"
 
 
 @pytest.mark.parametrize("start", ["subprocess", "execve", "posix_spawn"])

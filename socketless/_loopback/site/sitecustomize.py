@@ -132,7 +132,7 @@ def _go_on() -> None:
 
 
 if os.environ.get("SOCKETLESS_LOOPBACK") and sys.version_info >= (3, 10):
+    _watch_executions()  # first: what is next ends it, if sockets are there already
     _after_import("socket", _install)
     _after_import("subprocess", _watch_programs)
-    _watch_executions()
 _go_on()
