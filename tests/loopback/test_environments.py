@@ -102,6 +102,7 @@ def test_an_environment_that_says_no(start: str) -> None:
     assert started(OWN["subprocess"], change="os.environ['SOCKETLESS_LOOPBACK'] = ''") == "socket False\n"
 
 
+@pytest.mark.unmeasured  # coverage.py imports sockets itself
 def test_a_program_that_needs_no_socket_pays_nothing() -> None:
     """Starting a program by `subprocess` without `env=` imports no socket."""
     code = "import subprocess, sys; subprocess.run(['true']); print('socket' in sys.modules)"
