@@ -72,7 +72,7 @@ _SWITCHES: set[Key] = {
 _POSITIVE: set[Key] = {(IPPROTO_TCP, one) for one in (TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_SYNCNT)}
 _LAST = 100  # of the numbers that the kernel has for options; of no level are there more
 _LONGEST = 1024  # bytes that Python asks getsockopt() for
-_IFNAMSIZ = 15  # bytes of an interface's name, without the zero at its end, <linux/if.h>
+_LONGEST_DEVICE = 15  # bytes of the name of an interface, <linux/if.h>
 
 _IP_TTL, _IP_MULTICAST_TTL, _IP_MULTICAST_LOOP = 2, 33, 34  # <linux/in.h>
 _DEFAULTS: dict[Key, Value] = {
@@ -229,7 +229,7 @@ def _kept(level: int, option: int, value: Value) -> Value:
 
 def _device(value: Value) -> bytes:
     """Return the name of an interface; none: of no one."""
-    name = (struct.pack("i", value) if isinstance(value, int) else value)[:_IFNAMSIZ].partition(b"\0")[0]
+    name = (struct.pack("i", value) if isinstance(value, int) else value)[:_LONGEST_DEVICE].partition(b"\0")[0]
     if not name:
         return b""
     try:

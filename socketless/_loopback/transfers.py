@@ -123,7 +123,7 @@ class Transfers(Waiting):
     # Sending
 
     def send(self, data: Buffer, flags: int = 0, /) -> int:
-        unfinished = self._unfinished(flags)
+        unfinished = self._unfinished(flags) if flags else None
         if unfinished is not None:
             return unfinished.begin(data)
         try:
@@ -199,7 +199,7 @@ class Transfers(Waiting):
             return self._send_to(b"".join(bytes(piece) for piece in pieces), address, flags)
         if not pieces:
             return 0
-        unfinished = self._unfinished(flags)
+        unfinished = self._unfinished(flags) if flags else None
         if unfinished is not None:
             return unfinished.begin(b"".join(pieces))
         sent = self.patiently(lambda state, _: state.write_all_of(pieces), WRITABLE, flags)
