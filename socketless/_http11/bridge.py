@@ -12,7 +12,6 @@ connection what `socketless._http11.upgrade` has; then `pump()` must be driven b
 
 from __future__ import annotations
 
-import base64
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -32,18 +31,24 @@ from socketless._clients.response import (
 )
 from socketless._host.limits import NO_LIMITS, Timeouts
 from socketless._http11 import upgrade
-from socketless._wire.messages import DEFAULT_PORTS, WEBSOCKET_SCHEMES, Event, Failed, Request, Response, is_bodiless
+from socketless._http11.heads import (
+    Refused,
+    authority_and_target,
+    connection_options,
+    opens_websocket,
+    server_of,
+    text_of,
+)
+from socketless._wire.messages import WEBSOCKET_SCHEMES, Event, Failed, Request, Response, is_bodiless
 from socketless._wire.steps import Need, Pull, PullingSteps
 from socketless.errors import AppProtocolError, ClientDisconnected, SocketlessError
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-__all__ = ["NEED_DATA", "Bridge", "Output", "Refused"]
+__all__ = ["NEED_DATA", "Bridge", "Output"]
 
 _MAX_HEAD = 64 * 1024  # bytes that the head of a request may have
 _READ_SIZE = 64 * 1024
-_URL = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[-A-Za-z0-9._~!$&'()*+,;=%]*)(?::([0-9]{0,5}))?")  # RFC 3986, section 3.2
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TEXT = [("content-type", "text/plain; charset=utf-8")]
 
@@ -241,7 +246,7 @@ class Bridge:
                     raise_app_exceptions=self._raise_app_exceptions,
                     on_failure=self._on_failure,
                 )
-                headers = upgrade.response_headers(_text_of(event.headers), answer.event)
+                headers = upgrade.response_headers(text_of(event.headers), answer.event)
                 return self._send(
                     h11.InformationalResponse(status_code=101, reason="Switching Protocols", headers=headers)
                 )
@@ -269,7 +274,7 @@ class Bridge:
     def _message_of(self, event: h11.Request) -> tuple[Request, Pull | None]:
         headers = list(event.headers.raw_items())
         scheme = self._scheme
-        texts = _text_of(event.headers)
+        texts = text_of(event.headers)
         if not event.http_version.startswith(b"1."):
             raise Refused(f"HTTP/{event.http_version.decode()} is not spoken here, but HTTP/1.1", 505)
         if self._is_strict and any(_CONTROLS.search(value) for _, value in headers):
@@ -278,10 +283,10 @@ class Bridge:
             raise Refused("Content-Length and Transfer-Encoding in one request", 400)  # RFC 9112, section 6.1
         if event.method == b"CONNECT":
             raise Refused("this is not a proxy: there is no CONNECT", 501)  # RFC 9110, section 9.3.6
-        if self._worker.app_kind == "asgi" and _opens_websocket(event, texts):
+        if self._worker.app_kind == "asgi" and opens_websocket(event, texts):
             upgrade.require_wsproto()
             scheme = WEBSOCKET_SCHEMES[scheme]
-        authority, target = _authority_and_target(event.target)
+        authority, target = authority_and_target(event.target)
         if authority:
             headers = [(name, authority if name.lower() == b"host" else value) for name, value in headers]
         body, more_body = self._what_is_there()
@@ -289,7 +294,7 @@ class Bridge:
         message = Request(
             method=self._method,
             scheme=scheme,
-            server=_server_of(authority.decode("latin-1") or texts.get("host", ""), scheme, self._server),
+            server=server_of(authority.decode("latin-1") or texts.get("host", ""), scheme, self._server),
             raw_target=target,
             headers=headers,
             body=b"" if more_body else body,
@@ -439,43 +444,9 @@ class Bridge:
 
 def _closing(head: h11.Response) -> h11.Response:
     headers = head.headers.raw_items()
-    if b"close" not in _connection_options(head):
+    if b"close" not in connection_options(head):
         headers = [*headers, (b"Connection", b"close")]
     return h11.Response(status_code=head.status_code, reason=head.reason, headers=headers)
-
-
-def _connection_options(head: h11.Request | h11.Response) -> list[bytes]:
-    """Return what the Connection header says (RFC 9110, section 7.6.1), in small letters."""
-    value = b",".join(value for name, value in head.headers if name == b"connection")
-    return [option.strip() for option in value.lower().split(b",")]
-
-
-def _opens_websocket(request: h11.Request, headers: Mapping[str, str]) -> bool:
-    """Return whether a request is the opening handshake of a WebSocket (RFC 6455, section 4.2.1).
-
-    Raises:
-        Refused: it is one that cannot be answered.
-    """
-    may_upgrade = request.method == b"GET" and request.http_version != b"1.0"  # RFC 9110, section 7.8
-    if not (may_upgrade and b"upgrade" in _connection_options(request) and upgrade.is_asked_for(headers)):
-        return False
-    if headers.get("sec-websocket-version") != "13":
-        raise Refused("there is version 13 of WebSockets", 426, [("sec-websocket-version", "13")])
-    try:
-        key = base64.b64decode(headers["sec-websocket-key"], validate=True)
-    except ValueError:
-        key = b""
-    if len(key) != 16:
-        raise Refused("Sec-WebSocket-Key is no 16 bytes in base64", 400)
-    return True
-
-
-class Refused(Exception):
-    """What the client has written is not HTTP. An app may raise h11's own error, which is none of this connection."""
-
-    def __init__(self, reason: str, status: int, headers: Iterable[tuple[str, str]] = ()) -> None:
-        super().__init__(reason, status)
-        self.reason, self.status, self.headers = reason, status, headers
 
 
 def _h11_head(response: Response) -> h11.Response:
@@ -496,31 +467,3 @@ class _RequestBody(Pull):
             beginning, self._beginning = self._beginning, b""
             return beginning
         return (yield from self._bridge.next_of_request())
-
-
-def _text_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("ascii"): value.decode("latin-1") for name, value in headers}
-
-
-def _server_of(host: str, scheme: str, default: tuple[str, int]) -> tuple[str, int]:
-    """Return host and port of a `Host` header (RFC 9110, section 7.2); where it is empty, `default`."""
-    if not host:
-        return default
-    match = _HOST.fullmatch(host)
-    port = match and (match[2] or DEFAULT_PORTS[scheme])
-    if match is None or int(port or 0) > 65535:
-        raise Refused(f"no host and port: {host[:100]}", 400)
-    return match[1].strip("[]") or default[0], int(port or 0)
-
-
-def _authority_and_target(target: bytes) -> tuple[bytes, bytes]:
-    """Split a request target that may be a whole URL, whose host is then that of the request (RFC 9112, section 3.2.2).
-
-    Returns:
-        Host and port, `b""` if the target is no URL; path and query.
-    """
-    found = _URL.fullmatch(target)
-    if found is None:
-        return b"", target
-    authority, rest = found.groups()
-    return authority.rpartition(b"@")[2], rest if rest.startswith(b"/") else b"/" + rest

@@ -11,7 +11,8 @@ from typing import Any
 from socketless._forking import close_in_forks
 from socketless._genuine import os
 from socketless._host.worker import Worker
-from socketless._http11.bridge import Bridge, Output, Refused
+from socketless._http11.bridge import Bridge, Output
+from socketless._http11.heads import Refused
 from socketless._wire.drivers import deadline_after, milliseconds_until, poll, remaining, run_blocking
 from socketless._wire.pipes import make_pipe
 from socketless._wire.steps import Wait, Woken
