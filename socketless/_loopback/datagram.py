@@ -135,25 +135,25 @@ class Datagram(State):
 
     def begin(self, data: Buffer, place: Place | None = None) -> int:
         """Keep a part of a datagram, whose last part is sent without MSG_MORE."""
-        size = memoryview(data).nbytes
-        place = place or self._peer
+        whole, place = self._from_its_beginning(data, place or self._peer)
+        self._checked_size(whole)
+        self._begun = bytes(whole), place
+        return memoryview(data).nbytes
+
+    def _from_its_beginning(self, data: Buffer, place: Place | None) -> tuple[Buffer, Place]:
+        """Return a datagram with the parts of it that were kept, and where it goes."""
         if self._begun is not None:
-            before, place = self._begun
-            data = before + bytes(data)
-        elif place is None:
+            (before, place), self._begun = self._begun, None
+            return before + bytes(data), place
+        if place is None:
             self.refuse("send")
-        self._begun = None
-        self._checked_size(data)
-        self._begun = bytes(data), place
-        return size
+        return data, place
 
     def write(self, data: Buffer) -> int:
-        if self._begun is not None:
-            return self._send(data, self._begun[1])
-        if self._peer is None:
-            self.refuse("send")
         if self.family != AF_UNIX:
             return self._send(data, self._peer)
+        if self._peer is None:
+            self.refuse("send")
         size = self._checked_size(data)
         try:
             self._write_record(self.write_fd, packets.pack(data, self._own_name(self._peer)))
@@ -176,11 +176,9 @@ class Datagram(State):
             raise failure(errno.EINVAL)
         return self._send(data, place)
 
-    def _send(self, data: Buffer, place: Place) -> int:
+    def _send(self, data: Buffer, place: Place | None) -> int:
         size = memoryview(data).nbytes
-        if self._begun is not None:
-            (before, place), self._begun = self._begun, None
-            data = before + bytes(data)
+        data, place = self._from_its_beginning(data, place)
         self._checked_size(data)
         found = places.find(place)
         if found is None:

@@ -153,6 +153,10 @@ class Transfers(Waiting):
         return sent + left - len(rest)
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
+        unfinished = self._unfinished(flags) if flags else None
+        if unfinished is not None:
+            unfinished.begin(data)
+            return
         view = arguments.readable(data).cast("B")
         file, number, deadline = self.file, self.number, None
         while True:
