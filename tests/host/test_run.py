@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import os
 import signal
 import threading
@@ -58,6 +59,13 @@ def test_results(worker: Worker, kind: str) -> None:
     assert worker.run("a b".split) == ["a", "b"]
     assert worker.run(coroutine_function, 1) == 4
     assert (worker.run(os.getpid) == os.getpid()) == (kind == "thread")
+
+
+def test_garbage_collection(worker: Worker, kind: str) -> None:
+    """It is on in a worker; what a fresh interpreter has imported for the worker itself is left out of it."""
+    assert worker.run(gc.isenabled)
+    if kind == "spawn":
+        assert worker.run(gc.get_freeze_count) > 10_000
 
 
 def test_modules_of_the_app(worker: Worker, kind: str) -> None:
