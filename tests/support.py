@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -125,6 +126,19 @@ def held_elsewhere(*locks: Any) -> Iterator[None]:
     finally:
         may_go_on.set()
         thread.join(LIMIT)
+
+
+@contextmanager
+def stopped(pid: int | None) -> Iterator[None]:
+    """Stop a child process, with all its threads, during the block, or until it is killed."""
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)  # after the signal, some threads run on for a while
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from socketless._host.exchange_states import Sending
 from socketless._host.worker import Worker
 from socketless.errors import WebSocketDisconnect
 from socketless.websocket import WebSocketDenialResponse, WebSocketSession
-from support import LIMIT, nothing_leaks, traceback_of
+from support import LIMIT, nothing_leaks, stopped, traceback_of
 
 APP = "apps.websocket_app:app"
 WORKERS: dict[str, Callable[..., Worker]] = {
@@ -1177,17 +1177,13 @@ def test_two_threads_receive(start: Callable[..., Worker]) -> None:
 def test_unpicklable_event_while_another_thread_sends(start_process: Callable[..., IpcProcess]) -> None:
     """What cannot cross is raised in the thread that sends it, and not in the one that is just sending."""
     worker = start_process()
-    assert worker.pid is not None
     with worker.websocket_connect("/raw/echo", timeout=LIMIT) as session, ThreadPoolExecutor(1) as threads:
-        os.kill(worker.pid, signal.SIGSTOP)
-        try:
+        with stopped(worker.pid):
             sending = threads.submit(session.send_bytes, bytes(5 << 20))
             while session._exchange is None or session._exchange._directions.sending is not Sending.WRITING:
                 pass
             with pytest.raises(errors.TransferError, match="cannot pickle"):
                 session.send({"type": "websocket.receive", "text": threading.Lock()})
-        finally:
-            os.kill(worker.pid, signal.SIGCONT)
         sending.result(LIMIT)
         assert session.receive_bytes() == bytes(5 << 20)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from socketless._host.limits import NO_LIMITS, Timeouts
 from socketless._wire.drivers import poll, run_blocking
 from socketless._wire.messages import Event, Failed, Reset
 from socketless._wire.steps import Wait, Woken
-from support import LIMIT, nothing_leaks
+from support import LIMIT, nothing_leaks, stopped
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Any:
@@ -141,14 +140,12 @@ def test_receiving_the_last_message_while_sending() -> None:
         run_blocking(exchange.send(Event({"type": "websocket.receive", "text": "raise"})))
         receiving = exchange.receive()
         assert poll(next(receiving)) is Woken.READY  # type: ignore[arg-type]
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGSTOP)  # so that it reads nothing of what comes now
-        sending = exchange.send(Event({"type": "websocket.receive", "bytes": bytes(2_000_000)}))
-        wait = next(sending)
-        with pytest.raises(StopIteration) as caught:
-            receiving.send(Woken.READY)
-        assert isinstance(caught.value.value, Failed)
-        os.kill(worker.pid, signal.SIGCONT)
+        with stopped(worker.pid):  # so that it reads nothing of what comes now
+            sending = exchange.send(Event({"type": "websocket.receive", "bytes": bytes(2_000_000)}))
+            wait = next(sending)
+            with pytest.raises(StopIteration) as caught:
+                receiving.send(Woken.READY)
+            assert isinstance(caught.value.value, Failed)
         with suppress(StopIteration):  # it has been written
             while True:
                 wait = sending.send(poll(wait))  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from socketless import IpcProcess, IpcTransport, errors
 from socketless._forking import fork
 from socketless._wire.drivers import run_blocking
 from socketless._wire.messages import Response
-from support import LIMIT, nothing_leaks
+from support import LIMIT, nothing_leaks, stopped
 
 # Each client, each app and each start method meets some of the others.
 pytestmark = pytest.mark.one_in(2, "start", "start_method", "name")
@@ -152,15 +152,9 @@ def test_write_timeout(start: Callable[..., IpcProcess]) -> None:
     worker = start(max_connections=1)
     client = client_of(worker)
     client.get("/count")
-    pid = worker.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(httpx.WriteTimeout) as caught:
-            client.post("/echo", content=bytes(8 << 20), timeout=httpx.Timeout(None, write=0.05))
-        assert str(caught.value) == "POST /echo: the worker did not take the request within 0.05 s"
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    with stopped(worker.pid), pytest.raises(httpx.WriteTimeout) as caught:
+        client.post("/echo", content=bytes(8 << 20), timeout=httpx.Timeout(LIMIT, write=0.05))
+    assert str(caught.value) == "POST /echo: the worker did not take the request within 0.05 s"
     assert client.get("/count").text == "2"
 
 

@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from socketless import IpcProcess, IpcTransport, errors
-from support import LIMIT, no_plugins, nothing_leaks
+from support import LIMIT, no_plugins, nothing_leaks, stopped
 
 APP = "apps.logging_app"
 APP_FILE = str(Path(__file__).parent.parent / "apps" / "logging_app.py")
@@ -570,13 +570,11 @@ def test_errors_of_the_command_line(method: str) -> None:
 def test_levels_of_a_stuck_worker(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     """A worker that does not take a level is no reason to wait longer than the request may; it gets the level later."""
     worker, client = start("wsgi")
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGSTOP)
-    caplog.set_level(logging.INFO, "apps.web")
-    for _ in range(2):
-        with pytest.raises(errors.ReadTimeout):
-            client.get("/at_levels", timeout=0.01)
-    os.kill(worker.pid, signal.SIGCONT)
+    with stopped(worker.pid):
+        caplog.set_level(logging.INFO, "apps.web")
+        for _ in range(2):
+            with pytest.raises(errors.ReadTimeout):
+                client.get("/at_levels", timeout=0.01)
     for thread in threading.enumerate():
         if thread.name.startswith("socketless-parked"):  # waits until the worker lets go of what was given up
             thread.join(LIMIT)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -20,7 +18,7 @@ from socketless._wire.local import LocalChannel
 from socketless._wire.messages import Event, Request
 from socketless._wire.steps import Pull
 from socketless.errors import StateError, WorkerDied
-from support import nothing_leaks
+from support import nothing_leaks, stopped
 
 LARGE = 1 << 20  # bytes; no pipe takes as many
 
@@ -46,18 +44,6 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 def request(path: bytes = b"/", **fields: Any) -> Request:
     return Request(fields.pop("method", "GET"), fields.pop("scheme", "http"), ("testserver", 80), path, [], **fields)
-
-
-@contextmanager
-def stopped(worker: Worker) -> Iterator[None]:
-    """Stop a worker for a while, or until it is killed."""
-    assert isinstance(worker, IpcProcess)
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(worker.pid, signal.SIGCONT)
 
 
 def kill(worker: Worker) -> None:
@@ -104,7 +90,7 @@ def leave_in_the_middle(worker: Worker) -> None:
     exchange = worker.exchange_blocking(request(scheme="ws"))
     receiving = exchange.receive_answer()
     next(receiving)
-    with stopped(worker):
+    with stopped(worker.pid):
         sending = exchange.send(Event({"type": "websocket.receive", "bytes": bytes(LARGE)}))
         assert next(sending).for_writing
         with pytest.raises(Interrupt):
@@ -115,7 +101,7 @@ def leave_in_the_middle(worker: Worker) -> None:
 
 def lose_the_request(worker: Worker) -> None:
     """Loses its worker in the middle of a message to it."""
-    with stopped(worker):
+    with stopped(worker.pid):
         steps = worker.exchange(request(method="POST", body=bytes(LARGE)))
         assert next(steps).for_writing
         kill(worker)
@@ -136,7 +122,7 @@ def lose_what_nobody_wants(worker: Worker) -> None:
     exchange = worker.exchange_blocking(request(scheme="ws"))
     receiving = exchange.receive()
     next(receiving)
-    with stopped(worker):
+    with stopped(worker.pid):
         exchange.cancel()
         kill(worker)
     with pytest.raises(WorkerDied):

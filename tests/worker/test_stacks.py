@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from fastapi import FastAPI
 from socketless import IpcProcess, IpcTransport
 from socketless._host import process_run
 from socketless.errors import ReadTimeout
-from support import LIMIT
+from support import LIMIT, stopped
 
 api = FastAPI()
 never = threading.Event()
@@ -120,18 +118,14 @@ def test_stopped_worker(start_method: str, monkeypatch: pytest.MonkeyPatch) -> N
     """A worker that is stopped cannot say where it is; the timeout comes all the same, and the next one at once."""
     monkeypatch.setattr(process_run, "_CONTROL_SECONDS", 0.2)
     with IpcProcess(f"{__name__}:api", start_method=start_method) as worker:
-        assert worker.pid is not None
         transport = IpcTransport(worker)
         with httpx.Client(transport=transport, base_url="http://testserver", timeout=0.05) as client:
             assert client.get("/quick", timeout=LIMIT).status_code == 200
-            os.kill(worker.pid, signal.SIGSTOP)
-            try:
+            with stopped(worker.pid):
                 for _ in range(2):
                     with pytest.raises(ReadTimeout) as caught:
                         client.get("/quick")
                     assert caught.value.stack == ""
-            finally:
-                os.kill(worker.pid, signal.SIGCONT)
             assert client.get("/quick", timeout=LIMIT).status_code == 200
         # The lifespan is shut down, though the question for the stack and the Stop may come together.
         run = worker._run
