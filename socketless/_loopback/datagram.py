@@ -9,10 +9,11 @@ from typing import Any
 
 from socketless._loopback import packets, pipes, places, records
 from socketless._loopback.addresses import Place, home, inet_name, nowhere
+from socketless._loopback.buffers import Buffer
 from socketless._loopback.listening import name_of
 from socketless._loopback.pipes import READABLE, close_all, failure, make_pipe, peek, resize
 from socketless._loopback.places import Bound
-from socketless._loopback.state import Buffer, Message, State
+from socketless._loopback.state import Message, State
 from socketless._loopback.system import os
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these

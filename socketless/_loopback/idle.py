@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from socketless._loopback import handover, pipes, places, records
 from socketless._loopback.addresses import Place, home, inet_name, nowhere
+from socketless._loopback.buffers import Buffer
 from socketless._loopback.listening import Listening, name_of
 from socketless._loopback.options import Options
 from socketless._loopback.packets import PacketStream
 from socketless._loopback.pipes import WRITABLE, deadline_after, failure
 from socketless._loopback.places import Bound
-from socketless._loopback.state import Buffer, Message, State
+from socketless._loopback.state import Message, State
 from socketless._loopback.stream import Stream
 from socketless._loopback.system import os
 

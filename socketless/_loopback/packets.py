@@ -10,8 +10,9 @@ from contextlib import suppress
 from typing import Any
 
 from socketless._loopback import folder, records
+from socketless._loopback.buffers import Buffer
 from socketless._loopback.pipes import close_all, failure
-from socketless._loopback.state import Buffer, Message
+from socketless._loopback.state import Message
 from socketless._loopback.stream import Stream
 from socketless._loopback.system import os, read_file, write_file
 

@@ -22,6 +22,7 @@ READABLE, WRITABLE = select.POLLIN, select.POLLOUT
 _poll = select.poll  # the kernel's own; polling.py puts another one in its place
 _LARGE = 1 << 20  # /proc/sys/fs/pipe-max-size, where nobody has changed it
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+_F_GETPIPE_SZ = getattr(fcntl, "F_GETPIPE_SZ", 1032)
 
 MARK = 0xF7  # the last byte of a pipe that has been ended, see `mark`; one that UTF-8 does not have
 _IS_MARKED, _IS_REFUSED = 0o100, 0o010  # bits of its mode
@@ -52,6 +53,14 @@ def identity(fd: int) -> Identity:
 def unread(fd: int) -> int:
     """Return how many bytes wait in a pipe; either end will do."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def capacity(fd: int) -> int:
+    """Return how many bytes a pipe has room for; 0: it is none, or closed."""
+    try:
+        return fcntl.fcntl(fd, _F_GETPIPE_SZ)
+    except OSError:
+        return 0
 
 
 def move(fd: int, number: int) -> None:

@@ -18,12 +18,10 @@ from collections.abc import Mapping, Sequence
 from select import POLLIN
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
+from socketless._loopback.buffers import Buffer
 from socketless._loopback.pipes import failure
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
-
-Buffer = Any  # bytes, or whatever has the buffer interface: typing cannot say that before Python 3.12
-
 
 _forks = 0  # of this process, and of its parents
 

@@ -27,10 +27,11 @@ from threading import RLock
 from typing import Any
 
 from socketless._loopback import pipes
+from socketless._loopback.buffers import Buffer, rest_of, size_of
 from socketless._loopback.handover import Unaccepted
 from socketless._loopback.pipes import MARK, READABLE, failure
 from socketless._loopback.places import Bound
-from socketless._loopback.state import Buffer, Message, State
+from socketless._loopback.state import Message, State
 from socketless._loopback.system import os
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -194,7 +195,7 @@ class Stream(State):
         except BrokenPipeError:
             if has_waited and self.take_error():
                 raise failure(errno.ECONNRESET) from None
-            return self._write_to_nobody(_size_of(buffers))
+            return self._write_to_nobody(size_of(buffers))
 
     def _check_writing(self) -> None:
         if self._writes_no_more or (self.is_shared and pipes.is_marked(self.write_fd)):
@@ -218,9 +219,9 @@ class Stream(State):
             if not self._grow():
                 raise
             return self._write(buffers)
-        if count < _size_of(buffers) and self._grow():
+        if count < size_of(buffers) and self._grow():
             with suppress(BlockingIOError):
-                count += self._write([memoryview(b"".join(buffers))[count:]])
+                count += self._write([rest_of(buffers, count)])
         return count
 
     def _write(self, buffers: Sequence[Buffer]) -> int:
@@ -311,9 +312,3 @@ class Stream(State):
         port, self._port = self._port, None
         if port is not None:
             port.release(self)
-
-
-def _size_of(buffers: Sequence[Buffer]) -> int:
-    if len(buffers) == 1:
-        return memoryview(buffers[0]).nbytes
-    return sum(memoryview(data).nbytes for data in buffers)

@@ -14,23 +14,26 @@ from _socket import (
     MSG_WAITALL,
     SOCK_STREAM,
 )
+from collections.abc import Iterator
+from contextlib import suppress
 from operator import index
 from time import sleep
 from typing import Any
 
-from socketless._loopback import arguments, places
+from socketless._loopback import arguments, pipes, places
 from socketless._loopback.addresses import Place, check_shape
+from socketless._loopback.buffers import Buffer, rest_of, size_of
 from socketless._loopback.datagram import Datagram
 from socketless._loopback.pipes import READABLE, WRITABLE, failure
-from socketless._loopback.state import Buffer, Message
+from socketless._loopback.state import Message
 from socketless._loopback.waiting import Waiting
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 # A pipe has room again as soon as a page of it has been read. A thread that has much to send would be woken for each
-# page, and take turns with the reader; so it lets the reader take some more.
+# page, and take turns with a reader that takes little at once; so it lets it take half of what the pipe holds.
 _MUCH = 1 << 16  # bytes
-_PAUSE = 50e-6  # seconds
+_PAUSES = 50e-6, 1e-3  # seconds, the shortest and the longest
 # The flags that change what a call does.
 _SPECIAL = MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_WAITALL
 
@@ -141,38 +144,44 @@ class Transfers(Waiting):
 
     def _send_rest(self, buffers: list[Any], sent: int, flags: int) -> int:
         """Send what is left after a part has gone: a call that waits does so until all has."""
-        left = sum(memoryview(buffer).nbytes for buffer in buffers) - sent
-        if not left or not self.waits(flags):
-            return sent
-        rest = memoryview(b"".join(buffers))[sent:]
-        try:
-            while rest:
-                rest = rest[self.patiently(lambda state, _: state.write(rest), WRITABLE) :]  # noqa: B023
-        except OSError:
-            pass  # as the kernel does: it is said of the next call
-        return sent + left - len(rest)
+        if sent < size_of(buffers) and self.waits(flags):
+            with suppress(OSError):  # as the kernel does: it is said of the next call
+                for count in self._write_on(rest_of(buffers, sent)):
+                    sent += count
+        return sent
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
         unfinished = self._unfinished(flags) if flags else None
         if unfinished is not None:
             unfinished.begin(data)
             return
-        view = arguments.readable(data).cast("B")
-        file, number, deadline = self.file, self.number, None
-        while True:
-            try:
-                view = view[file.state.write(view) :]
-                if not view:
-                    return
-                if not self.waits(flags):
-                    continue
-            except BlockingIOError:
-                if not self.waits(flags):
-                    raise
-            deadline = deadline or self.deadline(WRITABLE)
+        rest = arguments.readable(data).cast("B")
+        try:
+            rest = rest[self.file.state.write(rest) :]
+            while rest and not self.waits(flags):
+                rest = rest[self.file.state.write(rest) :]
+        except BlockingIOError:
+            if not self.waits(flags):
+                raise
+        if rest:
+            for _ in self._write_on(rest):
+                pass
+
+    def _write_on(self, rest: memoryview) -> Iterator[int]:
+        """Go on to write after the first attempt, until all has gone; yield how much has, each time."""
+        file, number, deadline = self.file, self.number, self.deadline(WRITABLE)
+        half, pause = pipes.capacity(file.state.write_fd) // 2, 0.0
+        while rest:
             file, number = self.wait(file, number, WRITABLE, deadline)
-            if len(view) > _MUCH:
-                sleep(_PAUSE)
+            if pause >= _PAUSES[0] and len(rest) > _MUCH:
+                sleep(pause)
+            try:
+                count = file.state.write(rest)
+            except BlockingIOError:
+                continue
+            pause = pause / 2 if count >= half else min(max(_PAUSES[0], pause * 2), _PAUSES[1])
+            rest = rest[count:]
+            yield count
 
     def sendto(self, data: Buffer, *args: Any) -> int:
         if not 1 <= len(args) <= 2:

@@ -283,9 +283,29 @@ def blocking_send(net: Net) -> None:
     """A blocking send() waits until all is sent, as sendall() does."""
     one, other = net.pair()
     data = random.randbytes(16 << 20)
-    for send in (one.send, one.sendall, lambda data: one.sendmsg([data[:100], data[100:]])):
+    for send in (
+        one.send,
+        one.sendall,
+        lambda data: one.send(memoryview(data).cast("Q")),
+        lambda data: one.sendall(memoryview(data).cast("Q", [2, len(data) // 16])),
+        lambda data: one.sendmsg([data[:100], memoryview(data)[100:]]),
+    ):
         task = net.in_thread(lambda: send(data))  # noqa: B023
         assert receive(other, len(data)) == data
+        assert task.result() in (len(data), None)
+
+
+@check(*CONNECTED)
+def little_at_once(net: Net) -> None:
+    """A reader that takes little each time gets all of what is large."""
+    one, other = net.pair()
+    data = random.randbytes(4 << 20)
+    for send in (one.send, one.sendall):
+        task = net.in_thread(lambda: send(data))  # noqa: B023
+        received = bytearray()
+        while len(received) < len(data):
+            received += other.recv(8192)
+        assert received == data
         assert task.result() in (len(data), None)
 
 
