@@ -148,7 +148,7 @@ def nothing_leaks() -> Iterator[None]:
     yield
     after = open_fds(), set(threading.enumerate()), child_pids()
     left = [now - then for now, then in zip(after, before, strict=True)]
-    assert left == [set(), set(), set()], left
+    assert left == [set(), set(), set()], (left, [os.path.realpath(f"/dev/fd/{fd}") for fd in left[0]])
 
 
 def hangs(process: subprocess.Popen[Any], limit: float) -> bool:

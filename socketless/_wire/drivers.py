@@ -181,7 +181,11 @@ async def run_async(steps: PullingSteps[T], wait_for: Callable[[Any], Awaitable[
 
 async def wait_async(wait: Wait) -> Woken:
     """Wait, on the running asyncio or trio loop."""
-    return await (_trio_wait(wait) if in_trio() else _asyncio_wait(wait))
+    if not in_trio():
+        return await _asyncio_wait(wait)
+    # Ctrl-C comes while it waits, and not between a descriptor's copy and the block that closes it.
+    woken: Woken = await sys.modules["trio"].lowlevel.enable_ki_protection(_trio_wait)(wait)
+    return woken
 
 
 def in_trio() -> bool:

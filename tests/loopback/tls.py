@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ import pytest
 import trustme
 
 from loopback.checks import MOMENT, Net, check, receive, receive_all, reset, says
+from socketless.loopback import is_installed
 
 KINDS = ("tcp4", "tcp6", "path", "pair")
 
@@ -404,8 +406,9 @@ def reset_within(net: Net) -> None:
     client.sendall(b"x")
     server.recv(1)
     reset(server)
-    with pytest.raises(ConnectionResetError):
-        client.recv(1)
+    if is_installed() or sys.version_info >= (3, 13):  # before, CPython takes it for an end: its gh-115627
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
 
 
 @check("tcp4", "pair")
