@@ -79,7 +79,7 @@ class Datagram(State):
             return inet_name(self.family, home(self._peer), int(self.bound.place.port))
         return name_of(self.bound, self.family)
 
-    def peername(self) -> Any:
+    def peername(self, fd: int) -> Any:
         if self._peer is None or self._peer.port == "0":
             raise failure(errno.ENOTCONN)
         return self._named(self._peer)

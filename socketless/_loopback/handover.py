@@ -184,6 +184,7 @@ def refuse(token: str) -> None:
     ends = take(token)
     if ends is not None:
         pipes.add_byte(ends[0])
+        pipes.reset(ends[1])
         close_all(*ends)
 
 

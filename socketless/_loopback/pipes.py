@@ -25,7 +25,7 @@ _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 _F_GETPIPE_SZ = getattr(fcntl, "F_GETPIPE_SZ", 1032)
 
 MARK = 0xF7  # the last byte of a pipe that has been ended, see `mark`; one that UTF-8 does not have
-_IS_MARKED, _IS_REFUSED = 0o100, 0o010  # bits of its mode
+_IS_MARKED, _IS_REFUSED, _WAS_RESET = 0o100, 0o010, 0o001  # bits of its mode
 
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>
 
@@ -132,6 +132,25 @@ def refuse(fd: int) -> None:
 def is_refused(fd: int) -> bool:
     """Whether nobody will read what is written into a pipe."""
     return bool(os.fstat(fd).st_mode & _IS_REFUSED)
+
+
+def reset(fd: int) -> None:
+    """Let who reads a pipe know that it ends by a reset, should he not see it: he has ended the other one."""
+    _set_mode(fd, _WAS_RESET)
+
+
+def was_reset(fd: int) -> bool:
+    """Whether a pipe has ended by a reset."""
+    return bool(os.fstat(fd).st_mode & _WAS_RESET)
+
+
+def path_of(fd: int) -> int:
+    """Return a descriptor that stands for the same pipe and is none of its ends, for its mode alone.
+
+    Raises:
+        OSError: there is no /proc.
+    """
+    return os.open(f"/proc/self/fd/{fd}", os.O_PATH | os.O_CLOEXEC)
 
 
 def _set_mode(fd: int, bit: int) -> None:

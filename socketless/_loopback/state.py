@@ -119,7 +119,7 @@ class State:
         """Return the socket's own name."""
         self.refuse("getsockname")
 
-    def peername(self) -> Any:
+    def peername(self, fd: int) -> Any:
         """Return the other side's name."""
         self.refuse("getpeername")
 

@@ -5,7 +5,8 @@ Most of what TCP does, the kernel does for pipes: an end, a full buffer, a proce
 what a socket does                              how it is told here
 ─────────────────────────────────────────────  ─────────────────────────────────────────────────────────────────────────
 to close with something unread is a reset       who comes to the end of his pipe, while nobody reads the other one any
-                                                more and what he has written lies in it, has been reset (FIONREAD)
+                                                more and what he has written lies in it, has been reset (FIONREAD). If
+                                                he has ended that one himself, the mode of the first one says so
 SO_LINGER (1, 0): to close is a reset           a byte is put into the pipe that nobody will read
 the first bytes for a peer that has closed go   as here; EPIPE comes with the second write. UNIX sockets say it at once
 nowhere, and only their answer is an error
@@ -64,9 +65,9 @@ class Stream(State):
         self._unaccepted = unaccepted
         self._port: Bound | None = None  # which an accepted connection keeps in use
         self._reads_no_more = self._writes_no_more = False
+        self._read_path = -1  # the pipe that we read, once our writing has been shut: see `pipes.path_of`
         self._shut_event: list[int] = []  # an eventfd, once somebody has waited for room: its writing has been shut
         self._has_byte = False  # one of ours is in the pipe that we read, see `shutdown`
-        self._has_ended = False  # and whoever reads has been told
         self._has_written_to_nobody = False
         self._has_waited = False  # for room, since it last wrote
         self._error = 0  # that nobody has been told of
@@ -81,15 +82,17 @@ class Stream(State):
     def sockname(self) -> Any:
         return self.local
 
-    def peername(self) -> Any:
-        if self.family != AF_UNIX and self._is_over():
+    def peername(self, fd: int) -> Any:
+        if self.family != AF_UNIX and (self._is_over(fd) or (self._unaccepted is None and self._was_reset())):
             raise failure(errno.ENOTCONN)
         return self.peer
 
-    def _is_over(self) -> bool:
-        if self._is_reset or self._has_written_to_nobody or (self._writes_no_more and self._has_ended):
+    def _is_over(self, fd: int) -> bool:
+        """Return whether nothing goes in either direction any more; a reset counts when somebody has been told."""
+        if self._is_reset or self._has_written_to_nobody:
             return True
-        return self._unaccepted is None and self._was_reset()
+        has_ended = not pipes.has_other_end(fd) or (not self._reads_no_more and pipes.is_marked(fd))
+        return self._writes_no_more and has_ended
 
     def take_error(self) -> int:
         """Return what SO_ERROR says: what the next call would fail with, which then does not."""
@@ -102,7 +105,7 @@ class Stream(State):
         ended = POLLIN | POLLRDHUP
         if self._error or (not self._is_reset and self._unaccepted is None and self._was_reset()):
             return ended | POLLHUP | POLLERR
-        is_over = self._is_over() or self._writes_no_more
+        is_over = self._is_reset or self._has_written_to_nobody or self._writes_no_more
         if self.family == AF_UNIX and not is_over:
             is_over = not pipes.has_other_end(self.write_fd)
         return ended | POLLHUP if is_over else ended
@@ -130,6 +133,7 @@ class Stream(State):
     def _read_rest(self, fd: int, size: int) -> bytes:
         """Read what came before the end that shutdown() has made."""
         if self._has_byte or not pipes.unread(fd):
+            self._tell_reset()
             return b""
         data = os.read(fd, size)
         self._stop_reading(fd)
@@ -165,14 +169,18 @@ class Stream(State):
             if not self._settle():
                 raise failure(errno.EAGAIN)
             return False
+        self._tell_reset()
+        return True
+
+    def _tell_reset(self) -> None:
         if not self._is_reset and self._was_reset():
             self._is_reset = True
             raise failure(errno.ECONNRESET)
-        self._has_ended = True
-        return True
 
     def _was_reset(self) -> bool:
-        return not self._writes_no_more and bool(pipes.unread(self.write_fd)) and not pipes.has_other_end(self.write_fd)
+        if self._writes_no_more:
+            return self._read_path >= 0 and pipes.was_reset(self._read_path)
+        return bool(pipes.unread(self.write_fd)) and not pipes.has_other_end(self.write_fd)
 
     def _settle(self) -> bool:
         """Return whether somebody has accepted the connection, or never will: then it is a reset."""
@@ -191,7 +199,10 @@ class Stream(State):
         self._check_writing()
         has_waited, self._has_waited = self._has_waited, False
         try:
-            return self._write_and_grow(buffers)
+            count = self._write_and_grow(buffers)
+            if not count and not pipes.has_other_end(self.write_fd):
+                return self._write_to_nobody(0)  # the kernel does not look, if nothing is written
+            return count
         except BrokenPipeError:
             if has_waited and self.take_error():
                 raise failure(errno.ECONNRESET) from None
@@ -199,6 +210,8 @@ class Stream(State):
 
     def _check_writing(self) -> None:
         if self._writes_no_more or (self.is_shared and pipes.is_marked(self.write_fd)):
+            if self.family != AF_UNIX:
+                self._tell_reset()
             raise failure(errno.EPIPE)
         if self.family == AF_UNIX and pipes.is_refused(self.write_fd):
             raise failure(errno.EPIPE)
@@ -240,10 +253,11 @@ class Stream(State):
         if self.family == AF_UNIX or self._has_written_to_nobody or self._is_reset:
             self._error = 0
             raise failure(errno.EPIPE)
-        if not self._is_reset and self._was_reset():
+        if self._was_reset():
             self._is_reset = self._has_written_to_nobody = True
             raise failure(errno.ECONNRESET)
-        self._has_written_to_nobody, self._error = True, errno.EPIPE
+        if size:
+            self._has_written_to_nobody, self._error = True, errno.EPIPE
         return size
 
     def write_to(self, data: Buffer, address: Any) -> int:
@@ -256,9 +270,11 @@ class Stream(State):
     def shutdown(self, fd: int, how: int) -> None:
         if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
             raise failure(errno.EINVAL)
-        if self.family != AF_UNIX and (self._is_reset or self._has_written_to_nobody):
+        if self.family != AF_UNIX and self._is_over(fd):
             raise failure(errno.ENOTCONN)
         if how != SHUT_RD and not self._writes_no_more:
+            with suppress(OSError):
+                self._read_path = pipes.path_of(fd)
             self._writes_no_more = True
             self._stop_writing()
         if how != SHUT_WR and not self._reads_no_more:
@@ -302,12 +318,16 @@ class Stream(State):
         if self._has_byte and pipes.unread(fd) == 1:
             with suppress(OSError):
                 os.read(fd, 1)  # ours: for the other side, it would be something unread
-        if resets and self.family != AF_UNIX:
+        resets = resets and self.family != AF_UNIX
+        if resets:
             pipes.add_byte(fd)
+        if not self.is_shared and (resets or pipes.unread(fd)):
+            pipes.reset(self.write_fd)
 
     def close(self) -> None:
         write_fd, self.write_fd = self.write_fd, -1
-        pipes.close_all(write_fd, *self._shut_event)
+        read_path, self._read_path = self._read_path, -1
+        pipes.close_all(write_fd, read_path, *self._shut_event)
         self._shut_event.clear()
         port, self._port = self._port, None
         if port is not None:

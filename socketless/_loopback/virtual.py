@@ -43,7 +43,7 @@ class Virtual(Transfers):
         return self.file.state.sockname()
 
     def getpeername(self) -> Any:
-        return self.file.state.peername()
+        return self.file.state.peername(self.number)
 
     # Names and connections
 

@@ -117,6 +117,15 @@ def sends_to_a_closed_unix_peer(net: Net) -> None:
     assert one.getpeername() == name
 
 
+@check(*UNIX_CONNECTED)
+def sends_nothing_to_a_closed_unix_peer(net: Net) -> None:
+    """Even if that is nothing at all."""
+    one, other = net.pair()
+    other.close()
+    with fails(errno.EPIPE):
+        one.send(b"")
+
+
 @check(*IP)
 def sends_to_a_closed_peer(net: Net) -> None:
     """What is first sent to a peer that has closed is lost, and resets the connection; after that it is EPIPE."""
@@ -168,6 +177,22 @@ def reset_before_send(net: Net) -> None:
     assert one.recv(1) == b""
 
 
+@check(*IP)
+def reset_before_nothing_is_sent(net: Net) -> None:
+    """Even if that is nothing at all; but who has only closed is sent nothing without an error."""
+    one, other = net.pair()
+    one.sendall(b"never read")
+    other.close()
+    becomes(one, "rw")
+    for number in (errno.ECONNRESET, errno.EPIPE):
+        with fails(number):
+            one.send(b"")
+    one, other = net.pair()
+    other.close()
+    assert is_readable(one)
+    assert [one.send(b""), one.send(b""), one.send(b"x")] == [0, 0, 1]
+
+
 @check(*UNIX_CONNECTED)
 def reset_of_unix_before_send(net: Net) -> None:
     """To a UNIX socket it says EPIPE, and the reset waits for recv()."""
@@ -187,6 +212,33 @@ def error_of_a_reset(net: Net) -> None:
     becomes(one, "rw")
     assert [one.getsockopt(*ERROR) for _ in range(2)] == [errno.ECONNRESET, 0]
     assert one.recv(1) == b""
+
+
+@check(*CONNECTED)
+def reset_after_it_was_shut(net: Net) -> None:
+    """Who has shut its own writing, or its reading, is told of a reset as well."""
+    for how in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+        asked, unasked = net.pair(), net.pair()
+        for one, other in (asked, unasked):
+            one.sendall(b"never read")
+            one.shutdown(how)
+            other.close()
+            becomes(one, "rw")
+        assert [asked[0].getsockopt(*ERROR) for _ in range(2)] == [errno.ECONNRESET, 0]
+        assert asked[0].recv(1) == b""
+        tells_of_a_reset(unasked[0])
+
+
+@check(*IP)
+def reset_before_send_after_it_was_shut(net: Net) -> None:
+    """So is who sends first."""
+    one, other = net.pair()
+    one.sendall(b"never read")
+    one.shutdown(socket.SHUT_WR)
+    other.close()
+    for number in (errno.ECONNRESET, errno.EPIPE):
+        with fails(number):
+            one.send(b"x")
 
 
 @check(*CONNECTED)
@@ -307,6 +359,23 @@ def half_closed_both_ways(net: Net) -> None:
             each.send(b"x")
         with fails(errno.ENOTCONN):
             each.getpeername()
+
+
+@check(*IP)
+def half_closed_both_ways_and_unread(net: Net) -> None:
+    """Nor are they if nobody has read so far."""
+    one, other = net.pair()
+    other.sendall(b"unread")
+    for each in (one, other):
+        each.shutdown(socket.SHUT_WR)
+    becomes(one, "rw")
+    becomes(other, "rw")
+    for each in (one, other):
+        with fails(errno.ENOTCONN):
+            each.getpeername()
+        with fails(errno.ENOTCONN):
+            each.shutdown(socket.SHUT_RDWR)
+    assert receive_all(one) == b"unread"
 
 
 @check(*UNIX_CONNECTED)

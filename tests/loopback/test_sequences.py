@@ -30,7 +30,8 @@ class Machine(RuleBasedStateMachine):
     """Does the same with both, and compares. A socket is meant by its number, counted round among those that may do it.
 
     What is left out is what no program does: to go on with a socket whose connect() was refused, to shut down what is
-    not connected, to bind what has a name. There virtual ones differ in the small print; see lacks.py for the rest.
+    not connected, to bind what has a name, to send a datagram to who has connected to another one. There virtual ones
+    differ in the small print; see lacks.py for the rest.
     """
 
     players: tuple[Player, Player]
@@ -116,7 +117,7 @@ class Machine(RuleBasedStateMachine):
     def connect(self, number: int, other: int) -> None:
         one, listener = self._one(number, "new", "bound", "connected"), self._one(other, "listening")
         if self.datagrams:
-            listener = self._one(other, "bound")
+            one, listener = self._one(number, "new", "connected"), self._one(other, "bound")
         if one is None or listener is None or self._files[one] == self._files[listener]:
             return
         if (what := self._do("connect", one, listener))[0] == "returned" or what[1] in ("EINPROGRESS", "EISCONN"):
