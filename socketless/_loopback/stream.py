@@ -7,8 +7,8 @@ what a socket does                              how it is told here
 to close with something unread is a reset       who comes to the end of his pipe, while nobody reads the other one any
                                                 more and what he has written lies in it, has been reset (FIONREAD)
 SO_LINGER (1, 0): to close is a reset           a byte is put into the pipe that nobody will read
-the first bytes for a peer that has closed go   as here; EPIPE comes with the second write. UNIX sockets say it at once
-nowhere, and only their answer is an error
+the first bytes for a peer that has closed go   as here, as many as there would be room for; EPIPE comes with the
+nowhere, and only their answer is an error      second write. UNIX sockets say it at once
 shutdown(SHUT_RD) wakes who reads               a byte is put into the pipe, and nothing is read from it any more
 shutdown(SHUT_WR) ends one direction            the number goes on to stand for a pipe that nobody reads: another thread
                                                 may be about to use it; an eventfd wakes who waits for it
@@ -193,7 +193,7 @@ class Stream(State):
         try:
             return self._write_and_grow(buffers)
         except BrokenPipeError:
-            if has_waited and self.take_error():
+            if has_waited and self.take_error() == errno.ECONNRESET:
                 raise failure(errno.ECONNRESET) from None
             return self._write_to_nobody(size_of(buffers))
 
@@ -244,7 +244,8 @@ class Stream(State):
             self._is_reset = self._has_written_to_nobody = True
             raise failure(errno.ECONNRESET)
         self._has_written_to_nobody, self._error = True, errno.EPIPE
-        return size
+        self._grow()
+        return min(size, pipes.capacity(self.write_fd))
 
     def write_to(self, data: Buffer, address: Any) -> int:
         if self.family == AF_UNIX:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 
 from loopback.checks import (
     CONNECTED,
     IP,
+    LIMIT,
     MOMENT,
     STREAMS,
     UNIX,
@@ -132,6 +134,31 @@ def sends_to_a_closed_peer(net: Net) -> None:
         one.getpeername()
     with fails(errno.ENOTCONN):
         one.shutdown(socket.SHUT_RDWR)
+
+
+@check(*IP)
+def sends_much_to_a_closed_peer(net: Net) -> None:
+    """Of what is first sent to a peer that has closed, no more is lost than there is room for: the rest is EPIPE."""
+    much = bytes(1 << 24)
+    for timeout in (None, LIMIT, 0):
+        one, other = net.pair()
+        other.close()
+        becomes(one, "rw")
+        one.settimeout(timeout)
+        assert 0 < one.send(much) < len(much)
+        poll = select.poll()
+        poll.register(one, 0)
+        assert poll.poll(LIMIT * 1000)
+        with fails(errno.EPIPE):
+            one.send(b"x")
+    for timeout in (None, LIMIT):
+        one, other = net.pair()
+        other.close()
+        becomes(one, "rw")
+        one.settimeout(timeout)
+        with fails(errno.EPIPE):
+            one.sendall(much)
+        assert one.recv(1) == b""
 
 
 @check(*IP)
