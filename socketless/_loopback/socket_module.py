@@ -61,6 +61,22 @@ def dup(number: int) -> int:
     return _socket.dup(number) if file is None else file.copy_number(number)
 
 
+def _noticed(copy: int) -> int:
+    # Else the socket would be closed with the number that was copied.
+    openfile.find(copy)
+    return copy
+
+
+def copy(fd: int, /) -> int:
+    """As `os.dup()`."""
+    return _noticed(_os.dup(fd))
+
+
+def copy_to(fd: int, fd2: int, inheritable: bool = True) -> int:
+    """As `os.dup2()`."""
+    return _noticed(_os.dup2(fd, fd2, inheritable))
+
+
 def close(number: int) -> None:
     """As `socket.close()`."""
     file = openfile.find(number)
@@ -115,7 +131,8 @@ def control(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
     is_ours = cmd in (fcntl.F_GETFL, fcntl.F_SETFL) and isinstance(number, int)
     file = inherited.find(number) if is_ours else None
     if file is None:
-        return _fcntl.fcntl(fd, cmd, arg)
+        result = _fcntl.fcntl(fd, cmd, arg)
+        return _noticed(result) if cmd in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC) else result
     if cmd == fcntl.F_GETFL:
         return os.O_RDWR | (0 if file.blocks else os.O_NONBLOCK)
     file.blocks = not arg & os.O_NONBLOCK
@@ -142,6 +159,8 @@ def patch(patches: Patches) -> None:
     patches.set(socket, "dup", dup)
     patches.set(socket, "close", close)
     patches.set(os, "sendfile", sendfile)
+    patches.set(os, "dup", copy)
+    patches.set(os, "dup2", copy_to)
     patches.set(os, "close", _Close())
     patches.set(os, "write", _Write())
     patches.set(os, "get_blocking", get_blocking)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import copy
 import errno
+import fcntl
 import gc
 import os
 import pickle
@@ -292,6 +293,55 @@ def copied_by_os(net: Net) -> None:
     assert other.recv(1) == b"x"
     copied.close()
     assert other.recv(1) == b""
+
+
+@check(*CONNECTED)
+def copied_and_closed(net: Net) -> None:
+    """A copied descriptor keeps the connection open, though nobody has made a socket of it."""
+    one, other = net.pair()
+    number = one.detach()
+    for copy_of in (
+        lambda number: os.dup(number),
+        lambda number: os.dup2(number, os.open(os.devnull, os.O_RDONLY)),
+        lambda number: fcntl.fcntl(number, fcntl.F_DUPFD, 0),
+        lambda number: fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 0),
+    ):
+        before, number = number, copy_of(number)
+        os.close(before)
+        assert not is_readable(other, 0)
+    copied = net.keep(socket.socket(fileno=number))
+    copied.sendall(b"x")
+    assert other.recv(1) == b"x"
+    copied.close()
+    assert other.recv(1) == b""
+
+
+@check(*STREAMS)
+def copied_before_it_is_connected(net: Net) -> None:
+    """A descriptor that was copied before connect() stands for the connection after it."""
+    listener, one = net.listener(), net.stream()
+    copied = os.dup(one.fileno())
+    one.connect(listener.getsockname())
+    one.close()
+    peer = net.keep(listener.accept()[0])
+    peer.sendall(b"x")
+    assert net.keep(socket.socket(fileno=copied)).recv(1) == b"x"
+
+
+@check(*STREAMS)
+def copies_that_files_close(net: Net) -> None:
+    """A copy that a file object closes is gone: its number may be another file's, and the connection ends."""
+    listener, one = net.listener(), net.stream()
+    with open(os.devnull, "rb") as another:
+        number = os.dup(one.fileno())
+        open(number, "rb", buffering=0).close()
+        os.dup2(another.fileno(), number)
+        one.connect(listener.getsockname())
+        peer = net.keep(listener.accept()[0])
+        assert os.path.samestat(os.fstat(number), os.fstat(another.fileno()))
+    one.close()
+    assert peer.recv(1) == b""
+    os.close(number)
 
 
 @check(*CONNECTED)
