@@ -207,7 +207,18 @@ class Stream(State):
 
     def send_file(self, fd: int, offset: int | None, count: int) -> int:
         self._check_writing()
-        return _sendfile(self.write_fd, fd, offset, count)
+        try:
+            return _sendfile(self.write_fd, fd, offset, count)
+        except BrokenPipeError:
+            return self._send_file_to_nobody(fd, offset, count)
+
+    def _send_file_to_nobody(self, fd: int, offset: int | None, count: int) -> int:
+        start = os.lseek(fd, 0, os.SEEK_CUR) if offset is None else offset
+        size = len(os.pread(fd, min(count, pipes.capacity(self.write_fd)), start))
+        sent = self._write_to_nobody(size) if size else 0  # the end of the file is that, whoever reads
+        if offset is None:
+            os.lseek(fd, sent, os.SEEK_CUR)
+        return sent
 
     def _write_and_grow(self, buffers: Sequence[Buffer]) -> int:
         # A socket has room for more than a pipe has at first. Some programs lose what a short write leaves to them.
