@@ -88,6 +88,7 @@ class OpenFile:
     def adopt(self, read_fd: int, state: State | None = None) -> int:
         """Let its numbers stand for another descriptor from now on, and be in another state; return one of them."""
         before, self.state = self.state, state or self.state
+        self._forget_stale_numbers()
         self._forget()
         if self.numbers:
             for number in self.numbers:
@@ -134,6 +135,12 @@ class OpenFile:
         self.numbers.add(copy)
         return copy
 
+    def _forget_stale_numbers(self) -> None:
+        """Take notice of the copies that were closed by C code, such as that of a file."""
+        for number in list(self.numbers) if self._identity is not None else ():
+            if _identity_of(number) != self._identity:
+                self.numbers.discard(number)
+
     # Being used by several threads
     #
     # A call that reads or writes a number must not do so once it is somebody else's. The kernel counts who uses a file;
@@ -157,6 +164,7 @@ class OpenFile:
                 self.numbers.remove(number)
         except KeyError:
             return  # another thread was first
+        self._forget_stale_numbers()
         if not self.numbers:
             self._forget()
         self.closing.append((number, keep_number))
@@ -237,13 +245,18 @@ def _closed(family: int, kind: int, protocol: int) -> OpenFile:
 
 def find(number: int) -> OpenFile | None:
     """Return which virtual socket a number stands for; `None`: none of this process."""
-    try:
-        file = _files.get(identity(number))
-    except (OSError, OverflowError):
-        return None
+    known_by = _identity_of(number)
+    file = _files.get(known_by) if known_by is not None else None
     if file is not None:
         file.numbers.add(number)
     return file
+
+
+def _identity_of(number: int) -> Identity | None:
+    try:
+        return identity(number)
+    except (OSError, OverflowError):
+        return None
 
 
 def is_any_open() -> bool:

@@ -20,6 +20,8 @@ from socketless._loopback.virtual import attach
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 _sendfile = os.sendfile
+# The modes of a file, their letters sorted, and those of `makefile()`.
+_WAYS = {"r": "r", "w": "w", "br": "rb", "bw": "wb", "+br": "rwb", "+bw": "rwb"}
 
 
 class _CModule(ModuleType):
@@ -59,6 +61,46 @@ def dup(number: int) -> int:
     """As `socket.dup()`."""
     file = openfile.find(number)
     return _socket.dup(number) if file is None else file.copy_number(number)
+
+
+def _noticed(copy: int) -> int:
+    # Else the socket would be closed with the number that was copied.
+    openfile.find(copy)
+    return copy
+
+
+def copy(fd: int, /) -> int:
+    """As `os.dup()`."""
+    return _noticed(_os.dup(fd))
+
+
+def copy_to(fd: int, fd2: int, inheritable: bool = True) -> int:
+    """As `os.dup2()`."""
+    before = openfile.find(fd2)
+    copy = _noticed(_os.dup2(fd, fd2, inheritable))
+    if before is not None and before is not openfile.find(copy):
+        before.close(copy, keep_number=True)
+    return copy
+
+
+def open_file(
+    fd: int,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Any = None,
+) -> Any:
+    """As `os.fdopen()`."""
+    file = openfile.find(fd)
+    ways = _WAYS.get("".join(sorted(mode.replace("t", ""))))
+    has_buffer = buffering != 0  # which what is read and written would have to be seekable for
+    if file is None or ways is None or (has_buffer and len(ways) > 2):
+        return _os.fdopen(fd, mode, buffering, encoding, errors, newline, closefd, opener)
+    with socket.socket(fileno=fd if closefd else file.copy_number(fd)) as sock:
+        return sock.makefile(ways, buffering, encoding=encoding, errors=errors, newline=newline)  # type: ignore[call-overload]
 
 
 def close(number: int) -> None:
@@ -115,7 +157,8 @@ def control(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
     is_ours = cmd in (fcntl.F_GETFL, fcntl.F_SETFL) and isinstance(number, int)
     file = inherited.find(number) if is_ours else None
     if file is None:
-        return _fcntl.fcntl(fd, cmd, arg)
+        result = _fcntl.fcntl(fd, cmd, arg)
+        return _noticed(result) if cmd in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC) else result
     if cmd == fcntl.F_GETFL:
         return os.O_RDWR | (0 if file.blocks else os.O_NONBLOCK)
     file.blocks = not arg & os.O_NONBLOCK
@@ -142,6 +185,9 @@ def patch(patches: Patches) -> None:
     patches.set(socket, "dup", dup)
     patches.set(socket, "close", close)
     patches.set(os, "sendfile", sendfile)
+    patches.set(os, "dup", copy)
+    patches.set(os, "dup2", copy_to)
+    patches.set(os, "fdopen", open_file)
     patches.set(os, "close", _Close())
     patches.set(os, "write", _Write())
     patches.set(os, "get_blocking", get_blocking)

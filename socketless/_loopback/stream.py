@@ -8,8 +8,8 @@ to close with something unread is a reset       who comes to the end of his pipe
                                                 more and what he has written lies in it, has been reset (FIONREAD). If
                                                 he has ended that one himself, the mode of the first one says so
 SO_LINGER (1, 0): to close is a reset           a byte is put into the pipe that nobody will read
-the first bytes for a peer that has closed go   as here; EPIPE comes with the second write. UNIX sockets say it at once
-nowhere, and only their answer is an error
+the first bytes for a peer that has closed go   as here, as many as there would be room for; EPIPE comes with the
+nowhere, and only their answer is an error      second write. UNIX sockets say it at once
 shutdown(SHUT_RD) wakes who reads               a byte is put into the pipe, and nothing is read from it any more
 shutdown(SHUT_WR) ends one direction            the number goes on to stand for a pipe that nobody reads: another thread
                                                 may be about to use it; an eventfd wakes who waits for it
@@ -204,7 +204,7 @@ class Stream(State):
                 return self._write_to_nobody(0)  # the kernel does not look, if nothing is written
             return count
         except BrokenPipeError:
-            if has_waited and self.take_error():
+            if has_waited and self.take_error() == errno.ECONNRESET:
                 raise failure(errno.ECONNRESET) from None
             return self._write_to_nobody(size_of(buffers))
 
@@ -220,7 +220,18 @@ class Stream(State):
 
     def send_file(self, fd: int, offset: int | None, count: int) -> int:
         self._check_writing()
-        return _sendfile(self.write_fd, fd, offset, count)
+        try:
+            return _sendfile(self.write_fd, fd, offset, count)
+        except BrokenPipeError:
+            return self._send_file_to_nobody(fd, offset, count)
+
+    def _send_file_to_nobody(self, fd: int, offset: int | None, count: int) -> int:
+        start = os.lseek(fd, 0, os.SEEK_CUR) if offset is None else offset
+        size = len(os.pread(fd, min(count, pipes.capacity(self.write_fd)), start))
+        sent = self._write_to_nobody(size) if size else 0  # the end of the file is that, whoever reads
+        if offset is None:
+            os.lseek(fd, sent, os.SEEK_CUR)
+        return sent
 
     def _write_and_grow(self, buffers: Sequence[Buffer]) -> int:
         # A socket has room for more than a pipe has at first. Some programs lose what a short write leaves to them.
@@ -258,7 +269,8 @@ class Stream(State):
             raise failure(errno.ECONNRESET)
         if size:
             self._has_written_to_nobody, self._error = True, errno.EPIPE
-        return size
+            self._grow()
+        return min(size, pipes.capacity(self.write_fd))
 
     def write_to(self, data: Buffer, address: Any) -> int:
         if self.family == AF_UNIX:

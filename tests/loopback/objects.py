@@ -5,7 +5,9 @@ from __future__ import annotations
 import _socket
 import copy
 import errno
+import fcntl
 import gc
+import io
 import os
 import pickle
 import select
@@ -295,6 +297,55 @@ def copied_by_os(net: Net) -> None:
 
 
 @check(*CONNECTED)
+def copied_and_closed(net: Net) -> None:
+    """A copied descriptor keeps the connection open, though nobody has made a socket of it."""
+    one, other = net.pair()
+    number = one.detach()
+    for copy_of in (
+        lambda number: os.dup(number),
+        lambda number: os.dup2(number, os.open(os.devnull, os.O_RDONLY)),
+        lambda number: fcntl.fcntl(number, fcntl.F_DUPFD, 0),
+        lambda number: fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 0),
+    ):
+        before, number = number, copy_of(number)
+        os.close(before)
+        assert not is_readable(other, 0)
+    copied = net.keep(socket.socket(fileno=number))
+    copied.sendall(b"x")
+    assert other.recv(1) == b"x"
+    copied.close()
+    assert other.recv(1) == b""
+
+
+@check(*STREAMS)
+def copied_before_it_is_connected(net: Net) -> None:
+    """A descriptor that was copied before connect() stands for the connection after it."""
+    listener, one = net.listener(), net.stream()
+    copied = os.dup(one.fileno())
+    one.connect(listener.getsockname())
+    one.close()
+    peer = net.keep(listener.accept()[0])
+    peer.sendall(b"x")
+    assert net.keep(socket.socket(fileno=copied)).recv(1) == b"x"
+
+
+@check(*STREAMS)
+def copies_that_files_close(net: Net) -> None:
+    """A copy that a file object closes is gone: its number may be another file's, and the connection ends."""
+    listener, one = net.listener(), net.stream()
+    with open(os.devnull, "rb") as another:
+        number = os.dup(one.fileno())
+        open(number, "rb", buffering=0).close()
+        os.dup2(another.fileno(), number)
+        one.connect(listener.getsockname())
+        peer = net.keep(listener.accept()[0])
+        assert os.path.samestat(os.fstat(number), os.fstat(another.fileno()))
+    one.close()
+    assert peer.recv(1) == b""
+    os.close(number)
+
+
+@check(*CONNECTED)
 def copies_are_ready_alike(net: Net) -> None:
     """What makes one copy readable makes the other so, and both cease together."""
     one, other = net.pair()
@@ -519,6 +570,67 @@ def file_of_the_descriptor(net: Net) -> None:
     with open(one.fileno(), "wb", buffering=0, closefd=False) as file:
         file.write(b"x")
     assert other.recv(1) == b"x"
+
+
+@check(*CONNECTED)
+def file_by_fdopen(net: Net) -> None:
+    """os.fdopen() makes a file of a connection, which ends with it: to read, to write, and both without a buffer."""
+    for mode, buffering, data in (("wb", 0, b"x"), ("wb", -1, b"x"), ("w", -1, "x"), ("wt", 1, "x"), ("r+b", 0, b"x")):
+        one, other = net.pair()
+        with os.fdopen(one.detach(), mode, buffering) as file:
+            file.write(data)
+            assert file.name == file.fileno()
+        assert receive_all(other) == b"x"
+    for mode, buffering, line in (("rb", 0, b"tea\n"), ("rb", -1, b"tea\n"), ("r", -1, "tea\n")):
+        one, other = net.pair()
+        other.sendall(b"tea\nrest")
+        with os.fdopen(one.detach(), mode, buffering) as file:
+            assert file.readline() == line
+        with fails(errno.EPIPE, errno.ECONNRESET):
+            while True:
+                other.send(b"x")
+
+
+@check(*CONNECTED)
+def file_by_fdopen_of_a_copy(net: Net) -> None:
+    """Each of the files and sockets that a connection has keeps it open."""
+    one, other = net.pair()
+    with os.fdopen(os.dup(one.fileno()), "wb") as file:
+        one.close()
+        file.write(b"x")
+        file.flush()
+        assert other.recv(2) == b"x"
+    assert other.recv(1) == b""
+    one, other = net.pair()
+    with os.fdopen(one.fileno(), "wb", closefd=False) as file:
+        file.write(b"y")
+    one.sendall(b"z")
+    assert receive(other, 2) == b"yz"
+
+
+@check(*CONNECTED)
+def file_by_fdopen_that_cannot_be(net: Net) -> None:
+    """With a buffer, a file that is read and written has to be seekable."""
+    one, _ = net.pair()
+    with pytest.raises(io.UnsupportedOperation):
+        os.fdopen(one.fileno(), "r+b", closefd=False)
+    with pytest.raises(ValueError):
+        os.fdopen(one.fileno(), "wrong", closefd=False)
+
+
+@check(*CONNECTED)
+def copied_over_another(net: Net) -> None:
+    """os.dup2() closes what had the number before."""
+    one, other = net.pair()
+    third, fourth = net.pair()
+    number = third.detach()
+    os.dup2(one.fileno(), number)
+    assert fourth.recv(1) == b""
+    one.close()
+    os.write(number, b"x")
+    assert other.recv(1) == b"x"
+    os.close(number)
+    assert other.recv(1) == b""
 
 
 @check(*STREAMS)

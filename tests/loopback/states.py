@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+import select
 import socket
+import tempfile
 
 from loopback.checks import (
     CONNECTED,
     IP,
+    LIMIT,
     MOMENT,
     STREAMS,
     UNIX,
@@ -141,6 +145,49 @@ def sends_to_a_closed_peer(net: Net) -> None:
         one.getpeername()
     with fails(errno.ENOTCONN):
         one.shutdown(socket.SHUT_RDWR)
+
+
+@check(*IP)
+def sends_much_to_a_closed_peer(net: Net) -> None:
+    """Of what is first sent to a peer that has closed, no more is lost than there is room for: the rest is EPIPE."""
+    much = bytes(1 << 24)
+    for timeout in (None, LIMIT, 0):
+        one, other = net.pair()
+        other.close()
+        becomes(one, "rw")
+        one.settimeout(timeout)
+        assert 0 < one.send(much) < len(much)
+        poll = select.poll()
+        poll.register(one, 0)
+        assert poll.poll(LIMIT * 1000)
+        with fails(errno.EPIPE):
+            one.send(b"x")
+    for timeout in (None, LIMIT):
+        one, other = net.pair()
+        other.close()
+        becomes(one, "rw")
+        one.settimeout(timeout)
+        with fails(errno.EPIPE):
+            one.sendall(much)
+        assert one.recv(1) == b""
+
+
+@check(*IP)
+def sends_a_file_to_a_closed_peer(net: Net) -> None:
+    """A file that is sent to a peer that has closed is lost as bytes are, and its end is no error."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"abcdef")
+        file.flush()
+        for offset, position in ((None, 5), (1, 6)):
+            os.lseek(file.fileno(), 1 if offset is None else 6, os.SEEK_SET)
+            one, other = net.pair()
+            other.close()
+            becomes(one, "rw")
+            assert os.sendfile(one.fileno(), file.fileno(), 6, 4) == 0
+            assert os.sendfile(one.fileno(), file.fileno(), offset, 4) == 4
+            assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == position
+            with fails(errno.EPIPE):
+                os.sendfile(one.fileno(), file.fileno(), 0, 4)
 
 
 @check(*IP)
