@@ -106,7 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _check_settings(config: pytest.Config) -> None:
     app, hook = _app_of(config), _hook_of(config)
     base_url, others = config.getini("socketless_base_url"), config.getini("socketless_others")
-    if not base_url.startswith(("http://", "https://")):
+    if not str(base_url).startswith(("http://", "https://")):
         raise pytest.UsageError(f"socketless_base_url must begin with http:// or https://, not {base_url!r}")
     if others not in ("", "pass", "refuse"):
         raise pytest.UsageError(f"socketless_others must be pass or refuse, not {others!r}")
@@ -217,11 +217,20 @@ def _live_workers() -> list[Supervisor]:
 
 
 def _app_of(config: pytest.Config) -> str | dict[str, str]:
-    return _read("socketless_app", config.getoption("socketless_app") or config.getini("socketless_app").splitlines())
+    return _read("socketless_app", config.getoption("socketless_app") or _lines_of(config, "socketless_app"))
 
 
 def _hook_of(config: pytest.Config) -> str | dict[str, str]:
-    return _read("socketless_reset_hook", config.getini("socketless_reset_hook").splitlines())
+    return _read("socketless_reset_hook", _lines_of(config, "socketless_reset_hook"))
+
+
+def _lines_of(config: pytest.Config, name: str) -> list[str]:
+    value = config.getini(name)
+    if not isinstance(value, list):
+        return str(value).splitlines()
+    if not all(isinstance(line, str) for line in value):  # in pyproject.toml
+        raise pytest.UsageError(f"{name}: must be a string, or a list of strings, not {value!r}")
+    return value
 
 
 def _read(name: str, lines: list[str]) -> str | dict[str, str]:

@@ -95,6 +95,36 @@ def test_ini_file(project: Any) -> None:
     assert (seen.end, seen.exit_code) == ("3 passed", 0), seen.text
 
 
+def test_toml_file(project: Any) -> None:
+    """In pyproject.toml, they may be a list."""
+    toml = """
+        [tool.pytest.ini_options]
+        socketless_app = ["shop.test = shop:app", "http://localhost:9000 = bank:app"]
+        socketless_reset_hook = ["shop.test = shop:reset"]
+        socketless_base_url = "http://shop.test"
+        socketless_others = "refuse"
+    """
+    write(project.folder, APPS | {"pyproject.toml": toml, "test_shop.py": TESTS_OF_SHOP})
+    seen = project.run()
+    assert seen.header[-1] == GO_BY_HOST
+    assert (seen.end, seen.exit_code) == ("3 passed", 0), seen.text
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("socketless_app = [1]", "socketless_app: must be a string, or a list of strings, not [1]"),
+        ("socketless_base_url = [1]", "socketless_base_url must begin with http:// or https://, not [1]"),
+    ],
+)
+def test_wrong_toml_file(project: Any, line: str, expected: str) -> None:
+    """What is of another type is said, too."""
+    toml = f"[tool.pytest.ini_options]\n{line}\n"
+    write(project.folder, {"pyproject.toml": toml, "test_nothing.py": "def test(): pass\n"})
+    seen = fork(project.folder, None, "-m", "pytest", "-p", "no:cacheprovider")
+    assert (f"ERROR: {expected}" in seen.text, seen.exit_code) == (True, 4), seen.text
+
+
 def test_option(project: Any) -> None:
     """So does the command line, where the option may be given several times."""
     ini = INI.replace("shop.test = shop:app", "nobody:app").replace("http://localhost:9000 = bank:app", "")

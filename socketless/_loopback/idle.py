@@ -7,7 +7,6 @@ from _socket import AF_INET6, AF_UNIX, IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, 
 from collections.abc import Sequence
 from contextlib import suppress
 from select import POLLERR, POLLHUP, POLLIN, POLLRDHUP
-from time import monotonic
 from typing import Any, NamedTuple
 
 from socketless._loopback import handover, pipes, places, records
@@ -20,7 +19,7 @@ from socketless._loopback.pipes import WRITABLE, deadline_after, failure
 from socketless._loopback.places import Bound
 from socketless._loopback.state import Message, State
 from socketless._loopback.stream import Stream
-from socketless._loopback.system import os
+from socketless._loopback.system import monotonic, os
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -113,7 +112,7 @@ class Idle(State):
         if self.bound is None:
             self.refuse("listen")
         self.bound.listen()
-        self.bound.backlog = max(0, backlog)
+        self.bound.let_wait(backlog)
         return Became(self.bound.open_number(), Listening(self.family, self._stream, self.bound))
 
     def connect(self, place: Place, timeout: float | None) -> Became:
@@ -132,7 +131,8 @@ class Idle(State):
         if timeout != 0 or self.family == AF_UNIX:
             self._wait_for_room(bound, timeout, deadline)
         local, peer = self._names(place, found)
-        if bound is not None and not bound.is_shared:
+        here = bound if bound is not None and not bound.is_shared else None
+        if here is not None:
             read_fd, write_fd, token = handover.offer_here()
             unaccepted = None
         else:
@@ -142,7 +142,10 @@ class Idle(State):
             token = unaccepted.token
         record = handover.record(token, local, self._dialled(place), os.getpid())
         state = self._stream(self.family, write_fd, self._shown(local), self._shown(peer), unaccepted, found.name.pid)
-        _write(found.fd, record, deadline)
+        if here is not None and timeout == 0 and self.family != AF_UNIX:
+            here.line_up(record)  # who does not wait may be who accepts
+        else:
+            _write(found.fd, record, deadline)
         return Became(read_fd, state)
 
     def _wait_for_room(self, bound: Bound | None, timeout: float | None, deadline: float | None) -> None:

@@ -45,11 +45,12 @@ class Listening(State):
 
     def listen(self, backlog: int) -> None:
         """Do it again: that is allowed, and changes how many may wait."""
-        self._bound.backlog = max(0, backlog)
+        self._bound.let_wait(backlog)
 
     def accept(self, fd: int) -> Accepted:
         while not self._is_shut:
             token, name, dialled, pid = records.read(fd)
+            self._bound.move_up()
             ends = handover.take(token) if token != _NOBODY else None
             if ends is not None:
                 return self._accepted(ends, name, dialled, pid)
@@ -78,6 +79,7 @@ class Listening(State):
         with suppress(BlockingIOError):
             while True:
                 token, *_ = records.read(fd)
+                self._bound.move_up()
                 if token != _NOBODY:
                     handover.refuse(token)
 

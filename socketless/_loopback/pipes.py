@@ -11,9 +11,8 @@ import sys
 import termios
 from collections.abc import Iterable
 from contextlib import suppress
-from time import monotonic
 
-from socketless._loopback.system import fcntl, os
+from socketless._loopback.system import fcntl, monotonic, os
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 

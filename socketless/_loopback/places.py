@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from socketless._loopback import folder, pipes
+from socketless._loopback import folder, pipes, records
 from socketless._loopback.addresses import ANY4, ANY6, Place
 from socketless._loopback.pipes import failure
 from socketless._loopback.system import os
@@ -24,6 +25,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 EPHEMERAL = range(32768, 61000)  # the ports that Linux gives away
 _LISTENS = 0o100  # the bit of the FIFO's mode
 _SOMAXCONN = 4096
+_MOST_WAITING = 1 << 20  # bytes in a FIFO, as large as one may be
 
 _mine: dict[tuple[str, str], list[Bound]] = {}  # by transport and port; what a fork has inherited is among it
 _count = 0
@@ -101,6 +103,7 @@ class Bound:
         self.is_listening = bool(os.fstat(self.fd).st_mode & _LISTENS)
         self.is_shared = False  # another process may accept what comes
         self.backlog = _SOMAXCONN
+        self._line: deque[bytes] = deque()  # records of who is let in, and the FIFO has no room for
         _mine.setdefault(place[:2], []).append(self)
 
     def listen(self) -> None:
@@ -115,6 +118,29 @@ class Bound:
                 raise failure(errno.EADDRINUSE)
             os.fchmod(self.fd, 0o600 | _LISTENS)
         self.is_listening = True
+
+    def let_wait(self, backlog: int) -> None:
+        """Let so many wait to be accepted, and one more."""
+        self.backlog = min(max(0, backlog), _SOMAXCONN)
+        wanted = min((self.backlog + 1) * records.SIZE, _MOST_WAITING)
+        if wanted > pipes.capacity(self.fd):
+            pipes.resize(self.fd, wanted)
+
+    def line_up(self, record: bytes) -> None:
+        """Write a record for who listens, now or when there is room for it."""
+        self._line.append(record)
+        self.move_up()
+
+    def move_up(self) -> None:
+        """Write what there is room for."""
+        while self._line:
+            with suppress(IndexError):  # another thread was faster
+                record = self._line.popleft()
+                try:
+                    os.write(self.fd, record)
+                except BlockingIOError:
+                    self._line.appendleft(record)
+                    return
 
     def open_number(self) -> int:
         """Return a descriptor for who reads what comes, which cannot be written to."""

@@ -1,14 +1,14 @@
-"""What this package asks of the file system, and where it takes `os` and `fcntl` from.
+"""What this package asks of the file system, and where it takes `os`, `fcntl` and the clock from.
 
 They are the system's own, whatever tests put in their place: pyfakefs has a file system of its own, blockbuster finds
-what blocks an event loop. None of that is meant for what stands for the kernel here.
+what blocks an event loop, freezegun stops the clocks. None of that is meant for what stands for the kernel here.
 """
 
 from __future__ import annotations
 
-from socketless._genuine import fcntl, os
+from socketless._genuine import fcntl, monotonic, os
 
-__all__ = ["exists", "fcntl", "os", "read_file", "write_file"]
+__all__ = ["exists", "fcntl", "monotonic", "os", "read_file", "write_file"]
 
 
 def exists(path: str) -> bool:

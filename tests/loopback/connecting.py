@@ -257,6 +257,18 @@ def backlog_of_unix_is_full(net: Net) -> None:
     task.result()
 
 
+@check(*IP)
+def many_wait(net: Net) -> None:
+    """As many as the backlog says may wait, also who connects without waiting, and are accepted in order."""
+    listener = net.listener(backlog=200)
+    clients = [net.nonblocking() for _ in range(150)]
+    for client in clients:
+        assert client.connect_ex(listener.getsockname()) in (0, errno.EINPROGRESS)
+        assert is_writable(client)
+    for client in clients:
+        assert net.accepted(listener).getpeername() == client.getsockname()
+
+
 @check(*STREAMS)
 def backlog_holds_one_more(net: Net) -> None:
     """A backlog of N holds N + 1 connections; a negative one is none."""

@@ -15,14 +15,18 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from socketless import loopback
-from socketless._loopback import real
+from socketless._loopback import places, real
+from support import LIMIT
 
 
 def everything() -> dict[str, Any]:
@@ -244,6 +248,47 @@ def test_what_tests_put_in_the_place_of_os(virtual: None, monkeypatch: pytest.Mo
                 socket.create_connection(("127.0.0.1", 1))
     finally:
         monkeypatch.undo()
+
+
+def test_a_clock_that_a_test_has_moved(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """freezegun puts its clock into each module that has one by name: a time limit is still that of the real one."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        monotonic = time.monotonic
+        before = monotonic()
+        now = iter(range(0, 10**9, 10**6))  # seconds: each look is many time limits later
+        modules = [module for name, module in sys.modules.items() if name.startswith("socketless.")]
+        for module in [*modules, time]:
+            for name in [name for name, value in vars(module).items() if value is monotonic]:
+                monkeypatch.setattr(module, name, lambda: float(next(now)))
+        client.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        assert monotonic() - before >= 0.05
+        with server.accept()[0] as peer, ThreadPoolExecutor(1) as threads:
+            client.settimeout(LIMIT)
+            waiting = threads.submit(client.recv, 1)
+            peer.sendall(b"x")
+            assert waiting.result(LIMIT) == b"x"
+        monkeypatch.undo()
+
+
+def test_more_wait_than_a_fifo_holds(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who connects without waiting is let in all the same, in order; and is reset if he is never accepted."""
+    monkeypatch.setattr(places, "_MOST_WAITING", 1)  # so it stays as large as the kernel makes it: 128 records
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1000))
+        clients = [stack.enter_context(socket.socket()) for _ in range(140)]
+        for client in clients:
+            client.setblocking(False)
+            assert client.connect_ex(listener.getsockname()) in (0, errno.EINPROGRESS)
+        for client in clients[:5]:
+            accepted, name = listener.accept()
+            accepted.close()
+            assert name == client.getsockname()
+        listener.close()
+        for client in clients[5:]:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
 
 
 def test_urllib3_finds_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
