@@ -120,6 +120,8 @@ class Methods:
         _virtuals.pop(id(self), None)
         virtual = _new(family, type, proto) if fileno is None else _existing(fileno, proto)
         if virtual is None:
+            if fileno is None:
+                real.check_allowed()
             _socket.socket.__init__(self, family, type, proto, fileno)  # type: ignore[arg-type]
         else:
             _virtuals[id(self)] = virtual

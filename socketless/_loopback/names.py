@@ -1,4 +1,7 @@
-"""Names of loopback, without a resolver: some sandboxes have no /etc/hosts, and the C library may ask by a socket."""
+"""Names of loopback, without a resolver: some sandboxes have no /etc/hosts, and the C library may ask by a socket.
+
+Where the process would be killed for a socket, nothing else is asked for either.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from _socket import (
     AI_PASSIVE,
     AI_V4MAPPED,
     EAI_ADDRFAMILY,
+    EAI_AGAIN,
     EAI_FAMILY,
     EAI_NONAME,
     EAI_SERVICE,
@@ -26,13 +30,15 @@ from _socket import (
     SOCK_RAW,
     SOCK_STREAM,
     gaierror,
+    gethostname,
     inet_aton,
     inet_ntop,
     inet_pton,
 )
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from socketless._loopback import arguments
+from socketless._loopback import arguments, families
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -42,16 +48,27 @@ _NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 _ANY = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 _KINDS = ((SOCK_STREAM, IPPROTO_TCP), (SOCK_DGRAM, IPPROTO_UDP), (SOCK_RAW, 0))
 _SERVICES = {"http": 80, "https": 443, "ftp": 21, "smtp": 25, "domain": 53}
+_PORTS = {port: name for name, port in _SERVICES.items()}
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+", re.ASCII)
 
 Entry = tuple[int, int, int, str, Any]
+T = TypeVar("T")
 
 
 def is_loopback_name(host: str) -> bool:
     """Whether a name is that of loopback (RFC 6761, section 6.3)."""
     name = host.lower().rstrip(".")
-    return name in _NAMES or name.endswith(".localhost")
+    if name in _NAMES or name.endswith(".localhost"):
+        return True
+    return families.are_real_forbidden() and host == gethostname()
+
+
+def _by_c(function: Callable[..., T], *args: Any) -> T:
+    """Ask the C library."""
+    if families.are_real_forbidden():
+        raise gaierror(EAI_AGAIN, "Temporary failure in name resolution")
+    return function(*args)
 
 
 def loopback_address(host: str, family: int) -> str | None:
@@ -67,7 +84,7 @@ def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int
         raise gaierror(EAI_NONAME, "Name or service not known")
     addresses = _addresses(name, family, flags)
     if addresses is None:
-        return _socket.getaddrinfo(host, port, family, type, proto, flags)
+        return _by_c(_socket.getaddrinfo, host, port, family, type, proto, flags)
     kinds = [(kind, number) for kind, number in _KINDS if type in (0, kind) and proto in (0, number)]
     if type == SOCK_RAW:
         kinds = [(SOCK_RAW, proto)]
@@ -152,14 +169,14 @@ def _service(name: str, kinds: list[tuple[int, int]], flags: int) -> int:
     if name in _SERVICES:
         return _SERVICES[name]
     try:
-        return _socket.getservbyname(name, "udp" if kinds[0][0] == SOCK_DGRAM else "tcp")
+        return _by_c(_socket.getservbyname, name, "udp" if kinds[0][0] == SOCK_DGRAM else "tcp")
     except OSError:
         raise gaierror(EAI_SERVICE, "Servname not supported for ai_socktype") from None
 
 
 def gethostbyname(host: str) -> str:
     """As `socket.gethostbyname()`."""
-    return loopback_address(host, AF_INET) or _literal4(host) or _socket.gethostbyname(host)
+    return loopback_address(host, AF_INET) or _literal4(host) or _by_c(_socket.gethostbyname, host)
 
 
 def _literal4(host: str) -> str | None:
@@ -170,7 +187,7 @@ def _literal4(host: str) -> str | None:
 def gethostbyname_ex(host: str) -> tuple[str, list[str], list[str]]:
     """As `socket.gethostbyname_ex()`."""
     known = loopback_address(host, AF_INET)
-    return (host, [], [known]) if known else _socket.gethostbyname_ex(host)
+    return (host, [], [known]) if known else _by_c(_socket.gethostbyname_ex, host)
 
 
 def gethostbyaddr(host: str) -> tuple[str, list[str], list[str]]:
@@ -180,7 +197,7 @@ def gethostbyaddr(host: str) -> tuple[str, list[str], list[str]]:
         return ("localhost", [], [number[1]])
     if is_loopback_name(host):
         return (host, [], [_HOSTS[AF_INET]])
-    return _socket.gethostbyaddr(host)
+    return _by_c(_socket.gethostbyaddr, host)
 
 
 def getnameinfo(address: Any, flags: int) -> tuple[str, str]:
@@ -190,9 +207,41 @@ def getnameinfo(address: Any, flags: int) -> tuple[str, str]:
     flags = arguments.number(flags)
     number = _number(address[0])
     is_wrong = any(not 0 <= flow <= 0xFFFFF for flow in address[2:3])  # for C to say
-    if is_wrong or number is None or number[1] not in _HOSTS.values() or (not flags & NI_NUMERICSERV and address[1]):
-        return _socket.getnameinfo(address, flags)
-    return (number[1] if flags & NI_NUMERICHOST else "localhost", str(address[1]))
+    if is_wrong or number is None or number[1] not in _HOSTS.values():
+        return _by_c(_socket.getnameinfo, address, flags)
+    host, service = number[1] if flags & NI_NUMERICHOST else "localhost", str(address[1])
+    if not flags & NI_NUMERICSERV and address[1]:
+        if not families.are_real_forbidden():
+            return _socket.getnameinfo(address, flags)
+        service = _PORTS.get(address[1], service)
+    return host, service
 
 
-__all__ = ["EAI_NONAME", "getaddrinfo", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"]
+def getservbyname(name: str, *protocol: str) -> int:
+    """As `socket.getservbyname()`."""
+    if not families.are_real_forbidden():
+        return _socket.getservbyname(name, *protocol)
+    if name not in _SERVICES:
+        raise OSError("service/proto not found")
+    return _SERVICES[name]
+
+
+def getservbyport(port: int, *protocol: str) -> str:
+    """As `socket.getservbyport()`."""
+    if not families.are_real_forbidden():
+        return _socket.getservbyport(port, *protocol)
+    if port not in _PORTS:
+        raise OSError("port/proto not found")
+    return _PORTS[port]
+
+
+__all__ = [
+    "EAI_NONAME",
+    "getaddrinfo",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "getnameinfo",
+    "getservbyname",
+    "getservbyport",
+]

@@ -21,14 +21,19 @@ _MOST_REMEMBERED = 10
 refused: list[str] = []  # the last calls that needed a real socket where there is none to be had, for reports
 
 
+def check_allowed() -> None:
+    """Raise EPERM where the process would be killed for a real socket."""
+    if families.are_real_forbidden():
+        raise failure(errno.EPERM)
+
+
 def create(virtual: Virtual) -> _socket.socket:
     """Make a real socket of the kind that a virtual one is.
 
     Raises:
         OSError: the sandbox refuses one.
     """
-    if families.are_real_forbidden():
-        raise failure(errno.EPERM)
+    check_allowed()
     return _socket.socket(virtual.family, virtual.type, virtual.proto)
 
 

@@ -10,7 +10,7 @@ import socket
 from types import ModuleType
 from typing import Any
 
-from socketless._loopback import arguments, inherited, interfaces, names, openfile, virtual
+from socketless._loopback import arguments, inherited, interfaces, names, openfile, real, virtual
 from socketless._loopback.methods import Methods
 from socketless._loopback.patches import Patches
 from socketless._loopback.system import fcntl as _fcntl
@@ -52,6 +52,7 @@ def socketpair(family: int = _socket.AF_UNIX, type: int = _socket.SOCK_STREAM, p
     family, type, proto = map(arguments.number, (family, type, proto))
     kind = virtual.plain_kind(family, type, proto)
     if kind is None or family != _socket.AF_UNIX:
+        real.check_allowed()
         return _socket.socketpair(family, type, proto)
     left, right = openfile.pair(family, kind, proto)
     return _Number(left), _Number(right)
@@ -193,7 +194,7 @@ def patch(patches: Patches) -> None:
     patches.set(os, "get_blocking", get_blocking)
     patches.set(os, "set_blocking", set_blocking)
     patches.set(fcntl, "fcntl", control)
-    for name in ("gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"):
+    for name in ("gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo", "getservbyname", "getservbyport"):
         patches.set(socket, name, getattr(names, name))
     for name in ("if_indextoname", "if_nameindex", "if_nametoindex"):
         patches.set(socket, name, getattr(interfaces, name))

@@ -123,6 +123,44 @@ def test_real_sockets_can_be_forbidden(virtual: None, monkeypatch: pytest.Monkey
         sock.connect(("192.0.2.1", 80))
     with socket.socket() as sock, pytest.raises(ConnectionRefusedError):
         sock.connect(("127.0.0.1", 1))
+    for call in (lambda: socket.socket(socket.AF_PACKET), lambda: socket.socketpair(socket.AF_INET)):
+        with pytest.raises(PermissionError):
+            call()
+
+
+def test_what_is_not_asked_for(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the C library, which may make a socket for what it is asked."""
+    monkeypatch.setenv("SOCKETLESS_LOOPBACK_ONLY", "1")
+    asked: list[Callable[[], Any]] = [
+        lambda: socket.getaddrinfo("shop.example", 80),
+        lambda: socket.gethostbyname("shop.example"),
+        lambda: socket.gethostbyname_ex("shop.example"),
+        lambda: socket.gethostbyaddr("192.0.2.1"),
+        lambda: socket.getnameinfo(("192.0.2.1", 80), 0),
+    ]
+    for function in (
+        "getaddrinfo",
+        "getnameinfo",
+        "gethostbyname",
+        "gethostbyname_ex",
+        "gethostbyaddr",
+        "getservbyname",
+    ):
+        monkeypatch.setattr(_socket, function, lambda *args: pytest.fail("the C library was asked"))
+    for call in asked:
+        with pytest.raises(socket.gaierror) as caught:
+            call()
+        assert caught.value.args == (socket.EAI_AGAIN, "Temporary failure in name resolution")
+    own = socket.gethostname()
+    assert socket.gethostbyname(own) == socket.getaddrinfo(own, 80, socket.AF_INET)[0][4][0] == "127.0.0.1"
+    assert socket.getfqdn("shop.example") == "shop.example"
+    assert socket.getfqdn() == own
+    assert socket.getnameinfo(("127.0.0.1", 80), 0) == ("localhost", "http")
+    assert socket.getnameinfo(("127.0.0.1", 8017), 0) == ("localhost", "8017")
+    assert (socket.getservbyname("http"), socket.getservbyport(80, "tcp")) == (80, "http")
+    for wrong in (lambda: socket.getservbyname("no-such", "tcp"), lambda: socket.getservbyport(1)):
+        with pytest.raises(OSError, match="/proto not found"):
+            wrong()
 
 
 def python(code: str, **env: str) -> str:
