@@ -277,7 +277,7 @@ def _lock(path: str) -> Iterator[None]:
     try:
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError:
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder", path) from None
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", os.path.dirname(path) or ".") from None
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -105,10 +105,11 @@ def test_command_is_the_process() -> None:
     [
         ("test.py", "'test.py' is not a command. Write socketless rescue python test.py x."),
         ("-m", "No such option '-m'.\nWrite python -m x for -m x."),
+        ("A=1", "'A=1' is not a command. Write socketless rescue env A=1 x."),
     ],
 )
-def test_python_is_missing(word: str, error: str) -> None:
-    """Who leaves out `python` is told where it belongs."""
+def test_what_a_shell_would_take(word: str, error: str) -> None:
+    """Who leaves out `python`, or `env`, is told where it belongs."""
     done = run([*RESCUE, word, "x"])
     assert done.code == 2
     assert done.stderr.endswith(f"Error: {error}\n")

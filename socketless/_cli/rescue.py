@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from functools import partial
@@ -35,6 +36,8 @@ def command(words: tuple[str, ...]) -> None:
     """
     if words[0].endswith(".py"):
         raise click.UsageError(f"{words[0]!r} is not a command. Write socketless rescue python {shlex.join(words)}.")
+    if re.match(r"[A-Za-z_]\w*=", words[0]):
+        raise click.UsageError(f"{words[0]!r} is not a command. Write socketless rescue env {shlex.join(words)}.")
     try:
         prepare_children(alone=sandbox.is_fatal(sandbox.loopback_refusals()))
     except OSError as error:
