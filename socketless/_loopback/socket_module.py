@@ -95,8 +95,8 @@ def open_file(
     opener: Any = None,
 ) -> Any:
     """As `os.fdopen()`."""
-    file = openfile.find(fd)
-    ways = _WAYS.get("".join(sorted(mode.replace("t", ""))))
+    file = openfile.find(fd) if isinstance(fd, int) else None
+    ways = _WAYS.get("".join(sorted(mode.replace("t", "")))) if file is not None else None
     has_buffer = buffering != 0  # which what is read and written would have to be seekable for
     if file is None or ways is None or (has_buffer and len(ways) > 2):
         return _os.fdopen(fd, mode, buffering, encoding, errors, newline, closefd, opener)
