@@ -13,6 +13,7 @@ from __future__ import annotations
 import _socket
 import errno
 import stat
+import sys
 import warnings
 from collections.abc import Callable
 from operator import index
@@ -81,6 +82,18 @@ def _using(name: str) -> Callable[..., Any]:
     return _named(method, name)
 
 
+def _audited(name: str, address: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that uses descriptors and raises its audit event, whose argument is an address."""
+    plain = _using(name)
+
+    def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if id(self) in _virtuals and args:
+            sys.audit(f"socket.{name}", self, address(*args))
+        return plain(self, *args, **kwargs)
+
+    return _named(method, name)
+
+
 def _named(method: Any, name: str) -> Callable[..., Any]:
     method.__name__ = name
     method.__qualname__ = f"socket.{name}"
@@ -125,6 +138,7 @@ class Methods:
             _socket.socket.__init__(self, family, type, proto, fileno)  # type: ignore[arg-type]
         else:
             _virtuals[id(self)] = virtual
+            sys.audit("socket.__new__", self, int(family), int(type), proto)
 
     def __del__(self) -> None:
         virtual = _virtuals.pop(id(self), None) if _virtuals else None  # which is gone once the interpreter ends
@@ -154,9 +168,9 @@ class Methods:
         return 0
 
     _accept = _using("_accept")
-    bind = _using("bind")
+    bind = _audited("bind", lambda address, *_: address)
     close = _either("close")
-    connect = _using("connect")
+    connect = _audited("connect", lambda address, *_: address)
     detach = _either("detach")
     fileno = _either("fileno")
     getblocking = _either("getblocking")
@@ -173,8 +187,8 @@ class Methods:
     recvmsg_into = _using("recvmsg_into")
     send = _using("send")
     sendall = _using("sendall")
-    sendmsg = _using("sendmsg")
-    sendto = _using("sendto")
+    sendmsg = _audited("sendmsg", lambda buffers, ancdata=(), flags=0, address=None, *_: address)
+    sendto = _audited("sendto", lambda *args: args[-1])
     setblocking = _either("setblocking")
     setsockopt = _using("setsockopt")
     settimeout = _either("settimeout")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _socket
 import re
+import sys
 from _socket import (
     AF_INET,
     AF_INET6,
@@ -85,6 +86,7 @@ def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int
     addresses = _addresses(name, family, flags)
     if addresses is None:
         return _by_c(_socket.getaddrinfo, host, port, family, type, proto, flags)
+    sys.audit("socket.getaddrinfo", host, port, family, type, proto)
     kinds = [(kind, number) for kind, number in _KINDS if type in (0, kind) and proto in (0, number)]
     if type == SOCK_RAW:
         kinds = [(SOCK_RAW, proto)]
@@ -176,7 +178,13 @@ def _service(name: str, kinds: list[tuple[int, int]], flags: int) -> int:
 
 def gethostbyname(host: str) -> str:
     """As `socket.gethostbyname()`."""
-    return loopback_address(host, AF_INET) or _literal4(host) or _by_c(_socket.gethostbyname, host)
+    known = loopback_address(host, AF_INET) or _literal4(host)
+    return _told("gethostbyname", host, known) if known else _by_c(_socket.gethostbyname, host)
+
+
+def _told(event: str, asked: Any, answer: T) -> T:
+    sys.audit(f"socket.{event}", asked)
+    return answer
 
 
 def _literal4(host: str) -> str | None:
@@ -187,16 +195,16 @@ def _literal4(host: str) -> str | None:
 def gethostbyname_ex(host: str) -> tuple[str, list[str], list[str]]:
     """As `socket.gethostbyname_ex()`."""
     known = loopback_address(host, AF_INET)
-    return (host, [], [known]) if known else _by_c(_socket.gethostbyname_ex, host)
+    return _told("gethostbyname", host, (host, [], [known])) if known else _by_c(_socket.gethostbyname_ex, host)
 
 
 def gethostbyaddr(host: str) -> tuple[str, list[str], list[str]]:
     """As `socket.gethostbyaddr()`."""
     number = _number(host)
     if number is not None and number[1] in _HOSTS.values():
-        return ("localhost", [], [number[1]])
+        return _told("gethostbyaddr", host, ("localhost", [], [number[1]]))
     if is_loopback_name(host):
-        return (host, [], [_HOSTS[AF_INET]])
+        return _told("gethostbyaddr", host, (host, [], [_HOSTS[AF_INET]]))
     return _by_c(_socket.gethostbyaddr, host)
 
 
@@ -214,7 +222,7 @@ def getnameinfo(address: Any, flags: int) -> tuple[str, str]:
         if not families.are_real_forbidden():
             return _socket.getnameinfo(address, flags)
         service = _PORTS.get(address[1], service)
-    return host, service
+    return _told("getnameinfo", address, (host, service))
 
 
 def getservbyname(name: str, *protocol: str) -> int:

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from loopback.probe import why_not_real
 from socketless import loopback
 from socketless._loopback import places, real
 from support import LIMIT
@@ -126,6 +127,44 @@ def test_real_sockets_can_be_forbidden(virtual: None, monkeypatch: pytest.Monkey
     for call in (lambda: socket.socket(socket.AF_PACKET), lambda: socket.socketpair(socket.AF_INET)):
         with pytest.raises(PermissionError):
             call()
+
+
+AUDITED = """
+import socket, sys
+
+listener = socket.create_server(("127.0.0.1", 0))
+address = listener.getsockname()
+
+def tell(event, args):
+    if event.startswith("socket."):
+        args = [arg for arg in args if not isinstance(arg, socket.socket)]
+        print(event, *["address" if arg == address else arg for arg in args])
+
+sys.addaudithook(tell)
+client, other, sender = socket.socket(), socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+client.connect(address)
+other.connect_ex(address)
+accepted = listener.accept()
+sender.bind(address)
+sender.sendto(b"x", address), sender.sendto(b"x", 0, address), sender.sendmsg([b"x"], [], 0, address)
+client.sendmsg([b"x"])
+socket.socketpair()
+socket.getaddrinfo("localhost", 80)
+socket.gethostbyname("localhost"), socket.gethostbyname_ex("localhost"), socket.gethostbyaddr("127.0.0.1")
+socket.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICSERV)
+"""
+
+
+def test_audit_events(virtual: None) -> None:
+    """Hooks are told of what they would be told of real sockets."""
+    told = python(AUDITED)
+    if not why_not_real():
+        assert told == python(AUDITED, SOCKETLESS_LOOPBACK="")
+    assert told.splitlines()[:5] == [
+        *["socket.__new__ 2 1 0"] * 2,
+        "socket.__new__ 2 2 0",
+        *["socket.connect address"] * 2,
+    ]
 
 
 def test_what_is_not_asked_for(virtual: None, monkeypatch: pytest.MonkeyPatch) -> None:
