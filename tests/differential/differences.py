@@ -192,6 +192,10 @@ def _path_as_text(scene: Scene, ours: Outcome) -> Outcome:
     return {**ours, "seen": {**ours["seen"], "path": path}}
 
 
+def _one_slash(scene: Scene, ours: Outcome) -> Outcome:
+    return {**ours, "seen": {**ours["seen"], "path": "/" + ours["seen"]["path"].lstrip("/")}}
+
+
 LENGTH = (b"content-length", b"4")
 
 # In the order in which they are applied.
@@ -293,6 +297,13 @@ DIFFERENCES = [
         "RFC 9112, 7.1.3: who decodes the chunks may give the length",
         _length_of_chunks,
         Scene("POST", sent=(b"a", b"b")),
+    ),
+    Difference(
+        ("waitress",),
+        "several slashes at the beginning of a path are one",
+        "RFC 3986, 3.3: a segment may be empty",
+        _one_slash,
+        Scene(target="/%2F"),
     ),
     Difference(
         ("waitress",),
