@@ -78,8 +78,9 @@ def copy(fd: int, /) -> int:
 def copy_to(fd: int, fd2: int, inheritable: bool = True) -> int:
     """As `os.dup2()`."""
     before = openfile.find(fd2)
-    copy = _noticed(_os.dup2(fd, fd2, inheritable))
-    if before is not None and before is not openfile.find(copy):
+    copy = _os.dup2(fd, fd2, inheritable)
+    after = openfile.find(copy)
+    if before is not None and before is not after:
         before.close(copy, keep_number=True)
     return copy
 
