@@ -46,8 +46,10 @@ def test_wakes_from_another_thread() -> None:
         count = 0
         for _ in range(200):
             woken = asyncio.Event()
-            threading.Thread(target=loop.call_soon_threadsafe, args=(woken.set,)).start()
+            thread = threading.Thread(target=loop.call_soon_threadsafe, args=(woken.set,))
+            thread.start()
             await asyncio.wait_for(woken.wait(), LIMIT)
+            thread.join(LIMIT)
             count += 1
         return count + await asyncio.to_thread(lambda: 1)
 

@@ -57,9 +57,11 @@ def test_trio_and_threads() -> None:
         for _ in range(200):
             woken = trio.Event()
             token = trio.lowlevel.current_trio_token()
-            threading.Thread(target=token.run_sync_soon, args=(woken.set,)).start()
+            thread = threading.Thread(target=token.run_sync_soon, args=(woken.set,))
+            thread.start()
             with trio.fail_after(LIMIT):
                 await woken.wait()
+            thread.join(LIMIT)
             count += 1
         return count + int(await trio.to_thread.run_sync(trio.from_thread.run, answer))
 

@@ -239,11 +239,15 @@ class Mailbox:
             self._room.set()
         return message
 
+    def let_go(self) -> None:
+        """Let `write()` return to who waits in it now."""
+        self._room.set()
+
     def close(self) -> None:
         """Throw away what is there and what is to come."""
         self._is_closed = True
         self._messages.clear()
-        self._room.set()
+        self.let_go()
         self._news.set()
 
 

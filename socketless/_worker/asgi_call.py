@@ -43,6 +43,9 @@ class Sink(Protocol):
             OSError: nobody is there to read it.
         """
 
+    def let_go(self) -> None:
+        """Let `write()` return to who waits in it now: the client has gone."""
+
 
 class Writer:
     """Writes messages to a channel: in order, and whole ones, also when the task that writes is cancelled meanwhile."""
@@ -51,17 +54,32 @@ class Writer:
         self._channel = channel
         self.break_off = break_off  # ends the channel
         self._writing: asyncio.Task[None] | None = None  # the last that writes what the pipe did not take
+        self._waiting: set[asyncio.Future[None]] = set()  # of those in write()
 
     async def write(self, message: Message) -> None:
-        """Write a message, and return when the pipe has taken it.
+        """Write a message, and return when the pipe has taken it, or on `let_go()`.
 
         Raises:
             OSError: the host is gone.
         """
         flush_output()
         writing = self._put(self._channel.frame_of(message))
-        if writing is not None:
-            await asyncio.shield(writing)
+        if writing is None:
+            return
+        is_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(is_over)
+        writing.add_done_callback(lambda _: _set(is_over))
+        try:
+            await is_over
+        finally:
+            self._waiting.discard(is_over)
+        if writing.done():
+            writing.result()
+
+    def let_go(self) -> None:
+        """Let `write()` return to who waits in it now: the pipe may stay full, since the client has gone."""
+        for is_over in self._waiting:
+            _set(is_over)
 
     async def end(self, message: Message) -> None:
         """Write the last message of an exchange, or another one that says why it cannot be written.
@@ -97,6 +115,11 @@ class Writer:
             self._writing = asyncio.create_task(run_async(self._channel.flush()))  # an eager one may be done here
             self._writing.add_done_callback(_look_at)
         return self._writing
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _look_at(task: asyncio.Task[None]) -> None:
@@ -189,6 +212,7 @@ class AsgiCall:
         """Take a message that has come during the exchange, or too late for it."""
         if isinstance(message, Cancel) and not self.is_over and not self.is_cancelled:
             self.is_cancelled = self.client_has_gone = True
+            self._writer.let_go()
             self.disconnect()
             self.cancel_later(_GRACE)
 

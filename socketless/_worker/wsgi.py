@@ -13,6 +13,7 @@ from io import BytesIO
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote_to_bytes
+from weakref import WeakValueDictionary
 
 from werkzeug.test import EnvironBuilder
 
@@ -67,12 +68,13 @@ class WsgiRunner:
         self._debug = start.debug
         self._spins = start.spins
         self._stopped = threading.Event()
-        self._threads: dict[int, AppThread] = {}  # by the number of their channel
+        self._threads: WeakValueDictionary[int, AppThread] = WeakValueDictionary()  # by their channel's number
         self._channels: dict[int, Channel] = {}  # those that are served
 
     @property
     def threads(self) -> list[AppThread]:
-        return list(self._threads.values())
+        # Python's list of references is made at once, whatever other threads add meanwhile.
+        return [thread for reference in self._threads.valuerefs() if (thread := reference()) is not None]
 
     def run(self, on_ready: Callable[[], None]) -> None:
         # Runs in the worker's thread, the main one of a process, until stop(). The threads of the channels end with
@@ -134,7 +136,6 @@ class WsgiRunner:
         finally:
             channel.close()
             self._channels.pop(channel.number, None)
-            self._threads.pop(channel.number, None)
 
     def _call_function(self, message: Reset | Call) -> Message:
         try:

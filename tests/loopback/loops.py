@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -714,6 +715,9 @@ async def children(net: Net) -> None:
     )
     assert (await child.communicate(b"tea"))[0] == b"TEA"
     assert child.returncode == 0
+    for thread in threading.enumerate():  # until Python 3.12, and then where there are no pidfds
+        if thread.name.startswith("asyncio-waitpid"):
+            thread.join(LIMIT)
 
 
 @check("pair")
