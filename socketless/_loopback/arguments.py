@@ -14,8 +14,8 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 def seconds(timeout: Any) -> float | None:
     """Return a time limit."""
-    if timeout is None or (type(timeout) is float and timeout >= 0):  # as it nearly always is
-        return timeout
+    if timeout is None:
+        return None
     if not hasattr(timeout, "__float__") and not hasattr(timeout, "__index__"):
         raise TypeError(f"'{type(timeout).__name__}' object cannot be interpreted as an integer")
     seconds = float(timeout)

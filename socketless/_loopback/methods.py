@@ -150,6 +150,21 @@ class Methods:
             del _virtuals[id(self)]
             virtual.close()
 
+    def fileno(self) -> int:
+        virtual = _virtuals.get(id(self))
+        if virtual is None:
+            return _socket.socket.fileno(self)  # type: ignore[arg-type]
+        return virtual.number if virtual.number >= 0 else virtual.fileno()
+
+    def settimeout(self, timeout: float | None, /) -> None:
+        virtual = _virtuals.get(id(self))
+        if virtual is None:
+            _socket.socket.settimeout(self, timeout)  # type: ignore[arg-type]
+        elif (timeout is None or (type(timeout) is float and timeout >= 0)) and virtual.file.numbers:
+            virtual.timeout, virtual.file.blocks = timeout, timeout is None  # as it nearly always is
+        else:
+            virtual.settimeout(timeout)
+
     def connect_ex(self, address: Any, /) -> int:
         if id(self) not in _virtuals:
             return _socket.socket.connect_ex(self, address)  # type: ignore[arg-type]
@@ -172,7 +187,6 @@ class Methods:
     close = _either("close")
     connect = _audited("connect", lambda address, *_: address)
     detach = _either("detach")
-    fileno = _either("fileno")
     getblocking = _either("getblocking")
     getpeername = _either("getpeername")
     getsockname = _either("getsockname")
@@ -191,7 +205,6 @@ class Methods:
     sendto = _audited("sendto", lambda *args: args[-1])
     setblocking = _either("setblocking")
     setsockopt = _using("setsockopt")
-    settimeout = _either("settimeout")
     shutdown = _using("shutdown")
     family = _attribute("family")
     proto = _attribute("proto")

@@ -188,6 +188,13 @@ def wait(watches: Iterable[tuple[int, int]], deadline: float | None) -> None:
         raise TimeoutError("timed out")
 
 
+def is_ready(fd: int, events: int, timeout: float | None) -> bool:
+    """Wait for one descriptor, for so many seconds, and return whether it is ready, or at its end."""
+    poll = _poll()
+    poll.register(fd, events)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
+
+
 def has_other_end(fd: int) -> bool:
     """Whether anybody has the other end of the pipe that we have one end of."""
     poll = _poll()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import selectors
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -39,9 +40,10 @@ class _Poller(Protocol):
 class _Both:
     """What `poll` and `epoll` objects have in common: which descriptor of a socket is watched for writing."""
 
-    _real: _Poller
+    _make: Callable[..., _Poller]
 
-    def __init__(self) -> None:
+    def __init__(self, *args: Any) -> None:
+        self._real: Any = self._make(*args)
         self._writers: dict[int, tuple[int, bool]] = {}  # by number, and whether that is watched as well, for reading
         self._numbers: dict[int, dict[int, int]] = {}  # by writer: what each number of it is watched for
         self._changing: dict[int, int] = {}  # what is watched of numbers that will stand for another descriptor
@@ -185,11 +187,13 @@ def _never_writes(file: OpenFile | None) -> bool:
 class Poll(_Both):
     """As `select.poll()`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._real: Any = _real_poll()
+    _make = _real_poll
 
     def register(self, fd: Any, eventmask: int = _DEFAULT_POLL, /) -> None:
+        if not eventmask & _WRITING and type(fd) is int and fd not in self._writers and fd not in self._numbers:
+            self._real.register(fd, eventmask)  # HTTP clients ask that of each connection before they use it once more
+            self._asked[fd] = eventmask
+            return
         number = _number(fd)
         file = openfile.find(number)
         if number in self._writers or _writer(file, eventmask) is not None:
@@ -205,15 +209,16 @@ class Poll(_Both):
 
     def poll(self, timeout: float | None = None, /) -> list[Event]:
         events: list[Event] = self._real.poll(timeout)
-        return self._translate(events) if self._numbers or _has_hung_up(events) else events
+        return self._translate(events) if events and (self._numbers or _has_hung_up(events)) else events
 
 
 class Epoll(_Both):
     """As `select.epoll()`."""
 
+    _make = _real_epoll
+
     def __init__(self, sizehint: int = -1, flags: int = 0) -> None:
-        super().__init__()
-        self._real: Any = _real_epoll(sizehint, flags)
+        super().__init__(sizehint, flags)
 
     @classmethod
     def fromfd(cls, fd: int, /) -> Any:
@@ -249,7 +254,7 @@ class Epoll(_Both):
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[Event]:
         events: list[Event] = self._real.poll(timeout, maxevents + len(self._writers) if maxevents > 0 else maxevents)
-        return self._translate(events) if self._numbers or _has_hung_up(events) else events
+        return self._translate(events) if events and (self._numbers or _has_hung_up(events)) else events
 
 
 def _has_hung_up(events: list[Event]) -> bool:

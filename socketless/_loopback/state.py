@@ -23,13 +23,19 @@ from socketless._loopback.pipes import failure
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
-_forks = 0  # of this process, and of its parents
+
+class _Forks:
+    """Those of this process, and of its parents."""
+
+    count = 0
+
+
+forks = _Forks()
 
 
 def count_fork() -> None:
     """Take notice of a fork: from now on, two processes have all that was open before it."""
-    global _forks
-    _forks += 1
+    forks.count += 1
 
 
 class Message(NamedTuple):
@@ -59,17 +65,18 @@ class State:
     tcp_state = 7  # TCP_CLOSE, of <netinet/tcp.h>
     peer_pid = 0  # the process that the other end of a UNIX connection belongs to
     can_connect_elsewhere = False
+    expects_answer = False  # something has been written since it was last read: a call that reads is going to wait
 
     def __init__(self, family: int) -> None:
         self.family = family
         # What is writable when the socket is. What is readable when it is, is its number.
         self.write_fd = -1
-        self._forks = _forks  # before it was made
+        self._forks = forks.count  # before it was made
 
     @property
     def is_shared(self) -> bool:
         """Whether another process may have its descriptors, too."""
-        return self._forks != _forks
+        return self._forks != forks.count
 
     def share(self) -> None:
         """Take notice that another process has them."""

@@ -32,7 +32,7 @@ from socketless._loopback.buffers import Buffer, rest_of, size_of
 from socketless._loopback.handover import Unaccepted
 from socketless._loopback.pipes import MARK, READABLE, failure
 from socketless._loopback.places import Bound
-from socketless._loopback.state import Message, State
+from socketless._loopback.state import Message, State, forks
 from socketless._loopback.system import os
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -113,6 +113,7 @@ class Stream(State):
     # Reading
 
     def read(self, fd: int, size: int) -> bytes:
+        self.expects_answer = False
         if self._reads_no_more:
             return self._read_rest(fd, size)
         data = os.read(fd, size)
@@ -121,6 +122,7 @@ class Stream(State):
         return data if not size or self._is_at_end() else self.read(fd, size)
 
     def read_into(self, fd: int, view: memoryview) -> int:
+        self.expects_answer = False
         if self._reads_no_more:
             rest = self._read_rest(fd, view.nbytes)
             view[: len(rest)] = rest
@@ -195,6 +197,19 @@ class Stream(State):
 
     # Writing
 
+    def write(self, data: Buffer) -> int:
+        # So few calls are made for a request that each one of Python's counts. This is all that is usual.
+        size = len(data) if type(data) is bytes else data.nbytes if type(data) is memoryview else 0
+        is_special = self._writes_no_more or self._unaccepted is not None or self._forks != forks.count
+        if not size or is_special or self.family == AF_UNIX:
+            return self.write_all_of([data])
+        try:
+            count = os.write(self.write_fd, data)
+        except (BlockingIOError, BrokenPipeError):
+            return self.write_all_of([data])
+        self._has_waited, self.expects_answer = False, True
+        return count if count == size else self._write_rest([data], count)
+
     def write_all_of(self, buffers: Sequence[Buffer]) -> int:
         self._check_writing()
         has_waited, self._has_waited = self._has_waited, False
@@ -243,6 +258,9 @@ class Stream(State):
             if not self._grow():
                 raise
             return self._write(buffers)
+        return self._write_rest(buffers, count)
+
+    def _write_rest(self, buffers: Sequence[Buffer], count: int) -> int:
         if count < size_of(buffers) and self._grow():
             with suppress(BlockingIOError):
                 count += self._write([rest_of(buffers, count)])

@@ -54,12 +54,15 @@ class Transfers(Waiting):
             raise ValueError("negative buffersize in recv")
         if flags & _SPECIAL:
             return self._receive(bufsize, flags).data
+        file, number, deadline = self.file, self.number, None
+        if file.state.expects_answer and bufsize:
+            file, number, deadline = self.wait_for_answer()
         try:
-            return self.file.state.read(self.number, bufsize) if bufsize else b""
+            return file.state.read(number, bufsize) if bufsize else b""
         except BlockingIOError:
             if not self.waits(flags):
                 raise
-        return self.again(lambda state, number: state.read(number, bufsize), READABLE)
+        return self.again(lambda state, number: state.read(number, bufsize), READABLE, deadline)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         # What `makefile()` reads into is as it should be; and it reads often.
@@ -67,12 +70,15 @@ class Transfers(Waiting):
         view = buffer if is_plain and not nbytes else arguments.writable(buffer, nbytes, "recv_into")
         if flags & _SPECIAL:
             return arguments.fill(view, self._receive(view.nbytes, flags), flags)
+        file, number, deadline = self.file, self.number, None
+        if file.state.expects_answer and view.nbytes:
+            file, number, deadline = self.wait_for_answer()
         try:
-            return self.file.state.read_into(self.number, view) if view.nbytes else 0
+            return file.state.read_into(number, view) if view.nbytes else 0
         except BlockingIOError:
             if not self.waits(flags):
                 raise
-        return self.again(lambda state, number: state.read_into(number, view), READABLE)
+        return self.again(lambda state, number: state.read_into(number, view), READABLE, deadline)
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         if bufsize < 0:
@@ -135,7 +141,8 @@ class Transfers(Waiting):
             if not self.waits(flags):
                 raise
             sent = self.again(lambda state, _: state.write(data), WRITABLE)
-        return sent if self.timeout is not None else self._send_rest([data], sent, flags)
+        is_all = sent == (len(data) if type(data) is bytes else size_of([data]))
+        return sent if is_all or self.timeout is not None else self._send_rest([data], sent, flags)
 
     def _unfinished(self, flags: int) -> Datagram | None:
         """Return what keeps a part of a datagram, if there is more to come; to a stream, it makes no difference."""

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from socketless._loopback import arguments, openfile
 from socketless._loopback.openfile import OpenFile
-from socketless._loopback.pipes import READABLE, deadline_after, failure, wait
+from socketless._loopback.pipes import READABLE, deadline_after, failure, is_ready, wait
 from socketless._loopback.state import State
+from socketless._loopback.system import monotonic
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
@@ -120,10 +121,26 @@ class Waiting:
                 raise
         return self.again(attempt, events)
 
-    def again(self, attempt: Callable[[State, int], T], events: int) -> T:
+    def wait_for_answer(self) -> tuple[OpenFile, int, float | None]:
+        """Wait for what answers that which was written last; return what to read, and when that has lasted too long.
+
+        To try it first, as other calls do, would be in vain. If nothing has come in time, or this is not to wait, the
+        attempt that comes after this says so.
+        """
+        file, number, timeout = self.file, self.number, self.timeout
+        if timeout is None:
+            timeout = file.options.seconds(SO_RCVTIMEO) if file.blocks else 0
+        if timeout == 0 or number < 0:
+            return file, number, None
+        deadline = None if timeout is None else monotonic() + timeout
+        is_ready(number, READABLE, timeout)
+        return (file, number, deadline) if self.timeout is None else (self.file, self.number, deadline)
+
+    def again(self, attempt: Callable[[State, int], T], events: int, deadline: float | None = None) -> T:
         """Go on to do so after a first attempt that was in vain."""
         file, number = self.file, self.number
-        deadline = self.deadline(events)
+        if deadline is None:
+            deadline = self.deadline(events)
         while True:
             file, number = self.wait(file, number, events, deadline)
             try:

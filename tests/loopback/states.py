@@ -480,15 +480,23 @@ def shut_both_ways(net: Net) -> None:
     assert one.recv(1) == b""
 
 
+def pairs(net: Net) -> list[tuple[socket.socket, socket.socket]]:
+    """Return a new pair, and one whose first end waits for an answer."""
+    new, (one, other) = net.pair(), net.pair()
+    one.sendall(b"?")
+    assert other.recv(1) == b"?"
+    return [new, (one, other)]
+
+
 @check(*CONNECTED)
 def shut_while_it_waits(net: Net) -> None:
     """Who waits in recv() is woken when another thread shuts the socket down: how servers stop their threads."""
     for how in (socket.SHUT_RD, socket.SHUT_RDWR):
-        one, _ = net.pair()
-        task = net.in_thread(lambda: one.recv(1))  # noqa: B023
-        assert task.still_runs()
-        one.shutdown(how)
-        assert task.result() == b""
+        for one, _ in pairs(net):
+            task = net.in_thread(lambda: one.recv(1))  # noqa: B023
+            assert task.still_runs()
+            one.shutdown(how)
+            assert task.result() == b""
 
 
 @check(*CONNECTED)
@@ -515,26 +523,26 @@ def shut_in_no_way(net: Net) -> None:
 @check(*CONNECTED)
 def closes_while_it_waits(net: Net) -> None:
     """Who waits in recv() while another thread closes the socket goes on to wait, and gets what comes."""
-    one, other = net.pair()
-    task = net.in_thread(lambda: one.recv(1))
-    assert task.still_runs()
-    one.close()
-    assert task.still_runs()
-    other.sendall(b"x")
-    assert task.result() == b"x"
+    for one, other in pairs(net):
+        task = net.in_thread(lambda: one.recv(1))  # noqa: B023
+        assert task.still_runs()
+        one.close()
+        assert task.still_runs()
+        other.sendall(b"x")
+        assert task.result() == b"x"
 
 
 @check(*CONNECTED)
 def closes_while_it_waits_with_a_timeout(net: Net) -> None:
     """With a timeout, it looks whether there is something, and finds that its socket has gone."""
-    one, other = net.pair()
-    one.settimeout(30)
-    task = net.in_thread(lambda: one.recv(1))
-    assert task.still_runs()
-    one.close()
-    other.close()
-    with fails(errno.EBADF):
-        task.result()
+    for one, other in pairs(net):
+        one.settimeout(30)
+        task = net.in_thread(lambda: one.recv(1))  # noqa: B023
+        assert task.still_runs()
+        one.close()
+        other.close()
+        with fails(errno.EBADF):
+            task.result()
 
 
 @check(*STREAMS)
