@@ -21,7 +21,8 @@ from typing import Any
 
 from socketless._loopback import arguments, inherited, late_patches, real
 from socketless._loopback import virtual as virtuals
-from socketless._loopback.pipes import failure
+from socketless._loopback.pipes import MARK, failure
+from socketless._loopback.stream import Stream
 from socketless._loopback.system import os
 from socketless._loopback.virtual import Virtual
 from socketless._loopback.waiting import ElsewhereError
@@ -123,6 +124,9 @@ def _attribute(name: str) -> property:
     return property(get, doc=of_real.__doc__)
 
 
+_recv_into = _using("recv_into")
+
+
 class Methods:
     """The methods of `_socket.socket`, for virtual sockets and for real ones."""
 
@@ -165,6 +169,28 @@ class Methods:
         else:
             virtual.settimeout(timeout)
 
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        # In one call, unless anything is special: a file by `makefile()` reads a large body by thousands of them.
+        virtual = _virtuals.get(id(self))
+        if virtual is None or nbytes or flags or type(buffer) is not memoryview or buffer.format != "B":
+            return _recv_into(self, buffer, nbytes, flags)  # type: ignore[no-any-return]
+        file, number = virtual.file, virtual.number
+        users = file.users
+        users.append(None)
+        try:
+            state = file.state
+            if type(state) is Stream and not (state.expects_answer or state.reads_no_more) and buffer.strides == (1,):
+                count = os.readv(number, [buffer])
+                return count if count and buffer[count - 1] != MARK else state.after_reading(number, buffer, count)
+        except (BlockingIOError, TypeError):  # it has to wait; or nothing can be put there
+            pass
+        finally:
+            if users:
+                users.pop()
+            if file.closing and not users:
+                file.finish_closing()
+        return _recv_into(self, buffer, nbytes, flags)  # type: ignore[no-any-return]
+
     def connect_ex(self, address: Any, /) -> int:
         if id(self) not in _virtuals:
             return _socket.socket.connect_ex(self, address)  # type: ignore[arg-type]
@@ -194,7 +220,6 @@ class Methods:
     gettimeout = _either("gettimeout")
     listen = _using("listen")
     recv = _using("recv")
-    recv_into = _using("recv_into")
     recvfrom = _using("recvfrom")
     recvfrom_into = _using("recvfrom_into")
     recvmsg = _using("recvmsg")

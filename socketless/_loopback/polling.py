@@ -190,11 +190,11 @@ class Poll(_Both):
     _make = _real_poll
 
     def register(self, fd: Any, eventmask: int = _DEFAULT_POLL, /) -> None:
-        if not eventmask & _WRITING and type(fd) is int and fd not in self._writers and fd not in self._numbers:
-            self._real.register(fd, eventmask)  # HTTP clients ask that of each connection before they use it once more
-            self._asked[fd] = eventmask
+        number = fd if type(fd) is int else _number(fd)
+        if not eventmask & _WRITING and number not in self._writers and number not in self._numbers:
+            self._real.register(number, eventmask)  # as HTTP clients do before they use a connection once more
+            self._asked[number] = eventmask
             return
-        number = _number(fd)
         file = openfile.find(number)
         if number in self._writers or _writer(file, eventmask) is not None:
             with suppress(OSError, KeyError):  # to register once more is to change it

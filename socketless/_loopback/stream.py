@@ -64,7 +64,7 @@ class Stream(State):
         self.local, self.peer, self.peer_pid = local, peer, peer_pid
         self._unaccepted = unaccepted
         self._port: Bound | None = None  # which an accepted connection keeps in use
-        self._reads_no_more = self._writes_no_more = False
+        self.reads_no_more = self._writes_no_more = False
         self._read_path = -1  # the pipe that we read, once our writing has been shut: see `pipes.path_of`
         self._shut_event: list[int] = []  # an eventfd, once somebody has waited for room: its writing has been shut
         self._has_byte = False  # one of ours is in the pipe that we read, see `shutdown`
@@ -91,7 +91,7 @@ class Stream(State):
         """Return whether nothing goes in either direction any more; a reset counts when somebody has been told."""
         if self._is_reset or self._has_written_to_nobody:
             return True
-        has_ended = not pipes.has_other_end(fd) or (not self._reads_no_more and pipes.is_marked(fd))
+        has_ended = not pipes.has_other_end(fd) or (not self.reads_no_more and pipes.is_marked(fd))
         return self._writes_no_more and has_ended
 
     def take_error(self) -> int:
@@ -114,7 +114,7 @@ class Stream(State):
 
     def read(self, fd: int, size: int) -> bytes:
         self.expects_answer = False
-        if self._reads_no_more:
+        if self.reads_no_more:
             return self._read_rest(fd, size)
         data = os.read(fd, size)
         if data:
@@ -123,13 +123,17 @@ class Stream(State):
 
     def read_into(self, fd: int, view: memoryview) -> int:
         self.expects_answer = False
-        if self._reads_no_more:
+        if self.reads_no_more:
             rest = self._read_rest(fd, view.nbytes)
             view[: len(rest)] = rest
             return len(rest)
         count = os.readv(fd, [view])
+        return count if count and view[count - 1] != MARK else self.after_reading(fd, view, count)
+
+    def after_reading(self, fd: int, view: memoryview, count: int) -> int:
+        """Return what has been received if nothing was read, or what ends as a pipe does that has been ended."""
         if count:
-            return count if view[count - 1] != MARK else len(self._before_mark(fd, view[:count]))
+            return len(self._before_mark(fd, view[:count]))
         return count if not view or self._is_at_end() else self.read_into(fd, view)
 
     def _read_rest(self, fd: int, size: int) -> bytes:
@@ -151,7 +155,7 @@ class Stream(State):
     def receive(self, fd: int, size: int, *, peek: bool = False) -> Message:
         if not peek:
             return Message(self.read(fd, size))
-        if self._reads_no_more:
+        if self.reads_no_more:
             return Message(b"")
         data = pipes.peek(fd, size)
         if data and data[-1] == MARK and pipes.unread(fd) == len(data) and pipes.is_marked(fd):
@@ -307,14 +311,14 @@ class Stream(State):
                 self._read_path = pipes.path_of(fd)
             self._writes_no_more = True
             self._stop_writing()
-        if how != SHUT_WR and not self._reads_no_more:
+        if how != SHUT_WR and not self.reads_no_more:
             self._stop_reading(fd)
 
     def _stop_reading(self, fd: int) -> None:
         if self.family == AF_UNIX:
             pipes.refuse(fd)  # TCP goes on to send, and nobody is told
         self._has_byte = not pipes.unread(fd)  # said before it is there: other threads may wait for it
-        self._reads_no_more = True
+        self.reads_no_more = True
         if self._has_byte:
             pipes.mark(fd)  # they may even be about to read it
 

@@ -65,9 +65,7 @@ class Transfers(Waiting):
         return self.again(lambda state, number: state.read(number, bufsize), READABLE, deadline)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        # What `makefile()` reads into is as it should be; and it reads often.
-        is_plain = type(buffer) is memoryview and buffer.format == "B" and buffer.c_contiguous and not buffer.readonly
-        view = buffer if is_plain and not nbytes else arguments.writable(buffer, nbytes, "recv_into")
+        view = arguments.writable(buffer, nbytes, "recv_into")
         if flags & _SPECIAL:
             return arguments.fill(view, self._receive(view.nbytes, flags), flags)
         file, number, deadline = self.file, self.number, None
@@ -162,7 +160,7 @@ class Transfers(Waiting):
         if unfinished is not None:
             unfinished.begin(data)
             return
-        rest = arguments.readable(data).cast("B")
+        rest = memoryview(data) if type(data) is bytes else arguments.readable(data).cast("B")
         try:
             rest = rest[self.file.state.write(rest) :]
             while rest and not self.waits(flags):
