@@ -8,6 +8,7 @@ import os
 import random
 import select
 import socket
+import struct
 import tempfile
 
 import pytest
@@ -105,6 +106,43 @@ def into_a_buffer(net: Net) -> None:
     count, address = other.recvfrom_into(target)
     assert (count, target.tolist()) == (1, [ord("z"), 0])
     assert not address
+
+
+@check(*CONNECTED)
+def into_any_view(net: Net) -> None:
+    """What recv_into() is given may be a view of any shape, if its bytes are in a row and may be written."""
+    one, other = net.pair()
+    for code in "Bbci":
+        for shape in ([8 // struct.calcsize(code)], [2, 4 // struct.calcsize(code)]):
+            buffer = bytearray(8)
+            one.sendall(b"abcdefg\xf7")
+            assert other.recv_into(memoryview(buffer).cast(code, shape=shape)) == 8  # type: ignore[call-overload]
+            assert buffer == b"abcdefg\xf7"
+    one.sendall(b"ab")
+    for view in (memoryview(bytearray(4))[::2], memoryview(bytes(4))):
+        with pytest.raises((BufferError, TypeError)):
+            other.recv_into(view)
+    assert other.recv_into(memoryview(bytearray())) == 0
+    assert other.recv(2) == b"ab"
+
+
+@check(*CONNECTED)
+def any_last_byte(net: Net) -> None:
+    """What is read may end with any byte, whatever it is read by, also at the end of all."""
+    one, other = net.pair()
+    file = net.keep(other.makefile("rb"))
+    view = memoryview(bytearray(4))
+    for number in range(256):
+        byte = bytes([number])
+        one.sendall(byte)
+        assert other.recv(1) == byte
+        one.sendall(byte)
+        assert (other.recv_into(view), bytes(view[:1])) == (1, byte)
+        one.sendall(byte)
+        assert file.read(1) == byte
+    one.sendall(b"\xf7\xf7")
+    one.shutdown(socket.SHUT_WR)
+    assert (other.recv_into(view[:1]), file.read(4)) == (1, b"\xf7")
 
 
 @check(*CONNECTED)
