@@ -146,7 +146,7 @@ class Http(Connection):
     def __init__(self, scope: Any) -> None:
         super().__init__(scope)
         check(scope["method"] == scope["method"].upper(), "a method is in capitals", scope["method"])
-        self.is_lenient = ("testclient", 50000) == tuple(scope["client"])
+        self.is_lenient = ("testclient", 50000) == tuple(scope["client"] or ())
         self.is_head = scope["method"] == "HEAD"
 
     def received(self, event: Any) -> None:
