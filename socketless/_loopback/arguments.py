@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from _socket import MSG_TRUNC
 from collections.abc import Iterable
 from operator import index
@@ -24,6 +25,11 @@ def seconds(timeout: Any) -> float | None:
     if seconds < 0:
         raise ValueError("Timeout value out of range")
     return seconds
+
+
+def is_true(flag: Any) -> bool:
+    """Return whether a flag is set. It had to be a number before Python 3.12."""
+    return bool(flag if sys.version_info >= (3, 12) else index(flag))
 
 
 def number(value: Any) -> int:

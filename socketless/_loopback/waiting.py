@@ -101,7 +101,7 @@ class Waiting:
         return self.timeout
 
     def setblocking(self, flag: Any) -> None:
-        self.settimeout(None if arguments.number(flag) else 0.0)
+        self.settimeout(None if arguments.is_true(flag) else 0.0)
 
     def getblocking(self) -> bool:
         return self.timeout != 0

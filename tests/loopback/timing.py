@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,21 @@ def modes(net: Net) -> None:
         one.setblocking(False)
         assert mode(one) == (0.0, False, False)
         assert one.timeout == 0.0
+        one.setblocking(1 << 40)
+        assert mode(one) == (None, True, True)
+
+
+@check(*CONNECTED)
+def is_it_true(net: Net) -> None:
+    """setblocking() takes what is true or false since Python 3.12; it took numbers."""
+    one = net.pair()[0]
+    for flag, timeout in (("no", None), ([], 0.0)):
+        if sys.version_info >= (3, 12):
+            one.setblocking(flag)
+            assert one.gettimeout() == timeout
+        else:
+            with pytest.raises(TypeError, match="cannot be interpreted as an integer$"):
+                one.setblocking(flag)
 
 
 @check(*STREAMS)
