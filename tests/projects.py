@@ -187,29 +187,32 @@ def run_pytest(folder: Path, profile: str | None, *options: str, **env: str | No
 
 
 SHOP = """
+    import asyncio
+    import json  # and no framework, which takes a worker longer to import than all the rest
     import os
-    from starlette.applications import Starlette  # which is imported in no time, as FastAPI is not
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
+    from urllib.parse import parse_qs
 
     items = []
 
 
-    def add(request):
-        print("adding", request.query_params["name"])
-        items.append(request.query_params["name"])
-        return JSONResponse(items)
+    def add(name):
+        print("adding", name)
+        items.append(name)
 
 
-    async def show(request):
-        return JSONResponse(items)
-
-
-    def pid(request):
-        return JSONResponse(os.getpid())
-
-
-    app = Starlette(routes=[Route("/items", add, methods=["POST"]), Route("/items", show), Route("/pid", pid)])
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            for what in ("startup", "shutdown"):
+                assert (await receive())["type"] == f"lifespan.{what}"
+                await send({"type": f"lifespan.{what}.complete"})
+            return
+        if (scope["method"], scope["path"]) == ("POST", "/items"):
+            [name] = parse_qs(scope["query_string"].decode())["name"]
+            await asyncio.to_thread(add, name)  # as a framework calls a function that is not async
+        answer = {"/items": items, "/pid": os.getpid()}[scope["path"]]
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
 
 
     def reset():

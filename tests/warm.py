@@ -52,13 +52,15 @@ MODULES = {
     "tests": [
         *WORKER,
         *("pytest", "unittest", "asyncio", "httpx", "fastapi", "flask", "starlette.testclient"),
-        *("socketless.testclient", "socketless.switch", "socketless._host.process"),
+        *("socketless.testclient", "socketless.switch", "socketless._host.process", "socketless.sandbox"),
+        *("faulthandler", "pdb"),  # of pytest
     ],
     "tests of Django": [
         *WORKER,
         *("pytest", "asyncio", "httpx", "socketless.django", "socketless._host.process", "socketless._host.thread"),
         *("django.core.management.commands.test", "django.test.runner", "django.db.backends.sqlite3.base"),
         *("django.core.handlers.asgi", "django.contrib.staticfiles.handlers"),
+        *("faulthandler", "pdb", "socketless.sandbox"),
     ],
 }
 # What belongs to the processes that are forked here, and stays: no leak of the test that happens to come first.
@@ -222,6 +224,9 @@ def leave(code: object) -> None:
 if __name__ == "__main__":
     for each in MODULES[sys.argv[1]]:
         import_module(each)
+    if "pytest" in sys.modules:  # which imports its own plugins only where it runs
+        for each in sys.modules["_pytest.config"].default_plugins:
+            import_module(f"_pytest.{each}")
     gc.freeze()
     command = serve()
     if command is not None:
