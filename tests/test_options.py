@@ -11,6 +11,7 @@ import click
 import httpx
 import pytest
 
+from apps.failing_app import fails_to_start
 from commands import MODULE, run
 from socketless import IpcProcess, IpcThread, IpcTransport, switch_to_ipc_connection
 from socketless._cli import cli
@@ -91,17 +92,7 @@ def test_reset_hook_by_both_names(kind: str) -> None:
     )
 
 
-async def fails_to_start(scope: Any, receive: Any, send: Any) -> None:
-    """An app that answers, as long as nobody runs its lifespan."""
-    if scope["type"] == "lifespan":
-        await receive()
-        await send({"type": "lifespan.startup.failed", "message": "no database"})
-        return
-    await send({"type": "http.response.start", "status": 200})
-    await send({"type": "http.response.body", "body": b"hello"})
-
-
-APP = f"{__name__}:fails_to_start"
+APP = "apps.failing_app:fails_to_start"
 
 
 def _asked(worker: IpcProcess | IpcThread) -> str:

@@ -12,7 +12,7 @@ import inspect
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +23,7 @@ import httpx
 import pytest
 
 import socketless
+from apps.interrupted_app import asgi
 from socketless import IpcProcess, IpcThread, IpcTransport
 from socketless._host import directions
 from socketless._host.worker import Worker
@@ -76,31 +77,6 @@ def is_finalizing(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code.co_name != "__del__":
         frame = frame.f_back
     return frame is not None
-
-
-def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
-    """Say hello, stream for ever, or read the request."""
-    start_response("200 OK", [])
-    if environ["PATH_INFO"] == "/stream":
-        return for_ever()
-    return [environ["wsgi.input"].read(), b"hello"]
-
-
-def for_ever() -> Iterator[bytes]:
-    while True:
-        yield b"again"
-
-
-async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    while scope["path"] == "/stream":
-        await send({"type": "http.response.body", "body": b"again", "more_body": True})
-    body = b""
-    while (event := await receive())["type"] == "http.request":
-        body += event["body"]
-        if not event["more_body"]:
-            break
-    await send({"type": "http.response.body", "body": body + b"hello"})
 
 
 def get(client: httpx.Client) -> None:
@@ -190,7 +166,7 @@ def interrupt_everywhere(
 @pytest.mark.parametrize("stride", [97, pytest.param(1, marks=pytest.mark.slow)])
 def test_interrupted(kind: type[IpcProcess], app: str, action: Callable[[httpx.Client], None], stride: int) -> None:
     """Wherever an exception comes from a signal's handler, no channel is lost, and none stays busy."""
-    with nothing_leaks(), kind(f"{__name__}:{app}", max_connections=CHANNELS, lifespan=False) as worker:
+    with nothing_leaks(), kind(f"apps.interrupted_app:{app}", max_connections=CHANNELS, lifespan=False) as worker:
         timeout = httpx.Timeout(LIMIT, pool=5)
         client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=timeout)
         interrupt_everywhere(action, client, worker, stride)

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
 
 import httpx
 import pytest
@@ -23,33 +22,9 @@ from socketless._wire.steps import Wait, Woken
 from support import LIMIT, nothing_leaks, stopped
 
 
-def app(environ: dict[str, Any], start_response: Any) -> Any:
-    """Yield for ever, yield b"" while another thread reads the request, or say hello."""
-    start_response("200 OK", [])
-    if environ["PATH_INFO"] == "/for-ever":
-        return for_ever()
-    if environ["PATH_INFO"] == "/in-a-thread":
-        return read_in_a_thread(environ["wsgi.input"])
-    return [b"hello"]
-
-
-def for_ever() -> Iterator[bytes]:
-    while True:
-        yield b"again\n"
-
-
-def read_in_a_thread(file: Any) -> Iterator[bytes]:
-    sizes: list[int] = []
-    thread = threading.Thread(target=lambda: sizes.append(len(file.read())))
-    thread.start()
-    while thread.is_alive():
-        yield b""
-    yield str(sizes[0]).encode()
-
-
 @pytest.fixture
 def worker() -> Iterator[IpcProcess]:
-    with nothing_leaks(), IpcProcess(f"{__name__}:app", max_connections=1) as process:
+    with nothing_leaks(), IpcProcess("apps.exchanges_app:app", max_connections=1) as process:
         yield process
 
 
@@ -109,7 +84,7 @@ def test_closed_by_another_thread(client: httpx.Client) -> None:
 
 def test_receiving_when_sending_finds_the_worker_ended() -> None:
     """Who sends closes nothing under who receives, who is told the same."""
-    with nothing_leaks(), IpcProcess(f"{__name__}:chat", start_method="fork", lifespan=False) as worker:
+    with nothing_leaks(), IpcProcess("apps.exchanges_app:chat", start_method="fork", lifespan=False) as worker:
         session = worker.websocket_connect("/", timeout=LIMIT).__enter__()
         exchange = session._exchange
         assert exchange is not None
@@ -133,7 +108,7 @@ def test_receiving_the_last_message_while_sending() -> None:
     """When the one that sends has come to its end, too, the channel is free."""
     with (
         nothing_leaks(),
-        IpcProcess(f"{__name__}:chat", start_method="fork", lifespan=False, max_connections=1) as worker,
+        IpcProcess("apps.exchanges_app:chat", start_method="fork", lifespan=False, max_connections=1) as worker,
     ):
         exchange = worker.websocket_connect("/", timeout=LIMIT).__enter__()._exchange
         assert exchange is not None
@@ -150,15 +125,6 @@ def test_receiving_the_last_message_while_sending() -> None:
             while True:
                 wait = sending.send(poll(wait))  # type: ignore[arg-type]
         assert run_blocking(worker.exchange(Reset(), Timeouts(pool=0))).is_over
-
-
-async def chat(scope: Any, receive: Any, send: Any) -> None:
-    """Raise, or exit, at the first message."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    if (await receive()).get("text") == "raise":
-        raise LookupError("raised")
-    os._exit(0)
 
 
 @pytest.mark.parametrize("turns", [1, 50])
@@ -201,7 +167,7 @@ def test_app_that_reads_in_a_thread(client: httpx.Client) -> None:
 
 def test_worker_closed_with_open_streams() -> None:
     """Who reads a response of a worker that was closed hears of it."""
-    with nothing_leaks(), IpcProcess(f"{__name__}:app") as worker:
+    with nothing_leaks(), IpcProcess("apps.exchanges_app:app") as worker:
         client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=LIMIT)
         response = client.send(client.build_request("GET", "/for-ever"), stream=True)
         pieces = response.iter_raw()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import os
 import pickle
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +53,6 @@ def start(request: pytest.FixtureRequest, start_method: str) -> Iterator[Callabl
         yield start
         for worker in workers:
             worker.close()
-
-
-def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """An app that never lets go."""
-    threading.Event().wait()
-    return []
-
-
-async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    """An app that never lets go, not even when its task is cancelled."""
-    assert scope["type"] == "http"
-    while True:
-        with suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
 
 
 def client_of(worker: IpcProcess, **options: Any) -> httpx.Client:
@@ -125,7 +109,7 @@ def test_worker_dies_with_many_in_flight(start: Callable[..., IpcProcess], tmp_p
 @each_client
 def test_pool_timeout(start: Callable[..., IpcProcess], name: str) -> None:
     """When every channel is busy, the library's pool timeout says with what, and nothing of the others' queries."""
-    worker = start(__name__, max_connections=2)
+    worker = start("apps.faults_app", max_connections=2)
     client: Client = CLIENTS[name](worker)
     for _ in range(2):
         with pytest.raises(errors.ReadTimeout):
@@ -286,7 +270,7 @@ def test_leftovers_end(start_method: str) -> None:
     with (
         nothing_leaks(),
         IpcProcess(
-            f"{__name__}:leaving", start_method=start_method, shutdown_timeout=0.1, app_kind="wsgi", max_restarts=0
+            "apps.faults_app:leaving", start_method=start_method, shutdown_timeout=0.1, app_kind="wsgi", max_restarts=0
         ) as worker,
     ):
         client, pid = client_of(worker), worker.pid
@@ -300,37 +284,12 @@ def test_leftovers_end(start_method: str) -> None:
         assert client.get("/").text == "hello"
 
 
-def leaving(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """An app that lets go, or never."""
-    if environ["PATH_INFO"] == "/hang":
-        threading.Event().wait()
-    start_response("200 OK", [])
-    return [b"hello"]
-
-
-def rubbish(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-    """An app that writes into the pipe of its response what is no message: at once, in the middle of it, or never."""
-    stack = sys._getframe()
-    while "channel" not in stack.f_locals:
-        assert stack.f_back is not None
-        stack = stack.f_back
-    _, write_fd = stack.f_locals["channel"].fileno()
-    del stack
-    if environ["PATH_INFO"] == "/now":
-        os.write(write_fd, b"rubbish")
-    start_response("200 OK", [])
-    yield b"one"
-    if environ["PATH_INFO"] == "/later":
-        os.write(write_fd, b"rubbish")
-    yield b"two"
-
-
 @pytest.fixture
 def spoilt(start_method: str) -> Iterator[Callable[[int], IpcProcess]]:
     """Start a worker whose app writes rubbish."""
     with nothing_leaks(), ExitStack() as stack:
         yield lambda channels: stack.enter_context(
-            IpcProcess(f"{__name__}:rubbish", start_method=start_method, max_connections=channels, app_kind="wsgi")
+            IpcProcess("apps.faults_app:rubbish", start_method=start_method, max_connections=channels, app_kind="wsgi")
         )
 
 

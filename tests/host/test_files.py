@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
 import tempfile
@@ -13,21 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from apps.room_app import MIB
 from socketless import IpcProcess, IpcTransport
 from socketless import _genuine as genuine
 from socketless._host import files
 from support import nothing_leaks
-
-MIB = 1024 * 1024
-
-
-def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    sys.stdout.write("x" * MIB)
-    sys.stderr.write("y" * MIB)
-    for _ in range(16):
-        logging.getLogger("app").warning("z" * (MIB // 16))
-    start_response("200 OK", [])
-    return []
 
 
 def no_memory(patch: pytest.MonkeyPatch) -> None:
@@ -54,7 +43,7 @@ def test_room(
     out, err = io.StringIO(), io.StringIO()
     with (
         nothing_leaks(),
-        IpcProcess(f"{__name__}:app", start_method=start_method) as worker,
+        IpcProcess("apps.room_app:app", start_method=start_method) as worker,
         httpx.Client(transport=IpcTransport(worker), base_url="http://testserver") as client,
     ):
         monkeypatch.setattr(sys, "stdout", out)
@@ -113,7 +102,7 @@ def test_no_room_at_all(
     with nothing_leaks():
         for _ in range(2):
             with (
-                IpcProcess(f"{__name__}:app", start_method=start_method) as worker,
+                IpcProcess("apps.room_app:app", start_method=start_method) as worker,
                 httpx.Client(transport=IpcTransport(worker), base_url="http://testserver") as client,
             ):
                 assert client.get("/").status_code == 200

@@ -19,20 +19,12 @@ import httpx
 import pytest
 import trio
 
+from apps.limits_app import RELEASE, app
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport
 from socketless import _genuine as genuine
 from socketless._host.worker import Worker
 from socketless.errors import WorkerStartError
 from support import LIMIT, nothing_leaks, open_fds, unix_sockets_are_refused
-
-RELEASE = threading.Event()
-
-
-def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    if environ["PATH_INFO"] == "/hang":
-        RELEASE.wait()
-    start_response("200 OK", [])
-    return [repr(sys.argv).encode()]
 
 
 def client(worker: Worker) -> httpx.Client:
@@ -101,7 +93,7 @@ ARGUMENTS = [Text("one"), Path("two"), 3, lambda: 4, Broken()]
 def test_argv_of_objects(argv: Any, start_method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sys.argv` that cannot be pickled, or is none, is no reason not to start."""
     monkeypatch.setattr(sys, "argv", argv)
-    with nothing_leaks(), IpcProcess(f"{__name__}:app", start_method=start_method) as worker, client(worker) as one:
+    with nothing_leaks(), IpcProcess("apps.limits_app:app", start_method=start_method) as worker, client(worker) as one:
         seen = one.get("/").text
     if start_method == "spawn":
         expected = ["one", "two", "3", str(ARGUMENTS[3]), object.__repr__(ARGUMENTS[4])]
@@ -114,7 +106,7 @@ def test_no_executable(executable: str | None, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "executable", executable)
     with nothing_leaks():
         with pytest.raises(WorkerStartError) as caught:
-            IpcProcess(f"{__name__}:app")
+            IpcProcess("apps.limits_app:app")
         with IpcProcess(app, start_method="fork") as worker, client(worker) as one:
             assert one.get("/").status_code == 200
     assert str(caught.value) == (
@@ -133,8 +125,8 @@ def refuse_threads(patch: pytest.MonkeyPatch) -> None:
 
 NOT_WATCHED = "the worker's process was ended, as no thread can watch it: can't start new thread"
 WORKERS: dict[str, tuple[Callable[[], Worker], str]] = {
-    "spawn": (lambda: IpcProcess(f"{__name__}:app"), NOT_WATCHED),
-    "fork": (lambda: IpcProcess(f"{__name__}:app", start_method="fork"), NOT_WATCHED),
+    "spawn": (lambda: IpcProcess("apps.limits_app:app"), NOT_WATCHED),
+    "fork": (lambda: IpcProcess("apps.limits_app:app", start_method="fork"), NOT_WATCHED),
     "thread": (lambda: IpcThread(app), "the worker's thread could not be started: can't start new thread"),
 }
 
@@ -199,7 +191,7 @@ def test_waitid_refused(start_method: Any, monkeypatch: pytest.MonkeyPatch) -> N
         raise PermissionError
 
     monkeypatch.setattr(genuine.os, "waitid", refuse)
-    with nothing_leaks(), IpcProcess(f"{__name__}:app", start_method=start_method) as worker, client(worker) as one:
+    with nothing_leaks(), IpcProcess("apps.limits_app:app", start_method=start_method) as worker, client(worker) as one:
         worker._proc.kill()
         assert worker._proc.wait(LIMIT) == -9
         assert one.get("/").status_code == 200
@@ -208,7 +200,7 @@ def test_waitid_refused(start_method: Any, monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no shell for its guard, a worker starts, works and ends as ever."""
     monkeypatch.setattr("socketless._host.guard.SHELL", "/nowhere/sh")
-    with nothing_leaks(), IpcProcess(f"{__name__}:app") as worker, client(worker) as one:
+    with nothing_leaks(), IpcProcess("apps.limits_app:app") as worker, client(worker) as one:
         assert one.get("/").status_code == 200
 
 
@@ -249,11 +241,6 @@ def test_descriptors_above_1023(tmp_path: Path) -> None:
     assert done.stdout == "b'HTTP/1.1 200'\n", done.stderr
 
 
-def environ_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    start_response("200 OK", [])
-    return [repr([os.environ.get(name) for name in ("KEPT", "GONE", "OTHER", "NEW")]).encode()]
-
-
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
 def test_environment(start_method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """`env` adds, replaces and, by None, takes away variables of the worker; this process keeps its own."""
@@ -261,7 +248,7 @@ def test_environment(start_method: Any, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, "ours")
     env = {"OTHER": Path("a/path"), "NEW": b"bytes", "GONE": None, "NEVER_THERE": None}
     with (
-        IpcProcess(f"{__name__}:environ_app", start_method=start_method, env=env) as worker,  # type: ignore[arg-type]
+        IpcProcess("apps.limits_app:environ_app", start_method=start_method, env=env) as worker,  # type: ignore[arg-type]
         client(worker) as one,
     ):
         assert one.get("/").text == repr(["ours", None, "a/path", "bytes"])

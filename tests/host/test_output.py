@@ -14,35 +14,11 @@ from socketless import IpcProcess, IpcTransport
 from support import nothing_leaks
 
 
-class OnlyWrite:
-    """A stream that has no more than it needs."""
-
-    def write(self, text: str) -> int:
-        return sys.__stdout__.write(text) if sys.__stdout__ else 0
-
-
-def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    path = environ["PATH_INFO"]
-    if path == "/only-write":
-        sys.stdout = OnlyWrite()  # type: ignore[assignment]
-    if path == "/dev-stdout":
-        print("before", flush=True)
-        with open("/dev/stdout", "a") as stdout:
-            stdout.write("beside\n")
-    if path == "/bytes":
-        sys.stdout.buffer.write(b"caf\xe9 \xe2\x98\x83\n")
-    if path == "/partial":
-        sys.stdout.write("no line end")
-    print("h\xe9llo \u2603 and plain")
-    start_response("200 OK", [])
-    return [" ".join(sys.argv).encode()]
-
-
 @pytest.fixture(params=["spawn", "fork"])
 def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     with (
         nothing_leaks(),
-        IpcProcess(f"{__name__}:app", start_method=request.param) as worker,
+        IpcProcess("apps.output_app:app", start_method=request.param) as worker,
         httpx.Client(transport=IpcTransport(worker), base_url="http://testserver") as client,
     ):
         yield client
