@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -15,70 +13,19 @@ from typing import Any
 import httpx
 import pytest
 
+from apps.soak_app import for_ever
 from socketless import IpcAsyncTransport, IpcProcess, IpcTransport
 from support import LIMIT, nothing_leaks
 
 CHANNELS = 4
-PIECE = b"x" * 16 * 1024
 
 times = pytest.mark.parametrize("times", [100, pytest.param(1000, marks=pytest.mark.slow)])
-
-
-def state() -> bytes:
-    """Return what there is in the worker's process."""
-    try:
-        tasks = len(asyncio.all_tasks())
-    except RuntimeError:  # no loop: WSGI
-        tasks = 0
-    threads = sorted(thread.name for thread in threading.enumerate())
-    return json.dumps([tasks, threads, len(os.listdir("/dev/fd"))]).encode()
-
-
-def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
-    """Answer for ever, or with the worker's state."""
-    if environ["PATH_INFO"] == "/state":
-        start_response("200 OK", [])
-        return [state()]
-    if environ["PATH_INFO"] == "/echo":
-        start_response("200 OK", [])
-        return iter(lambda: environ["wsgi.input"].read(len(PIECE)), b"")
-    start_response("200 OK", [])
-    return for_ever()
-
-
-def for_ever() -> Iterator[bytes]:
-    while True:
-        yield PIECE
-
-
-async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    """Answer for ever, or with the worker's state."""
-    assert scope["type"] == "http"
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    if scope["path"] == "/state":
-        await send({"type": "http.response.body", "body": state()})
-        return
-    while True:
-        event = await receive() if scope["path"] == "/echo" else {"body": PIECE, "more_body": True}
-        if event.get("type") == "http.disconnect":
-            return
-        await send({"type": "http.response.body", "body": event["body"], "more_body": event["more_body"]})
-        if not event["more_body"]:
-            return
-
-
-async def echo_messages(scope: Any, receive: Any, send: Any) -> None:
-    assert scope["type"] == "websocket"
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (event := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", "text": event["text"]})
 
 
 @times
 def test_messages(times: int) -> None:
     """A WebSocket loses no message and keeps their order, though nobody reads while they are written."""
-    with IpcProcess(f"{__name__}:echo_messages") as worker, worker.websocket_connect("/") as session:
+    with IpcProcess("apps.soak_app:echo_messages") as worker, worker.websocket_connect("/") as session:
         for number in range(100 * times):
             session.send_text(str(number))
         for number in range(100 * times):
@@ -124,7 +71,7 @@ def test_streams_that_threads_leave(app: str, times: int) -> None:
             if choices.random() < 0.1:
                 assert whole(client)
 
-    with nothing_leaks(), IpcProcess(f"{__name__}:{app}", max_connections=CHANNELS) as worker:
+    with nothing_leaks(), IpcProcess(f"apps.soak_app:{app}", max_connections=CHANNELS) as worker:
         client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=LIMIT)
         assert all_channels_work(worker)
         before = state_at_rest(client)
@@ -166,7 +113,7 @@ def test_streams_whose_tasks_are_cancelled(app: str, times: int) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=LIMIT) as client:
             await asyncio.gather(*(leave_some(client) for _ in range(CHANNELS)))
 
-    with nothing_leaks(), IpcProcess(f"{__name__}:{app}", max_connections=CHANNELS) as worker:
+    with nothing_leaks(), IpcProcess(f"apps.soak_app:{app}", max_connections=CHANNELS) as worker:
         client = httpx.Client(transport=IpcTransport(worker), base_url="http://testserver", timeout=LIMIT)
         assert all_channels_work(worker)
         before = state_at_rest(client)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from apps.cells_app import channel_of
+from apps.deaf_app import asgi, let_end, may_end, told, was_told, wsgi
 from socketless import IpcProcess, IpcThread
 from socketless._host.exchange import Exchange
 from socketless._host.limits import NO_LIMITS
@@ -25,57 +21,15 @@ from socketless._wire.messages import Event, Request
 from socketless.errors import ChannelClosed
 from support import LIMIT, nothing_leaks
 
-_told = threading.Event()  # that the client has gone
-_may_end = threading.Event()
-
-
-@contextmanager
-def deaf(way_out: Any) -> Iterator[None]:
-    """Put something else in the place of what the channel reads, in which nothing ever comes."""
-    reader, writer = os.pipe()
-    os.dup2(reader, channel_of(way_out).read_fd, inheritable=False)
-    os.close(reader)
-    try:
-        yield
-    finally:
-        os.close(writer)
-
-
-async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    """Accept, say that it is deaf, and wait for the next message."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    with deaf(send):
-        await send({"type": "websocket.send", "text": "deaf"})
-        assert (await receive())["type"] == "websocket.disconnect"
-        _told.set()
-
-
-def wsgi(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-    """Say that it is deaf, and wait."""
-    start_response("200 OK", [])
-    with deaf(start_response):
-        yield b"deaf"
-        assert _may_end.wait(LIMIT)
-
-
-def was_told() -> bool:
-    return _told.wait(LIMIT)
-
-
-def let_end() -> None:
-    _may_end.set()
-
-
 KINDS: dict[str, Callable[..., Worker]] = {
-    "spawn": partial(IpcProcess, f"{__name__}:asgi"),
-    "fork": partial(IpcProcess, f"{__name__}:asgi", start_method="fork"),
-    "trio": partial(IpcProcess, f"{__name__}:asgi", backend="trio"),
+    "spawn": partial(IpcProcess, "apps.deaf_app:asgi"),
+    "fork": partial(IpcProcess, "apps.deaf_app:asgi", start_method="fork"),
+    "trio": partial(IpcProcess, "apps.deaf_app:asgi", backend="trio"),
     "thread": partial(IpcThread, asgi),
 }
 KINDS_OF_WSGI: dict[str, Callable[..., Worker]] = {
-    "spawn": partial(IpcProcess, f"{__name__}:wsgi"),
-    "fork": partial(IpcProcess, f"{__name__}:wsgi", start_method="fork"),
+    "spawn": partial(IpcProcess, "apps.deaf_app:wsgi"),
+    "fork": partial(IpcProcess, "apps.deaf_app:wsgi", start_method="fork"),
     "thread": partial(IpcThread, wsgi),
 }
 MESSAGE = Event({"type": "websocket.receive", "text": "anything"})
@@ -141,7 +95,7 @@ def in_tasks_of_trio(exchange: Exchange) -> list[str]:
 @pytest.mark.parametrize("talk", [in_threads, in_tasks_of_asyncio, in_tasks_of_trio])
 def test_receiving_when_sending_finds_it_ended(talk: Callable[[Exchange], list[str]], kind: str) -> None:
     """Who sends is told, and so is who receives, and the app; the worker goes on."""
-    _told.clear()
+    told.clear()
     with nothing_leaks(), KINDS[kind](max_connections=2, lifespan=False) as worker:
         pid = getattr(worker, "pid", None)
         said = talk(deaf_exchange(worker))
@@ -155,7 +109,7 @@ def test_receiving_when_sending_finds_it_ended(talk: Callable[[Exchange], list[s
 @pytest.mark.parametrize("kind", KINDS_OF_WSGI)
 def test_receiving_when_leaving_finds_it_ended(kind: str) -> None:
     """Who receives a response that another thread has cancelled is told, though the app does not hear of it."""
-    _may_end.clear()
+    may_end.clear()
     request = Request("GET", "http", ("testserver", 80), b"/", [])
     with (
         nothing_leaks(),

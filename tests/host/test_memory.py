@@ -6,48 +6,23 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import io
 import logging
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from apps.memory_app import blocks, resident
 from socketless import IpcAsyncTransport, IpcProcess, IpcThread, IpcTransport
 from socketless._host.worker import Worker
 
 EXCHANGES = 100
 SOAKED = int(os.environ.get("SOCKETLESS_SOAK_EXCHANGES", "200000"))
 ONCE = 200  # blocks that may come and go, or come once, however many exchanges there are
-
-
-def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    print("printed")
-    logging.getLogger("app").warning("logged")
-    start_response("200 OK", [])
-    if environ["PATH_INFO"] == "/boom":
-        raise LookupError
-    return [b"a piece", b"another"]
-
-
-async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    print("printed")
-    if scope["type"] != "http" or scope["path"] == "/boom":
-        raise LookupError
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"a piece", "more_body": True})
-    await send({"type": "http.response.body", "body": b"another"})
-
-
-def blocks() -> int:
-    gc.collect()
-    return sys.getallocatedblocks()
 
 
 def ask_blocking(worker: Worker) -> None:
@@ -89,7 +64,7 @@ def test_nothing_is_left(
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(open("/dev/null", "wb")))
     caplog.set_level(logging.CRITICAL)
     counts = []
-    with WORKERS[kind](f"{__name__}:{app}", lifespan=False) as worker:
+    with WORKERS[kind](f"apps.memory_app:{app}", lifespan=False) as worker:
         for _ in range(3):
             ask_blocking(worker)
             ask_async(worker)
@@ -97,11 +72,6 @@ def test_nothing_is_left(
     sys.stdout.close()
     (host, of_worker), (host_after, of_worker_after) = counts[1:]  # what is made once is there by then
     assert (host_after - host < EXCHANGES, of_worker_after - of_worker < EXCHANGES) == (True, True), counts
-
-
-def quiet(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    start_response("200 OK", [])
-    return [environ["wsgi.input"].read()]
 
 
 def exchange(worker: Worker, count: int) -> None:
@@ -117,11 +87,6 @@ def exchange(worker: Worker, count: int) -> None:
                 assert client.post("/", content=b"one").text == "one"
 
 
-def resident() -> float:
-    """Return the resident memory of this process, in MiB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-
-
 def sizes(worker: Worker) -> dict[str, float]:
     return {"host": blocks(), "worker": worker.run(blocks)}
 
@@ -129,7 +94,7 @@ def sizes(worker: Worker) -> dict[str, float]:
 @pytest.mark.parametrize("kind", WORKERS)
 def test_nothing_is_left_of_thousands(kind: str) -> None:
     """Not one of ten exchanges leaves an object behind."""
-    with WORKERS[kind](f"{__name__}:quiet", max_connections=4) as worker:
+    with WORKERS[kind]("apps.memory_app:quiet", max_connections=4) as worker:
         exchange(worker, ONCE)
         sizes(worker)  # the first call of a function makes what it needs
         before = sizes(worker)
@@ -145,7 +110,7 @@ def test_nothing_is_left_of_thousands(kind: str) -> None:
 @pytest.mark.parametrize("kind", WORKERS)
 def test_soak(kind: str) -> None:
     """Memory is flat in 200 000 exchanges, on both sides; the figures are printed."""
-    with WORKERS[kind](f"{__name__}:quiet", max_connections=4) as worker:
+    with WORKERS[kind]("apps.memory_app:quiet", max_connections=4) as worker:
         exchange(worker, SOAKED // 20)
         sizes(worker)
         print(f"\n{kind:<10}{'exchanges':>12}{'host: blocks':>16}{'MiB':>8}{'worker: blocks':>18}{'MiB':>8}")

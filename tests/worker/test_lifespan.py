@@ -11,75 +11,21 @@ import aiohttp
 import httpx
 import pytest
 
+from apps.without_lifespan import (
+    OfVersion2,
+    answer,
+    answers_before_it_is_asked,
+    answers_with_an_error_page,
+    raises_at_once,
+    reads_its_body_first,
+    returns,
+    sends_no_type,
+    sends_nonsense,
+    swallows,
+)
 from socketless import IpcProcess, IpcThread, IpcTransport, switch_to_ipc_connection
 from socketless.aiohttp import ASGIApplicationConnector
 from socketless.errors import WorkerStartError
-
-
-async def answer(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200})
-    await send({"type": "http.response.body", "body": b"kettle"})
-
-
-async def raises_at_once(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] != "http":
-        raise NotImplementedError(scope["type"])
-    await answer(scope, receive, send)
-
-
-async def reads_its_body_first(scope: Any, receive: Any, send: Any) -> None:
-    while (await receive()).get("more_body", False):
-        pass
-    scope["path"]
-    await answer(scope, receive, send)
-
-
-async def answers_with_an_error_page(scope: Any, receive: Any, send: Any) -> None:
-    try:
-        await answer(scope, receive, send)
-    except Exception:
-        await answer(scope, receive, send)
-
-
-async def swallows(scope: Any, receive: Any, send: Any) -> None:
-    try:
-        await answer(scope, receive, send)
-    except Exception:
-        return
-
-
-async def sends_nonsense(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        await send({"type": "lifespan.nonsense"})
-    await answer(scope, receive, send)
-
-
-async def sends_no_type(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        await send({})
-    await answer(scope, receive, send)
-
-
-async def returns(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "http":
-        await answer(scope, receive, send)
-
-
-async def answers_before_it_is_asked(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-    else:
-        await answer(scope, receive, send)
-
-
-class OfVersion2:
-    def __init__(self, scope: Any) -> None:
-        self._scope = scope
-
-    async def __call__(self, receive: Any, send: Any) -> None:
-        await answer(self._scope, receive, send)
-
 
 APPS = [
     answer,
@@ -101,7 +47,7 @@ def _by_a_worker(worker: IpcProcess | IpcThread) -> str:
 
 
 def _by_the_switch(app: Any) -> str:
-    with switch_to_ipc_connection(f"{__name__}:{app.__name__}"):
+    with switch_to_ipc_connection(f"apps.without_lifespan:{app.__name__}"):
         return httpx.get("http://testserver/").text
 
 
@@ -144,7 +90,7 @@ def test_required_lifespan(app: Any) -> None:
 
 def test_log_of_a_lifespan_that_raised(caplog: pytest.LogCaptureFixture) -> None:
     """What the app has raised at its lifespan is in the log at level INFO, as servers have it."""
-    with caplog.at_level(logging.INFO, "socketless"), IpcProcess(f"{__name__}:raises_at_once"):
+    with caplog.at_level(logging.INFO, "socketless"), IpcProcess("apps.without_lifespan:raises_at_once"):
         pass
     (record,) = [record for record in caplog.records if record.name == "socketless"]
     assert record.message == "the ASGI app raised at its lifespan, so it goes on without"

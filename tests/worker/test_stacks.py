@@ -4,65 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
+from apps import stuck_app
 from socketless import IpcProcess, IpcTransport
 from socketless._host import process_run
 from socketless.errors import ReadTimeout
 from support import LIMIT, stopped
 
-api = FastAPI()
-never = threading.Event()
-
-
-def wsgi(environ: Any, start_response: Any) -> list[bytes]:
-    return wait_in_thread()
-
-
-def wait_in_thread() -> list[bytes]:
-    never.wait()  # the line of a thread
-    return []
-
-
-@api.get("/await")
-async def waits() -> None:
-    await inner()
-
-
-async def inner() -> None:
-    await asyncio.Event().wait()  # the line of a task
-
-
-@api.get("/generator")
-async def waits_in_generator() -> None:
-    async for _ in generator():
-        pass
-
-
-async def generator() -> Any:
-    await asyncio.Event().wait()  # the line of a generator
-    yield
-
-
-@api.get("/quick")
-def quick() -> None:
-    pass
-
-
-@api.get("/thread")
-def sync_route() -> None:
-    never.wait(60)  # the line of a sync route
-
-
-@api.get("/block")
-async def blocks() -> None:
-    never.wait()  # the line that blocks the loop
+API = f"{stuck_app.__name__}:api"  # imported here: a fork has it at once
 
 
 @pytest.fixture(params=["spawn", "fork"])
@@ -72,7 +26,7 @@ def start_method(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def asgi_worker(start_method: str) -> Iterator[IpcProcess]:
-    with IpcProcess(f"{__name__}:api", start_method=start_method, shutdown_timeout=0.1) as worker:
+    with IpcProcess(API, start_method=start_method, shutdown_timeout=0.1) as worker:
         yield worker
 
 
@@ -117,7 +71,7 @@ def test_idle_threads_are_left_out(asgi_worker: IpcProcess) -> None:
 def test_stopped_worker(start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is stopped cannot say where it is; the timeout comes all the same, and the next one at once."""
     monkeypatch.setattr(process_run, "_CONTROL_SECONDS", 0.2)
-    with IpcProcess(f"{__name__}:api", start_method=start_method) as worker:
+    with IpcProcess(API, start_method=start_method) as worker:
         transport = IpcTransport(worker)
         with httpx.Client(transport=transport, base_url="http://testserver", timeout=0.05) as client:
             assert client.get("/quick", timeout=LIMIT).status_code == 200
@@ -135,7 +89,7 @@ def test_stopped_worker(start_method: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_wsgi(start_method: str) -> None:
     """The stack of a WSGI app is that of its thread, in full, without the worker's own frames."""
-    with IpcProcess(f"{__name__}:wsgi", start_method=start_method) as worker:
+    with IpcProcess(f"{stuck_app.__name__}:wsgi", start_method=start_method) as worker:
         error = timeout_at(worker, "/", "never.wait()  # the line of a thread")
     lines = [line for line in error.stack.splitlines() if line.startswith("    ")]
     assert lines[:2] == ["    return wait_in_thread()", "    never.wait()  # the line of a thread"]
@@ -154,7 +108,7 @@ def test_several_at_once() -> None:
         ) as client:
             return await asyncio.gather(*(client.get("/await") for _ in range(5)), return_exceptions=True)
 
-    with IpcProcess(f"{__name__}:api") as worker:
+    with IpcProcess(API) as worker:
         timeout_at(worker, "/await", "await asyncio.Event().wait()  # the line of a task")
         errors = asyncio.run(main(worker))
     assert [type(error).__mro__[1] for error in errors] == [ReadTimeout] * 5
