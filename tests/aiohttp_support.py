@@ -25,7 +25,10 @@ def application(way: str) -> Any:
     """Return what the connector gets: the app itself, or a worker."""
     if way == "app":
         return aiohttp_app.app
-    return IpcThread(aiohttp_app.app) if way == "thread" else IpcProcess("apps.aiohttp_app:app")
+    if way == "thread":
+        return IpcThread(aiohttp_app.app)
+    # One that is spawned has to import FastAPI first, which takes longer than most of the tests.
+    return IpcProcess("apps.aiohttp_app:app", start_method="fork")
 
 
 @asynccontextmanager

@@ -27,7 +27,8 @@ from support import LIMIT, nothing_leaks, sockets_are_refused
 @pytest.fixture(params=["wsgi", "asgi"])
 def switched(request: pytest.FixtureRequest) -> Iterator[Any]:
     app = f"apps.conformance_app:{request.param}"
-    with nothing_leaks(), switch_to_ipc_connection(app, shutdown_timeout=0.5) as switch:
+    # How the worker is started is nothing to http.client, and a fork is there sooner.
+    with nothing_leaks(), switch_to_ipc_connection(app, start_method="fork", shutdown_timeout=0.5) as switch:
         yield switch
         gc.collect()
 

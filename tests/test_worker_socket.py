@@ -24,7 +24,8 @@ GET = b"GET %s HTTP/1.1\r\nHost: shop.example\r\n\r\n"
 
 @pytest.fixture(params=["wsgi", "asgi"])
 def worker(request: pytest.FixtureRequest) -> Iterator[IpcProcess]:
-    with nothing_leaks(), IpcProcess(f"apps.conformance_app:{request.param}", shutdown_timeout=0.2) as worker:
+    app = f"apps.conformance_app:{request.param}"
+    with nothing_leaks(), IpcProcess(app, start_method="fork", shutdown_timeout=0.2) as worker:  # it is there sooner
         yield worker
 
 
