@@ -54,7 +54,7 @@ def reset() -> None:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[dict[str, Any]]:
-    with nothing_leaks(), IpcProcess(f"{HERE}:red") as process, IpcThread(blue) as thread:
+    with nothing_leaks(), IpcProcess(red, start_method="fork") as process, IpcThread(blue) as thread:
         yield {"red.test": process, "http://localhost:9000": thread}
 
 
@@ -142,7 +142,7 @@ def test_reset_run_and_exceptions() -> None:
     """Reset hooks, `run()` and exceptions are each worker's own; a worker that is given keeps its options."""
     visits.clear()
     hooks = {"red.test": f"{HERE}:reset"}
-    with nothing_leaks(), IpcProcess(f"{HERE}:blue") as worker:
+    with nothing_leaks(), IpcProcess(f"{HERE}:blue", start_method="fork") as worker:
         apps = {"red.test": f"{HERE}:red", "blue.test": worker}
         with switch_to_ipc_connection(apps, reset_hook=hooks, start_method="fork") as switch:
             for host in apps:

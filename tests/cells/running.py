@@ -85,13 +85,6 @@ class Hold:
             os.unlink(f"{self.path}{end}")
 
 
-def state() -> tuple[int, list[str]]:
-    """Return what there is in the worker's process."""
-    gc.collect()
-    names = sorted(thread.name for thread in threading.enumerate())
-    return len(os.listdir("/dev/fd")), [name for name in names if not name.startswith("Dummy-")]
-
-
 class Others:
     """Requests of others that are in the app while something fails."""
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import aiohttp_client
+from apps.cells_app import state
 from cells import table
 from cells.clients import ALL_CLIENTS, IN_BYTES, MESSAGES
-from cells.running import a_folder, deadline, one_cell, state, threads_end, use_all_channels
+from cells.running import a_folder, deadline, one_cell, threads_end, use_all_channels
 from cells.table import EXPECTED, EXPECTED_OF_WEBSOCKETS, FATAL, KINDS, Expected, cells, expected
 from socketless._aiohttp import connector
 from socketless._host.worker import Worker
