@@ -42,9 +42,11 @@ def app(environ, start_response):
     return [answers[environ["PATH_INFO"]].encode()]
 '''
 
+# Of httpx without its command line, which takes nearly as long to import as all the rest.
 ASKING = '''
-import os
+import os, sys
 
+sys.modules["httpx._main"] = None
 import httpx
 from socketless import IpcAsyncTransport, IpcTransport
 
