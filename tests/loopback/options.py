@@ -239,7 +239,6 @@ def numbers_by_index(net: Net) -> None:
             lambda: one.getsockopt(wrong, option),  # noqa: B023
             lambda: one.getsockopt(level, wrong),  # noqa: B023
             lambda: one.getsockopt(level, option, wrong),  # noqa: B023
-            lambda: one.setblocking(wrong),  # noqa: B023
         ):
             with pytest.raises(TypeError, match="object cannot be interpreted as an integer"):
                 call()
