@@ -6,6 +6,7 @@ import sys
 from _socket import MSG_TRUNC
 from collections.abc import Iterable
 from operator import index
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from socketless._loopback.state import Message
@@ -24,6 +25,8 @@ def seconds(timeout: Any) -> float | None:
         raise ValueError("Invalid value NaN (not a number)")
     if seconds < 0:
         raise ValueError("Timeout value out of range")
+    if seconds > TIMEOUT_MAX:
+        raise OverflowError("timestamp out of range for platform time_t")
     return seconds
 
 

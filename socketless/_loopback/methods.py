@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from operator import index
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from socketless._loopback import arguments, inherited, late_patches, real
@@ -164,7 +165,7 @@ class Methods:
         virtual = _virtuals.get(id(self))
         if virtual is None:
             _socket.socket.settimeout(self, timeout)  # type: ignore[arg-type]
-        elif (timeout is None or (type(timeout) is float and timeout >= 0)) and virtual.file.numbers:
+        elif (timeout is None or (type(timeout) is float and 0 <= timeout <= TIMEOUT_MAX)) and virtual.file.numbers:
             virtual.timeout, virtual.file.blocks = timeout, timeout is None  # as it nearly always is
         else:
             virtual.settimeout(timeout)

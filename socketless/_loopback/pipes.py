@@ -29,6 +29,7 @@ _IS_MARKED, _IS_REFUSED, _WAS_RESET = 0o100, 0o010, 0o001  # bits of its mode
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>
 
 _FAR = 256  # a number
+_LONGEST_POLL = 0x7FFFFFFF / 1000  # seconds
 
 Identity = tuple[int, int]
 
@@ -184,7 +185,7 @@ def wait(watches: Iterable[tuple[int, int]], deadline: float | None) -> None:
     poll = _poll()
     for fd, events in watches:
         poll.register(fd, events)
-    if not poll.poll(None if deadline is None else max(0.0, deadline - monotonic()) * 1000):
+    if not poll.poll(_milliseconds(None if deadline is None else max(0.0, deadline - monotonic()))):
         raise TimeoutError("timed out")
 
 
@@ -192,7 +193,12 @@ def is_ready(fd: int, events: int, timeout: float | None) -> bool:
     """Wait for one descriptor, for so many seconds, and return whether it is ready, or at its end."""
     poll = _poll()
     poll.register(fd, events)
-    return bool(poll.poll(None if timeout is None else timeout * 1000))
+    return bool(poll.poll(_milliseconds(timeout)))
+
+
+def _milliseconds(timeout: float | None) -> float | None:
+    """Return a time limit for poll(), which has room for 24 days; a longer one is none."""
+    return None if timeout is None or timeout > _LONGEST_POLL else timeout * 1000
 
 
 def has_other_end(fd: int) -> bool:

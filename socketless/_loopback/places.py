@@ -340,7 +340,7 @@ def find(place: Place) -> Found | None:
     """Return who is at a place, to be closed by the caller; `None`: nobody is there, or nobody listens."""
     mine = [one for one in _mine.get(place[:2], ()) if _covers(one.place.host, one.options, place.host)]
     if mine:
-        best = max(mine, key=lambda one: _rank(one.holder(), place))
+        best = max(reversed(mine), key=lambda one: _rank(one.holder(), place))  # of equals, who came last
         if best.is_listening or not _needs_listener(place):
             return Found(best.fd, best, best.name)
     return _find_elsewhere(place)

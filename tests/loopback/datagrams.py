@@ -465,16 +465,18 @@ def both_families(net: Net) -> None:
 
 @check(*IP)
 def reuse(net: Net) -> None:
-    """With SO_REUSEADDR on both, two datagram sockets have one port, and each datagram comes to one of them."""
-    one, other = net.stream(DATAGRAM), net.stream(DATAGRAM)
-    for each in (one, other):
+    """With SO_REUSEADDR on all, datagram sockets have one port; a datagram comes to that which was bound last."""
+    all_of_them = [net.stream(DATAGRAM) for _ in range(3)]
+    sender, address = net.datagram(), (net.host, 0)
+    for each in all_of_them:
         each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    one.bind((net.host, 0))
-    other.bind(one.getsockname())
-    net.datagram().sendto(b"x", one.getsockname())
-    readable = select.select([one, other], [], [], LIMIT)[0]
-    assert len(readable) == 1
-    assert readable[0].recv(10) == b"x"
+        each.bind(address)
+        address = each.getsockname()
+    while all_of_them:
+        sender.sendto(b"x", address)
+        assert select.select(all_of_them, [], [], LIMIT)[0] == all_of_them[-1:]
+        assert all_of_them[-1].recv(10) == b"x"
+        all_of_them.pop().close()
 
 
 @check(*IP)

@@ -101,7 +101,24 @@ def timeouts_that_cannot_be(net: Net) -> None:
             call(float("nan"))
         with pytest.raises(TypeError):
             call("1")
+        for timeout in (float("inf"), 10**10, 1e300):
+            with pytest.raises(OverflowError):
+                call(timeout)
     assert mode(one) == (None, True, True)
+
+
+@check(*CONNECTED)
+def timeouts_of_years(net: Net) -> None:
+    """A timeout may be longer than poll() can wait, and as long as those of locks."""
+    one, other = net.pair()
+    for timeout in (10**9, 3e6, threading.TIMEOUT_MAX):
+        one.settimeout(timeout)
+        one.sendall(b"x")
+        task = net.in_thread(lambda: [one.recv(1), one.recv(1)])
+        for _ in range(2):
+            assert task.still_runs()
+            other.sendall(b"x")
+        assert task.result() == [b"x", b"x"]
 
 
 def calls_that_wait(one: socket.socket) -> list[Callable[[], object]]:
@@ -186,6 +203,7 @@ def timeouts_of_the_kernel(net: Net) -> None:
     for _ in range(2):
         with fails(errno.EAGAIN):
             one.recv(1)
+    fill(one)  # the kernel has made room meanwhile
     with fails(errno.EAGAIN):
         one.send(b"x" * (1 << 20))
 
