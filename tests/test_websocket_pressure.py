@@ -34,7 +34,7 @@ from socketless._wire.messages import MOST_AHEAD
 from socketless.aiohttp import ASGIApplicationConnector
 from socketless.errors import WorkerDied, WriteTimeout
 from socketless.testclient import TestClient
-from support import LIMIT
+from support import LIMIT, stopped
 
 APP = "apps.holding_app:app"
 WORKERS: dict[str, Callable[..., Worker]] = {
@@ -368,6 +368,19 @@ def test_socket_without_a_thread(worker: Worker, name: str) -> None:
             connection.send_binary(PIECE + bytes([number % 256]))
         for number in range(2 * MOST):
             assert connection.recv()[-1] == number % 256
+
+
+def test_socket_left_in_the_middle(name: str) -> None:
+    """An app is told of a client that goes while the half of a message is on its way, and that keeps its socket."""
+    with IpcProcess(holding_app.app, start_method="fork") as worker, WorkerSocket(worker, LIMIT) as sock:
+        connection = websocket.create_connection(f"ws://testserver/{name}", socket=sock)
+        sock.settimeout(0.01)
+        with stopped(worker.pid):
+            with pytest.raises(websocket.WebSocketTimeoutException):
+                while True:
+                    connection.send_binary(PIECE)
+            sock.close()
+        assert notes_on(worker, name) == [0, 0, "cancelled"]
 
 
 def test_app_in_the_loop(name: str) -> None:

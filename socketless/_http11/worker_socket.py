@@ -349,8 +349,10 @@ class WorkerSocket:
         self._alarm.close()
 
     def _give_up(self) -> None:
-        with suppress(SocketlessError):
-            self._answering.throw(ClientDisconnected("the client has gone"))
+        for steps in (self._pumping, self._answering):
+            if steps is not None:
+                with suppress(SocketlessError):
+                    steps.throw(ClientDisconnected("the client has gone"))
         self._bridge.cancel()
         self._has_ended = True
 
