@@ -377,8 +377,7 @@ def test_socket_left_in_the_middle(name: str) -> None:
         sock.settimeout(0.01)
         with stopped(worker.pid):
             with pytest.raises(websocket.WebSocketTimeoutException):
-                while True:
-                    connection.send_binary(PIECE)
+                all(connection.send_binary(PIECE) for _ in range(MOST + ON_THE_WAY))
             sock.close()
         assert notes_on(worker, name) == [0, 0, "cancelled"]
 

@@ -176,8 +176,8 @@ class Methods:
         if virtual is None or nbytes or flags or type(buffer) is not memoryview or buffer.format != "B":
             return _recv_into(self, buffer, nbytes, flags)  # type: ignore[no-any-return]
         file, number = virtual.file, virtual.number
-        users = file.users
-        users.append(None)
+        calls = file.users
+        calls.append(None)
         try:
             state = file.state
             if type(state) is Stream and not (state.expects_answer or state.reads_no_more) and buffer.strides == (1,):
@@ -186,9 +186,9 @@ class Methods:
         except (BlockingIOError, TypeError):  # it has to wait; or nothing can be put there
             pass
         finally:
-            if users:
-                users.pop()
-            if file.closing and not users:
+            if calls:
+                calls.pop()
+            if file.closing and not calls:
                 file.finish_closing()
         return _recv_into(self, buffer, nbytes, flags)  # type: ignore[no-any-return]
 

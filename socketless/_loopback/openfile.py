@@ -8,6 +8,7 @@ while it is open. A number that has been closed behind our back, and is somebody
 from __future__ import annotations
 
 import errno
+import sys
 from _socket import (
     IPPROTO_IPV6,
     IPV6_V6ONLY,
@@ -21,7 +22,8 @@ from _socket import (
 )
 from contextlib import suppress
 from functools import cache
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any, NoReturn, Protocol
 from weakref import ReferenceType, ref
 
 from socketless._loopback import pipes
@@ -169,8 +171,17 @@ class OpenFile:
             self._forget()
         self.closing.append((number, keep_number))
         _closing.add(self)
-        if not self.users:
+        if not self.users or self._is_used_by_this_thread_alone():
             self.finish_closing()
+
+    def _is_used_by_this_thread_alone(self) -> bool:
+        # A signal's handler may close what its own thread waits for. The call finds that out when it goes on.
+        frame: FrameType | None = sys._getframe()
+        calls = 0  # of the methods that `methods._using()` makes
+        while frame is not None:
+            calls += frame.f_locals.get("users") is self.users
+            frame = frame.f_back
+        return calls == len(self.users)
 
     def finish_closing(self) -> None:
         """Close what was to be closed."""
@@ -228,7 +239,10 @@ class OpenFile:
 class Closed(State):
     """The state after `close()`."""
 
-    def refuse(self, call: str) -> Any:
+    def watches(self, fd: int, events: int) -> NoReturn:
+        self.refuse("poll")
+
+    def refuse(self, call: str) -> NoReturn:
         raise failure(errno.EBADF)
 
 

@@ -349,6 +349,39 @@ def ctrl_c(net: Net) -> None:
             one.recv(1)
 
 
+@contextmanager
+def handling(handle: Callable[[], object]) -> Iterator[None]:
+    """Let a signal come to this thread while it is in the block."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: handle())
+    try:
+        with signalled(signal.SIGUSR1):
+            yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@check(*STREAMS)
+def handler_closes(net: Net) -> None:
+    """A signal's handler may close what its own thread waits for, as servers end: the call fails then."""
+    buffer = bytearray(10)
+    with net.listener() as listener, handling(listener.close), fails(errno.EBADF):
+        listener.accept()
+    calls: list[Callable[[socket.socket], object]] = [
+        lambda one: one.recv(10),
+        lambda one: one.recv_into(memoryview(buffer)),
+        lambda one: one.recvfrom(10),
+        lambda one: one.recvmsg(10),
+        lambda one: [one.sendall(bytes(1 << 20)) for _ in range(100)],
+    ]
+    for call in calls:
+        for question in (b"", b"?"):
+            one, other = net.pair()
+            one.sendall(question)
+            with handling(one.close), fails(errno.EBADF):
+                call(one)
+            other.close()
+
+
 @check(*CONNECTED)
 def handler_returns(net: Net) -> None:
     """After a handler that returns, the call goes on, and its timeout is not longer for it (PEP 475)."""
