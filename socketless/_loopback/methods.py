@@ -176,7 +176,7 @@ class Methods:
         if virtual is None or nbytes or flags or type(buffer) is not memoryview or buffer.format != "B":
             return _recv_into(self, buffer, nbytes, flags)  # type: ignore[no-any-return]
         file, number = virtual.file, virtual.number
-        calls = file.users
+        calls = file.users  # by another name than in `_using()`: this is none that waits, see `OpenFile.close()`
         calls.append(None)
         try:
             state = file.state

@@ -177,7 +177,7 @@ class OpenFile:
     def _is_used_by_this_thread_alone(self) -> bool:
         # A signal's handler may close what its own thread waits for. The call finds that out when it goes on.
         frame: FrameType | None = sys._getframe()
-        calls = 0  # of the methods that `methods._using()` makes
+        calls = 0  # of methods that `methods._using()` has made, by the name of their local variable
         while frame is not None:
             calls += frame.f_locals.get("users") is self.users
             frame = frame.f_back
