@@ -101,7 +101,6 @@ class Options:
     def __init__(self, family: int, kind: int) -> None:
         self._family, self._kind = family, kind
         self._values: dict[Key, Value] = {}
-        self.has_limits = False  # SO_RCVTIMEO or SO_SNDTIMEO may be set
         # The arguments of each setsockopt(), for a socket that becomes a real one.
         self.given: list[tuple[Any, ...]] = []
 
@@ -117,7 +116,6 @@ class Options:
         if level == SOL_SOCKET and option in _READ_ONLY:
             raise failure(errno.ENOPROTOOPT)
         self._values[level, option] = _kept(level, option, kept)
-        self.has_limits = self.has_limits or option in (SO_RCVTIMEO, SO_SNDTIMEO)
         self.given.append((level, option, value) if length is None else (level, option, value, length))
 
     def get(self, level: int, option: int, size: int = 0) -> Value:
@@ -164,7 +162,6 @@ class Options:
         """Have what another one has: a connection of IP has its listener's."""
         if self._family != AF_UNIX:
             self._values.update(other._values)
-            self.has_limits = other.has_limits
 
     def is_on(self, option: int) -> bool:
         """Whether an option of the socket's own level is on."""

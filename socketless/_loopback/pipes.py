@@ -18,7 +18,7 @@ __tracebackhide__ = True  # pytest shows the test's lines and the app's, not the
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT
 
-new_poll = select.poll  # the kernel's own; polling.py puts another one in its place
+_poll = select.poll  # the kernel's own; polling.py puts another one in its place
 _LARGE = 1 << 20  # /proc/sys/fs/pipe-max-size, where nobody has changed it
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 _F_GETPIPE_SZ = getattr(fcntl, "F_GETPIPE_SZ", 1032)
@@ -29,7 +29,7 @@ _IS_MARKED, _IS_REFUSED, _WAS_RESET = 0o100, 0o010, 0o001  # bits of its mode
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>
 
 _FAR = 256  # a number
-LONGEST_POLL = 0x7FFFFFFF / 1000  # seconds, 24 days; poll() has no room for more
+_LONGEST_POLL = 0x7FFFFFFF / 1000  # seconds
 
 Identity = tuple[int, int]
 
@@ -182,17 +182,28 @@ def wait(watches: Iterable[tuple[int, int]], deadline: float | None) -> None:
     Raises:
         TimeoutError: none was in time.
     """
-    poll = new_poll()
+    poll = _poll()
     for fd, events in watches:
         poll.register(fd, events)
-    timeout = None if deadline is None else max(0.0, deadline - monotonic())
-    if not poll.poll(None if timeout is None or timeout > LONGEST_POLL else timeout * 1000):
+    if not poll.poll(_milliseconds(None if deadline is None else max(0.0, deadline - monotonic()))):
         raise TimeoutError("timed out")
+
+
+def is_ready(fd: int, events: int, timeout: float | None) -> bool:
+    """Wait for one descriptor, for so many seconds, and return whether it is ready, or at its end."""
+    poll = _poll()
+    poll.register(fd, events)
+    return bool(poll.poll(_milliseconds(timeout)))
+
+
+def _milliseconds(timeout: float | None) -> float | None:
+    """Return a time limit for poll(), which has room for 24 days; a longer one is none."""
+    return None if timeout is None or timeout > _LONGEST_POLL else timeout * 1000
 
 
 def has_other_end(fd: int) -> bool:
     """Whether anybody has the other end of the pipe that we have one end of."""
-    poll = new_poll()
+    poll = _poll()
     poll.register(fd, 0)
     return not poll.poll(0)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from socketless._loopback import arguments, openfile
 from socketless._loopback.openfile import OpenFile
-from socketless._loopback.pipes import LONGEST_POLL, READABLE, deadline_after, failure, new_poll, wait
+from socketless._loopback.pipes import READABLE, deadline_after, failure, is_ready, wait
 from socketless._loopback.state import State
 from socketless._loopback.system import monotonic
 
@@ -128,14 +128,12 @@ class Waiting:
         attempt that comes after this says so.
         """
         file, number, timeout = self.file, self.number, self.timeout
-        if timeout is None and (file.options.has_limits or not file.blocks):
+        if timeout is None:
             timeout = file.options.seconds(SO_RCVTIMEO) if file.blocks else 0
         if timeout == 0 or number < 0:
             return file, number, None
         deadline = None if timeout is None else monotonic() + timeout
-        poll = new_poll()  # as pipes.wait(), without its calls
-        poll.register(number, READABLE)
-        poll.poll(None if timeout is None or timeout > LONGEST_POLL else timeout * 1000)
+        is_ready(number, READABLE, timeout)
         return (file, number, deadline) if self.timeout is None else (self.file, self.number, deadline)
 
     def again(self, attempt: Callable[[State, int], T], events: int, deadline: float | None = None) -> T:
