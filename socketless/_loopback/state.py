@@ -24,18 +24,13 @@ from socketless._loopback.pipes import failure
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
 
 
-class _Forks:
-    """Those of this process, and of its parents."""
-
-    count = 0
-
-
-forks = _Forks()
+forks = 0  # of this process, and of its parents
 
 
 def count_fork() -> None:
     """Take notice of a fork: from now on, two processes have all that was open before it."""
-    forks.count += 1
+    global forks
+    forks += 1
 
 
 class Message(NamedTuple):
@@ -71,12 +66,12 @@ class State:
         self.family = family
         # What is writable when the socket is. What is readable when it is, is its number.
         self.write_fd = -1
-        self._forks = forks.count  # before it was made
+        self._forks = forks  # before it was made
 
     @property
     def is_shared(self) -> bool:
         """Whether another process may have its descriptors, too."""
-        return self._forks != forks.count
+        return self._forks != forks
 
     def share(self) -> None:
         """Take notice that another process has them."""

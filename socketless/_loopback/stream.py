@@ -27,12 +27,12 @@ from select import POLLERR, POLLHUP, POLLIN, POLLRDHUP
 from threading import RLock
 from typing import Any
 
-from socketless._loopback import pipes
+from socketless._loopback import pipes, state
 from socketless._loopback.buffers import Buffer, rest_of, size_of
 from socketless._loopback.handover import Unaccepted
 from socketless._loopback.pipes import MARK, READABLE, failure
 from socketless._loopback.places import Bound
-from socketless._loopback.state import Message, State, forks
+from socketless._loopback.state import Message, State
 from socketless._loopback.system import os
 
 __tracebackhide__ = True  # pytest shows the test's lines and the app's, not these
@@ -204,7 +204,7 @@ class Stream(State):
     def write(self, data: Buffer) -> int:
         # So few calls are made for a request that each one of Python's counts. This is all that is usual.
         size = len(data) if type(data) is bytes else data.nbytes if type(data) is memoryview else 0
-        is_special = self._writes_no_more or self._unaccepted is not None or self._forks != forks.count
+        is_special = self._writes_no_more or self._unaccepted is not None or self._forks != state.forks
         if not size or is_special or self.family == AF_UNIX:
             return self.write_all_of([data])
         try:
